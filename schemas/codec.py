@@ -1,0 +1,205 @@
+"""Bytes ↔ record: the Confluent wire format, Avro object container files and JSON lines.
+
+Errors (all `CodecError`; a named one per cause, so that a dead letter can say what was wrong):
+
+    CodecError
+    ├── NotFramed         not the Confluent wire format: no payload, too short, or another magic byte
+    ├── UnknownSchema     the registry has no schema under the id in the payload
+    ├── Undecodable       the bytes are not a record of the writer's schema
+    └── NotThisRecord     decoded, but a field is missing or has another type than the reader's
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, Generic, TypeVar
+
+import fastavro
+import fastavro.schema
+import msgspec
+
+from schemas.events import avro_schema
+
+__all__ = [
+    "CodecError",
+    "Decoder",
+    "NotFramed",
+    "NotThisRecord",
+    "Undecodable",
+    "UnknownSchema",
+    "encode",
+    "from_json",
+    "parse_schema",
+    "read_container",
+    "schema_id",
+    "to_json",
+    "write_container",
+]
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+# https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
+_FRAME = struct.Struct(">bI")
+FRAME_BYTES = _FRAME.size
+
+# What fastavro raises on bytes that are not a record of the schema: short reads, bad enum and union branches, bad UTF-8,
+# a negative or huge length. UnicodeDecodeError is a ValueError.
+_DECODE_ERRORS = (EOFError, IndexError, ValueError, OverflowError, MemoryError, TypeError, KeyError, struct.error)
+
+
+class CodecError(Exception):
+    """The bytes are not a record."""
+
+
+class NotFramed(CodecError):
+    """The payload is not in the Confluent wire format."""
+
+
+class UnknownSchema(CodecError):
+    """The registry has no schema with the payload's id."""
+
+
+class Undecodable(CodecError):
+    """The bytes are not a record of the writer's schema."""
+
+
+class NotThisRecord(CodecError):
+    """A field is missing or has another type than the reader's record."""
+
+
+def parse_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema ready for fastavro, with logical types removed: times stay integers, no datetime objects per record."""
+    parsed: dict[str, Any] = fastavro.parse_schema(_plain(schema))  # type: ignore[assignment]
+    return parsed
+
+
+def _plain(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_plain(branch) for branch in schema]
+    if isinstance(schema, dict):
+        return {key: _plain(value) for key, value in schema.items() if key not in ("logicalType", "doc")}
+    return schema
+
+
+def encode(record: msgspec.Struct, writer_id: int, parsed: dict[str, Any]) -> bytes:
+    """One record as a Kafka payload: magic byte, schema id, Avro."""
+    out = io.BytesIO()
+    out.write(_FRAME.pack(0, writer_id))
+    fastavro.schemaless_writer(out, parsed, msgspec.to_builtins(record))
+    return out.getvalue()
+
+
+def schema_id(payload: bytes | None) -> int:
+    """The writer's schema id of a payload.
+
+    Raises:
+      NotFramed: there is none.
+    """
+    if not payload:
+        raise NotFramed("empty payload")
+    if len(payload) < FRAME_BYTES:
+        raise NotFramed(f"{len(payload)} bytes are too short for the 5-byte header")
+    magic, writer_id = _FRAME.unpack_from(payload)
+    if magic != 0:
+        raise NotFramed(f"magic byte is {magic}, not 0")
+    return int(writer_id)
+
+
+class Decoder(Generic[R]):
+    """Decodes payloads of any writer schema into one record type; writer schemas are fetched once per id.
+
+    Args:
+      record: the reader's type; its Avro schema has the same name.
+      fetch: returns the writer schema of an id; raises `UnknownSchema` when there is none. Any other error passes
+        through, so that an unreachable registry retries instead of making dead letters.
+    """
+
+    def __init__(self, record: type[R], fetch: Callable[[int], dict[str, Any]]):
+        self._record = record
+        self._reader = parse_schema(avro_schema(record.__name__))
+        self._fetch = fetch
+        self._writers: dict[int, dict[str, Any]] = {}
+
+    def writer(self, writer_id: int) -> dict[str, Any]:
+        """The parsed writer schema of an id. An unknown id is asked for again each time: it may be registered later."""
+        parsed = self._writers.get(writer_id)
+        if parsed is None:
+            parsed = self._writers[writer_id] = parse_schema(self._fetch(writer_id))
+        return parsed
+
+    def decode(self, payload: bytes | None) -> R:
+        """Raises: CodecError."""
+        writer = self.writer(schema_id(payload))
+        stream = io.BytesIO(payload or b"")
+        stream.seek(FRAME_BYTES)
+        try:
+            fields = fastavro.schemaless_reader(stream, writer, self._reader)
+        except fastavro.schema.SchemaParseException as e:
+            raise Undecodable(f"writer schema cannot be read: {e}") from e
+        except (fastavro.read.SchemaResolutionError, *_DECODE_ERRORS) as e:
+            raise Undecodable(f"not a {self._record.__name__}: {type(e).__name__} {e}".rstrip()) from e
+        if stream.tell() != len(payload or b""):
+            raise Undecodable(f"{len(payload or b'') - stream.tell()} bytes left after the record")
+        return from_fields(fields, self._record)
+
+
+def from_fields(fields: Any, record: type[R]) -> R:
+    """A decoded dict as a typed record; unknown fields are ignored.
+
+    Raises:
+      NotThisRecord: a required field is missing or has the wrong type.
+    """
+    try:
+        return msgspec.convert(fields, record)
+    except msgspec.ValidationError as e:
+        raise NotThisRecord(str(e)) from e
+
+
+def from_json(line: bytes, record: type[R]) -> R:
+    """One JSON line as a typed record.
+
+    Raises:
+      Undecodable: not JSON.
+      NotThisRecord: JSON of another shape.
+    """
+    try:
+        return msgspec.json.decode(line, type=record)
+    except msgspec.ValidationError as e:
+        raise NotThisRecord(str(e)) from e
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise Undecodable(str(e)) from e
+
+
+def to_json(record: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(record)
+
+
+def write_container(out: IO[bytes], record: type[R], records: Iterable[R]) -> None:
+    """Writes an Avro object container file."""
+    fields = (msgspec.to_builtins(r) for r in records)
+    fastavro.writer(out, fastavro.parse_schema(avro_schema(record.__name__)), fields, codec="deflate")
+
+
+def read_container(stream: IO[bytes], record: type[R]) -> Iterator[R]:
+    """Records of an Avro object container file.
+
+    Raises:
+      CodecError: when the file, or a record in it, cannot be read.
+    """
+    try:
+        for fields in fastavro.reader(_without_logical_types(stream), reader_schema=None):
+            yield from_fields(fields, record)
+    except _DECODE_ERRORS as e:
+        raise Undecodable(f"not an Avro container file of {record.__name__}: {e}") from e
+
+
+def _without_logical_types(stream: IO[bytes]) -> IO[bytes]:
+    return stream
+
+
+def canonical(schema: dict[str, Any]) -> str:
+    """The schema as the text that is registered."""
+    return json.dumps(schema, separators=(",", ":"), ensure_ascii=False)

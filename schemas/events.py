@@ -1,0 +1,101 @@
+"""What a record is: the typed events of the shop, one class per Avro schema in `schemas/avro/`.
+
+Field names and order are those of the Avro schemas (a test compares them). Amounts are integers in minor units
+(kuruş), times are integers in milliseconds since the Unix epoch, UTC.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = ["ClickstreamEvent", "FraudAlert", "InventoryEvent", "OrderEvent", "OrderItem", "avro_schema"]
+
+OrderStatus = Literal["CREATED", "CONFIRMED", "SHIPPED", "DELIVERED", "CANCELLED", "REFUNDED"]
+EventType = Literal[
+    "PAGE_VIEW", "PRODUCT_VIEW", "SEARCH", "ADD_TO_CART", "REMOVE_FROM_CART", "CHECKOUT_START", "PURCHASE"
+]
+Movement = Literal["SALE", "RESTOCK", "RETURN", "ADJUSTMENT"]
+
+
+class OrderItem(msgspec.Struct, frozen=True):
+    product_id: str
+    product_name: str
+    category: str
+    quantity: int
+    unit_price_minor: int
+    total_price_minor: int
+
+
+class OrderEvent(msgspec.Struct, frozen=True):
+    """An order entered a status."""
+
+    order_id: str
+    user_id: str
+    session_id: str
+    order_status: OrderStatus
+    items: list[OrderItem]
+    subtotal_minor: int
+    discount_minor: int
+    shipping_minor: int
+    total_amount_minor: int
+    currency: str
+    payment_method: str
+    shipping_region: str
+    event_time: int
+    is_first_order: bool
+
+
+class ClickstreamEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One action of a user on the site."""
+
+    event_id: str
+    user_id: str
+    session_id: str
+    event_type: EventType
+    product_id: str | None = None
+    category: str | None = None
+    price_minor: int | None = None
+    quantity: int | None = None
+    event_time: int
+    device_type: str
+    geo_region: str
+    page_url: str | None = None
+    referrer: str | None = None
+
+
+class InventoryEvent(msgspec.Struct, frozen=True):
+    """A product's stock moved."""
+
+    event_id: str
+    product_id: str
+    warehouse_id: str
+    movement: Movement
+    quantity_change: int
+    stock_after: int
+    event_time: int
+    order_id: str | None = None
+
+
+class FraudAlert(msgspec.Struct, frozen=True):
+    """An order completed a fraud pattern."""
+
+    alert_id: str
+    user_id: str
+    order_id: str
+    alert_type: str
+    risk_score: float
+    description: str
+    amount_minor: int
+    event_time: int
+    detected_at: int
+    related_events: list[str]
+
+
+def avro_schema(name: str) -> dict[str, Any]:
+    """The current Avro schema of a record type, as parsed JSON."""
+    schema: dict[str, Any] = json.loads((Path(__file__).parent / "avro" / f"{name}.avsc").read_text(encoding="utf-8"))
+    return schema

