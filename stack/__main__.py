@@ -1,0 +1,159 @@
+"""python -m stack: the local services from the command line."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from stack.console import Console
+from stack.errors import StackError
+from stack.job_server import job_server_jar
+from stack.kafka import Kafka
+from stack.services import DEFAULT, SERVICES, service
+from stack.stack import Stack
+
+_ABOUT = """Starts the real local services as plain processes, and stops them.
+
+Everything they write lies in one folder (--data); what they run from is downloaded once into
+$STREAMFORGE_CACHE or ~/.cache/streamforge. Several stacks run side by side with other --data and --port."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except StackError as error:
+        print(f"stack: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stack: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `logs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="stack", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, run: object, about: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=about, description=about)
+        sub.set_defaults(run=run)
+        if name != "fetch":
+            sub.add_argument("--data", type=Path, default=Path(".stack"), metavar="DIR", help="default: .stack")
+        return sub
+
+    default = f"default: {' '.join(DEFAULT)}"
+    up = command("up", _up, "start services in the background and wait until they are healthy")
+    up.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help=f"{', '.join(SERVICES)} ({default})")
+    up.add_argument("--port", action="append", type=_port, default=[], metavar="NAME=PORT", help="another port")
+    up.add_argument("--kafka-heap", default="256m", metavar="SIZE", help="the broker's heap, as in -Xmx (256m)")
+    down = command("down", _down, "stop services; their data stays")
+    down.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help="default: all of this folder")
+    down.add_argument("--wipe", action="store_true", help="remove their data too")
+    status = command("status", _status, "tell how the started services are; 0 when all are healthy, else 1")
+    status.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help="default: all that were started")
+    logs = command("logs", _logs, "show the end of the logs")
+    logs.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help="default: all")
+    logs.add_argument("--lines", type=int, default=40, metavar="N", help="of each log (40)")
+    logs.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
+    fetch = command("fetch", _fetch, "download and build what services run from, and the Flink job server jar")
+    fetch.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help=f"beside the jar ({default})")
+    fetch.add_argument("--ask-again", action="store_true", help="try once more to reach Beam's own job server jar")
+    return parser
+
+
+def _name(text: str) -> str:
+    try:
+        service(text)
+    except StackError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _port(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    known = sorted(port for make in SERVICES.values() for port in make().ports)
+    if name not in known or not number.isdecimal() or not 0 < int(number) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PORT with a NAME of {', '.join(known)}")
+    return name, int(number)
+
+
+def _up(options: argparse.Namespace) -> int:
+    services = [Kafka(heap=options.kafka_heap) if s == "kafka" else s for s in options.services or DEFAULT]
+    Stack(options.data, services, ports=dict(options.port), console=Console(sys.stderr)).start()
+    return 0
+
+
+def _down(options: argparse.Namespace) -> int:
+    console = Console(sys.stderr)
+    if not Stack(options.data, (), console=console).stop(*options.services, wipe=options.wipe):
+        console.line(f"nothing was running in {options.data}")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    states = Stack(options.data, ()).states(*options.services)
+    for state in states:
+        how = (
+            "healthy"
+            if state.healthy
+            else f"unhealthy, see {state.log}"
+            if state.pid
+            else f"not running, see {state.log}"
+        )
+        print(f"{state.name:<14} {state.address:<22} {f'pid {state.pid}' if state.pid else '-':<12} {how}")
+    if not states:
+        print(f"nothing is up in {options.data}")
+    return 0 if states and all(state.healthy for state in states) else 1
+
+
+def _logs(options: argparse.Namespace) -> int:
+    folder = options.data / "logs"
+    paths = [folder / f"{name}.log" for name in options.services] or sorted(folder.glob("*.log"))
+    if not paths or not all(path.exists() for path in paths):
+        raise StackError(f"no log in {folder}: nothing was started there yet")
+    ends = {}
+    for path in paths:
+        content = path.read_bytes()
+        ends[path] = len(content)
+        for line in content.decode(errors="replace").splitlines()[-options.lines :]:
+            print(f"{path.stem} | {line}" if len(paths) > 1 else line)
+    while options.follow:
+        sys.stdout.flush()
+        time.sleep(0.3)
+        for path in paths:
+            ends[path] = _print_from(path, ends[path], f"{path.stem} | " if len(paths) > 1 else "")
+    return 0
+
+
+def _print_from(path: Path, position: int, prefix: str) -> int:
+    """Prints the whole lines after the position; a log that became shorter was begun anew."""
+    with path.open("rb") as file:
+        file.seek(position if position <= path.stat().st_size else 0)
+        start = file.tell()
+        new = file.read()
+    whole = new[: new.rfind(b"\n") + 1]
+    for line in whole.decode(errors="replace").splitlines():
+        print(prefix + line)
+    return start + len(whole)
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    console = Console(sys.stderr)
+    Stack(services=options.services or DEFAULT, console=console).fetch()
+    console.line(f"job server: {job_server_jar(console, ask_again=options.ask_again)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""The two kinds of process of a standalone Flink, on the jars of its Python distribution."""
+
+import json
+import shutil
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from stack.artefacts import cached, run
+from stack.console import SILENT, Console
+from stack.java import ADD_OPENS, jvm
+from stack.ports import HOST
+from stack.service import LOG4J2, Place, Service, fetch_url
+
+__all__ = ["JobManager", "TaskManager", "flink_libraries"]
+
+_LIBRARIES = "apache-flink-libraries==1.19.3"
+
+
+def flink_libraries(console: Console = SILENT) -> Path:
+    """The folder with a Flink distribution's jars, taken out of its Python package without installing that."""
+
+    def unpack(work: Path, log: Path) -> Path:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--dest", str(work)]
+        run("flink", [*command, _LIBRARIES], log, console)
+        (archive,) = work.glob("*.tar.gz")
+        lib = work / "lib"
+        lib.mkdir()
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                path = Path(member.name)
+                if member.isfile() and path.parts[1:3] == ("deps", "lib") and path.suffix == ".jar":
+                    source = tar.extractfile(member)
+                    assert source
+                    with source, (lib / path.name).open("wb") as target:
+                        shutil.copyfileobj(source, target)
+        return lib
+
+    return cached("flink", _LIBRARIES.rpartition("=")[2], unpack, console)
+
+
+class JobManager(Service):
+    name = "jobmanager"
+    ports: ClassVar[Mapping[str, int]] = {"jobmanager": 8082, "jobmanager-rpc": 6123}
+
+    def __init__(self, *, config: Mapping[str, str] | None = None, heap: str = "512m") -> None:
+        """
+        Args:
+            config: Flink settings beyond those of this module; they win.
+        """
+        self._config = config or {}
+        self._heap = heap
+
+    def fetch(self, console: Console) -> None:
+        flink_libraries(console)
+
+    def prepare(self, place: Place) -> None:
+        _write_config(place, self._config)
+
+    def command(self, place: Place) -> list[str]:
+        main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+        return [
+            *jvm(self._heap),
+            *_class_path(),
+            main,
+            "--configDir",
+            str(place.folder),
+            "--executionMode",
+            "cluster",
+        ]
+
+    def healthy(self, place: Place) -> bool:
+        return fetch_url(f"http://{place.address('jobmanager')}/overview") is not None
+
+
+class TaskManager(Service):
+    needs = ("jobmanager",)
+    ports: ClassVar[Mapping[str, int]] = {}
+
+    def __init__(
+        self,
+        index: int = 0,
+        *,
+        slots: int = 2,
+        heap_mb: int = 1000,
+        managed_mb: int = 256,
+        network_mb: int = 128,
+        config: Mapping[str, str] | None = None,
+    ) -> None:
+        """
+        Args:
+            heap_mb: for the job's own objects, state on the heap included.
+            managed_mb: RocksDB's memory.
+        """
+        self.name = f"taskmanager-{index}" if index else "taskmanager"
+        self._heap_mb = heap_mb
+        self._network_mb = network_mb
+        self._config = {"taskmanager.numberOfTaskSlots": str(slots), **(config or {})}
+        self._memory = {
+            "taskmanager.cpu.cores": str(slots),
+            "taskmanager.memory.task.heap.size": f"{heap_mb}m",
+            "taskmanager.memory.task.off-heap.size": "0",
+            "taskmanager.memory.managed.size": f"{managed_mb}m",
+            "taskmanager.memory.network.min": f"{network_mb}m",
+            "taskmanager.memory.network.max": f"{network_mb}m",
+        }
+
+    def fetch(self, console: Console) -> None:
+        flink_libraries(console)
+
+    def prepare(self, place: Place) -> None:
+        # A new identity at each start, so that one that was killed is not taken for it until Flink misses it.
+        identity = f"{self.name}-{time.time_ns() // 1_000_000}"
+        _write_config(place, {**self._config, "taskmanager.resource-id": identity})
+        place.folder.joinpath("resource-id").write_text(identity)
+
+    def command(self, place: Place) -> list[str]:
+        framework_mb = 128  # Flink's own share of heap and direct memory
+        return [
+            *jvm(f"{self._heap_mb + framework_mb}m", quick_start=False),
+            f"-XX:MaxDirectMemorySize={self._network_mb + framework_mb}m",
+            *_class_path(),
+            "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
+            "--configDir",
+            str(place.folder),
+            *(word for key, value in self._memory.items() for word in ("-D", f"{key}={value}")),
+        ]
+
+    def healthy(self, place: Place) -> bool:
+        answer = fetch_url(f"http://{place.address('jobmanager')}/taskmanagers")
+        known = json.loads(answer)["taskmanagers"] if answer else []
+        return place.folder.joinpath("resource-id").read_text() in {each["id"] for each in known}
+
+
+def _class_path() -> list[str]:
+    return [*ADD_OPENS, f"-Dlog4j.configurationFile={LOG4J2}", "-cp", f"{flink_libraries()}/*"]
+
+
+def _write_config(place: Place, extra: Mapping[str, str]) -> None:
+    shared = place.folder.parent / "flink"
+    temporary = place.folder / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "jobmanager.rpc.address": HOST,
+        "jobmanager.rpc.port": str(place.ports["jobmanager-rpc"]),
+        "jobmanager.bind-host": HOST,
+        "rest.address": HOST,
+        "rest.bind-address": HOST,
+        "rest.port": str(place.ports["jobmanager"]),
+        "rest.bind-port": str(place.ports["jobmanager"]),
+        "taskmanager.host": HOST,
+        "taskmanager.bind-host": HOST,
+        "io.tmp.dirs": str(temporary),
+        "web.tmpdir": str(temporary),
+        "restart-strategy.type": "fixed-delay",
+        "restart-strategy.fixed-delay.attempts": "2147483647",
+        "restart-strategy.fixed-delay.delay": "1 s",
+        "heartbeat.interval": "2000",
+        "heartbeat.timeout": "20000",
+        "state.checkpoints.dir": (shared / "checkpoints").as_uri(),
+        "state.savepoints.dir": (shared / "savepoints").as_uri(),
+        # Beam's harness threads outlive a failed attempt and still load classes.
+        "classloader.check-leaked-classloader": "false",
+        **extra,
+    }
+    place.folder.joinpath("flink-conf.yaml").write_text("".join(f"{k}: {v}\n" for k, v in settings.items()))

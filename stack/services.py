@@ -1,0 +1,34 @@
+"""Every service by name. A new one is a class in a file of its own and a line here."""
+
+from collections.abc import Callable
+
+from stack.errors import StackError
+from stack.expansion import Expansion
+from stack.flink_processes import JobManager, TaskManager
+from stack.kafka import Kafka
+from stack.registry import Registry
+from stack.service import Service
+from stack.valkey import Valkey
+
+__all__ = ["DEFAULT", "SERVICES", "service"]
+
+SERVICES: dict[str, Callable[[], Service]] = {
+    "kafka": Kafka,
+    "registry": Registry,
+    "valkey": Valkey,
+    "jobmanager": JobManager,
+    "taskmanager": TaskManager,
+    "expansion": Expansion,
+}
+DEFAULT = ("kafka", "registry", "valkey")
+
+
+def service(name: str) -> Service:
+    """A service by name.
+
+    Raises:
+        StackError: there is none of that name.
+    """
+    if name not in SERVICES:
+        raise StackError(f"no service is called {name!r}; there are {', '.join(SERVICES)}")
+    return SERVICES[name]()

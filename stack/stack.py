@@ -1,0 +1,292 @@
+"""A set of services under one data folder: started, looked at, stopped."""
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from stack.console import SILENT, Console
+from stack.errors import StackError
+from stack.ports import HOST, holder, is_free, pick_free
+from stack.process import Process
+from stack.service import Place, Service
+from stack.services import DEFAULT, service
+
+__all__ = ["Stack", "State"]
+
+_GRACE_S = 20.0
+
+
+@dataclass(frozen=True)
+class State:
+    """What `status` tells of one service."""
+
+    name: str
+    address: str
+    pid: int | None
+    healthy: bool
+    log: Path
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What is kept of a service that has been started and not stopped, for whoever comes later."""
+
+    ports: dict[str, int]
+    needs: tuple[str, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> "_Record | None":
+        try:
+            content = json.loads((folder / "service.json").read_text())
+        except FileNotFoundError:
+            return None
+        return cls(content["ports"], tuple(content["needs"]))
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        new = folder / "service.json.new"
+        new.write_text(json.dumps({"ports": self.ports, "needs": self.needs}))
+        new.rename(folder / "service.json")
+
+
+class Stack:
+    """Services under one data folder, side by side with those of any other folder.
+
+    As a context manager it starts them on entry and stops them on exit. When its Python process is killed instead,
+    `python -m stack down --data FOLDER` stops them.
+    """
+
+    def __init__(
+        self,
+        data: Path | str = ".stack",
+        services: Iterable[str | Service] = DEFAULT,
+        *,
+        ports: Mapping[str, int] | Literal["free"] | None = None,
+        console: Console = SILENT,
+    ) -> None:
+        """
+        Args:
+            data: the folder for run data, logs and pid files.
+            services: by name, or as objects where the defaults do not fit. What they need is added.
+            ports: other than the default ones by name, or 'free' to pick free ones.
+
+        Raises:
+            StackError: unknown service or port name.
+        """
+        self._data = Path(data).absolute()
+        self._console = console
+        self._services = _with_needs([service(s) if isinstance(s, str) else s for s in services])
+        self._processes: dict[str, Process] = {}
+        known = {port for each in self._services.values() for port in each.ports}
+        if ports and ports != "free" and (unknown := ports.keys() - known):
+            raise StackError(f"no port is called {min(unknown)!r}; there are {', '.join(sorted(known))}")
+        self._wished = ports or {}
+        self._ports = self._choose_ports()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def address(self, name: str) -> str:
+        """host:port of a service, or of one of its further ports."""
+        return f"{HOST}:{self._ports[name]}"
+
+    @property
+    def registry_url(self) -> str:
+        return f"http://{self.address('registry')}/apis/ccompat/v7"
+
+    @property
+    def redis_url(self) -> str:
+        return f"redis://{self.address('valkey')}/0"
+
+    def log(self, name: str) -> Path:
+        return self._data / "logs" / f"{name}.log"
+
+    def pid(self, name: str) -> int | None:
+        return self._process(name).pid()
+
+    def fetch(self) -> None:
+        """Downloads and builds what the services run from."""
+        for each in self._services.values():
+            each.fetch(self._console)
+
+    def start(self, *names: str) -> None:
+        """Starts the services (these, or all) that do not run yet, together, and waits until all are healthy.
+
+        Raises:
+            StackError: one could not be started; those that this call started are stopped again.
+        """
+        chosen = [each for each in self._services.values() if not names or each.name in names]
+        running = {each.name for each in chosen if self.pid(each.name)}
+        for each in chosen:
+            if each.name not in running:
+                self._require_free_ports(each)
+                each.fetch(self._console)
+        started: list[str] = []
+        try:
+            self._start_and_wait(chosen, running, started)
+        except BaseException:
+            self.stop(*started)
+            raise
+
+    def stop(self, *names: str, wipe: bool = False) -> list[str]:
+        """Stops services of this data folder (these, or every one ever started in it), and tells which ran.
+
+        Args:
+            wipe: removes their data too.
+        """
+        folders = {path.parent.name: path.parent for path in self._data.glob("*/pid")}
+        if names:
+            folders = {name: folder for name, folder in folders.items() if name in names}
+        needs = {name: record.needs for name, folder in folders.items() if (record := _Record.read(folder))}
+        stopped, left = [], set(folders)
+        while left:
+            needed = {need for name in left for need in needs.get(name, ())}
+            wave = sorted(left - needed) or sorted(left)
+            stopped += self._stop_together(wave)
+            left -= set(wave)
+        for folder in folders.values():
+            folder.joinpath("service.json").unlink(missing_ok=True)
+            if wipe:
+                shutil.rmtree(folder)
+        return stopped
+
+    def kill(self, name: str) -> None:
+        """Kills a service without warning, as a crash would."""
+        self._process(name).kill()
+
+    def states(self, *names: str) -> list[State]:
+        """How services are (these, or all that were started in this folder and not stopped)."""
+        found = []
+        for name in names or sorted(path.parent.name for path in self._data.glob("*/service.json")):
+            each = self._services.get(name) or service(name)
+            ports = self._recorded_ports()
+            pid = self.pid(name)
+            place = Place(self._data / name, ports)
+            healthy = bool(pid) and each.healthy(place)
+            port = ports.get(next(iter(each.ports)))
+            found.append(State(name, f"{HOST}:{port}" if port else "-", pid, healthy, self.log(name)))
+        return found
+
+    def _process(self, name: str) -> Process:
+        return self._processes.setdefault(name, Process(self._data / name / "pid"))
+
+    def _place(self, name: str) -> Place:
+        return Place(self._data / name, self._ports)
+
+    def _recorded_ports(self) -> dict[str, int]:
+        records = [_Record.read(path.parent) for path in self._data.glob("*/service.json")]
+        return {name: port for record in records if record for name, port in record.ports.items()}
+
+    def _choose_ports(self) -> dict[str, int]:
+        """A running service keeps its ports, whatever is wished now."""
+        chosen: dict[str, int] = {}
+        for each in self._services.values():
+            record = _Record.read(self._data / each.name) if self.pid(each.name) else None
+            for name, default in each.ports.items():
+                if record:
+                    chosen[name] = record.ports[name]
+                elif self._wished == "free":
+                    chosen[name] = pick_free(set(chosen.values()))
+                else:
+                    chosen[name] = dict(self._wished).get(name, default)
+        return chosen
+
+    def _require_free_ports(self, each: Service) -> None:
+        for name in each.ports:
+            port = self._ports[name]
+            if not is_free(port):
+                raise StackError(
+                    f"{each.name}: port {port} is already in use{holder(port)}; "
+                    f"stop what uses it or choose another with --port {name}=PORT"
+                )
+
+    def _start_and_wait(self, chosen: Sequence[Service], running: set[str], started: list[str]) -> None:
+        pending = list(chosen)
+        deadlines: dict[str, float] = {}
+        begin = time.monotonic()
+        while pending:
+            unready = {each.name for each in pending}
+            for each in list(pending):
+                if each.name not in running and each.name not in started:
+                    if unready.isdisjoint(each.needs):
+                        started.append(each.name)
+                        self._launch(each)
+                    continue
+                deadline = deadlines.setdefault(each.name, time.monotonic() + each.start_timeout_s)
+                if self._settled(each, deadline):
+                    pending.remove(each)
+                    how = "already up" if each.name in running else f"up after {time.monotonic() - begin:.1f} s"
+                    where = "".join(f", {self.address(name)}" for name in list(each.ports)[:1])
+                    self._console.line(f"{each.name}: {how}{where} (pid {self.pid(each.name)})")
+            waiting = ", ".join(each.name for each in pending)
+            self._console.waiting(f"waiting for {waiting} ({time.monotonic() - begin:.0f} s)")
+            time.sleep(0.1)
+
+    def _launch(self, each: Service) -> None:
+        folder, log = self._data / each.name, self.log(each.name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        if log.exists():
+            log.replace(log.with_suffix(".log.old"))
+        _Record({name: self._ports[name] for name in each.ports}, each.needs).write(folder)
+        each.prepare(self._place(each.name))
+        command, environment = each.command(self._place(each.name)), each.environment(self._place(each.name))
+        self._process(each.name).start(command, environment, folder, log)
+
+    def _settled(self, each: Service, deadline: float) -> bool:
+        log = self.log(each.name)
+        if not self.pid(each.name):
+            raise StackError(f"{each.name} died at start: {_last_line(log)} (log: {log})")
+        if each.healthy(self._place(each.name)):
+            each.settle(self._place(each.name))
+            return True
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"{each.name} was not healthy after {each.start_timeout_s:.0f} s: {_last_line(log)} (log: {log})"
+            )
+        return False
+
+    def _stop_together(self, names: Sequence[str]) -> list[str]:
+        ran = [name for name in names if self.pid(name)]
+        for name in ran:
+            self._process(name).signal(signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_S
+        for name in ran:
+            self._console.waiting(f"stopping {name}")
+            if not self._process(name).wait(max(0.0, deadline - time.monotonic())):
+                self._process(name).kill()
+            self._console.line(f"{name}: stopped")
+        return ran
+
+
+def _with_needs(services: Sequence[Service]) -> dict[str, Service]:
+    found: dict[str, Service] = {}
+    given = {each.name: each for each in services}
+
+    def add(each: Service) -> None:
+        for need in each.needs:
+            if need not in found:
+                add(given.get(need) or service(need))
+        found.setdefault(each.name, each)
+
+    for each in services:
+        add(each)
+    return found
+
+
+def _last_line(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4000))
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip()[:300] if lines else "it wrote no log"
