@@ -1,0 +1,444 @@
+"""The benchmark's orders: a deterministic set of OrderEvents, and the Kafka topic that holds it.
+
+The same `Spec` gives the same records in the same order on every machine: a million orders of 100,000 users with every
+fraud pattern in them, just inside and just outside each bound. Event times lie in the past and advance by 100 orders a
+second: 1,000 a second would give each user ten orders in 17 minutes, and then three quarters of all orders would be
+RAPID_ORDERS alerts and writing alerts the thing measured.
+
+Records are encoded from ready-made segments (Avro is the concatenation of its fields), as the benchmark should not
+spend a minute in filling its topic.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import fastavro
+import msgspec
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from numpy.typing import NDArray
+
+from schemas.codec import parse_schema, schema_id
+from schemas.events import OrderEvent, OrderItem, avro_schema
+from transforms.io.registry import Registry
+
+__all__ = ["FIRST_EVENT_MS", "HIGH_VALUE_MINOR", "Encoder", "Orders", "Spec", "end_offsets", "fill", "generate"]
+
+FIRST_EVENT_MS: Final = 1_748_768_400_000  # 2025-06-01T09:00:00Z
+HIGH_VALUE_MINOR: Final = 500_000
+ARRIVAL_SPREAD_MS: Final = 2_000
+PARTITIONS: Final = 4
+
+_STATUSES: Final = ("CREATED", "CONFIRMED", "SHIPPED", "DELIVERED", "CANCELLED", "REFUNDED")
+_CREATED: Final = _STATUSES.index("CREATED")
+_CANCELLED: Final = _STATUSES.index("CANCELLED")
+_REGIONS: Final = ("TR-34", "TR-06", "TR-35", "TR-16", "TR-07")
+_PAYMENTS: Final = ("CREDIT_CARD", "DEBIT_CARD", "WALLET")
+_CATEGORIES: Final = ("electronics", "fashion", "home", "books", "toys", "sports", "beauty", "grocery")
+_ADJECTIVES: Final = ("Organic", "Wireless", "Handmade", "Compact", "Classic", "Foldable", "Waterproof")
+_MINUTE_MS: Final = 60_000
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to generate.
+
+    Attributes:
+      orders: number of records, without `duplicates`.
+      users: number of users; user_ids are `u-000000` and so on.
+      rate: orders per second of event time.
+      seed: another seed, another data set.
+      duplicates: how many records arrive a second time, within two seconds of their first arrival.
+    """
+
+    orders: int = 1_000_000
+    users: int = 100_000
+    rate: int = 100
+    seed: int = 1
+    duplicates: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.orders, self.users, self.rate) < 1 or self.duplicates < 0:
+            raise ValueError("orders, users and rate must be positive, duplicates not negative")
+
+    @property
+    def records(self) -> int:
+        return self.orders + self.duplicates
+
+    @property
+    def topic(self) -> str:
+        """A topic name of its own, so that a topic can be reused exactly when it holds this data set."""
+        parts = (self.orders, self.users, self.rate, self.seed, self.duplicates)
+        return "bench.orders." + ".".join(map(str, parts))
+
+
+class Basket(NamedTuple):
+    """What was bought, and what it cost."""
+
+    items: list[OrderItem]
+    subtotal_minor: int
+    discount_minor: int
+    shipping_minor: int
+    total_amount_minor: int
+
+
+@dataclass(frozen=True)
+class Orders:
+    """The data set by columns, in order of arrival."""
+
+    spec: Spec
+    order: Ints
+    user: Ints
+    status: Ints
+    basket: Ints
+    payment: Ints
+    region: Ints
+    event_time_ms: Ints
+    is_first: Ints
+    baskets: list[Basket]
+
+    def events(self) -> Iterator[OrderEvent]:
+        """The typed records, for those who want to read them."""
+        for order, user, status, basket, payment, region, event_time, first in self._rows(0, len(self.order)):
+            bought = self.baskets[basket]
+            yield OrderEvent(
+                order_id=_order_id(order).decode(),
+                user_id=_user_id(user).decode(),
+                session_id=_session_id(user),
+                order_status=_STATUSES[status],  # type: ignore[arg-type]
+                items=bought.items,
+                subtotal_minor=bought.subtotal_minor,
+                discount_minor=bought.discount_minor,
+                shipping_minor=bought.shipping_minor,
+                total_amount_minor=bought.total_amount_minor,
+                currency="TRY",
+                payment_method=_PAYMENTS[payment],
+                shipping_region=_REGIONS[region],
+                event_time=event_time,
+                is_first_order=bool(first),
+            )
+
+    def _rows(self, start: int, end: int) -> Iterator[tuple[int, ...]]:
+        columns = (
+            self.order,
+            self.user,
+            self.status,
+            self.basket,
+            self.payment,
+            self.region,
+            self.event_time_ms,
+            self.is_first,
+        )
+        return zip(*(column[start:end].tolist() for column in columns), strict=True)
+
+
+def _order_id(order: int) -> bytes:
+    return b"o-%09d" % order
+
+
+def _user_id(user: int) -> bytes:
+    return b"u-%06d" % user
+
+
+def _session_id(user: int) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, str(user)))
+
+
+def generate(spec: Spec) -> Orders:
+    """The data set of a spec."""
+    rng = np.random.default_rng(spec.seed)
+    n = spec.orders
+    baskets, normal, high, exact = _baskets(rng)
+
+    event_time = FIRST_EVENT_MS + np.arange(n, dtype=np.int64) * 1000 // spec.rate
+    user = rng.integers(0, spec.users, n)
+    status = rng.choice(len(_STATUSES), n, p=[0.88, 0.04, 0.02, 0.02, 0.03, 0.01])
+    basket = np.where(rng.random(n) < 0.05, rng.choice(high, n), rng.choice(normal, n))
+    payment = rng.integers(0, len(_PAYMENTS), n)
+    away = rng.random(n) < 0.005
+    region = (user + np.where(away, rng.integers(1, len(_REGIONS), n), 0)) % len(_REGIONS)
+    planted = np.zeros(n, dtype=bool)
+
+    def plant(size: int, span_ms: int) -> tuple[Ints, Ints]:
+        """Gives some users `size` orders within about `span_ms`; their first rows and all their rows."""
+        first = rng.integers(0, max(1, n - span_ms * spec.rate // 1000), max(1, n // 2000))
+        # A third just inside the bound, a third just outside, the rest anywhere.
+        span = rng.choice(
+            [span_ms, span_ms + 1, span_ms // 2, span_ms // 3, 0], len(first), p=[0.3, 0.3, 0.2, 0.1, 0.1]
+        )
+        offsets = np.sort(rng.random((size, len(first))), axis=0) * span
+        offsets[0], offsets[-1] = 0, span
+        times = event_time[first] + offsets.astype(np.int64)
+        rows = np.minimum(first + (times - event_time[first]) * spec.rate // 1000, n - 1)
+        buyer = user[first]
+        for k in range(size):
+            user[rows[k]], event_time[rows[k]], status[rows[k]] = buyer, times[k], _CREATED
+            region[rows[k]] = buyer % len(_REGIONS)
+            planted[rows[k]] = True
+        return first, rows
+
+    _, rows = plant(4, 5 * _MINUTE_MS)
+    basket[rows] = np.where(rng.random(rows.shape) < 0.1, exact, rng.choice(high, rows.shape))
+    plant(3, 5 * _MINUTE_MS)
+    _, rows = plant(4, 30 * _MINUTE_MS)
+    status[rows] = _CANCELLED
+    _, rows = plant(2, 10 * _MINUTE_MS)
+    region[rows[-1]] = (region[rows[-1]] + 1) % len(_REGIONS)
+
+    order = _follow_up(rng, status, planted, event_time, user, basket, payment, region)
+    is_first = _first_orders(order, user, status, event_time)
+
+    again = rng.choice(n, spec.duplicates, replace=False) if spec.duplicates else np.zeros(0, dtype=np.int64)
+    arrival = event_time + rng.random(n) * ARRIVAL_SPREAD_MS
+    rows = np.concatenate([np.arange(n), again])
+    arrival = np.concatenate([arrival, arrival[again] + rng.random(len(again)) * ARRIVAL_SPREAD_MS])
+    rows = rows[np.argsort(arrival, kind="stable")]
+    columns = (c[rows] for c in (order, user, status, basket, payment, region, event_time, is_first))
+    return Orders(spec, *columns, baskets=baskets)
+
+
+def _follow_up(
+    rng: np.random.Generator, status: Ints, planted: NDArray[np.bool_], event_time: Ints, *copied: Ints
+) -> Ints:
+    """Makes most records that are not CREATED the later status of an earlier order; returns the order of each row."""
+    order = np.arange(len(status))
+    rows = np.flatnonzero((status != _CREATED) & ~planted)
+    source = rows - 1 - (rng.random(len(rows)) * np.minimum(rows, 50_000)).astype(np.int64)
+    good = (source >= 0) & (status[source] == _CREATED) & (event_time[source] < event_time[rows])
+    rows, source = rows[good], source[good]
+    source, only = np.unique(source, return_index=True)  # an order enters a status once
+    rows = rows[only]
+    order[rows] = source
+    for column in copied:
+        column[rows] = column[source]
+    return order
+
+
+def _first_orders(order: Ints, user: Ints, status: Ints, event_time: Ints) -> Ints:
+    """Marks the first order of every tenth user; the others are old customers."""
+    is_first = np.zeros(len(order), dtype=np.int64)
+    created = np.flatnonzero((status == _CREATED) & (user % 10 == 0))
+    by_user = created[np.lexsort((order[created], event_time[created], user[created]))]
+    _, first = np.unique(user[by_user], return_index=True)
+    is_first[by_user[first]] = 1
+    return is_first
+
+
+def _baskets(rng: np.random.Generator) -> tuple[list[Basket], Ints, Ints, int]:
+    """All baskets, and the indexes of those up to 5000 TRY, of those above, and of one of exactly 5000.00 TRY."""
+    baskets = [_basket(rng, int(rng.integers(1, 4)), 1_900, 79_900) for _ in range(2_000)]
+    baskets += [_basket(rng, int(rng.integers(1, 4)), 600_000, 2_999_900) for _ in range(400)]
+    exact = OrderItem("p-0500", "Product 500", _CATEGORIES[0], 2, 250_000, 500_000)
+    baskets.append(Basket([exact], 500_000, 0, 0, HIGH_VALUE_MINOR))
+    total = np.array([b.total_amount_minor for b in baskets])
+    return baskets, np.flatnonzero(total <= HIGH_VALUE_MINOR), np.flatnonzero(total > HIGH_VALUE_MINOR), len(total) - 1
+
+
+def _basket(rng: np.random.Generator, size: int, least_minor: int, most_minor: int) -> Basket:
+    items = []
+    for _ in range(size):
+        product = int(rng.integers(0, 500))
+        quantity, price = int(rng.integers(1, 3)), int(rng.integers(least_minor, most_minor))
+        category = _CATEGORIES[product % len(_CATEGORIES)]
+        items.append(
+            OrderItem(
+                f"p-{product:04d}",
+                f"{_ADJECTIVES[product % 7]} {category} product {product}",
+                category,
+                quantity,
+                price,
+                quantity * price,
+            )
+        )
+    subtotal = sum(item.total_price_minor for item in items)
+    discount = subtotal // 20 if rng.random() < 0.2 else 0
+    shipping = 4_990 if rng.random() < 0.5 else 0
+    return Basket(items, subtotal, discount, shipping, subtotal - discount + shipping)
+
+
+# Fields that are encoded together, in the order of the schema.
+_SEGMENTS: Final = (
+    ("order_id",),
+    ("user_id", "session_id"),
+    ("order_status",),
+    ("items", "subtotal_minor", "discount_minor", "shipping_minor", "total_amount_minor"),
+    ("currency", "payment_method", "shipping_region"),
+    ("event_time",),
+    ("is_first_order",),
+)
+
+
+class Encoder:
+    """The data set as Kafka payloads in the Confluent wire format.
+
+    Raises:
+      ValueError: at construction, when the schema's fields are not those that this module writes.
+    """
+
+    def __init__(self, orders: Orders, writer_id: int):
+        schema = avro_schema("OrderEvent")
+        names = tuple(field["name"] for field in schema["fields"])
+        if names != tuple(itertools.chain(*_SEGMENTS)):
+            raise ValueError(f"OrderEvent has other fields than bench/orders.py writes: {', '.join(names)}")
+        self._orders = orders
+        user, status, basket, terms = (_segment(schema, i) for i in (1, 2, 3, 4))
+        self._header = b"\0" + writer_id.to_bytes(4, "big")
+        self._keys = [_user_id(u) for u in range(orders.spec.users)]
+        self._users = [user(_user_id(u).decode(), _session_id(u)) for u in range(orders.spec.users)]
+        self._statuses = [status(s) for s in _STATUSES]
+        self._baskets = [basket([msgspec.to_builtins(i) for i in b.items], *b[1:]) for b in orders.baskets]
+        self._terms = [terms("TRY", p, r) for p in _PAYMENTS for r in _REGIONS]
+
+    def messages(self, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, bytes, int]]:
+        """(key, payload, timestamp) of records start to end in order of arrival."""
+        end = len(self._orders.order) if end is None else end
+        header, keys, users, statuses = self._header, self._keys, self._users, self._statuses
+        baskets, terms, regions = self._baskets, self._terms, len(_REGIONS)
+        times = _varints(self._orders.event_time_ms[start:end])
+        rows = self._orders._rows(start, end)
+        for encoded_time, (order, user, status, basket, payment, region, event_time, first) in zip(
+            times, rows, strict=True
+        ):
+            payload = b"%b\x16o-%09d%b%b%b%b%b%b" % (
+                header,
+                order,
+                users[user],
+                statuses[status],
+                baskets[basket],
+                terms[payment * regions + region],
+                encoded_time,
+                b"\x01" if first else b"\x00",
+            )
+            yield keys[user], payload, event_time
+
+
+def _segment(schema: dict[str, Any], index: int) -> Callable[..., bytes]:
+    """A function that encodes the fields of one segment."""
+    names = _SEGMENTS[index]
+    fields = [f for f in schema["fields"] if f["name"] in names]
+    part = parse_schema({"type": "record", "name": f"Segment{index}", "fields": fields})
+
+    def encode(*values: object) -> bytes:
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, part, dict(zip(names, values, strict=True)))
+        return out.getvalue()
+
+    return encode
+
+
+def _varints(values: Ints) -> list[bytes]:
+    """Avro longs of six bytes: the times from 1986 to 2039."""
+    zigzag = values.astype(np.uint64) << np.uint64(1)
+    if len(values) and not (1 << 35) <= int(zigzag.min()) <= int(zigzag.max()) < 1 << 42:
+        raise ValueError("event times need six bytes")
+    out = np.empty((len(values), 6), dtype=np.uint8)
+    for i in range(6):
+        out[:, i] = (zigzag >> np.uint64(7 * i)) & np.uint64(0x7F) | np.uint64(0x80 if i < 5 else 0)
+    packed = out.tobytes()
+    return [packed[i : i + 6] for i in range(0, len(packed), 6)]
+
+
+def fill(
+    kafka: str, registry: str, spec: Spec, *, topic: str | None = None, say: Callable[[str], None] = lambda _: None
+) -> str:
+    """Makes sure that a topic holds exactly the data set; returns its name. A topic that already does is kept."""
+    topic = topic or spec.topic
+    writer_id = Registry(registry).register(f"{topic}-value", avro_schema("OrderEvent"))
+    if _holds(kafka, topic, spec.records, writer_id):
+        say(f"topic {topic} already holds the {spec.records:,} records")
+        return topic
+    _recreate(kafka, topic)
+    started = time.monotonic()
+    encoder = Encoder(generate(spec), writer_id)
+    producer = Producer(
+        {
+            "bootstrap.servers": kafka,
+            "linger.ms": 50,
+            "batch.size": 1_000_000,
+            "partitioner": "murmur2_random",
+            "queue.buffering.max.messages": 200_000,
+        }
+    )
+    failed: list[str] = []
+
+    def delivered(error: KafkaError | None, _: object) -> None:
+        if error is not None:
+            failed.append(str(error))
+
+    chunk = 10_000
+    for start in range(0, spec.records, chunk):
+        for key, payload, timestamp in encoder.messages(start, min(start + chunk, spec.records)):
+            while True:
+                try:
+                    producer.produce(topic, payload, key, timestamp=timestamp, on_delivery=delivered)
+                    break
+                except BufferError:
+                    producer.poll(0.05)
+        producer.poll(0)
+        if failed:
+            break
+        if start % 200_000 == 0 and start:
+            say(f"{start:,} of {spec.records:,} records, {start / (time.monotonic() - started):,.0f}/s")
+    left = producer.flush(60)
+    if failed or left:
+        raise RuntimeError(
+            f"topic {topic} could not be filled: {failed[0] if failed else f'{left} records undelivered'}"
+        )
+    say(f"topic {topic} filled with {spec.records:,} records, {spec.records / (time.monotonic() - started):,.0f}/s")
+    return topic
+
+
+def end_offsets(kafka: str, topic: str) -> list[tuple[int, int]]:
+    """(begin, end) offsets of each partition; empty when the topic does not exist."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "bench-offsets"})
+    try:
+        found = consumer.list_topics(topic, timeout=30).topics[topic]
+        if found.error is not None:
+            return []
+        return [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30) for p in sorted(found.partitions)]
+    finally:
+        consumer.close()
+
+
+def _holds(kafka: str, topic: str, records: int, writer_id: int) -> bool:
+    offsets = end_offsets(kafka, topic)
+    if len(offsets) != PARTITIONS or sum(end - begin for begin, end in offsets) != records:
+        return False
+    # The registry may have been started afresh: then the topic's schema id means nothing, or something else.
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "bench-probe", "enable.auto.commit": False})
+    try:
+        partition = next(i for i, (begin, end) in enumerate(offsets) if end > begin)
+        consumer.assign([TopicPartition(topic, partition, offsets[partition][0])])
+        message = consumer.poll(30)
+        return message is not None and message.error() is None and schema_id(message.value()) == writer_id
+    finally:
+        consumer.close()
+
+
+def _recreate(kafka: str, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka})
+    deadline = time.monotonic() + 60
+    if end_offsets(kafka, topic):
+        admin.delete_topics([topic])[topic].result(30)
+    # The broker deletes in the background and refuses the name for a moment.
+    # retention.ms: the event times are older than the default retention of seven days.
+    new = NewTopic(topic, PARTITIONS, 1, config={"retention.ms": "-1", "message.timestamp.type": "CreateTime"})
+    while True:
+        try:
+            admin.create_topics([new])[topic].result(30)
+        except KafkaException as e:
+            if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
