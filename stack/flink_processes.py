@@ -18,6 +18,7 @@ from stack.service import LOG4J2, Place, Service, fetch_url
 __all__ = ["JobManager", "TaskManager", "flink_libraries"]
 
 _LIBRARIES = "apache-flink-libraries==1.19.3"
+_FRAMEWORK_MB = 128  # Flink's own share of heap and of direct memory
 
 
 def flink_libraries(console: Console = SILENT) -> Path:
@@ -101,6 +102,12 @@ class TaskManager(Service):
         self._config = {"taskmanager.numberOfTaskSlots": str(slots), **(config or {})}
         self._memory = {
             "taskmanager.cpu.cores": str(slots),
+            # All of them, defaults too: without Flink's start scripts nothing else fills them in.
+            "taskmanager.memory.framework.heap.size": f"{_FRAMEWORK_MB}m",
+            "taskmanager.memory.framework.off-heap.size": f"{_FRAMEWORK_MB}m",
+            "taskmanager.memory.jvm-metaspace.size": "256m",
+            "taskmanager.memory.jvm-overhead.min": "192m",
+            "taskmanager.memory.jvm-overhead.max": "192m",
             "taskmanager.memory.task.heap.size": f"{heap_mb}m",
             "taskmanager.memory.task.off-heap.size": "0",
             "taskmanager.memory.managed.size": f"{managed_mb}m",
@@ -118,10 +125,9 @@ class TaskManager(Service):
         place.folder.joinpath("resource-id").write_text(identity)
 
     def command(self, place: Place) -> list[str]:
-        framework_mb = 128  # Flink's own share of heap and direct memory
         return [
-            *jvm(f"{self._heap_mb + framework_mb}m", quick_start=False),
-            f"-XX:MaxDirectMemorySize={self._network_mb + framework_mb}m",
+            *jvm(f"{self._heap_mb + _FRAMEWORK_MB}m", quick_start=False),
+            f"-XX:MaxDirectMemorySize={self._network_mb + _FRAMEWORK_MB}m",
             *_class_path(),
             "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
             "--configDir",

@@ -1,6 +1,7 @@
 """A set of services under one data folder: started, looked at, stopped."""
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -247,13 +248,13 @@ class Stack:
     def _settled(self, each: Service, deadline: float) -> bool:
         log = self.log(each.name)
         if not self.pid(each.name):
-            raise StackError(f"{each.name} died at start: {_last_line(log)} (log: {log})")
+            raise StackError(f"{each.name} died at start: {_reason(log)} (log: {log})")
         if each.healthy(self._place(each.name)):
             each.settle(self._place(each.name))
             return True
         if time.monotonic() > deadline:
             raise StackError(
-                f"{each.name} was not healthy after {each.start_timeout_s:.0f} s: {_last_line(log)} (log: {log})"
+                f"{each.name} was not healthy after {each.start_timeout_s:.0f} s: {_reason(log)} (log: {log})"
             )
         return False
 
@@ -285,8 +286,10 @@ def _with_needs(services: Sequence[Service]) -> dict[str, Service]:
     return found
 
 
-def _last_line(log: Path) -> str:
+def _reason(log: Path) -> str:
+    """The last line of the log that tells of an error, or else just the last."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4000))
-        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip()[:300] if lines else "it wrote no log"
+        file.seek(max(0, log.stat().st_size - 20_000))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"\b(ERROR|FATAL|Caused by|[\w.]*(Exception|Error):)", line)]
+    return (errors or lines or ["it wrote no log"])[-1][:300]
