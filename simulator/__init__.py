@@ -1,0 +1,1 @@
+"""Believable shop traffic with planted fraud, poison, late records and duplicates; `python -m simulator --help`."""

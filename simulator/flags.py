@@ -1,0 +1,250 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, NoReturn
+from urllib.parse import urlsplit
+
+from simulator.config import TOPICS, Config, ConfigError
+from simulator.ticks import start_for
+from transforms.domain.durations import parse_duration_ms
+
+__all__ = ["Flags", "parse"]
+
+_DAY_MS: Final = 86_400_000
+
+_STORY = """\
+Plays an online shop: users browse, search, fill carts and buy; orders are confirmed, shipped, delivered, cancelled,
+refunded; stock moves. Written as Avro (Confluent wire format) to Kafka, or to files:
+
+  clickstream.events   key user_id      what users do on the site
+  transactions.orders  key user_id      every status an order enters
+  inventory.events     key product_id   stock movements
+
+Between the good records it plants what a pipeline has to cope with, in shares you choose: fraud of every rule, records
+that cannot be decoded or make no sense, records that come far too late, and repeats. --truth writes down what was
+planted. Equal flags, with --seed and --start among them, give equal events."""
+
+_EXAMPLES = """\
+examples:
+  python -m simulator --rate 50                                    live traffic until Ctrl-C
+  python -m simulator --rate 0 --events 1000000                    a million events of the last hours, at full speed
+  python -m simulator --rate 0 --duration 24h --output data        a whole day, as data/<topic>.avro
+  python -m simulator --rate 200 --duration 60s --bad_share 0.2 --truth truth.jsonl
+
+exit status: 0 done, or ended by Ctrl-C; 1 no broker or registry there, or events not delivered; 2 a wrong flag"""
+
+
+class Flags(argparse.Namespace):
+    config: Config
+    servers: str | None  # Kafka; else `folder` is set
+    folder: Path | None
+    format: str
+    registry: str
+    truth: Path | None
+    rate: float
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"simulator: {message.removeprefix('argument ')} (see --help)\n")
+
+
+def _typed(convert: Callable[[str], Any], what: str) -> Callable[[str], Any]:
+    def parse_value(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
+
+    return parse_value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
+
+
+def _instant(text: str) -> int:
+    value = datetime.fromisoformat(text)
+    if value.tzinfo is None:
+        raise ValueError
+    return round(value.timestamp() * 1000)
+
+
+def _broker_list(text: str) -> str:
+    if not re.fullmatch(r"[^\s/:,]+:\d{1,5}(,[^\s/:,]+:\d{1,5})*", text):
+        raise ValueError
+    if any(int(server.rpartition(":")[2]) > 65_535 for server in text.split(",")):
+        raise ValueError
+    return text
+
+
+def _http_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError
+    _ = parts.port  # ValueError when it is no number
+    return text
+
+
+_COUNT = _typed(int, "a whole number")
+_SHARE = _typed(_number, "a share such as 0.01")
+_DURATION = _typed(parse_duration_ms, "a duration such as 10s, 30m or 2h")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="python -m simulator",
+        description=_STORY,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument_group("how much").add_argument
+    _add(
+        add,
+        "--rate",
+        _typed(_number, "a number"),
+        "N",
+        50.0,
+        "events per second over all topics, at the pace of the clock; 0: as fast as this machine gives",
+    )
+    _add(add, "--events", _COUNT, "N", None, "stop after N events")
+    _add(add, "--duration", _DURATION, "TIME", None, "stop after this span of event time (10s, 30m, 2h)")
+    add("--infinite", action="store_true", help="never stop (so it is without --events and --duration)")
+
+    add = parser.add_argument_group("what").add_argument
+    _add(add, "--seed", _COUNT, "N", None, "another seed, other events (default: a new one each time; it is printed)")
+    _add(add, "--users", _COUNT, "N", 100_000, "ordinary users of the shop")
+    _add(add, "--topics", str, "A,B", ",".join(TOPICS), "only these topics")
+    _add(
+        add,
+        "--start",
+        _typed(_instant, "an instant such as 2026-11-22T10:00:00Z"),
+        "INSTANT",
+        None,
+        "event time of the first event (default: now; with --rate 0 so long ago that the last event is now, and a day "
+        "ago when there is no end: it catches up, then goes on live)",
+    )
+    _add(
+        add,
+        "--event_rate",
+        _typed(_number, "a number"),
+        "N",
+        50.0,
+        "with --rate 0: events per second of event time, as a mean over day and night",
+    )
+
+    add = parser.add_argument_group("what is planted").add_argument
+    _add(add, "--fraud_share", _SHARE, "SHARE", 0.05, "of the order records belong to planted fraud")
+    _add(add, "--bad_share", _SHARE, "SHARE", 0.01, "of the order and click records are bad")
+    _add(add, "--late_share", _SHARE, "SHARE", 0.005, "of the order and click records come far too late")
+    _add(add, "--duplicate_share", _SHARE, "SHARE", 0.01, "of the order and click records are repeats")
+    _add(add, "--out_of_orderness", _DURATION, "TIME", "5s", "events overtake each other within this span")
+    _add(add, "--late_by", _DURATION, "TIME", "15m", "how far behind the newest of its partition a late record lies")
+    _add(add, "--truth", Path, "FILE", None, "write what was planted, as JSON lines; the last line is a summary")
+
+    add = parser.add_argument_group("where to").add_argument
+    _add(add, "--output", str, "URL", "kafka://127.0.0.1:29092", "kafka://host:port[,host:port], or a folder")
+    add("--format", choices=("avro", "jsonl"), help="of the files in a folder (default: avro)")
+    _add(
+        add,
+        "--registry",
+        _typed(_http_url, "an http URL"),
+        "URL",
+        "http://127.0.0.1:8081/apis/ccompat/v7",
+        "schema registry (Confluent API); schemas are registered as <topic>-value",
+    )
+    return parser
+
+
+def _add(add: Any, flag: str, kind: Any, metavar: str, default: Any, text: str) -> None:
+    if default is not None:
+        text += f" (default: {default:g})" if isinstance(default, float) else f" (default: {default})"
+    add(flag, type=kind, metavar=metavar, default=default, help=textwrap.dedent(text))
+
+
+def parse(arguments: Sequence[str], now_ms: int) -> Flags:
+    """Exits with status 2 and one line that names the flag when something is wrong."""
+    parser = _parser()
+    flags = parser.parse_args(arguments, Flags())
+    try:
+        _output(flags)
+        if flags.infinite and (flags.events is not None or flags.duration is not None):
+            raise ConfigError("infinite", "contradicts --events and --duration")
+        if flags.rate == 0 and flags.event_rate == 0:
+            raise ConfigError("event_rate", "must be positive")
+        if flags.servers and flags.start is not None and flags.start > now_ms:
+            raise ConfigError("start", "lies in the future, and Kafka refuses records from there")
+        flags.config = _config(flags, now_ms)
+    except ConfigError as e:
+        parser.error(str(e))
+    return flags
+
+
+def _output(flags: Flags) -> None:
+    flags.servers = flags.folder = None
+    scheme, separator, rest = flags.output.partition("://")
+    if not separator:
+        if not flags.output:
+            raise ConfigError("output", "must be kafka://host:port or a folder")
+        flags.folder = Path(flags.output)
+        flags.format = flags.format or "avro"
+        return
+    if scheme != "kafka":
+        raise ConfigError("output", f"{flags.output!r} is neither kafka://host:port[,host:port] nor a folder")
+    try:
+        flags.servers = _broker_list(rest.rstrip("/"))
+    except ValueError:
+        raise ConfigError("output", f"{flags.output!r} is not kafka://host:port[,host:port]") from None
+    if flags.format:
+        raise ConfigError("format", "is for files; records on Kafka are always Avro")
+
+
+def _config(flags: Flags, now_ms: int) -> Config:
+    paced = flags.rate > 0
+    if flags.events is not None and flags.events < 1:
+        raise ConfigError("events", "must be at least 1")
+    rate = flags.rate if paced else flags.event_rate
+    start = flags.start
+    if start is None:
+        start = now_ms
+        if not paced:
+            spans = [] if flags.duration is None else [flags.duration]
+            if flags.events is not None:
+                spans.append(now_ms - start_for(flags.events, rate, now_ms))
+            start -= min(spans, default=_DAY_MS)
+    return Config(
+        seed=random.SystemRandom().randrange(1_000_000) if flags.seed is None else flags.seed,
+        start_ms=start,
+        rate=rate,
+        events=flags.events,
+        duration_ms=flags.duration,
+        rhythm=not paced,
+        users=flags.users,
+        topics=tuple(topic for topic in TOPICS if topic in _topics(flags.topics)),
+        fraud_share=flags.fraud_share,
+        bad_share=flags.bad_share,
+        late_share=flags.late_share,
+        duplicate_share=flags.duplicate_share,
+        out_of_orderness_ms=flags.out_of_orderness,
+        late_by_ms=flags.late_by,
+    )
+
+
+def _topics(text: str) -> list[str]:
+    topics = [topic.strip() for topic in text.split(",")]
+    for topic in topics:
+        if topic not in TOPICS:
+            raise ConfigError("topics", f"{topic!r} is none of {', '.join(TOPICS)}")
+    return topics
