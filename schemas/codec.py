@@ -24,13 +24,16 @@ import msgspec
 from schemas.events import avro_schema
 
 __all__ = [
+    "canonical",
     "CodecError",
     "Decoder",
     "NotFramed",
     "NotThisRecord",
     "Undecodable",
     "UnknownSchema",
+    "decode_datum",
     "encode",
+    "from_fields",
     "from_json",
     "parse_schema",
     "read_container",
@@ -45,8 +48,8 @@ R = TypeVar("R", bound=msgspec.Struct)
 _FRAME = struct.Struct(">bI")
 FRAME_BYTES = _FRAME.size
 
-# What fastavro raises on bytes that are not a record of the schema: short reads, bad enum and union branches, bad UTF-8,
-# a negative or huge length. UnicodeDecodeError is a ValueError.
+# What fastavro raises on bytes that are not a record of the schema: short reads, bad enum and union branches,
+# bad UTF-8 (a ValueError), a negative or huge length.
 _DECODE_ERRORS = (EOFError, IndexError, ValueError, OverflowError, MemoryError, TypeError, KeyError, struct.error)
 
 
@@ -72,7 +75,7 @@ class NotThisRecord(CodecError):
 
 def parse_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema ready for fastavro, with logical types removed: times stay integers, no datetime objects per record."""
-    parsed: dict[str, Any] = fastavro.parse_schema(_plain(schema))  # type: ignore[assignment]
+    parsed: dict[str, Any] = fastavro.parse_schema(_plain(schema))
     return parsed
 
 
@@ -133,17 +136,23 @@ class Decoder(Generic[R]):
     def decode(self, payload: bytes | None) -> R:
         """Raises: CodecError."""
         writer = self.writer(schema_id(payload))
-        stream = io.BytesIO(payload or b"")
-        stream.seek(FRAME_BYTES)
-        try:
-            fields = fastavro.schemaless_reader(stream, writer, self._reader)
-        except fastavro.schema.SchemaParseException as e:
-            raise Undecodable(f"writer schema cannot be read: {e}") from e
-        except (fastavro.read.SchemaResolutionError, *_DECODE_ERRORS) as e:
-            raise Undecodable(f"not a {self._record.__name__}: {type(e).__name__} {e}".rstrip()) from e
-        if stream.tell() != len(payload or b""):
-            raise Undecodable(f"{len(payload or b'') - stream.tell()} bytes left after the record")
-        return from_fields(fields, self._record)
+        return _read_datum(memoryview(payload or b"")[FRAME_BYTES:], writer, self._reader, self._record)
+
+
+def decode_datum(datum: bytes, writer: dict[str, Any], record: type[R]) -> R:
+    """One record without a frame, as in container files. Raises: CodecError."""
+    return _read_datum(datum, parse_schema(writer), parse_schema(avro_schema(record.__name__)), record)
+
+
+def _read_datum(datum: bytes | memoryview, writer: dict[str, Any], reader: dict[str, Any], record: type[R]) -> R:
+    stream = io.BytesIO(datum)
+    try:
+        fields = fastavro.schemaless_reader(stream, writer, reader)
+    except (fastavro.schema.SchemaParseException, fastavro.read.SchemaResolutionError, *_DECODE_ERRORS) as e:
+        raise Undecodable(f"not a {record.__name__}: {type(e).__name__} {e}".rstrip()) from e
+    if stream.tell() != len(datum):
+        raise Undecodable(f"{len(datum) - stream.tell()} bytes left after the record")
+    return from_fields(fields, record)
 
 
 def from_fields(fields: Any, record: type[R]) -> R:
@@ -183,21 +192,28 @@ def write_container(out: IO[bytes], record: type[R], records: Iterable[R]) -> No
     fastavro.writer(out, fastavro.parse_schema(avro_schema(record.__name__)), fields, codec="deflate")
 
 
-def read_container(stream: IO[bytes], record: type[R]) -> Iterator[R]:
-    """Records of an Avro object container file.
+def read_container(stream: IO[bytes]) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Each record of an Avro object container file as (writer schema, datum), the datum with the bytes it had.
 
-    Raises:
-      CodecError: when the file, or a record in it, cannot be read.
+    Bytes that are not a record cannot be stepped over, as nothing says where the next begins: the rest of their block
+    comes as one datum. Raises `Undecodable` where the file itself breaks off; what came before was yielded.
     """
     try:
-        for fields in fastavro.reader(_without_logical_types(stream), reader_schema=None):
-            yield from_fields(fields, record)
+        for block in fastavro.block_reader(stream):
+            writer = parse_schema(block.writer_schema)  # type: ignore[arg-type]
+            data = block.bytes_.getvalue()
+            rest = io.BytesIO(data)
+            start = 0
+            for _ in range(block.num_records):
+                try:
+                    fastavro.schemaless_reader(rest, writer, None)
+                except _DECODE_ERRORS:
+                    yield writer, data[start:]
+                    break
+                yield writer, data[start : rest.tell()]
+                start = rest.tell()
     except _DECODE_ERRORS as e:
-        raise Undecodable(f"not an Avro container file of {record.__name__}: {e}") from e
-
-
-def _without_logical_types(stream: IO[bytes]) -> IO[bytes]:
-    return stream
+        raise Undecodable(f"not an Avro object container file, or cut short: {type(e).__name__} {e}".rstrip()) from e
 
 
 def canonical(schema: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
@@ -21,7 +22,15 @@ class Registry:
     """
 
     def __init__(self, url: str):
+        self._url = url
         self._client = SchemaRegistryClient({"url": url, "timeout": 10})
+
+    def check(self) -> None:
+        """Raises: OSError when no registry answers at the URL."""
+        try:
+            self._client.get_subjects()
+        except (SchemaRegistryError, httpx.HTTPError) as e:
+            raise OSError(f"no schema registry answers at {self._url}: {e}") from e
 
     def schema(self, schema_id: int) -> dict[str, Any]:
         """Raises: UnknownSchema; SchemaRegistryError and httpx errors when the registry cannot answer."""

@@ -1,0 +1,157 @@
+"""From URLs to Beam's reads and writes, the same for every job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import apache_beam as beam
+from confluent_kafka import KafkaException
+
+from beam_pipelines.options import Folder, KafkaUrl, RedisUrl, Settings, UsageError
+from schemas.codec import encode, parse_schema
+from schemas.events import avro_schema
+from transforms.errors import BadRecord
+from transforms.io.files import ReadBlocksFromFiles, WriteLedgerToFile, WriteToFolder, match_files
+from transforms.io.kafka import KafkaRecord, KafkaTopic, ReadBlocksFromKafka, WriteToKafka
+from transforms.io.redis import WriteLedgerToRedis
+from transforms.io.registry import Registry
+from transforms.ledger import Counts, SumCounts
+
+__all__ = ["AvroEncoder", "SchemasFrom", "check", "read_blocks", "write_ledger", "write_refused", "write_rows"]
+
+STARTED_MS = time.time_ns() // 1_000_000
+
+
+class SchemasFrom:
+    """Writer schemas from a registry; made in the launcher, connected in the worker."""
+
+    def __init__(self, url: str):
+        self._url = url
+
+    def __call__(self) -> Callable[[int], dict[str, Any]]:
+        return Registry(self._url).schema
+
+
+class AvroEncoder:
+    """Typed records as Avro for a topic; its schema is registered by the first worker that writes.
+
+    Args:
+      to_key: record → (key, record timestamp in ms).
+    """
+
+    def __init__(self, registry: str, topic: str, record: type, to_key: Callable[[Any], tuple[str, int]]):
+        self._registry, self._topic, self._record, self._to_key = registry, topic, record, to_key
+
+    def __call__(self) -> Callable[[Any], KafkaRecord]:
+        schema = avro_schema(self._record.__name__)
+        parsed, to_key = parse_schema(schema), self._to_key
+        ids: list[int] = []
+
+        def to_record(record: Any) -> KafkaRecord:
+            if not ids:
+                ids.append(Registry(self._registry).register(f"{self._topic}-value", schema))
+            key, time_ms = to_key(record)
+            return KafkaRecord(key.encode(), encode(record, ids[0], parsed), time_ms)
+
+        return to_record
+
+
+def check(settings: Settings) -> None:
+    """Refuses what cannot work, before anything starts.
+
+    Raises:
+      UsageError.
+    """
+    named = [("--output", o) for o in settings.outputs]
+    named += [("--dead_letters", settings.dead_letters), ("--late", settings.late)]
+    for flag, url in named:
+        if isinstance(url, KafkaUrl):
+            _topic(flag, url)
+    if any(isinstance(url, KafkaUrl) for url in (settings.input, *settings.outputs)):
+        try:
+            Registry(settings.registry).check()
+        except OSError as e:
+            raise UsageError("--registry", e) from e
+
+
+def read_blocks(settings: Settings) -> beam.PTransform:
+    """The source that --input names.
+
+    Raises:
+      UsageError: there is no such topic or file.
+    """
+    if isinstance(settings.input, Folder):
+        try:
+            return ReadBlocksFromFiles(match_files(settings.input.path), STARTED_MS)
+        except (ValueError, OSError) as e:
+            raise UsageError("--input", e) from e
+    return ReadBlocksFromKafka(
+        _topic("--input", settings.input),
+        group=settings.job.name,
+        readers=settings.readers,
+        out_of_orderness_ms=settings.out_of_orderness_ms,
+        until_end=settings.until_end,
+    )
+
+
+def _topic(flag: str, url: KafkaUrl) -> KafkaTopic:
+    try:
+        return KafkaTopic.look_up(url.servers, url.topic)
+    except KafkaException as e:
+        raise UsageError(flag, f"topic {url.topic} at {url.servers}: {e.args[0].str()}") from e
+
+
+def write_rows(
+    rows: beam.PCollection[Any],
+    settings: Settings,
+    table: str,
+    to_line: Callable[[Any], bytes],
+    to_redis: Callable[[str], beam.PTransform],
+    to_kafka: Callable[[str], Callable[[], Callable[[Any], KafkaRecord]]],
+) -> None:
+    """Writes the rows of one table to every --output.
+
+    Args:
+      to_line: row → JSON line, for folders.
+      to_redis: URL → the write.
+      to_kafka: topic → an encoder, as `WriteToKafka` wants it.
+    """
+    for i, url in enumerate(settings.outputs):
+        match url:
+            case RedisUrl():
+                rows | f"Redis{i}" >> to_redis(url.url)
+            case KafkaUrl():
+                rows | f"Kafka{i}" >> WriteToKafka(url.servers, url.topic, to_kafka(url.topic))
+            case Folder():
+                rows | f"Folder{i}" >> WriteToFolder(*url.subfolder(table), to_line)
+
+
+def write_refused(
+    dead_letters: beam.PCollection[BadRecord], late: beam.PCollection[BadRecord], settings: Settings
+) -> None:
+    for records, url, table in (
+        (dead_letters, settings.dead_letters, "dead_letters"),
+        (late, settings.late, "late"),
+    ):
+        label = table.title().replace("_", "")
+        if isinstance(url, Folder):
+            records | label >> WriteToFolder(*url.subfolder(table), BadRecord.to_json)
+        else:
+            records | label >> WriteToKafka(url.servers, url.topic, _envelopes)
+
+
+def _envelopes() -> Callable[[BadRecord], KafkaRecord]:
+    # Stamped with when it was seen, so that retention counts from then and not from an event time long ago.
+    return lambda record: KafkaRecord(record.key, record.to_json(), record.seen_at)
+
+
+def write_ledger(counts: beam.PCollection[Counts], settings: Settings) -> None:
+    """Sums the counts, to --ledger and, beside the job's other output, to Redis."""
+    total = counts | "Ledger" >> SumCounts()
+    if settings.ledger:
+        total | "LedgerFile" >> WriteLedgerToFile(settings.ledger)
+    for i, url in enumerate(settings.outputs):
+        if isinstance(url, RedisUrl):
+            total | f"LedgerRedis{i}" >> WriteLedgerToRedis(url.url, settings.job.name, STARTED_MS)

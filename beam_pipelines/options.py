@@ -1,0 +1,343 @@
+"""The flags that every job has, read strictly: what cannot work is refused before anything starts.
+
+A wrong flag, URL, schema or file ends the program with exit status 2 and one line that names the flag and the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from transforms.domain.durations import parse_duration_ms
+
+__all__ = ["Folder", "Job", "KafkaUrl", "RedisUrl", "Settings", "UsageError", "parse", "stop"]
+
+LOCAL_KAFKA = "127.0.0.1:29092"
+LOCAL_REDIS = "redis://127.0.0.1:6379/0"
+LOCAL_REGISTRY = "http://127.0.0.1:8081/apis/ccompat/v7"
+
+# Options of Beam's Flink runner that exist only on its Java side; the Python SDK passes them on without knowing them.
+_FLINK_ONLY = frozenset(
+    ["attach_to_job", "auto_balance_write_files_sharding_enabled", "auto_watermark_interval", "block_on_migration", "checkpoint_timeout_millis", "checkpointing_interval", "checkpointing_mode", "disable_metrics", "enable_stable_input_drain", "execution_mode_for_batch", "execution_retry_delay", "externalized_checkpoints_enabled", "fail_on_checkpointing_errors", "faster_copy", "files_to_stage", "finish_bundle_before_checkpointing", "flink_conf_dir", "force_unaligned_checkpoint_enabled", "jobcheckinterval_in_secs", "latency_tracking_interval", "max_bundle_size", "max_bundle_time_mills", "min_pause_between_checkpoints", "number_of_concurrent_checkpoints", "number_of_execution_retries", "object_reuse", "operator_chaining", "re_iterable_group_by_key_result", "report_checkpoint_duration", "retain_externalized_checkpoints_on_cancellation", "savepoint_path", "allow_non_restored_state", "shutdown_sources_after_idle_ms", "state_backend", "state_backend_factory", "state_backend_storage_path", "tolerable_checkpoint_failure_number", "unaligned_checkpoint_enabled", "use_data_stream_for_batch"]
+)
+
+T = TypeVar("T")
+
+
+class UsageError(Exception):
+    """The user can mend it; `flag` and the reason are shown in one line."""
+
+    def __init__(self, flag: str, reason: object):
+        super().__init__(f"{flag}: {' '.join(str(reason).split())}")
+
+
+@dataclass(frozen=True)
+class KafkaUrl:
+    servers: str
+    topic: str
+
+
+@dataclass(frozen=True)
+class RedisUrl:
+    url: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder, or for input a path or glob."""
+
+    path: str
+
+    def subfolder(self, table: str) -> tuple[str, str]:
+        """Where a table's parts go, as (folder, table); a folder that is already named for the table is used as is."""
+        parent, _, name = self.path.rstrip("/").rpartition("/")
+        return (parent or ("/" if self.path.startswith("/") else "."), name) if name == table else (self.path, table)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the flags of a job are named after.
+
+    Attributes:
+      name: as in dead letters, metrics and topics (`dlq.<name>`, `late.<name>`).
+      input_topic, output_topic: read and written when no flag says otherwise.
+    """
+
+    name: str
+    module: str
+    summary: str
+    input_topic: str
+    output_topic: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The common flags, read.
+
+    Attributes:
+      until_end: stop at the end offsets seen at start.
+      dead_letters, late: where refused records go.
+      registry, ledger: URL; file or None.
+      readers: how many Kafka readers side by side.
+    """
+
+    job: Job
+    input: KafkaUrl | Folder
+    outputs: tuple[KafkaUrl | RedisUrl | Folder, ...]
+    dead_letters: KafkaUrl | Folder
+    late: KafkaUrl | Folder
+    registry: str
+    ledger: str | None
+    until_end: bool
+    kafka_read: str
+    readers: int
+    allowed_lateness_ms: int
+    out_of_orderness_ms: int
+    state_shards: int
+
+
+def stop(error: object, job: str) -> NoReturn:
+    """Ends the program as a usage error does."""
+    print(f"{job}: {error}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
+
+
+def parse(
+    job: Job, argv: Sequence[str], add_flags: Callable[[Any], None]
+) -> tuple[argparse.Namespace, Settings, list[str]]:
+    """Reads a job's command line.
+
+    Args:
+      add_flags: adds the job's own flags to an argument group.
+
+    Returns:
+      All flags as argparse gives them, the common ones read, and what is left for Beam.
+
+    Raises:
+      UsageError.
+    """
+    parser = _Parser(
+        prog=f"python -m {job.module}",
+        description=job.summary,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        epilog="All options of Beam and of its runner are taken too, as --runner=FlinkRunner --parallelism=4.\n"
+        "Durations are whole numbers with a unit: 500ms, 10s, 30m, 2h, 7d.",
+    )
+    _add_common(parser.add_argument_group("input, output"), job)
+    add_flags(parser.add_argument_group("rules and windows"))
+    _add_tuning(parser.add_argument_group("reading"))
+    flags, rest = parser.parse_known_args(argv)
+    _refuse_unknown(rest, parser)
+    return flags, _settings(job, flags), rest
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(self.prog.rpartition(".")[2], f"{message}; see --help")
+
+
+def _add_common(group: Any, job: Job) -> None:
+    group.add_argument(
+        "--input",
+        default=f"kafka://{LOCAL_KAFKA}/{job.input_topic}",
+        help="kafka://host:port[,host:port]/topic, or a path or glob of .avro or .jsonl files, local or gs:// "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--output",
+        action="append",
+        help="redis://host:port/db, kafka://host:port/topic, or a folder for JSON lines; may be given several times "
+        f"(default, for Kafka input: {LOCAL_REDIS} and the topic {job.output_topic} beside the input)",
+    )
+    group.add_argument(
+        "--dead_letters",
+        help="kafka://host:port/topic or a folder for records that cannot be used "
+        f"(default: beside the rows if --output has a folder, else the topic dlq.{job.name})",
+    )
+    group.add_argument(
+        "--late",
+        help="the same for records beyond the allowed lateness "
+        f"(default: beside the rows if --output has a folder, else the topic late.{job.name})",
+    )
+    group.add_argument(
+        "--registry", default=LOCAL_REGISTRY, help="URL of the schema registry, Confluent API (default: %(default)s)"
+    )
+    group.add_argument(
+        "--ledger", help="file that receives the counts of records in, good, dead letters, late and duplicates"
+    )
+    group.add_argument(
+        "--until", choices=["latest"], help="stop at the end offsets that the topic has at the start (default: never)"
+    )
+
+
+def _add_tuning(group: Any) -> None:
+    group.add_argument(
+        "--out_of_orderness",
+        default="10s",
+        help="how far a partition's watermark stays behind its newest record (default: %(default)s)",
+    )
+    group.add_argument(
+        "--allowed_lateness",
+        default="10m",
+        help="records further behind the watermark are late (default: %(default)s)",
+    )
+    group.add_argument(
+        "--kafka_read",
+        choices=["blocks", "native"],
+        default="blocks",
+        help="blocks: our own source, fast; native: Beam's Java KafkaIO, slower, for RocksDB on older job servers "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--readers",
+        default="2",
+        help="Kafka readers side by side; fixed for the life of a job, as it is part of its savepoints "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--state_shards",
+        default="32",
+        help="parts that keyed state is divided into: the most parallelism it can have; fixed for the life of a job "
+        "(default: %(default)s)",
+    )
+
+
+def _settings(job: Job, flags: argparse.Namespace) -> Settings:
+    source = _read("--input", _input_url, flags.input)
+    texts = flags.output or ([LOCAL_REDIS, f"kafka://{source.servers}/{job.output_topic}"] if _is_kafka(source) else [])
+    if not texts:
+        raise UsageError("--output", "is needed when --input is files")
+    outputs = tuple(_read("--output", _output_url, text) for text in texts)
+    if flags.until and not _is_kafka(source):
+        raise UsageError("--until", "is for Kafka input; files have an end by themselves")
+    return Settings(
+        job=job,
+        input=source,
+        outputs=outputs,
+        dead_letters=_side("--dead_letters", flags.dead_letters, f"dlq.{job.name}", source, outputs),
+        late=_side("--late", flags.late, f"late.{job.name}", source, outputs),
+        registry=_read("--registry", _http_url, flags.registry),
+        ledger=flags.ledger,
+        until_end=flags.until == "latest",
+        kafka_read=flags.kafka_read,
+        readers=_read("--readers", _at_least_one, flags.readers),
+        allowed_lateness_ms=_read("--allowed_lateness", parse_duration_ms, flags.allowed_lateness),
+        out_of_orderness_ms=_read("--out_of_orderness", parse_duration_ms, flags.out_of_orderness),
+        state_shards=_read("--state_shards", _at_least_one, flags.state_shards),
+    )
+
+
+def _side(flag: str, text: str | None, topic: str, source: Any, outputs: Sequence[Any]) -> KafkaUrl | Folder:
+    if text is not None:
+        url = _read(flag, _output_url, text)
+        if isinstance(url, RedisUrl):
+            raise UsageError(flag, f"{text} is neither a Kafka topic nor a folder")
+        return url
+    for output in outputs:
+        if isinstance(output, Folder):
+            return output
+    for kafka in (source, *outputs):
+        if isinstance(kafka, KafkaUrl):
+            return KafkaUrl(kafka.servers, topic)
+    raise UsageError(flag, "is needed when there is neither a folder nor Kafka among --input and --output")
+
+
+def _is_kafka(url: Any) -> bool:
+    return isinstance(url, KafkaUrl)
+
+
+def _read(flag: str, convert: Callable[[str], T], text: str) -> T:
+    try:
+        return convert(text)
+    except (ValueError, OSError) as e:
+        raise UsageError(flag, e) from e
+
+
+def _kafka_url(text: str) -> KafkaUrl:
+    parts = urlsplit(text)
+    topic = parts.path.strip("/")
+    if not topic or "/" in topic:
+        raise ValueError(f"{text} names no topic; write kafka://host:port/topic")
+    for server in parts.netloc.split(","):
+        host, _, port = server.rpartition(":")
+        if not host or not port.isdigit():
+            raise ValueError(f"{text}: '{server}' is not host:port")
+    return KafkaUrl(parts.netloc, topic)
+
+
+def _input_url(text: str) -> KafkaUrl | Folder:
+    scheme = _scheme(text)
+    if scheme == "kafka":
+        return _kafka_url(text)
+    if scheme in ("", "gs", "file"):
+        if not text:
+            raise ValueError("is empty")
+        return Folder(text.removeprefix("file://"))
+    raise ValueError(f"{text}: cannot read {scheme}://; use kafka://, gs:// or a path")
+
+
+def _output_url(text: str) -> KafkaUrl | RedisUrl | Folder:
+    scheme = _scheme(text)
+    if scheme == "kafka":
+        return _kafka_url(text)
+    if scheme in ("redis", "rediss"):
+        parts = urlsplit(text)
+        if not parts.hostname or (not parts.path.strip("/").isdigit() and parts.path.strip("/")):
+            raise ValueError(f"{text} is not redis://host:port/db")
+        return RedisUrl(text)
+    if scheme in ("", "gs", "file"):
+        if not text:
+            raise ValueError("is empty")
+        return Folder(text.removeprefix("file://"))
+    raise ValueError(f"{text}: cannot write to {scheme}://; use redis://, kafka://, gs:// or a folder")
+
+
+def _scheme(text: str) -> str:
+    return text.split("://", 1)[0].lower() if "://" in text else ""
+
+
+def _http_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{text} is not an http:// or https:// URL")
+    return text.rstrip("/")
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
+def _refuse_unknown(rest: Sequence[str], ours: argparse.ArgumentParser) -> None:
+    """Beam drops flags that it does not know; a typing error must not run a job with a default instead."""
+    known = _beam_flags()
+    for word in rest:
+        if not word.startswith("--"):
+            continue
+        name = word[2:].split("=", 1)[0]
+        if name.removeprefix("no_") not in known and name not in known:
+            every = sorted(known) + [o[2:] for action in ours._actions for o in action.option_strings]
+            close = difflib.get_close_matches(name, every, n=1)
+            raise UsageError(
+                f"--{name}", "no such flag" + (f"; did you mean --{close[0]}?" if close else "; see --help")
+            )
+
+
+def _beam_flags() -> frozenset[str]:
+    parser = argparse.ArgumentParser(add_help=False, conflict_handler="resolve", allow_abbrev=False)
+    classes = [PipelineOptions]
+    while classes:
+        options = classes.pop()
+        classes += options.__subclasses__()
+        if "_add_argparse_args" in options.__dict__:
+            options._add_argparse_args(parser)
+    return _FLINK_ONLY | {o.lstrip("-") for action in parser._actions for o in action.option_strings}

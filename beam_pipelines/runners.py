@@ -1,0 +1,79 @@
+"""What each runner needs that a user should not have to know.
+
+`--runner=FlinkRunner` alone must work: an embedded Flink with checkpoints on, bundles short enough for a second's
+latency and long enough for throughput. Whatever is given on the command line wins.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, StandardOptions
+
+from beam_pipelines.options import KafkaUrl, Settings, UsageError
+
+__all__ = ["pipeline_options"]
+
+# Reasons and measurements: docs/performance.md.
+_FLINK = {
+    "parallelism": "2",
+    "max_parallelism": "128",  # fixed from day one: it is part of every savepoint
+    "max_bundle_size": "20000",
+    "max_bundle_time_mills": "200",
+    "checkpointing_interval": "5000",
+    "state_backend": "filesystem",
+    "max_cache_memory_usage_mb": "64",
+}
+_FLINK_EXPERIMENTS = ("data_buffer_time_limit_ms=50",)
+
+
+def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions:
+    """Beam's options for a job, with defaults per runner.
+
+    Raises:
+      UsageError: a combination that is known not to work, with the remedy.
+    """
+    given = {word[2:].split("=", 1)[0] for word in rest if word.startswith("--")}
+    runner = (PipelineOptions(list(rest)).view_as(StandardOptions).runner or "DirectRunner").rpartition(".")[2]
+    flags = list(rest)
+    kafka = isinstance(settings.input, KafkaUrl)
+
+    def default(name: str, value: str | None = None) -> None:
+        if name not in given:
+            flags.append(f"--{name}" if value is None else f"--{name}={value}")
+
+    default("job_name", settings.job.name)
+    if runner == "FlinkRunner":
+        for name, value in _FLINK.items():
+            default(name, value)
+        flags += [f"--experiments={experiment}" for experiment in _FLINK_EXPERIMENTS]
+        if kafka:
+            default("streaming")
+        default("state_backend_storage_path", (Path(tempfile.gettempdir()) / "streamforge-checkpoints").as_uri())
+        if not given & {"flink_job_server_jar", "flink_version"}:
+            _find_job_server(flags, given)
+    elif runner == "PrismRunner" and kafka:
+        default("streaming")
+    elif runner == "DirectRunner":
+        # Beam's own choice for this name starts with a download of Prism; this one is in the SDK and needs nothing.
+        flags = [f for f in flags if not f.startswith("--runner")]
+        flags.append("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner")
+    return PipelineOptions(flags)
+
+
+def _find_job_server(flags: list[str], given: set[str]) -> None:
+    from stack.errors import StackError
+    from stack.flink import FLINK_VERSION, job_server_jar
+
+    flags.append(f"--flink_version={FLINK_VERSION}")
+    if "flink_submit_uber_jar" not in given:
+        try:
+            flags.append(f"--flink_job_server_jar={job_server_jar()}")
+        except StackError as e:
+            raise UsageError("--runner=FlinkRunner", e) from e
+
+
+def flink_master(options: PipelineOptions) -> str:
+    return str(options.view_as(FlinkRunnerOptions).flink_master)

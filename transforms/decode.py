@@ -1,0 +1,197 @@
+"""Blocks in, good records out, everything else accounted for: decode, validate and sort out late records.
+
+Whole blocks go through `schemas.columns`; a record that the columns do not vouch for is taken alone through
+`schemas.codec`, which either reads it after all or says what is wrong. One bad record costs one dead letter.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+
+from schemas import codec, columns
+from schemas.columns import Bools, Columns, Ints
+from schemas.events import avro_schema
+from transforms.blocks import Block
+from transforms.domain.validity import InvalidRecordError
+from transforms.errors import BadRecord, attempts_before
+
+__all__ = ["BlockDecoder", "DecodedBlock", "RecordKind"]
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+class RecordKind(NamedTuple, Generic[R]):
+    """A record type with its rules of validity, one at a time and by columns."""
+
+    record: type[R]
+    check: Callable[[R, int], None]
+    good: Callable[[Columns, Ints], Bools]
+
+
+class Part(NamedTuple):
+    """Records of a block that were read by columns: row numbers in `columns` of the good ones that are not late."""
+
+    columns: Columns
+    rows: Ints
+    symbols: dict[str, list[str]]
+
+
+class DecodedBlock(NamedTuple, Generic[R]):
+    """A block sorted out.
+
+    Attributes:
+      parts: good records by columns, one part per writer schema.
+      records: good records that had to be read one at a time.
+      bad, late: everything else. len(block) = good + bad + late.
+    """
+
+    parts: list[Part]
+    records: list[R]
+    bad: list[BadRecord]
+    late: list[BadRecord]
+
+    @property
+    def good(self) -> int:
+        return sum(len(p.rows) for p in self.parts) + len(self.records)
+
+
+class _Plan(NamedTuple):
+    steps: Any
+    symbols: dict[str, list[str]]
+
+
+class BlockDecoder(Generic[R]):
+    """Decodes blocks of one kind of record.
+
+    Args:
+      kind: the record type and its rules.
+      job: name written into dead letters.
+      fetch: writer schema of an id; raises `codec.UnknownSchema` for an id that does not exist. Other errors pass.
+      allowed_lateness_ms: a valid record further behind its partition's watermark is late.
+    """
+
+    def __init__(self, kind: RecordKind[R], job: str, fetch: Callable[[int], dict[str, Any]], allowed_lateness_ms: int):
+        self._kind, self._job, self._lateness_ms = kind, job, allowed_lateness_ms
+        self._decoder = codec.Decoder(kind.record, fetch)
+        self._plans: dict[int | str, _Plan | None] = {}
+
+    def decode(self, block: Block) -> DecodedBlock[R]:
+        out: DecodedBlock[R] = DecodedBlock([], [], [], [])
+        alone = np.ones(len(block), np.bool_)
+        if block.encoding != "json":
+            for plan, rows, header_bytes in self._by_schema(block):
+                starts = block.bounds[rows] + header_bytes
+                cols = columns.decode_columns(block.data, starts, block.bounds[rows + 1], plan.steps)
+                good = self._kind.good(cols, block.times_ms[rows])
+                late = good & (cols.ints["event_time"] < block.watermarks_ms[rows] - self._lateness_ms)
+                out.parts.append(Part(cols, np.nonzero(good & ~late)[0], plan.symbols))
+                out.late.extend(self._late(block, int(i)) for i in rows[late])
+                alone[rows[good]] = False
+        for i in np.nonzero(alone)[0].tolist():
+            self._one(block, i, out)
+        return out
+
+    def _by_schema(self, block: Block) -> list[tuple[_Plan, Ints, int]]:
+        """The records that can be read by columns, per writer schema: plan, record numbers, bytes before the datum."""
+        every = np.arange(len(block))
+        if block.encoding == "avro":
+            assert block.schema is not None
+            plan = self._plan(repr(block.schema), lambda: codec.parse_schema(block.schema or {}))
+            return [(plan, every, 0)] if plan else []
+        header = np.frombuffer(block.data + bytes(codec.FRAME_BYTES), np.uint8)
+        at = block.bounds[:-1]
+        framed = (np.diff(block.bounds) > codec.FRAME_BYTES) & (header[at] == 0)
+        ids = np.zeros(len(block), np.int64)
+        for i in range(1, codec.FRAME_BYTES):
+            ids = ids << 8 | header[at + i]
+        found = []
+        for writer_id in np.unique(ids[framed]).tolist():
+            try:
+                plan = self._plan(writer_id, functools.partial(self._decoder.writer, writer_id))
+            except codec.UnknownSchema:
+                continue  # each record finds out again, alone, and becomes a dead letter
+            if plan:
+                found.append((plan, np.nonzero(framed & (ids == writer_id))[0], codec.FRAME_BYTES))
+        return found
+
+    def _plan(self, key: int | str, writer: Callable[[], dict[str, Any]]) -> _Plan | None:
+        if key not in self._plans:
+            self._plans[key] = _make_plan(writer(), codec.parse_schema(avro_schema(self._kind.record.__name__)))
+        return self._plans[key]
+
+    def _one(self, block: Block, i: int, out: DecodedBlock[R]) -> None:
+        payload = block.payload(i)
+        time_ms = int(block.times_ms[i])
+        try:
+            record = self._read(block, payload)
+            self._kind.check(record, time_ms)
+        except (codec.CodecError, InvalidRecordError) as e:
+            stage = "validate" if isinstance(e, InvalidRecordError) else "decode"
+            out.bad.append(self._refused(block, i, stage, type(e).__name__, str(e)))
+            return
+        if record.event_time < block.watermarks_ms[i] - self._lateness_ms:
+            out.late.append(self._late(block, i))
+        else:
+            out.records.append(record)
+
+    def _read(self, block: Block, payload: bytes | None) -> R:
+        if block.encoding == "confluent":
+            return self._decoder.decode(payload)
+        if block.encoding == "avro":
+            return codec.decode_datum(payload or b"", block.schema or {}, self._kind.record)
+        return codec.from_json(payload or b"", self._kind.record)
+
+    def _late(self, block: Block, i: int) -> BadRecord:
+        behind = f"more than {self._lateness_ms} ms behind the partition's watermark {int(block.watermarks_ms[i])}"
+        return self._refused(block, i, "lateness", "Late", behind)
+
+    def _refused(self, block: Block, i: int, stage: str, error_class: str, message: str) -> BadRecord:
+        payload, headers = block.payload(i), block.headers.get(i, [])
+        try:
+            writer_id = codec.schema_id(payload) if block.encoding == "confluent" else None
+        except codec.NotFramed:
+            writer_id = None
+        return BadRecord(
+            payload=payload,
+            job=self._job,
+            stage=stage,
+            error_class=error_class,
+            error_message=message,
+            topic=block.topic,
+            partition=block.partition,
+            offset=int(block.offsets[i]),
+            timestamp=int(block.times_ms[i]),
+            key=block.keys[i] if block.keys else None,
+            headers=headers,
+            schema_id=writer_id,
+            attempts=attempts_before(headers) + 1,
+            seen_at=time.time_ns() // 1_000_000,
+        )
+
+
+def _make_plan(writer: dict[str, Any], reader: dict[str, Any]) -> _Plan | None:
+    """None when this writer schema needs resolution that columns do not do: those records are read one at a time.
+
+    Columns may be used when every field of the reader is in the writer with the same type. Enums may differ: their
+    symbols are looked up by name.
+    """
+    fields = {f["name"]: f["type"] for f in writer.get("fields", [])}
+    symbols: dict[str, list[str]] = {}
+    for field in reader["fields"]:
+        theirs, ours = fields.get(field["name"]), field["type"]
+        if isinstance(theirs, dict) and isinstance(ours, dict) and theirs["type"] == ours["type"] == "enum":
+            if not set(theirs["symbols"]) <= set(ours["symbols"]):
+                return None
+            symbols[field["name"]] = theirs["symbols"]
+        elif theirs != ours:
+            return None
+    try:
+        return _Plan(columns.plan(writer), symbols)
+    except columns.UnsupportedSchemaError:
+        return None

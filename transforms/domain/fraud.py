@@ -1,0 +1,216 @@
+"""Which orders complete a fraud pattern. Pure: no clock, no Beam; tested by properties.
+
+A user's orders are thought of as sorted by (event_time, order_id). An order completes a pattern when the pattern holds
+among the orders up to it. Every rule is monotone: one more order can complete patterns, never undo one. So orders may
+arrive in any order, each alert is given out as soon as its pattern is complete in what has arrived, exactly once, and
+the set of alerts in the end does not depend on the order of arrival.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from schemas.events import FraudAlert
+from transforms.domain.fraud_rules import CREATED, STATUSES, Burst, FirstOrder, LocationChange, Rule, Rules
+
+__all__ = ["AMOUNT_COMPARABLE", "FIRST_ORDER", "Detector", "Order", "UserOrders", "alert_id", "order_flags", "prune"]
+
+# event_time_ms, order_id, flags, amount_minor, region. A plain tuple: it sorts as the semantics want, and a hundred
+# thousand users' worth of them is held in memory.
+Order = tuple[int, str, int, int, str]
+UserOrders = list[Order]  # sorted
+
+# flags: the status in the low three bits, then
+FIRST_ORDER = 8
+AMOUNT_COMPARABLE = 16  # the amount is in the rules' currency
+_STATUS = 7
+
+
+def order_flags(status: Any, is_first_order: Any, amount_comparable: Any) -> Any:
+    """Status (0 to 5), first order and comparable amount (0 or 1) as one number; or whole columns of them."""
+    return status | is_first_order * FIRST_ORDER | amount_comparable * AMOUNT_COMPARABLE
+
+
+def alert_id(rule: str, user_id: str, order_id: str) -> str:
+    """The same alert has the same id wherever and however often it is found (first 128 bits of SHA-256)."""
+    return hashlib.sha256(f"{rule}\x00{user_id}\x00{order_id}".encode()).hexdigest()[:32]
+
+
+class Detector:
+    """Applies a rule set to one user's orders, one arrival at a time.
+
+    Args:
+      rules: the rule set.
+      max_orders_per_user: bound of a user's state. A user beyond it (a bot) loses the oldest orders.
+    """
+
+    def __init__(self, rules: Rules, max_orders_per_user: int = 1_000):
+        self._max_orders = max_orders_per_user
+        self._by_status: list[list[tuple[Rule, Callable[[UserOrders, int], Iterator[tuple[int, int]]]]]] = [
+            [] for _ in STATUSES
+        ]
+        for rule in rules.rules:
+            match rule:
+                case Burst():
+                    self._by_status[rule.status].append((rule, _burst(rule)))
+                case FirstOrder():
+                    self._by_status[CREATED].append((rule, _first_order(rule)))
+                case LocationChange():
+                    self._by_status[CREATED].append((rule, _location_change(rule)))
+
+    def add(self, orders: UserOrders, order: Order) -> bool:
+        """Inserts an arrival into the user's sorted orders, in place. False: a repeat, nothing was done.
+
+        A repeat is the same order_id in the same status.
+        """
+        order_id, status = order[1], order[2] & _STATUS
+        for known in orders:
+            if known[1] == order_id and known[2] & _STATUS == status:
+                return False
+        if not orders or orders[-1] < order:
+            orders.append(order)
+        else:
+            orders.insert(bisect_left(orders, order), order)
+        if len(orders) > self._max_orders:
+            del orders[0]
+        return True
+
+    def completed(self, user_id: str, orders: UserOrders, order: Order, detected_at_ms: int) -> list[FraudAlert]:
+        """The alerts that this order, just added, completes: its own, and those of orders after it."""
+        rules = self._by_status[order[2] & _STATUS]
+        if not rules:
+            return []
+        at = len(orders) - 1 if orders and orders[-1] is order else bisect_left(orders, order)
+        if at == len(orders) or orders[at] is not order:
+            return []  # beyond max_orders_per_user and older than all that is kept
+        return [
+            _alert(rule, user_id, orders, first, last, detected_at_ms)
+            for rule, find in rules
+            for first, last in find(orders, at)
+        ]
+
+
+def prune(orders: UserOrders, floors_ms: list[int]) -> None:
+    """Forgets, in place, orders older than the floor of their status (event time, ms; one floor per status)."""
+    orders[:] = [o for o in orders if o[0] >= floors_ms[o[2] & _STATUS]]
+
+
+# Each `find` gets a user's sorted orders and where the new one stands, and yields (first, last) for each pattern that
+# is newly complete: `last` is the completing order, `first` the oldest order of the pattern.
+
+
+def _burst(rule: Burst) -> Callable[[UserOrders, int], Iterator[tuple[int, int]]]:
+    need, span_ms, mask = rule.orders, rule.span_ms, _STATUS
+    want = rule.status
+    above = -1
+    if rule.above_minor is not None:
+        above, mask, want = rule.above_minor, mask | AMOUNT_COMPARABLE, want | AMOUNT_COMPARABLE
+
+    def matches(o: Order) -> bool:
+        return o[2] & mask == want and o[3] > above
+
+    def find(orders: UserOrders, at: int) -> Iterator[tuple[int, int]]:
+        new = orders[at]
+        if not matches(new):
+            return
+        floor = new[0] - span_ms
+        before = []  # matching orders of the span before, newest first
+        for i in range(at - 1, -1, -1):
+            if orders[i][0] < floor:
+                break
+            if matches(orders[i]):
+                before.append(i)
+        if len(before) + 1 >= need:
+            yield before[need - 2], at
+        if at == len(orders) - 1:
+            return
+        # The new order can complete the pattern of a later one: that had exactly one order too few until now.
+        window = [*reversed(before), at]
+        for i in range(at + 1, len(orders)):
+            later = orders[i]
+            if later[0] - new[0] > span_ms:
+                break
+            if matches(later):
+                window.append(i)
+                while orders[window[0]][0] < later[0] - span_ms:
+                    window.pop(0)
+                if len(window) == need:
+                    yield window[0], i
+
+    return find
+
+
+def _first_order(rule: FirstOrder) -> Callable[[UserOrders, int], Iterator[tuple[int, int]]]:
+    want = FIRST_ORDER | AMOUNT_COMPARABLE
+
+    def find(orders: UserOrders, at: int) -> Iterator[tuple[int, int]]:
+        if orders[at][2] & want == want and orders[at][3] > rule.above_minor:
+            yield at, at
+
+    return find
+
+
+def _location_change(rule: LocationChange) -> Callable[[UserOrders, int], Iterator[tuple[int, int]]]:
+    span_ms = rule.span_ms
+
+    def another_region_before(orders: UserOrders, at: int, but: int) -> int | None:
+        time, region = orders[at][0], orders[at][4]
+        for i in range(at - 1, -1, -1):
+            o = orders[i]
+            if time - o[0] > span_ms:
+                return None
+            if o[2] & _STATUS == CREATED and o[4] != region and i != but:
+                return i
+        return None
+
+    def find(orders: UserOrders, at: int) -> Iterator[tuple[int, int]]:
+        first = another_region_before(orders, at, but=-1)
+        if first is not None:
+            yield first, at
+        new = orders[at]
+        for i in range(at + 1, len(orders)):
+            later = orders[i]
+            if later[0] - new[0] > span_ms:
+                break
+            affected = later[2] & _STATUS == CREATED and later[4] != new[4]
+            if affected and another_region_before(orders, i, but=at) is None:
+                yield at, i
+
+    return find
+
+
+def _alert(rule: Rule, user_id: str, orders: UserOrders, first: int, last: int, detected_at_ms: int) -> FraudAlert:
+    order = orders[last]
+    match rule:
+        case Burst():
+            mask = _STATUS | (AMOUNT_COMPARABLE if rule.above_minor is not None else 0)
+            least = -1 if rule.above_minor is None else rule.above_minor
+            related = [o[1] for o in orders[first : last + 1] if o[2] & mask == order[2] & mask and o[3] > least]
+            above = f" above {rule.above_minor / 100:.2f}" if rule.above_minor is not None else ""
+            text = f"{rule.orders} {STATUSES[rule.status]} orders{above} within {_span(rule.span_ms)}"
+        case FirstOrder():
+            related = [order[1]]
+            text = f"first order of {order[3] / 100:.2f}, above {rule.above_minor / 100:.2f}"
+        case LocationChange():
+            related = [orders[first][1], order[1]]
+            text = f"order from {order[4]} within {_span(rule.span_ms)} of one from {orders[first][4]}"
+    return FraudAlert(
+        alert_id=alert_id(rule.name, user_id, order[1]),
+        user_id=user_id,
+        order_id=order[1],
+        alert_type=rule.name,
+        risk_score=rule.risk_score,
+        description=text,
+        amount_minor=order[3],
+        event_time=order[0],
+        detected_at=detected_at_ms,
+        related_events=related,
+    )
+
+
+def _span(span_ms: int) -> str:
+    minutes, rest = divmod(span_ms, 60_000)
+    return f"{span_ms / 1000:g} s" if rest else f"{minutes} min"

@@ -1,0 +1,177 @@
+"""The fraud rules as data: what the YAML file says, validated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from schemas.events import OrderStatus
+from transforms.domain.durations import parse_duration_ms
+
+__all__ = ["STATUSES", "Burst", "FirstOrder", "LocationChange", "Rule", "RuleError", "Rules", "default_rules"]
+
+STATUSES: tuple[str, ...] = get_args(OrderStatus)
+CREATED = STATUSES.index("CREATED")
+
+
+class RuleError(ValueError):
+    """A rules file that cannot be used; the message names the rule and the reason."""
+
+
+@dataclass(frozen=True)
+class Burst:
+    """At least `orders` orders of one status, each above `above_minor` if given, within `span_ms`."""
+
+    name: str
+    risk_score: float
+    orders: int
+    span_ms: int
+    status: int = CREATED
+    above_minor: int | None = None
+
+
+@dataclass(frozen=True)
+class FirstOrder:
+    """A user's first order, above an amount."""
+
+    name: str
+    risk_score: float
+    above_minor: int
+
+
+@dataclass(frozen=True)
+class LocationChange:
+    """A CREATED order from another region than an earlier one at most `span_ms` before."""
+
+    name: str
+    risk_score: float
+    span_ms: int
+
+
+Rule = Burst | FirstOrder | LocationChange
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A validated rule set.
+
+    Attributes:
+      currency: amounts are compared only for orders in it.
+    """
+
+    currency: str
+    rules: tuple[Rule, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rules:
+            raise RuleError("rules: at least one rule is needed")
+
+    def span_ms(self, status: int) -> int | None:
+        """For how long before and after an order another one of this status can matter; None: never."""
+        spans = [r.span_ms for r in self.rules if isinstance(r, Burst) and r.status == status]
+        spans += [r.span_ms for r in self.rules if isinstance(r, LocationChange) and status == CREATED]
+        spans += [0 for r in self.rules if isinstance(r, FirstOrder) and status == CREATED]
+        return max(spans, default=None)
+
+    def least_minor(self, status: int) -> int | None:
+        """Orders of this status at or below this amount touch no rule; -1: every one does; None: none does."""
+        floors: list[int] = []
+        for rule in self.rules:
+            if isinstance(rule, Burst) and rule.status == status:
+                floors.append(-1 if rule.above_minor is None else rule.above_minor)
+            elif isinstance(rule, LocationChange) and status == CREATED:
+                floors.append(-1)
+            elif isinstance(rule, FirstOrder) and status == CREATED:
+                floors.append(rule.above_minor)
+        return min(floors, default=None)
+
+
+def default_rules() -> Rules:
+    """The rules that the package ships."""
+    return parse_rules((Path(__file__).parent / "fraud_rules.yaml").read_text(encoding="utf-8"))
+
+
+def parse_rules(text: str) -> Rules:
+    """Reads and validates a rules file.
+
+    Raises:
+      RuleError: naming the rule and the reason.
+    """
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise RuleError(f"not YAML: {' '.join(str(e).split())}") from e
+    if not isinstance(document, dict):
+        raise RuleError("a mapping with version, currency and rules is needed")
+    _only(document, {"version", "currency", "rules"}, "the file")
+    if document.get("version") != 1:
+        raise RuleError(f"version: {document.get('version')!r} is not known; this release reads version 1")
+    currency = document.get("currency")
+    if not (isinstance(currency, str) and len(currency) == 3 and currency.isascii() and currency.isupper()):
+        raise RuleError(f"currency: {currency!r} is not three capital letters")
+    rules = document.get("rules")
+    if not isinstance(rules, dict):
+        raise RuleError("rules: a mapping from rule name to rule is needed")
+    return Rules(currency, tuple(_rule(str(name), fields) for name, fields in rules.items()))
+
+
+_FIELDS = {
+    "burst": {"orders", "within", "status", "above"},
+    "first_order": {"above"},
+    "location_change": {"within"},
+}
+
+
+def _rule(name: str, fields: Any) -> Rule:
+    if not isinstance(fields, dict):
+        raise RuleError(f"{name}: a mapping is needed")
+    kind = fields.get("kind")
+    if kind not in _FIELDS:
+        raise RuleError(f"{name}: kind {kind!r} is not one of {', '.join(_FIELDS)}")
+    _only(fields, _FIELDS[kind] | {"kind", "risk_score"}, name)
+    score = fields.get("risk_score")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise RuleError(f"{name}: risk_score {score!r} is not a number from 0 to 1")
+    if kind == "first_order":
+        return FirstOrder(name, float(score), _minor(name, fields.get("above")))
+    if kind == "location_change":
+        return LocationChange(name, float(score), _span(name, fields))
+    orders, status = fields.get("orders"), fields.get("status", "CREATED")
+    if isinstance(orders, bool) or not isinstance(orders, int) or orders < 2:
+        raise RuleError(f"{name}: orders {orders!r} is not a whole number of at least 2")
+    if status not in STATUSES:
+        raise RuleError(f"{name}: status {status!r} is not one of {', '.join(STATUSES)}")
+    above = _minor(name, fields["above"]) if "above" in fields else None
+    return Burst(name, float(score), orders, _span(name, fields), STATUSES.index(status), above)
+
+
+def _only(fields: dict[str, Any], known: set[str], where: str) -> None:
+    unknown = sorted(str(key) for key in fields if key not in known)
+    if unknown:
+        raise RuleError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+
+
+def _span(name: str, fields: dict[str, Any]) -> int:
+    try:
+        span_ms = parse_duration_ms(str(fields.get("within")))
+    except ValueError as e:
+        raise RuleError(f"{name}: within {e}") from e
+    if span_ms <= 0:
+        raise RuleError(f"{name}: within must be longer than nothing")
+    return span_ms
+
+
+def _minor(name: str, amount: Any) -> int:
+    try:
+        if isinstance(amount, bool):
+            raise InvalidOperation
+        minor = Decimal(str(amount)) * 100
+        if not minor.is_finite() or minor != int(minor) or minor < 0:
+            raise InvalidOperation
+    except InvalidOperation as e:
+        raise RuleError(f"{name}: above {amount!r} is not an amount of money with at most two decimals") from e
+    return int(minor)

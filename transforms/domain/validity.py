@@ -1,0 +1,84 @@
+"""Which decoded orders are good: the business rules of a valid record, one at a time and by columns.
+
+Source of the rules: docs/semantics.md, "Valid records". The two forms must agree; a property test compares them.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.columns import Bools, Columns, Ints
+from schemas.events import OrderEvent
+
+__all__ = ["FUTURE_MS", "InvalidRecordError", "check_order", "good_orders"]
+
+FUTURE_MS = 3_600_000
+"""An event may be stamped this much later than its record before it is called wrong."""
+
+_CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
+
+
+class InvalidRecordError(ValueError):
+    """A decoded record breaks a rule; the message names field and value."""
+
+
+def check_order(order: OrderEvent, record_time_ms: int) -> None:
+    """Raises: InvalidRecordError."""
+    for name in ("order_id", "user_id"):
+        if not getattr(order, name):
+            raise InvalidRecordError(f"{name} is empty")
+    for name in ("subtotal_minor", "discount_minor", "shipping_minor", "total_amount_minor"):
+        if getattr(order, name) < 0:
+            raise InvalidRecordError(f"{name} is negative: {getattr(order, name)}")
+    if not _CURRENCY.fullmatch(order.currency):
+        raise InvalidRecordError(f"currency is not three capital letters: {order.currency!r}")
+    for item in order.items:
+        if item.quantity < 1:
+            raise InvalidRecordError(f"quantity is below 1: {item.quantity}")
+        if item.unit_price_minor < 0 or item.total_price_minor < 0:
+            raise InvalidRecordError(f"price of {item.product_id} is negative")
+    check_event_time(order.event_time, record_time_ms)
+
+
+def check_event_time(event_time_ms: int, record_time_ms: int) -> None:
+    """Raises: InvalidRecordError."""
+    if event_time_ms <= 0:
+        raise InvalidRecordError(f"event_time is not after 1970: {event_time_ms}")
+    if event_time_ms > record_time_ms + FUTURE_MS:
+        raise InvalidRecordError(f"event_time {event_time_ms} is more than 1 h after its record's {record_time_ms}")
+
+
+def good_orders(columns: Columns, record_times_ms: Ints) -> Bools:
+    """[n] which records are decoded and valid."""
+    ints = columns.ints
+    good = columns.ok & good_event_times(ints["event_time"], record_times_ms)
+    for name in ("subtotal_minor", "discount_minor", "shipping_minor", "total_amount_minor"):
+        good &= ints[name] >= 0
+    for name in ("order_id", "user_id"):
+        start, stop = columns.spans[name]
+        good &= stop > start
+    good &= _capitals(columns, *columns.spans["currency"])
+    if len(columns.rows["items"]):
+        wrong = (
+            (ints["items.quantity"] < 1) | (ints["items.unit_price_minor"] < 0) | (ints["items.total_price_minor"] < 0)
+        )
+        good[columns.rows["items"][wrong]] = False
+    return good
+
+
+def good_event_times(event_times_ms: Ints, record_times_ms: Ints) -> Bools:
+    good: Bools = (event_times_ms > 0) & (event_times_ms <= record_times_ms + FUTURE_MS)
+    return good
+
+
+def _capitals(columns: Columns, start: Ints, stop: Ints) -> Bools:
+    """Which spans are exactly three of A–Z."""
+    data: npt.NDArray[np.uint8] = np.frombuffer(columns.data + b"\0\0\0", np.uint8)
+    good: Bools = stop - start == 3
+    for i in range(3):
+        letter = data[np.minimum(start + i, len(data) - 1)]
+        good &= (letter >= ord("A")) & (letter <= ord("Z"))
+    return good

@@ -1,0 +1,63 @@
+"""Records that a job could not use, with all that is needed to see why and to try again."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import msgspec
+
+__all__ = ["ATTEMPTS_HEADER", "BadRecord", "Outcome"]
+
+ATTEMPTS_HEADER = "streamforge-attempts"
+"""Set by `beam_pipelines.dead_letters replay`; absent on a record's first delivery."""
+
+
+class BadRecord(msgspec.Struct, frozen=True):
+    """A dead letter or a late record: the original bytes, where they came from, and the reason.
+
+    Attributes:
+      payload: the bytes as they came; None for a record without a value.
+      timestamp: record timestamp, ms.
+      attempts: how often it has been tried, this time included.
+      seen_at: when this job saw it, ms.
+    """
+
+    payload: bytes | None
+    job: str
+    stage: str
+    error_class: str
+    error_message: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    schema_id: int | None
+    attempts: int
+    seen_at: int
+
+    def to_json(self) -> bytes:
+        """The envelope; `payload`, `key` and header values are base64."""
+        return msgspec.json.encode(self)
+
+    @staticmethod
+    def from_json(line: bytes) -> BadRecord:
+        """Raises: msgspec.ValidationError."""
+        return msgspec.json.decode(line, type=BadRecord)
+
+
+def attempts_before(headers: list[tuple[str, bytes | None]]) -> int:
+    """How often a record was tried before, as its headers say."""
+    for name, value in headers:
+        if name == ATTEMPTS_HEADER and value is not None and value.isdigit():
+            return int(value)
+    return 0
+
+
+class Outcome(NamedTuple):
+    """What every step returns that can refuse a record."""
+
+    good: beam.PCollection[Any]
+    bad: beam.PCollection[BadRecord]

@@ -1,0 +1,273 @@
+"""Orders in blocks → fraud alerts, wired for Beam; the rules themselves are in `transforms.domain.fraud`."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import msgspec
+import numpy as np
+from apache_beam.transforms import userstate
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
+
+from schemas.columns import Ints
+from schemas.events import FraudAlert, OrderEvent
+from transforms.blocks import Block
+from transforms.decode import BlockDecoder, Part, RecordKind
+from transforms.domain.fraud import Detector, UserOrders, order_flags, prune
+from transforms.domain.fraud_rules import STATUSES, Rules
+from transforms.domain.validity import check_order, good_orders
+from transforms.errors import BadRecord
+from transforms.keyed_state import EXPIRY, LOG, TOKEN, Shards, shard_of
+from transforms.ledger import Counts
+
+__all__ = ["DecodeOrders", "DetectFraud", "ShardedOrders"]
+
+ORDERS = RecordKind(OrderEvent, check_order, good_orders)
+
+# user_id, event_time_ms, order_id, flags, amount_minor, region: what the rules need of an order.
+Row = tuple[str, int, str, int, int, str]
+_NEVER = 1 << 62
+
+encode_rows: Callable[[list[Row]], bytes] = msgspec.msgpack.Encoder().encode
+decode_rows: Callable[[bytes], list[Row]] = msgspec.msgpack.Decoder(list[Row]).decode
+
+
+class ShardedOrders(NamedTuple):
+    """Output of `DecodeOrders`.
+
+    Attributes:
+      good: KV[shard, rows]: the orders that can matter to a rule.
+      bad, late: refused records.
+      counts: for the ledger, one per block.
+    """
+
+    good: beam.PCollection[tuple[int, bytes]]
+    bad: beam.PCollection[BadRecord]
+    late: beam.PCollection[BadRecord]
+    counts: beam.PCollection[Counts]
+
+
+class DecodeOrders(beam.PTransform):
+    """Decode and validate blocks of orders and keep what the rules need.
+
+    Input:  Block of OrderEvent payloads.
+    Output: ShardedOrders, at the block's timestamp.
+    Raises: whatever the registry client raises when the registry cannot be reached: the bundle is retried.
+
+    Args:
+      rules: orders that touch none of them stop here.
+      shards: number of shards; part of a savepoint.
+      fetch: a callable, made in the worker by `make_fetch`, that returns the writer schema of an id.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        job: str,
+        shards: int,
+        allowed_lateness_ms: int,
+        make_fetch: Callable[[], Callable[[int], dict[str, Any]]],
+    ):
+        super().__init__()
+        self._fn = _DecodeOrdersFn(rules, job, shards, allowed_lateness_ms, make_fetch)
+
+    def expand(self, blocks: beam.PCollection[Block]) -> ShardedOrders:
+        outputs = blocks | "Decode" >> beam.ParDo(self._fn).with_outputs("bad", "late", "counts", main="good")
+        outputs.good.element_type = tuple[int, bytes]
+        outputs.bad.element_type = outputs.late.element_type = BadRecord
+        outputs.counts.element_type = Counts
+        return ShardedOrders(outputs.good, outputs.bad, outputs.late, outputs.counts)
+
+
+class _DecodeOrdersFn(beam.DoFn):
+    def __init__(
+        self,
+        rules: Rules,
+        job: str,
+        shards: int,
+        allowed_lateness_ms: int,
+        make_fetch: Callable[[], Callable[[int], dict[str, Any]]],
+    ):
+        self._currency = rules.currency
+        self._least = [_NEVER if (least := rules.least_minor(s)) is None else least for s in range(len(STATUSES))]
+        self._job, self._shards, self._lateness_ms, self._make_fetch = job, shards, allowed_lateness_ms, make_fetch
+
+    def setup(self) -> None:
+        self._decoder = BlockDecoder(ORDERS, self._job, self._make_fetch(), self._lateness_ms)
+
+    def process(self, block: Block) -> Iterator[Any]:
+        decoded = self._decoder.decode(block)
+        shards: dict[int, list[Row]] = {}
+        for part in decoded.parts:
+            self._add_columns(part, shards)
+        for order in decoded.records:
+            self._add_record(order, shards)
+        for shard, rows in shards.items():
+            yield shard, encode_rows(rows)
+        for bad in decoded.bad:
+            yield beam.pvalue.TaggedOutput("bad", bad)
+        for late in decoded.late:
+            yield beam.pvalue.TaggedOutput("late", late)
+        counts = Counts(len(block), decoded.good, len(decoded.bad), len(decoded.late))
+        yield beam.pvalue.TaggedOutput("counts", counts)
+
+    def _add_columns(self, part: Part, shards: dict[int, list[Row]]) -> None:
+        """`_add_record` for all good records of a part at once."""
+        columns, rows = part.columns, part.rows
+        ints, spans, data = columns.ints, columns.spans, columns.data
+        status = np.array([STATUSES.index(s) for s in part.symbols["order_status"]])[ints["order_status"][rows]]
+        amount = ints["total_amount_minor"][rows]
+        kept = amount > np.array(self._least)[status]
+        rows, status, amount = rows[kept], status[kept], amount[kept]
+        flags = order_flags(status, ints["is_first_order"][rows], columns.equals("currency", rows, self._currency))
+        times = ints["event_time"][rows].tolist()
+        users = [data[s:e] for s, e in zip(*_bounds(spans["user_id"], rows), strict=True)]
+        orders = columns.texts("order_id", rows)
+        regions = columns.texts("shipping_region", rows)
+        count = self._shards
+        for user, *rest in zip(users, times, orders, flags.tolist(), amount.tolist(), regions, strict=True):
+            row = (user.decode(), *rest)
+            shard = shard_of(user, count)
+            if shard in shards:
+                shards[shard].append(row)
+            else:
+                shards[shard] = [row]
+
+    def _add_record(self, order: OrderEvent, shards: dict[int, list[Row]]) -> None:
+        status = STATUSES.index(order.order_status)
+        if order.total_amount_minor > self._least[status]:
+            flags = order_flags(status, order.is_first_order, order.currency == self._currency)
+            row = (
+                order.user_id,
+                order.event_time,
+                order.order_id,
+                flags,
+                order.total_amount_minor,
+                order.shipping_region,
+            )
+            shards.setdefault(shard_of(order.user_id.encode(), self._shards), []).append(row)
+
+
+def _bounds(span: tuple[Ints, Ints], rows: Ints) -> tuple[list[int], list[int]]:
+    return span[0][rows].tolist(), span[1][rows].tolist()
+
+
+class DetectFraud(beam.PTransform):
+    """Alert on orders that complete a fraud pattern.
+
+    Input:  KV[shard, rows] from `DecodeOrders`, in any order.
+    Output: one FraudAlert per rule and completing order, at that order's event time; and Counts of duplicates.
+    State:  per shard, each user's orders of the longest span and the allowed lateness, at most
+            `max_orders_per_user`; freed by event-time timer.
+    """
+
+    def __init__(self, rules: Rules, allowed_lateness_ms: int, max_orders_per_user: int):
+        super().__init__()
+        self._fn = _DetectFraudFn(rules, allowed_lateness_ms, max_orders_per_user)
+
+    def expand(
+        self, orders: beam.PCollection[tuple[int, bytes]]
+    ) -> tuple[beam.PCollection[FraudAlert], beam.PCollection[Counts]]:
+        outputs = orders | "Detect" >> beam.ParDo(self._fn).with_outputs("counts", main="alerts")
+        outputs.alerts.element_type, outputs.counts.element_type = FraudAlert, Counts
+        return outputs.alerts, outputs.counts
+
+
+Users = dict[str, UserOrders]
+
+
+class _DetectFraudFn(beam.DoFn):
+    def __init__(self, rules: Rules, allowed_lateness_ms: int, max_orders_per_user: int):
+        self._rules, self._max_orders = rules, max_orders_per_user
+        self._owner = uuid.uuid4().hex
+        # An order is of use while one that is not late can still form a pattern with it, or repeat it.
+        self._keep_ms = [(rules.span_ms(s) or 0) + allowed_lateness_ms for s in range(len(STATUSES))]
+        # Expiry is looked at this often in event time: state holds an eighth more than it must.
+        self._expire_every_ms = max(1_000, max(self._keep_ms) // 8)
+
+    def setup(self) -> None:
+        self._detector = Detector(self._rules, self._max_orders)
+        self._shards: Shards[Users] = Shards(self._owner, dict, self._replay, _snapshot)
+
+    def _replay(self, users: Users, entry: bytes) -> None:
+        add = self._detector.add
+        for user, *order in decode_rows(entry):
+            add(users.setdefault(user, []), tuple(order))  # type: ignore[arg-type]
+
+    def process(
+        self,
+        keyed: tuple[int, bytes],
+        token: Any = beam.DoFn.StateParam(TOKEN),
+        log: Any = beam.DoFn.StateParam(LOG),
+        expiry: Any = beam.DoFn.TimerParam(EXPIRY),
+    ) -> Iterator[Any]:
+        shard, batch = keyed
+        live = self._shards.open(shard, token, log)
+        users, add, completed = live.users, self._detector.add, self._detector.completed
+        now_ms = time.time_ns() // 1_000_000
+        rows = decode_rows(batch)
+        alerts: list[FraudAlert] = []
+        repeats = []
+        for i, (user, *rest) in enumerate(rows):
+            order = tuple(rest)
+            orders = users.get(user)
+            if orders is None:
+                orders = users[user] = []
+            if add(orders, order):  # type: ignore[arg-type]
+                alerts += completed(user, orders, order, now_ms)  # type: ignore[arg-type]
+            else:
+                repeats.append(i)
+        if repeats:
+            for i in reversed(repeats):
+                del rows[i]
+            batch = encode_rows(rows)
+        if rows:
+            self._shards.append(live, batch, token, log)
+            self._set_expiry(live, min(r[1] + self._keep_ms[r[3] & 7] for r in rows), expiry)
+        self._shards.keep(shard, live)
+        for alert in alerts:
+            yield TimestampedValue(alert, Timestamp(micros=alert.event_time * 1000))
+        if repeats:
+            yield beam.pvalue.TaggedOutput("counts", Counts(good=-len(repeats), duplicates=len(repeats)))
+
+    def _set_expiry(self, live: Any, at_ms: int, expiry: Any) -> None:
+        at_ms += self._expire_every_ms - at_ms % self._expire_every_ms
+        if live.expiry_ms is None or at_ms < live.expiry_ms:
+            live.expiry_ms = at_ms
+            expiry.set(Timestamp(micros=at_ms * 1000))
+
+    @userstate.on_timer(EXPIRY)
+    def expire(
+        self,
+        shard: int = beam.DoFn.KeyParam,
+        watermark: Timestamp = beam.DoFn.TimestampParam,
+        token: Any = beam.DoFn.StateParam(TOKEN),
+        log: Any = beam.DoFn.StateParam(LOG),
+        expiry: Any = beam.DoFn.TimerParam(EXPIRY),
+    ) -> None:
+        live = self._shards.open(shard, token, log)
+        at_ms = int(watermark.micros // 1000)
+        floors = [at_ms - keep_ms for keep_ms in self._keep_ms]
+        next_ms = None
+        for user in list(live.users):
+            orders = live.users[user]
+            prune(orders, floors)
+            if not orders:
+                del live.users[user]
+            else:
+                first = min(o[0] + self._keep_ms[o[2] & 7] for o in orders)
+                next_ms = first if next_ms is None else min(next_ms, first)
+        live.expiry_ms = None
+        if next_ms is not None:
+            self._set_expiry(live, max(next_ms, at_ms), expiry)
+        self._shards.compact(live, token, log)
+        self._shards.keep(shard, live)
+
+
+def _snapshot(users: Users) -> bytes:
+    return encode_rows([(user, *order) for user, orders in users.items() for order in orders])

@@ -1,0 +1,442 @@
+"""Kafka: a source of blocks and a sink of records. librdkafka inside, no Java, no cross-language step.
+
+The source is a pure-Python `UnboundedSource`. A few readers own the partitions between them; each emits blocks (up to
+a few thousand messages of one partition), keeps a watermark per partition, and puts its offsets into the runner's
+checkpoint. Offsets are committed to the group only so that lag can be seen; no restart reads them.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+import apache_beam as beam
+import numpy as np
+from apache_beam import coders
+from apache_beam.io.unbounded_source import CheckpointMark, ReadFromUnboundedSource, UnboundedReader, UnboundedSource
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from transforms.blocks import NO_WATERMARK_MS, Block
+from transforms.watermarks import PartitionWatermarks
+
+__all__ = ["KafkaRecord", "KafkaTopic", "ReadBlocksFromKafka", "WriteToKafka"]
+
+_LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_LINGER_S = 0.02  # how long a block waits for more messages
+_IDLE_WAIT_S = 1.0  # how long an idle reader waits for the first one before it gives the bundle back
+_READ_S = 1.0  # length of a busy reader's bundle: a checkpoint waits for it
+_BLOCKS_PER_BUNDLE = 10_000
+_IDLE_MS = 10_000
+
+
+class KafkaTopic(NamedTuple):
+    """A topic as it is now.
+
+    Attributes:
+      servers: host:port[,host:port].
+      ends: partition → the offset after its last record.
+    """
+
+    servers: str
+    name: str
+    ends: dict[int, int]
+
+    @staticmethod
+    def look_up(servers: str, name: str, timeout_s: float = 10) -> KafkaTopic:
+        """Raises: KafkaException when the broker cannot be reached or has no such topic."""
+        consumer = Consumer({"bootstrap.servers": servers, "group.id": "streamforge-look-up", "log_level": 0})
+        try:
+            topic = consumer.list_topics(name, timeout=timeout_s).topics[name]
+            if topic.error is not None:
+                raise KafkaException(topic.error)
+            ends = {}
+            for partition in sorted(topic.partitions):
+                _, ends[partition] = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=timeout_s)
+            return KafkaTopic(servers, name, ends)
+        finally:
+            consumer.close()
+
+
+class ReadBlocksFromKafka(beam.PTransform):
+    """Blocks of a topic's messages, at the block's smallest record timestamp.
+
+    Output: Block; watermark = smallest of the partitions'.
+
+    Args:
+      topic: partitions are divided among the readers once, at the first start of a job; a savepoint keeps them.
+      group: consumer group that offsets are committed to, for lag displays.
+      readers: how many read side by side. Each is a source of its own, as a runner would run the elements of one
+        source on one thread.
+      until_end: stop at the end offsets of `topic` instead of going on for ever.
+    """
+
+    def __init__(
+        self,
+        topic: KafkaTopic,
+        group: str,
+        readers: int,
+        out_of_orderness_ms: int,
+        until_end: bool,
+        block_messages: int = 4_000,
+    ):
+        super().__init__()
+        self._sources = [
+            _KafkaBlocks(
+                topic.servers,
+                topic.name,
+                {p: end if until_end else None for p, end in topic.ends.items() if p % readers == i},
+                group,
+                out_of_orderness_ms,
+                block_messages,
+            )
+            for i in range(min(readers, len(topic.ends)))
+        ]
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Block]:
+        blocks = [
+            begin.pipeline
+            | f"Reader{i}"
+            >> ReadFromUnboundedSource(
+                source,
+                poll_interval=1,  # Flink cuts a shorter one to none
+                max_records_per_bundle=_BLOCKS_PER_BUNDLE,
+                max_read_time_seconds=_READ_S,
+            )
+            for i, source in enumerate(self._sources)
+        ]
+        merged = blocks | beam.Flatten()
+        merged.element_type = Block
+        return merged
+
+
+class _Position(CheckpointMark):
+    """Next offset and watermark (ms) of each partition that is still being read."""
+
+    def __init__(self, partitions: dict[int, tuple[int, int]], commit: Callable[[dict[int, int]], None] | None = None):
+        self.partitions = partitions
+        self._commit = commit
+
+    def finalize_checkpoint(self) -> None:
+        if self._commit:
+            self._commit({p: offset for p, (offset, _) in self.partitions.items()})
+
+
+class _PositionCoder(coders.Coder):
+    """Explicit and versioned, as positions live in savepoints."""
+
+    def encode(self, mark: _Position) -> bytes:
+        return json.dumps({"v": 1, "partitions": sorted((p, *at) for p, at in mark.partitions.items())}).encode()
+
+    def decode(self, encoded: bytes) -> _Position:
+        fields = json.loads(encoded)
+        if fields["v"] != 1:
+            raise ValueError(f"Kafka position of version {fields['v']}: written by a newer release")
+        return _Position({p: (offset, watermark_ms) for p, offset, watermark_ms in fields["partitions"]})
+
+    def is_deterministic(self) -> bool:
+        return True
+
+
+class _KafkaBlocks(UnboundedSource):
+    """Some partitions of a topic; `partitions` maps each to the offset to stop at, or None."""
+
+    def __init__(
+        self,
+        servers: str,
+        topic: str,
+        partitions: dict[int, int | None],
+        group: str,
+        out_of_orderness_ms: int,
+        block_messages: int,
+    ):
+        self.servers, self.topic, self.partitions, self.group = servers, topic, partitions, group
+        self.out_of_orderness_ms, self.block_messages = out_of_orderness_ms, block_messages
+
+    def split(self, desired_num_splits: int, options: Any = None) -> list[_KafkaBlocks]:  # noqa: ARG002
+        return [self]
+
+    def create_reader(self, options: Any, checkpoint_mark: CheckpointMark | None) -> _BlockReader:  # noqa: ARG002
+        assert checkpoint_mark is None or isinstance(checkpoint_mark, _Position)
+        return _BlockReader(self, checkpoint_mark)
+
+    def get_checkpoint_mark_coder(self) -> coders.Coder:
+        return _PositionCoder()
+
+
+class _BlockReader(UnboundedReader):
+    def __init__(self, source: _KafkaBlocks, mark: _Position | None):
+        self._source = source
+        low = dict.fromkeys(source.partitions, (0, NO_WATERMARK_MS))
+        self._at = dict(mark.partitions) if mark else low
+        self._from_start = mark is None
+        # partition, its messages (perhaps none), the offset after them
+        self._pending: collections.deque[tuple[int, list[Message], int]] = collections.deque()
+        self._block: Block | None = None
+        self._consumer: Consumer | None = None
+        self._admin: AdminClient | None = None
+        self._at_end: set[int] = set()
+        self._newest_asked_ms = 0
+
+    def start(self) -> bool:
+        source = self._source
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": source.servers,
+                "group.id": source.group,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+                # librdkafka's default of 1 s halves a Python consumer's rate (docs/performance.md).
+                "fetch.queue.backoff.ms": 5,
+                "fetch.wait.max.ms": 100,
+                "queued.max.messages.kbytes": 65_536,
+            }
+        )
+        self._watermarks = PartitionWatermarks(
+            {p: watermark_ms for p, (_, watermark_ms) in self._at.items()},
+            source.out_of_orderness_ms,
+            _IDLE_MS,
+            _monotonic_ms(),
+        )
+        for partition, (offset, _) in list(self._at.items()):
+            self._finish_if_done(partition, offset)
+        self._consumer.assign([TopicPartition(source.topic, p, offset) for p, (offset, _) in self._at.items()])
+        return self.advance()
+
+    def advance(self) -> bool:
+        while self._pending or self._fetch():
+            partition, messages, after = self._pending.popleft()
+            stop = self._source.partitions[partition]
+            if stop is not None and after > stop:
+                messages = [m for m in messages if m.offset() < stop]
+            if messages:
+                self._block = self._make_block(partition, messages)
+            self._at[partition] = (after, self._watermarks.of[partition])
+            self._finish_if_done(partition, after)
+            if messages:
+                return True
+        return False
+
+    def get_current(self) -> Block:
+        assert self._block is not None
+        return self._block
+
+    def get_current_timestamp(self) -> Timestamp:
+        assert self._block is not None
+        return Timestamp(micros=int(self._block.times_ms.min()) * 1000)
+
+    def get_watermark(self) -> Timestamp:
+        if not self._at and not self._pending:
+            return MAX_TIMESTAMP
+        watermark_ms = self._watermarks.smallest()
+        return MIN_TIMESTAMP if watermark_ms == NO_WATERMARK_MS else Timestamp(micros=watermark_ms * 1000)
+
+    def get_checkpoint_mark(self) -> _Position:
+        return _Position({p: (offset, self._watermarks.of[p]) for p, (offset, _) in self._at.items()}, self._commit)
+
+    def close(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def _commit(self, offsets: dict[int, int]) -> None:
+        if self._consumer is not None:
+            at = [TopicPartition(self._source.topic, p, offset) for p, offset in offsets.items()]
+            self._consumer.commit(offsets=at, asynchronous=True)
+
+    def _fetch(self) -> bool:
+        """Fills `pending` with one batch per partition; False when nothing came in time."""
+        assert self._consumer is not None
+        deadline = time.monotonic() + _IDLE_WAIT_S
+        while self._at:
+            batches: dict[int, list[Message]] = {}
+            after: dict[int, int] = {}
+            for message in self._consumer.consume(self._source.block_messages, _LINGER_S):
+                error, partition = message.error(), message.partition()
+                if error is None:
+                    batches.setdefault(partition, []).append(message)
+                    after[partition] = message.offset() + 1
+                    self._at_end.discard(partition)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    after[partition] = message.offset()
+                    self._at_end.add(partition)
+                elif error.fatal() or not error.retriable():
+                    raise KafkaException(error)
+            self._pending.extend((p, batches.get(p, []), offset) for p, offset in after.items() if p in self._at)
+            if self._pending:
+                return True
+            self._move_idle_on()
+            if time.monotonic() >= deadline:
+                return False
+        return False
+
+    def _finish_if_done(self, partition: int, offset: int) -> None:
+        stop = self._source.partitions[partition]
+        if stop is not None and offset >= stop and partition in self._at:
+            del self._at[partition]
+            self._watermarks.drop(partition)
+
+    def _move_idle_on(self) -> None:
+        now_ms = _monotonic_ms()
+        idle = [p for p in self._watermarks.idle(now_ms) if p in self._at_end]
+        if not idle or now_ms - self._newest_asked_ms < 1_000:
+            return
+        self._newest_asked_ms = now_ms
+        newest_ms = self._topic_newest_ms()
+        if newest_ms is not None:
+            self._watermarks.follow(idle, newest_ms, now_ms)
+
+    def _topic_newest_ms(self) -> int | None:
+        """The newest record timestamp in the whole topic; None when it is empty or cannot be had now."""
+        source = self._source
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": source.servers})
+        try:
+            partitions = self._admin.list_topics(source.topic, timeout=5).topics[source.topic].partitions
+            asked = {TopicPartition(source.topic, p): OffsetSpec.max_timestamp() for p in partitions}
+            found = [f.result(timeout=5).timestamp for f in self._admin.list_offsets(asked, request_timeout=5).values()]
+        except (KafkaException, TimeoutError) as e:
+            _LOG.warning("cannot ask for the newest timestamp of %s: %s", source.topic, e)
+            return None
+        return max((t for t in found if t >= 0), default=None)
+
+    def _make_block(self, partition: int, messages: list[Message]) -> Block:
+        values = [m.value() for m in messages]
+        headers = {i: list(m.headers()) for i, m in enumerate(messages) if m.headers()}
+        nulls = frozenset(i for i, v in enumerate(values) if v is None)
+        if nulls:
+            values = [v or b"" for v in values]
+        sizes = np.fromiter(map(len, values), np.int64, len(values))
+        times_ms = np.fromiter((m.timestamp()[1] for m in messages), np.int64, len(values))
+        before = self._watermarks.read(partition, times_ms, time.time_ns() // 1_000_000, _monotonic_ms())
+        return Block(
+            topic=self._source.topic,
+            partition=partition,
+            data=b"".join(values),
+            bounds=np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))),
+            offsets=np.fromiter((m.offset() for m in messages), np.int64, len(values)),
+            times_ms=times_ms,
+            watermarks_ms=before,
+            keys=[m.key() for m in messages],
+            headers=headers,
+            nulls=nulls,
+        )
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class KafkaRecord(NamedTuple):
+    """What is written: key, value, record timestamp (ms) and headers."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    headers: list[tuple[str, bytes | None]] = []  # noqa: RUF012 - never mutated
+
+
+class WriteToKafka(beam.PTransform):
+    """Writes records; a bundle ends only when the broker has all of them.
+
+    A bundle that is retried writes again: readers tell repeats by the record's own id.
+
+    Args:
+      make_encode: called once in the worker; returns the function from element to KafkaRecord.
+    """
+
+    def __init__(self, servers: str, topic: str, make_encode: Callable[[], Callable[[Any], KafkaRecord]]):
+        super().__init__()
+        self._fn = _WriteToKafkaFn(servers, topic, make_encode)
+
+    def expand(self, elements: beam.PCollection[Any]) -> beam.PCollection[None]:
+        return elements | "Produce" >> beam.ParDo(self._fn)
+
+
+class _WriteToKafkaFn(beam.DoFn):
+    _FLUSH_S = 120
+
+    def __init__(self, servers: str, topic: str, make_encode: Callable[[], Callable[[Any], KafkaRecord]]):
+        self._servers, self._topic, self._make_encode = servers, topic, make_encode
+
+    def setup(self) -> None:
+        self._encode = self._make_encode()
+        self._producer = Producer(
+            {
+                "bootstrap.servers": self._servers,
+                "enable.idempotence": True,
+                "linger.ms": 5,
+                "compression.type": "lz4",
+            }
+        )
+
+    def start_bundle(self) -> None:
+        self._failed: list[KafkaError] = []
+
+    def process(self, element: Any) -> Iterable[None]:
+        record = self._encode(element)
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic,
+                    key=record.key,
+                    value=record.value,
+                    timestamp=record.timestamp_ms,
+                    headers=record.headers or None,
+                    on_delivery=self._delivered,
+                )
+                return ()
+            except BufferError:  # the local queue is full: wait for deliveries
+                self._producer.poll(0.1)
+
+    def finish_bundle(self) -> None:
+        waiting = self._producer.flush(self._FLUSH_S)
+        if self._failed or waiting:
+            reason = self._failed[0].str() if self._failed else "no answer"
+            raise RuntimeError(
+                f"{waiting + len(self._failed)} records were not written to {self._topic} at {self._servers}: {reason}"
+            )
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:  # noqa: ARG002
+        if error is not None:
+            self._failed.append(error)
+
+
+def messages(servers: str, topic: str, starts: dict[int, int], ends: dict[int, int]) -> Iterator[Message]:
+    """The messages of a topic between offsets, partition by partition: for tools, not for pipelines."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "streamforge-tools",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    try:
+        for partition, end in ends.items():
+            at = starts.get(partition, 0)
+            consumer.assign([TopicPartition(topic, partition, at)])
+            while at < end:
+                for message in consumer.consume(1_000, 1.0):
+                    error = message.error()
+                    if error is None and message.offset() < end:
+                        yield message
+                        at = message.offset() + 1
+                    elif error is None or error.code() == KafkaError._PARTITION_EOF:
+                        at = max(at, message.offset() + (error is None))
+                        if error is not None:
+                            at = end
+                    else:
+                        raise KafkaException(error)
+    finally:
+        consumer.close()

@@ -1,0 +1,69 @@
+"""The ledger: every record that came in, accounted for. in = good + dead letters + late + duplicates.
+
+It is data in the pipeline, not a metric: counts travel with the records, are summed in checkpointed state, and so are
+exact after a kill, where a runner's counters start again or count twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import apache_beam as beam
+from apache_beam.transforms import trigger, window
+
+__all__ = ["Counts", "SumCounts"]
+
+
+class Counts(NamedTuple):
+    """How many records came in, and what became of them. Corrections may be negative."""
+
+    records_in: int = 0
+    good: int = 0
+    dead_letters: int = 0
+    late: int = 0
+    duplicates: int = 0
+
+    def __bool__(self) -> bool:
+        return any(self)
+
+    def as_dict(self) -> dict[str, int]:
+        return {"in": self.records_in, **{name: getattr(self, name) for name in self._fields[1:]}}
+
+
+class _SumCountsFn(beam.CombineFn):
+    def create_accumulator(self) -> tuple[int, ...]:
+        return (0,) * len(Counts._fields)
+
+    def add_input(self, total: tuple[int, ...], counts: Counts) -> tuple[int, ...]:
+        return tuple(a + b for a, b in zip(total, counts, strict=True))
+
+    def merge_accumulators(self, totals: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+        return tuple(map(sum, zip(*totals, strict=True)))
+
+    def extract_output(self, total: tuple[int, ...]) -> Counts:
+        return Counts(*total)
+
+
+class SumCounts(beam.PTransform):
+    """All counts as one.
+
+    Input:  Counts, at most one per block and bundle.
+    Output: Counts since the job began: every few seconds while it runs, and for the last time when it ends.
+    """
+
+    def __init__(self, every_s: int = 2):
+        super().__init__()
+        self._every_s = every_s
+
+    def expand(self, counts: beam.PCollection[Counts]) -> beam.PCollection[Counts]:
+        return (
+            counts
+            | "AllTime"
+            >> beam.WindowInto(
+                window.GlobalWindows(),
+                trigger=trigger.Repeatedly(trigger.AfterProcessingTime(self._every_s)),
+                accumulation_mode=trigger.AccumulationMode.ACCUMULATING,
+            )
+            | "Sum" >> beam.CombineGlobally(_SumCountsFn()).without_defaults()
+        )
