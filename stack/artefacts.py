@@ -26,18 +26,20 @@ def cache_folder() -> Path:
 def maven(name: str, console: Console) -> Path:
     """The folder that stack/maven/NAME/pom.xml puts into its target/dist; built when that project changed."""
     source = _POMS / name
+    key = _digest(source)
 
     def build(work: Path, log: Path) -> Path:
-        java()
-        if not shutil.which("mvn"):
-            raise StackError(f"{name} is not downloaded yet and Maven is not found: install Maven 3.6.3 or newer")
-        shutil.copytree(source, work / name, ignore=shutil.ignore_patterns("target"))
         # A copy, because the package's own folder may be read-only. The user's settings (mirrors, proxies) hold.
+        shutil.copytree(source, work / name, ignore=shutil.ignore_patterns("target"))
         command = ["mvn", "--batch-mode", "--strict-checksums", "--file", str(work / name / "pom.xml"), "package"]
         run(name, command, log, console)
         return work / name / "target" / "dist"
 
-    return cached(name, _digest(source), build, console)
+    if not _home(name, key).is_dir():
+        java()
+        if not shutil.which("mvn"):
+            raise StackError(f"Maven not found, and {name} is yet to be downloaded: install Maven 3.6.3 or newer")
+    return cached(name, key, build, console)
 
 
 def cached(name: str, key: str, make: Callable[[Path, Path], Path], console: Console) -> Path:
@@ -48,8 +50,7 @@ def cached(name: str, key: str, make: Callable[[Path, Path], Path], console: Con
     Args:
         make: called with an empty work folder and a log file; returns the folder to keep.
     """
-    cache = cache_folder()
-    home = cache / f"{name}-{key}"
+    cache, home = cache_folder(), _home(name, key)
     if home.is_dir():
         return home
     with exclusive(cache / "lock"):
@@ -90,6 +91,10 @@ def run(name: str, command: Sequence[str], log: Path, console: Console) -> None:
         lines = log.read_text(errors="replace").splitlines()
         reason = next((line for line in lines if "ERROR" in line), lines[-1] if lines else "no output")
         raise StackError(f"{name} could not be fetched: {reason.strip()[:300]} (check the network; log: {log})")
+
+
+def _home(name: str, key: str) -> Path:
+    return cache_folder() / f"{name}-{key}"
 
 
 def _downloads(log: Path) -> int:

@@ -78,6 +78,9 @@ class JobManager(Service):
 
 
 class TaskManager(Service):
+    """The first is called taskmanager, the others taskmanager-1, taskmanager-2 and so on."""
+
+    kind = "taskmanager"
     needs = ("jobmanager",)
     ports: ClassVar[Mapping[str, int]] = {}
 
@@ -96,7 +99,7 @@ class TaskManager(Service):
             heap_mb: for the job's own objects, state on the heap included.
             managed_mb: RocksDB's memory.
         """
-        self.name = f"taskmanager-{index}" if index else "taskmanager"
+        self.name = f"{self.kind}-{index}" if index else self.kind
         self._heap_mb = heap_mb
         self._network_mb = network_mb
         self._config = {"taskmanager.numberOfTaskSlots": str(slots), **(config or {})}
@@ -142,7 +145,7 @@ class TaskManager(Service):
 
 
 def _class_path() -> list[str]:
-    return [*ADD_OPENS, f"-Dlog4j.configurationFile={LOG4J2}", "-cp", f"{flink_libraries()}/*"]
+    return [*ADD_OPENS, f"-Dlog4j.configurationFile={LOG4J2.as_uri()}", "-cp", f"{flink_libraries()}/*"]
 
 
 def _write_config(place: Place, extra: Mapping[str, str]) -> None:

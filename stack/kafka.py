@@ -48,7 +48,7 @@ class Kafka(Service):
 
     def command(self, place: Place) -> list[str]:
         config = str(place.folder / "server.properties")
-        class_path = ["-cp", f"{maven('kafka', SILENT)}/*", f"-Dlog4j2.configurationFile={LOG4J2}"]
+        class_path = ["-cp", f"{maven('kafka', SILENT)}/*", f"-Dlog4j2.configurationFile={LOG4J2.as_uri()}"]
         server = [*jvm(self._heap, quick_start=self._quick_start), *class_path, "kafka.Kafka", config]
         if (place.folder / "data" / "meta.properties").exists():
             return server

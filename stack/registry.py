@@ -29,8 +29,8 @@ class Registry(Service):
         return {
             "QUARKUS_HTTP_HOST": HOST,
             "QUARKUS_HTTP_PORT": str(place.ports["registry"]),
-            # In a file: the ids in Kafka's records must survive a restart of the registry.
-            "REGISTRY_DATASOURCE_URL": f"jdbc:h2:file:{place.folder / 'data' / 'registry'}",
+            # In a file, at once: the ids in Kafka's records must survive the registry, also when it is killed.
+            "REGISTRY_DATASOURCE_URL": f"jdbc:h2:file:{place.folder / 'data' / 'registry'};WRITE_DELAY=0",
             "QUARKUS_DATASOURCE_JDBC_INITIAL_SIZE": "2",
             "QUARKUS_DATASOURCE_JDBC_MIN_SIZE": "2",
         }

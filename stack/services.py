@@ -29,6 +29,9 @@ def service(name: str) -> Service:
     Raises:
         StackError: there is none of that name.
     """
+    kind, _, index = name.partition("-")
+    if kind == TaskManager.kind and index.isdecimal():
+        return TaskManager(int(index))
     if name not in SERVICES:
         raise StackError(f"no service is called {name!r}; there are {', '.join(SERVICES)}")
     return SERVICES[name]()

@@ -14,7 +14,7 @@ from typing import Literal, Self
 from stack.console import SILENT, Console
 from stack.errors import StackError
 from stack.ports import HOST, holder, is_free, pick_free
-from stack.process import Process
+from stack.process import Process, exclusive
 from stack.service import Place, Service
 from stack.services import DEFAULT, service
 
@@ -59,8 +59,8 @@ class _Record:
 class Stack:
     """Services under one data folder, side by side with those of any other folder.
 
-    As a context manager it starts them on entry and stops them on exit. When its Python process is killed instead,
-    `python -m stack down --data FOLDER` stops them.
+    As a context manager it starts them on entry and on exit stops those that it started. When its Python process is
+    killed instead, `python -m stack down --data FOLDER` stops them.
     """
 
     def __init__(
@@ -87,8 +87,10 @@ class Stack:
         known = {port for each in self._services.values() for port in each.ports}
         if ports and ports != "free" and (unknown := ports.keys() - known):
             raise StackError(f"no port is called {min(unknown)!r}; there are {', '.join(sorted(known))}")
-        self._wished = ports or {}
-        self._ports = self._choose_ports()
+        self._ports = self._choose_ports(ports or {})
+        self._mine: set[str] = set()
+        for each in self._services.values():
+            self._adopt(each)
 
     def __enter__(self) -> Self:
         self.start()
@@ -97,7 +99,8 @@ class Stack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        if self._mine:
+            self.stop(*self._mine)
 
     def address(self, name: str) -> str:
         """host:port of a service, or of one of its further ports."""
@@ -129,17 +132,20 @@ class Stack:
             StackError: one could not be started; those that this call started are stopped again.
         """
         chosen = [each for each in self._services.values() if not names or each.name in names]
-        running = {each.name for each in chosen if self.pid(each.name)}
-        for each in chosen:
-            if each.name not in running:
-                self._require_free_ports(each)
-                each.fetch(self._console)
-        started: list[str] = []
-        try:
-            self._start_and_wait(chosen, running, started)
-        except BaseException:
-            self.stop(*started)
-            raise
+        with exclusive(self._data / "lock"):  # two at once in one folder: the second finds all up
+            running = {each.name for each in chosen if self._adopt(each)}
+            for each in chosen:
+                if each.name not in running:
+                    self._require_free_ports(each)
+                    each.fetch(self._console)
+            started: list[str] = []
+            try:
+                self._start_and_wait(chosen, running, started)
+            except BaseException:
+                if started:
+                    self.stop(*started)
+                raise
+            self._mine.update(started)
 
     def stop(self, *names: str, wipe: bool = False) -> list[str]:
         """Stops services of this data folder (these, or every one ever started in it), and tells which ran.
@@ -157,6 +163,7 @@ class Stack:
             wave = sorted(left - needed) or sorted(left)
             stopped += self._stop_together(wave)
             left -= set(wave)
+        self._mine -= folders.keys()
         for folder in folders.values():
             folder.joinpath("service.json").unlink(missing_ok=True)
             if wipe:
@@ -169,15 +176,15 @@ class Stack:
 
     def states(self, *names: str) -> list[State]:
         """How services are (these, or all that were started in this folder and not stopped)."""
+        recorded = {path.parent.name: _Record.read(path.parent) for path in self._data.glob("*/service.json")}
+        ports = {name: port for record in recorded.values() if record for name, port in record.ports.items()}
         found = []
-        for name in names or sorted(path.parent.name for path in self._data.glob("*/service.json")):
+        for name in names or sorted(recorded):
             each = self._services.get(name) or service(name)
-            ports = self._recorded_ports()
             pid = self.pid(name)
-            place = Place(self._data / name, ports)
-            healthy = bool(pid) and each.healthy(place)
-            port = ports.get(next(iter(each.ports)))
-            found.append(State(name, f"{HOST}:{port}" if port else "-", pid, healthy, self.log(name)))
+            address = next((f"{HOST}:{ports[port]}" for port in each.ports if port in ports), "-")
+            healthy = bool(pid) and each.healthy(Place(self._data / name, ports))
+            found.append(State(name, address, pid, healthy, self.log(name)))
         return found
 
     def _process(self, name: str) -> Process:
@@ -186,23 +193,19 @@ class Stack:
     def _place(self, name: str) -> Place:
         return Place(self._data / name, self._ports)
 
-    def _recorded_ports(self) -> dict[str, int]:
-        records = [_Record.read(path.parent) for path in self._data.glob("*/service.json")]
-        return {name: port for record in records if record for name, port in record.ports.items()}
-
-    def _choose_ports(self) -> dict[str, int]:
-        """A running service keeps its ports, whatever is wished now."""
+    def _choose_ports(self, wished: Mapping[str, int] | Literal["free"]) -> dict[str, int]:
         chosen: dict[str, int] = {}
         for each in self._services.values():
-            record = _Record.read(self._data / each.name) if self.pid(each.name) else None
             for name, default in each.ports.items():
-                if record:
-                    chosen[name] = record.ports[name]
-                elif self._wished == "free":
-                    chosen[name] = pick_free(set(chosen.values()))
-                else:
-                    chosen[name] = dict(self._wished).get(name, default)
+                chosen[name] = pick_free(set(chosen.values())) if wished == "free" else wished.get(name, default)
         return chosen
+
+    def _adopt(self, each: Service) -> bool:
+        """Whether the service runs already; it keeps its ports then, whatever was wished."""
+        record = _Record.read(self._data / each.name) if self.pid(each.name) else None
+        if record:
+            self._ports.update(record.ports)
+        return record is not None
 
     def _require_free_ports(self, each: Service) -> None:
         for name in each.ports:
