@@ -1,0 +1,62 @@
+"""The settings of the API, checked before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+__all__ = ["Config", "ConfigError"]
+
+
+class ConfigError(ValueError):
+    """A setting cannot be right; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """How the API reaches its store.
+
+    Attributes:
+      redis_url: redis:// or rediss:// (TLS), with user and password where needed, and the database as path.
+      redis_timeout_s: longest wait for a connection, and for an answer. A request makes at most two such waits.
+      redis_connections: at most this many connections per process; the server runs as many threads.
+      retry_after_s: what a 503 asks clients to wait, and how long a store that timed out is left alone.
+      metrics_dir: folder in which several worker processes share their metrics; None in a single process.
+    """
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_timeout_s: float = 0.5
+    redis_connections: int = 8
+    retry_after_s: float = 1.0
+    metrics_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        _check_redis_url(self.redis_url)
+        if not 0 < self.redis_timeout_s <= 60:
+            raise ConfigError(f"redis_timeout_s must be above 0 and at most 60 seconds, not {self.redis_timeout_s}")
+        if not 1 <= self.redis_connections <= 1000:
+            raise ConfigError(f"redis_connections must be between 1 and 1000, not {self.redis_connections}")
+        if not 0 < self.retry_after_s <= 60:
+            raise ConfigError(f"retry_after_s must be above 0 and at most 60 seconds, not {self.retry_after_s}")
+
+
+def _check_redis_url(text: str) -> None:
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError as e:
+        raise ConfigError(f"redis URL cannot be read: {e}") from e
+    # The URL is not repeated in messages: it may hold a password.
+    if url.scheme not in ("redis", "rediss"):
+        raise ConfigError(f"redis URL must start with redis:// or rediss://, not {url.scheme or 'nothing'}")
+    if not url.hostname:
+        raise ConfigError("redis URL names no host")
+    if port == 0:
+        raise ConfigError("redis URL has port 0")
+    database = url.path.strip("/")
+    if database and not (database.isascii() and database.isdigit()):
+        raise ConfigError(f"redis URL must end in a database number such as /0, not /{database}")
+    if url.query or url.fragment:
+        # redis-py lets them override time-outs and fails on unknown ones only at the first request.
+        raise ConfigError("redis URL takes no ?options or #fragment")

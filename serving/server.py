@@ -1,0 +1,77 @@
+"""The app on granian: one listening process, `workers` processes that answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from granian.constants import HTTPModes, Interfaces
+from granian.log import LogLevels
+from granian.server import Server
+
+import serving
+from serving.config import Config
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = ["serve"]
+
+_STOP_WITHIN_S = 10
+
+
+def serve(config: Config, host: str, port: int, workers: int, on_listening: Callable[[], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then lets running requests finish.
+
+    Args:
+      on_listening: called once the address is ours, before the workers are up; connections wait for them.
+
+    Raises:
+      OSError: the address cannot be listened on.
+      RuntimeError: the workers could not be kept alive.
+    """
+    address = _free_address(host, port)
+    with tempfile.TemporaryDirectory(prefix="streamforge-metrics-") as metrics_dir:
+        # Workers inherit it, and prometheus_client reads it when they first import it.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_dir
+        server = Server(
+            "serving",
+            address=address,
+            port=port,
+            interface=Interfaces.WSGI,
+            http=HTTPModes.http1,
+            workers=workers,
+            blocking_threads=config.redis_connections,
+            respawn_failed_workers=True,
+            workers_kill_timeout=_STOP_WITHIN_S,
+            log_level=LogLevels.error,  # it warns of more threads than cores, but ours wait for Redis
+        )
+        server.on_startup(on_listening)
+        load = partial(_app_of_a_worker, replace(config, metrics_dir=Path(metrics_dir)))
+        try:
+            server.serve(target_loader=load, wrap_loader=False)
+        except SystemExit as e:
+            # A Ctrl-C reaches the workers too; granian takes those that end first for crashed.
+            if not server.interrupt_signal:
+                raise RuntimeError("workers ended unexpectedly") from e
+
+
+def _free_address(host: str, port: int) -> str:
+    """The host as an IP address that nobody listens on; granian would share the port with another granian."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a connection in TIME_WAIT is no listener
+        probe.bind(address)
+    return str(address[0])
+
+
+def _app_of_a_worker(config: Config) -> Flask:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    return serving.create_app(config)

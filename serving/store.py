@@ -1,0 +1,194 @@
+"""The online store as the API reads it. The only module here that talks to Redis or reads the clock.
+
+Alerts are stored as the JSON that clients get, so reads return bytes and nothing here decodes them, except the last
+one of a page, for the place where the next page goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeVar, cast
+
+import msgspec
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from schemas import features
+from serving.config import Config
+
+__all__ = ["JOBS", "AlertPage", "Health", "Position", "Store", "StoreUnavailable", "epoch_ms"]
+
+T = TypeVar("T")
+
+# Asked for by name: SCAN would walk the whole key space at every health check.
+JOBS = ("fraud-detector", "session-aggregator", "revenue-calculator", "cdc-processor", "archiver")
+_LEDGER_FIELDS = (b"in", b"good", b"dead_letters", b"late", b"duplicates")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class StoreUnavailable(Exception):
+    """Redis did not answer, or not as it should; the message is for operators."""
+
+
+class Position(NamedTuple):
+    """The last alert a reader has seen, in the order newest first, then alert_id from high to low."""
+
+    time_ms: int
+    alert_id: str
+
+
+class AlertPage(NamedTuple):
+    alerts: list[bytes]
+    end: Position | None
+    """Where the next page goes on; None when there is none."""
+
+
+class Health(NamedTuple):
+    latency_ms: float
+    ledgers: dict[str, dict[str, int | str]]
+
+
+class _Placed(msgspec.Struct):
+    alert_id: str
+    timestamp: datetime
+
+
+def epoch_ms(moment: datetime) -> int:
+    """Milliseconds since the epoch, rounded down; exact, unlike `timestamp() * 1000`."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+class Store:
+    """Reads the layout of `schemas.features`.
+
+    Every method raises StoreUnavailable within two time-outs (connect, read) when Redis does not answer. After a
+    time-out Redis is left alone for `retry_after_s`: calls in that time fail at once, so that a frozen Redis does not
+    hold every thread; then one call tries again. A refused connection fails at once anyway and is tried every time.
+    """
+
+    def __init__(self, config: Config, count_error: Callable[[], None]):
+        self._config = config
+        self._count_error = count_error
+        self._shut_until = 0.0
+        pool = redis.ConnectionPool.from_url(
+            config.redis_url,
+            max_connections=config.redis_connections,
+            socket_connect_timeout=config.redis_timeout_s,
+            socket_timeout=config.redis_timeout_s,
+            # Once, at once, and only for a broken connection: one that was idle when Redis restarted. A time-out is
+            # not repeated, or the wait would double.
+            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        )
+        self._redis = redis.Redis(connection_pool=pool)
+
+    def alerts(
+        self,
+        user_id: str | None,
+        limit: int,
+        after: Position | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> AlertPage:
+        """Alerts of one user or of all, newest first.
+
+        Args:
+          user_id: None for all users.
+          limit: at most this many.
+          after: the last alert of the page before.
+          since_ms, until_ms: bounds of the event time, both inclusive.
+        """
+        key = features.RECENT_ALERTS_KEY if user_id is None else features.user_alerts_key(user_id)
+        oldest: int | str = "-inf" if since_ms is None else since_ms
+        if after is None or (until_ms is not None and until_ms < after.time_ms):
+            newest = "+inf" if until_ms is None else until_ms
+            found = self._ask(lambda: self._newest_first(self._redis, key, newest, oldest, limit + 1))
+        else:
+            found = self._ask(lambda: self._page_after(key, after, oldest, limit + 1))
+        page = found[:limit]
+        if len(found) <= limit:
+            return AlertPage(page, None)
+        last = msgspec.json.decode(page[-1], type=_Placed)
+        return AlertPage(page, Position(epoch_ms(last.timestamp), last.alert_id))
+
+    def _page_after(self, key: str, after: Position, oldest: int | str, count: int) -> list[bytes]:
+        """One round trip, one consistent view: the rest of the instant at which the last page ended, then what is
+        older. Redis orders equal scores by member, that is by alert_id, the first field of an alert's JSON."""
+        if isinstance(oldest, int) and after.time_ms < oldest:
+            return []
+        with self._redis.pipeline(transaction=True) as both:
+            self._newest_first(both, key, after.time_ms, after.time_ms)
+            self._newest_first(both, key, f"({after.time_ms}", oldest, count)
+            same_instant, older = cast("list[list[bytes]]", both.execute())
+        seen = b'{"alert_id":' + msgspec.json.encode(after.alert_id)
+        return [alert for alert in same_instant if alert < seen] + older
+
+    @staticmethod
+    def _newest_first(
+        client: redis.Redis, key: str, newest: int | str, oldest: int | str, count: int | None = None
+    ) -> list[bytes]:
+        offset = None if count is None else 0
+        # On a pipeline the answer comes from its execute().
+        return cast(
+            "list[bytes]",
+            client.zrange(key, newest, oldest, desc=True, byscore=True, offset=offset, num=count),
+        )
+
+    def health(self) -> Health:
+        """How long Redis took, and the ledgers of the jobs that have written one."""
+
+        def ask() -> tuple[list[dict[bytes, bytes]], float]:
+            start = time.perf_counter()
+            with self._redis.pipeline(transaction=False) as commands:
+                for job in JOBS:
+                    commands.hgetall(features.ledger_key(job))
+                answers = cast("list[dict[bytes, bytes]]", commands.execute())
+            return answers, (time.perf_counter() - start) * 1000
+
+        answers, latency_ms = self._ask(ask)
+        ledgers = {job: _ledger(fields) for job, fields in zip(JOBS, answers, strict=True) if fields}
+        return Health(round(latency_ms, 3), ledgers)
+
+    def freshness_s(self) -> dict[str, float]:
+        """Per feature family: seconds from the newest event time in the store to now."""
+        newest = self._ask(lambda: cast("dict[bytes, bytes]", self._redis.hgetall(features.FRESHNESS_KEY)))
+        now_ms = time.time() * 1000
+        return {
+            family.decode("utf-8", "replace"): (now_ms - int(at)) / 1000
+            for family, at in newest.items()
+            if at.isdigit()
+        }
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        now = time.monotonic()
+        if now < self._shut_until:
+            self._count_error()
+            raise StoreUnavailable("Redis timed out a moment ago and is given time to recover")
+        if self._shut_until:
+            self._shut_until = now + 2 * self._config.redis_timeout_s  # this call tries; others go on failing at once
+        try:
+            answer = question()
+        except redis.TimeoutError as e:
+            self._shut_until = time.monotonic() + self._config.retry_after_s
+            self._count_error()
+            raise StoreUnavailable(f"Redis did not answer within {self._config.redis_timeout_s} s") from e
+        except redis.RedisError as e:
+            self._shut_until = 0.0
+            self._count_error()
+            raise StoreUnavailable(f"Redis failed: {e}") from e
+        self._shut_until = 0.0
+        return answer
+
+
+def _ledger(fields: dict[bytes, bytes]) -> dict[str, int | str]:
+    known: dict[str, Any] = {name.decode(): int(fields[name]) for name in _LEDGER_FIELDS if _is_count(fields.get(name))}
+    updated = fields.get(b"updated_ms")
+    if _is_count(updated):
+        known["updated_at"] = features.rfc3339(int(cast(bytes, updated)))
+    return known
+
+
+def _is_count(value: bytes | None) -> bool:
+    return value is not None and value.isdigit() and len(value) < 15
