@@ -198,6 +198,21 @@ def test_an_interrupted_up_leaves_nothing_running(tmp_path: Path) -> None:
     wait_until_gone(pid)
 
 
+def test_two_at_once_in_one_folder_start_one_and_two_folders_start_two(tmp_path: Path) -> None:
+    words = ["--port", f"valkey={pick_free(set())}", "--data", str(tmp_path / "one")]
+    ups = [
+        subprocess.Popen([sys.executable, "-m", "stack", "up", "valkey", *words], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = sorted(up.communicate(timeout=30)[1] for up in ups)
+    assert [up.returncode for up in ups] == [0, 0], said
+    assert "already up" in said[0]
+    assert "up after" in said[1]
+    with Stack(tmp_path / "two", ["valkey"], ports="free") as other:
+        assert other.pid("valkey") != Process(tmp_path / "one" / "valkey" / "pid").pid() is not None
+    assert command("down", "--data", tmp_path / "one").returncode == 0
+
+
 class Doomed(Service):
     name = "doomed"
     ports: ClassVar[Mapping[str, int]] = {"doomed": 0}
