@@ -21,6 +21,7 @@ from transforms.ledger import Counts, SumCounts
 
 __all__ = ["AvroEncoder", "SchemasFrom", "check", "read_blocks", "write_ledger", "write_refused", "write_rows"]
 
+_LEDGER_EVERY_S = 2
 STARTED_MS = time.time_ns() // 1_000_000
 
 
@@ -149,7 +150,7 @@ def _envelopes() -> Callable[[BadRecord], KafkaRecord]:
 
 def write_ledger(counts: beam.PCollection[Counts], settings: Settings) -> None:
     """Sums the counts, to --ledger and, beside the job's other output, to Redis."""
-    total = counts | "Ledger" >> SumCounts()
+    total = counts | "Ledger" >> SumCounts(None if settings.bounded else _LEDGER_EVERY_S)
     if settings.ledger:
         total | "LedgerFile" >> WriteLedgerToFile(settings.ledger)
     for i, url in enumerate(settings.outputs):

@@ -102,6 +102,11 @@ class Settings:
     out_of_orderness_ms: int
     state_shards: int
 
+    @property
+    def bounded(self) -> bool:
+        """Whether the input has an end."""
+        return self.until_end or isinstance(self.input, Folder)
+
 
 def stop(error: object, job: str) -> NoReturn:
     """Ends the program as a usage error does."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import msgspec
 import numpy as np
+from apache_beam import typehints
 from apache_beam.transforms import userstate
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
@@ -78,7 +79,7 @@ class DecodeOrders(beam.PTransform):
 
     def expand(self, blocks: beam.PCollection[Block]) -> ShardedOrders:
         outputs = blocks | "Decode" >> beam.ParDo(self._fn).with_outputs("bad", "late", "counts", main="good")
-        outputs.good.element_type = tuple[int, bytes]
+        outputs.good.element_type = typehints.Tuple[int, bytes]
         outputs.bad.element_type = outputs.late.element_type = BadRecord
         outputs.counts.element_type = Counts
         return ShardedOrders(outputs.good, outputs.bad, outputs.late, outputs.counts)

@@ -49,20 +49,24 @@ class SumCounts(beam.PTransform):
     """All counts as one.
 
     Input:  Counts, at most one per block and bundle.
-    Output: Counts since the job began: every few seconds while it runs, and for the last time when it ends.
+    Output: Counts since the job began: once, when the input ends; or again and again while it goes on.
+
+    Args:
+      every_s: how often, for input without an end; None for input that ends.
     """
 
-    def __init__(self, every_s: int = 2):
+    def __init__(self, every_s: int | None):
         super().__init__()
         self._every_s = every_s
 
     def expand(self, counts: beam.PCollection[Counts]) -> beam.PCollection[Counts]:
+        early = None if self._every_s is None else trigger.AfterProcessingTime(self._every_s)
         return (
             counts
             | "AllTime"
             >> beam.WindowInto(
                 window.GlobalWindows(),
-                trigger=trigger.Repeatedly(trigger.AfterProcessingTime(self._every_s)),
+                trigger=trigger.AfterWatermark(early=early),
                 accumulation_mode=trigger.AccumulationMode.ACCUMULATING,
             )
             | "Sum" >> beam.CombineGlobally(_SumCountsFn()).without_defaults()
