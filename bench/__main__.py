@@ -1,0 +1,34 @@
+"""python -m bench throughput | latency"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from bench import latency, throughput
+from bench.contestants import PeerMissing
+from stack import StackError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="bench", description="Measures the fraud job; bench/README.md says how.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, module in (("throughput", throughput), ("latency", latency)):
+        about = (module.__doc__ or "").strip()
+        command = commands.add_parser(name, help=about.splitlines()[0], description=about)
+        module.add_arguments(command)
+        command.set_defaults(run=module.main)
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (StackError, PeerMissing) as e:
+        print(f"bench: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""Throughput side by side: every contestant drains the same topic, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import contestants, ours
+from bench.contestants import PEERS
+from bench.measure import CommandFailed, Result
+from bench.orders import Spec, fill
+from stack import Stack
+from stack.console import Console
+from stack.kafka import Kafka
+
+__all__ = ["Measurement", "add_arguments", "main", "table"]
+
+_CONTESTANTS = (*PEERS, ours.NAME)
+_START_ORDERS = 1_000
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A contestant on a workload: its run over all orders, and over a thousand of them to know what its start costs.
+
+    Attributes:
+      error: why there is no result.
+    """
+
+    name: str
+    workload: str
+    result: Result | None = None
+    start: Result | None = None
+    error: str | None = None
+
+    @property
+    def rate(self) -> float:
+        """Events per second of the whole run, start and end of the processes included."""
+        return self.result.events / self.result.seconds if self.result else 0.0
+
+    @property
+    def steady_rate(self) -> float | None:
+        """Events per second beyond the first thousand: without the start, which a job that runs for weeks pays once."""
+        if not self.result or not self.start or self.result.seconds <= self.start.seconds:
+            return None
+        return (self.result.events - self.start.events) / (self.result.seconds - self.start.seconds)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--events", type=_positive, default=1_000_000, metavar="N", help="orders in the topic (1000000)"
+    )
+    parser.add_argument("--users", type=_positive, default=100_000, metavar="N", help="users among them (100000)")
+    parser.add_argument("--rate", type=_positive, default=100, metavar="N", help="orders a second of event time (100)")
+    parser.add_argument("--workload", choices=("filter", "hot", "both"), default="both")
+    parser.add_argument(
+        "--peers",
+        default=",".join(_CONTESTANTS),
+        metavar="A,B",
+        help=f"who runs, in this order: {', '.join(_CONTESTANTS)} (all)",
+    )
+    parser.add_argument("--repeat", type=_positive, default=1, metavar="N", help="runs of each; the median counts (1)")
+    parser.add_argument("--timeout", type=_positive, default=600, metavar="S", help="seconds a run may take (600)")
+    parser.add_argument("--kafka", metavar="HOST:PORT", help="a running broker, instead of one of its own")
+    parser.add_argument("--registry", metavar="URL", help="its schema registry")
+    parser.add_argument("--kafka-heap", default="768m", metavar="SIZE", help="of its own broker, as in -Xmx (768m)")
+    parser.add_argument(
+        "--data", type=Path, default=Path(".stack/bench"), metavar="DIR", help="broker's data and logs (.stack/bench)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="receives all figures")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Returns the exit status: 1 when a contestant failed or found other alerts than the first one."""
+    names = [name for name in options.peers.split(",") if name]
+    if unknown := set(names) - set(_CONTESTANTS):
+        raise SystemExit(f"bench throughput: --peers: {min(unknown)} is none of {', '.join(_CONTESTANTS)}")
+    if bool(options.kafka) != bool(options.registry):
+        raise SystemExit("bench throughput: --kafka and --registry belong together")
+    console = Console(sys.stderr)
+    for name in names:
+        contestants.prepare(name, console)
+    workloads = ("filter", "hot") if options.workload == "both" else (options.workload,)
+    spec = Spec(options.events, options.users, options.rate)
+    measurements: list[Measurement] = []
+    with _services(options, console) as (kafka, registry):
+        topic = fill(kafka, registry, spec, say=console.line)
+        start_topic = fill(kafka, registry, dataclasses.replace(spec, orders=_START_ORDERS), say=console.line)
+        bench = _Bench(kafka, registry, options.data / "runs", options.timeout, options.repeat, console)
+        for workload in workloads:
+            done = [bench.measure(name, workload, topic, start_topic) for name in names]
+            print(table(done, spec), flush=True)
+            measurements += done
+    if options.json:
+        options.json.write_text(json.dumps(_figures(measurements, spec), indent=2) + "\n", encoding="utf-8")
+    return 0 if _agree(measurements) else 1
+
+
+@contextmanager
+def _services(options: argparse.Namespace, console: Console) -> Iterator[tuple[str, str]]:
+    if options.kafka:
+        yield options.kafka, options.registry
+        return
+    kafka = Kafka(heap=options.kafka_heap, quick_start=False, topics={})
+    with Stack(options.data, [kafka, "registry"], ports="free", console=console) as stack:
+        yield stack.address("kafka"), stack.registry_url
+
+
+@dataclass(frozen=True)
+class _Bench:
+    kafka: str
+    registry: str
+    folder: Path
+    timeout_s: float
+    repeat: int
+    console: Console
+
+    def measure(self, name: str, workload: str, topic: str, start_topic: str) -> Measurement:
+        try:
+            start = self._median(name, workload, start_topic, "start")
+            result = self._median(name, workload, topic, "run")
+        except CommandFailed as e:
+            self.console.line(f"{name}, {workload}: failed: {e}")
+            return Measurement(name, workload, error=str(e))
+        measurement = Measurement(name, workload, result, start)
+        self.console.line(f"{name}, {workload}: {measurement.rate:,.0f} events/s in {result.seconds:.1f} s")
+        return measurement
+
+    def _median(self, name: str, workload: str, topic: str, what: str) -> Result:
+        """The run of the median time."""
+        runs = [
+            self._run(name, workload, topic, f"{name}, {workload}: {what} {i + 1} of {self.repeat}")
+            for i in range(self.repeat)
+        ]
+        return sorted(runs, key=lambda run: run.seconds)[(self.repeat - 1) // 2]
+
+    def _run(self, name: str, workload: str, topic: str, what: str) -> Result:
+        folder = (self.folder / f"{name}-{workload}").absolute()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        run: Callable[..., Result] = ours.run if name == ours.NAME else _peer(name)
+        return run(
+            workload,
+            self.kafka,
+            self.registry,
+            topic,
+            folder,
+            timeout_s=self.timeout_s,
+            working=lambda seconds: self.console.waiting(f"{what}, {seconds:.0f} s"),
+        )
+
+
+def _peer(name: str) -> Callable[..., Result]:
+    def run(*args: object, **kwargs: object) -> Result:
+        return contestants.run(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    return run
+
+
+def table(measurements: Sequence[Measurement], spec: Spec) -> str:
+    """One workload's measurements for a person.
+
+    `ours ÷` is our rate divided by that row's: above 1, ours is faster.
+    """
+    reference = _reference(measurements)
+    mine = next((m for m in measurements if m.name == ours.NAME and m.result), None)
+    titles = ("", "start s", "run s", "events/s", "ours ÷", "steady/s", "ours ÷", "CPU s/M", "peak MB", "alerts")
+    rows = [titles, *(_row(m, mine, reference) for m in measurements)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(titles))]
+    lines = []
+    for row in rows:
+        first, *middle, last = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join([row[0].ljust(len(first)), *middle, last.strip().ljust(len(last))]).rstrip())
+    head = f"\n{measurements[0].workload}: {spec.orders:,} orders of {spec.users:,} users"
+    return "\n".join([head, *lines, *(f"{m.name}: {m.error}" for m in measurements if m.error)])
+
+
+def _row(m: Measurement, mine: Measurement | None, reference: Result | None) -> tuple[str, ...]:
+    if m.result is None:
+        return (m.name, *["-"] * 8, "failed")
+    steady, mine_steady = m.steady_rate, mine.steady_rate if mine else None
+    return (
+        m.name,
+        f"{m.start.seconds:.1f}" if m.start else "-",
+        f"{m.result.seconds:.1f}",
+        f"{m.rate:,.0f}",
+        f"{mine.rate / m.rate:.2f}" if mine else "-",
+        f"{steady:,.0f}" if steady else "-",
+        f"{mine_steady / steady:.2f}" if mine_steady and steady else "-",
+        f"{m.result.cpu_seconds / m.result.events * 1e6:.1f}",
+        f"{m.result.peak_mb:,.0f}",
+        _compare(m.result, reference),
+    )
+
+
+def _reference(measurements: Sequence[Measurement]) -> Result | None:
+    return next((m.result for m in measurements if m.result), None)
+
+
+def _compare(result: Result, reference: Result | None) -> str:
+    count = f"{len(result.alerts):,}"
+    if reference is None or reference is result:
+        return count
+    found, expected = set(result.alerts), set(reference.alerts)
+    if found == expected:
+        return f"{count} equal"
+    return f"{count} DIFFER: -{len(expected - found)} +{len(found - expected)}"
+
+
+def _agree(measurements: Sequence[Measurement]) -> bool:
+    by_workload: dict[str, set[tuple[str, ...]]] = {}
+    for m in measurements:
+        if m.result is None:
+            return False
+        by_workload.setdefault(m.workload, set()).add(m.result.alerts)
+    return all(len(sets) == 1 for sets in by_workload.values())
+
+
+def _figures(measurements: Sequence[Measurement], spec: Spec) -> dict[str, object]:
+    runs = []
+    for m in measurements:
+        result = m.result and {k: v for k, v in dataclasses.asdict(m.result).items() if k != "alerts"}
+        runs.append(
+            {
+                "name": m.name,
+                "workload": m.workload,
+                "error": m.error,
+                "result": result and {**result, "alerts": len(m.result.alerts) if m.result else 0},
+                "start_seconds": m.start.seconds if m.start else None,
+                "events_per_second": m.rate if m.result else None,
+                "steady_events_per_second": m.steady_rate,
+                "alerts_equal": _compare_to_first(m, measurements),
+            }
+        )
+    machine = {"cores": _cores(), "machine": platform.machine(), "python": platform.python_version()}
+    return {"spec": dataclasses.asdict(spec), "machine": machine, "runs": runs}
+
+
+def _compare_to_first(m: Measurement, measurements: Sequence[Measurement]) -> bool | None:
+    reference = _reference([other for other in measurements if other.workload == m.workload])
+    return m.result.alerts == reference.alerts if m.result and reference else None
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
