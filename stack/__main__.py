@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except StackError as error:
+    except (StackError, PermissionError) as error:
         print(f"stack: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help="default: all that were started")
     logs = command("logs", _logs, "show the end of the logs")
     logs.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help="default: all")
-    logs.add_argument("--lines", type=int, default=40, metavar="N", help="of each log (40)")
+    logs.add_argument("--lines", type=_count, default=40, metavar="N", help="of each log (40)")
     logs.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
     fetch = command("fetch", _fetch, "download and build what services run from, and the Flink job server jar")
     fetch.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help=f"beside the jar ({default})")
@@ -78,6 +78,12 @@ def _name(text: str) -> str:
     except StackError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines")
+    return int(text)
 
 
 def _port(text: str) -> tuple[str, int]:
@@ -126,7 +132,8 @@ def _logs(options: argparse.Namespace) -> int:
     for path in paths:
         content = path.read_bytes()
         ends[path] = len(content)
-        for line in content.decode(errors="replace").splitlines()[-options.lines :]:
+        lines = content.decode(errors="replace").splitlines()
+        for line in lines[max(0, len(lines) - options.lines) :]:
             print(f"{path.stem} | {line}" if len(paths) > 1 else line)
     while options.follow:
         sys.stdout.flush()

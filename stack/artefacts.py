@@ -31,8 +31,9 @@ def maven(name: str, console: Console) -> Path:
     def build(work: Path, log: Path) -> Path:
         # A copy, because the package's own folder may be read-only. The user's settings (mirrors, proxies) hold.
         shutil.copytree(source, work / name, ignore=shutil.ignore_patterns("target"))
-        command = ["mvn", "--batch-mode", "--strict-checksums", "--file", str(work / name / "pom.xml"), "package"]
-        run(name, command, log, console)
+        # --update-snapshots: also what a former try failed to get, which Maven else remembers for a day.
+        options = ["--batch-mode", "--strict-checksums", "--update-snapshots", "--file", str(work / name / "pom.xml")]
+        run(name, ["mvn", *options, "package"], log, console)
         return work / name / "target" / "dist"
 
     if not _home(name, key).is_dir():

@@ -9,7 +9,7 @@ class Console:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
         self._live = bool(stream and stream.isatty())
-        self._width = 0
+        self._shown = ""
 
     def line(self, text: str) -> None:
         if self._stream:
@@ -17,16 +17,16 @@ class Console:
             print(text, file=self._stream, flush=True)
 
     def waiting(self, text: str) -> None:
-        if self._stream and self._live:
+        if self._stream and self._live and text != self._shown:
             self._erase()
             self._stream.write(text)
             self._stream.flush()
-            self._width = len(text)
+            self._shown = text
 
     def _erase(self) -> None:
-        if self._stream and self._width:
-            self._stream.write("\r" + " " * self._width + "\r")
-        self._width = 0
+        if self._stream and self._shown:
+            self._stream.write("\r" + " " * len(self._shown) + "\r")
+        self._shown = ""
 
 
 SILENT = Console()

@@ -25,8 +25,8 @@ def flink_libraries(console: Console = SILENT) -> Path:
     """The folder with a Flink distribution's jars, taken out of its Python package without installing that."""
 
     def unpack(work: Path, log: Path) -> Path:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--dest", str(work)]
-        run("flink", [*command, _LIBRARIES], log, console)
+        options = ["--no-deps", "--no-binary", "apache-flink-libraries", "--dest", str(work)]
+        run("flink", [sys.executable, "-m", "pip", "download", *options, _LIBRARIES], log, console)
         (archive,) = work.glob("*.tar.gz")
         lib = work / "lib"
         lib.mkdir()

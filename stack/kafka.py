@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping
 from typing import ClassVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from stack.artefacts import maven
@@ -65,14 +65,13 @@ class Kafka(Service):
 
     def settle(self, place: Place) -> None:
         admin = _admin(place)
-        missing = self._topics.keys() - admin.list_topics(timeout=10).topics.keys()
-        new = [NewTopic(name, self._topics[name], 1) for name in sorted(missing)]
-        for topic, created in (admin.create_topics(new, operation_timeout=30) if new else {}).items():
-            try:
+        try:
+            missing = self._topics.keys() - admin.list_topics(timeout=10).topics.keys()
+            new = [NewTopic(name, self._topics[name], 1) for name in sorted(missing)]
+            for created in (admin.create_topics(new, operation_timeout=30) if new else {}).values():
                 created.result(timeout=30)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise StackError(f"kafka: topic {topic} could not be created: {error.args[0].str()}") from error
+        except KafkaException as error:
+            raise StackError(f"kafka: the topics could not be created: {error.args[0].str()}") from error
 
 
 def _settings(place: Place) -> dict[str, object]:

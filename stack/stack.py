@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -36,10 +36,12 @@ class State:
 
 @dataclass(frozen=True)
 class _Record:
-    """What is kept of a service that has been started and not stopped, for whoever comes later."""
+    """What is kept of a service that was started here, for whoever comes later; it also marks the folder as ours."""
 
     ports: dict[str, int]
     needs: tuple[str, ...]
+    wanted: bool
+    """False once it was stopped on purpose."""
 
     @classmethod
     def read(cls, folder: Path) -> "_Record | None":
@@ -47,12 +49,17 @@ class _Record:
             content = json.loads((folder / "service.json").read_text())
         except FileNotFoundError:
             return None
-        return cls(content["ports"], tuple(content["needs"]))
+        return cls(content["ports"], tuple(content["needs"]), content.get("wanted", True))
+
+    @classmethod
+    def read_all(cls, data: Path) -> "dict[str, _Record]":
+        folders = [path.parent for path in data.glob("*/service.json")]
+        return {folder.name: record for folder in folders if (record := cls.read(folder))}
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         new = folder / "service.json.new"
-        new.write_text(json.dumps({"ports": self.ports, "needs": self.needs}))
+        new.write_text(json.dumps(asdict(self)))
         new.rename(folder / "service.json")
 
 
@@ -153,21 +160,21 @@ class Stack:
         Args:
             wipe: removes their data too.
         """
-        folders = {path.parent.name: path.parent for path in self._data.glob("*/pid")}
+        records = _Record.read_all(self._data)
         if names:
-            folders = {name: folder for name, folder in folders.items() if name in names}
-        needs = {name: record.needs for name, folder in folders.items() if (record := _Record.read(folder))}
-        stopped, left = [], set(folders)
+            records = {name: record for name, record in records.items() if name in names}
+        stopped, left = [], set(records)
         while left:
-            needed = {need for name in left for need in needs.get(name, ())}
+            needed = {need for name in left for need in records[name].needs}
             wave = sorted(left - needed) or sorted(left)
             stopped += self._stop_together(wave)
             left -= set(wave)
-        self._mine -= folders.keys()
-        for folder in folders.values():
-            folder.joinpath("service.json").unlink(missing_ok=True)
+        self._mine -= records.keys()
+        for name, record in records.items():
             if wipe:
-                shutil.rmtree(folder)
+                shutil.rmtree(self._data / name)
+            else:
+                replace(record, wanted=False).write(self._data / name)
         return stopped
 
     def kill(self, name: str) -> None:
@@ -176,10 +183,10 @@ class Stack:
 
     def states(self, *names: str) -> list[State]:
         """How services are (these, or all that were started in this folder and not stopped)."""
-        recorded = {path.parent.name: _Record.read(path.parent) for path in self._data.glob("*/service.json")}
-        ports = {name: port for record in recorded.values() if record for name, port in record.ports.items()}
+        records = {name: record for name, record in _Record.read_all(self._data).items() if record.wanted}
+        ports = {name: port for record in records.values() for name, port in record.ports.items()}
         found = []
-        for name in names or sorted(recorded):
+        for name in names or sorted(records):
             each = self._services.get(name) or service(name)
             pid = self.pid(name)
             address = next((f"{HOST}:{ports[port]}" for port in each.ports if port in ports), "-")
@@ -234,16 +241,17 @@ class Stack:
                     how = "already up" if each.name in running else f"up after {time.monotonic() - begin:.1f} s"
                     where = "".join(f", {self.address(name)}" for name in list(each.ports)[:1])
                     self._console.line(f"{each.name}: {how}{where} (pid {self.pid(each.name)})")
-            waiting = ", ".join(each.name for each in pending)
-            self._console.waiting(f"waiting for {waiting} ({time.monotonic() - begin:.0f} s)")
-            time.sleep(0.1)
+            if pending:
+                waiting = ", ".join(each.name for each in pending)
+                self._console.waiting(f"waiting for {waiting} ({time.monotonic() - begin:.0f} s)")
+                time.sleep(0.1)
 
     def _launch(self, each: Service) -> None:
         folder, log = self._data / each.name, self.log(each.name)
         log.parent.mkdir(parents=True, exist_ok=True)
         if log.exists():
             log.replace(log.with_suffix(".log.old"))
-        _Record({name: self._ports[name] for name in each.ports}, each.needs).write(folder)
+        _Record({name: self._ports[name] for name in each.ports}, each.needs, wanted=True).write(folder)
         each.prepare(self._place(each.name))
         command, environment = each.command(self._place(each.name)), each.environment(self._place(each.name))
         self._process(each.name).start(command, environment, folder, log)

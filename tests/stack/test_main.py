@@ -21,6 +21,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
         (["up", "--port", "kafka=70000"], "'kafka=70000' is not NAME=PORT"),
         (["up", "--port", "web=80"], "'web=80' is not NAME=PORT"),
         (["up", "--speed"], "--speed"),
+        (["logs", "--lines", "-1"], "--lines"),
         (["fly"], "fly"),
         ([], "COMMAND"),
     ],
