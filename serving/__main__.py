@@ -79,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         serve(config, args.host, args.port, args.workers, announce)
+    except KeyboardInterrupt:  # before the server took over the signal: nothing was being served
+        return 0
     except OSError as e:
         return _failed(f"cannot serve on {args.host}:{args.port}: {e.strerror or e}", 2)
     except RuntimeError as e:

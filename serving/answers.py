@@ -49,8 +49,7 @@ def answer_errors(app: Flask) -> None:
         return _failure(400, str(error))
 
     @app.errorhandler(StoreUnavailable)
-    def _unavailable(error: StoreUnavailable) -> Response:
-        app.logger.warning("%s", error)
+    def _unavailable(_: StoreUnavailable) -> Response:
         return unavailable("the online store does not answer; try again shortly")
 
     # A failure nobody foresaw arrives here too, as InternalServerError, after Flask has logged it.

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server import Server
+from granian.server.common import AbstractServer
 
 import serving
 from serving.config import Config
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _STOP_WITHIN_S = 10
+_ASK_AGAIN_S = 0.5
 
 
 def serve(config: Config, host: str, port: int, workers: int, on_listening: Callable[[], None]) -> None:
@@ -54,6 +59,7 @@ def serve(config: Config, host: str, port: int, workers: int, on_listening: Call
             log_level=LogLevels.error,  # it warns of more threads than cores, but ours wait for Redis
         )
         server.on_startup(on_listening)
+        threading.Thread(target=_insist_on_stop, args=(server,), daemon=True).start()
         load = partial(_app_of_a_worker, replace(config, metrics_dir=Path(metrics_dir)))
         try:
             server.serve(target_loader=load, wrap_loader=False)
@@ -61,6 +67,18 @@ def serve(config: Config, host: str, port: int, workers: int, on_listening: Call
             # A Ctrl-C reaches the workers too; granian takes those that end first for crashed.
             if not server.interrupt_signal:
                 raise RuntimeError("workers ended unexpectedly") from e
+
+
+def _insist_on_stop(server: AbstractServer[Any]) -> None:
+    """Asks workers again until they stop: granian loses a signal that reaches a worker while it starts (seen)."""
+    while not server.interrupt_signal:
+        server.main_loop_interrupt.wait()
+        time.sleep(_ASK_AGAIN_S)
+    while True:
+        for worker in list(server.wrks):
+            if worker.is_alive():
+                worker.terminate()
+        time.sleep(_ASK_AGAIN_S)
 
 
 def _free_address(host: str, port: int) -> str:
@@ -73,5 +91,9 @@ def _free_address(host: str, port: int) -> str:
 
 
 def _app_of_a_worker(config: Config) -> Flask:
+    # A forked worker begins with its parent's handlers, which would swallow a signal that comes while the app loads;
+    # granian sets the worker's own right after this.
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, signal.SIG_DFL)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     return serving.create_app(config)

@@ -6,6 +6,7 @@ one of a page, for the place where the next page goes on.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from serving.config import Config
 __all__ = ["JOBS", "AlertPage", "Health", "Position", "Store", "StoreUnavailable", "epoch_ms"]
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 
 # Asked for by name: SCAN would walk the whole key space at every health check.
 JOBS = ("fraud-detector", "session-aggregator", "revenue-calculator", "cdc-processor", "archiver")
@@ -73,6 +75,7 @@ class Store:
         self._config = config
         self._count_error = count_error
         self._shut_until = 0.0
+        self._failing = False
         pool = redis.ConnectionPool.from_url(
             config.redis_url,
             max_connections=config.redis_connections,
@@ -172,14 +175,22 @@ class Store:
             answer = question()
         except redis.TimeoutError as e:
             self._shut_until = time.monotonic() + self._config.retry_after_s
-            self._count_error()
-            raise StoreUnavailable(f"Redis did not answer within {self._config.redis_timeout_s} s") from e
+            raise self._failure(f"Redis did not answer within {self._config.redis_timeout_s} s") from e
         except redis.RedisError as e:
             self._shut_until = 0.0
-            self._count_error()
-            raise StoreUnavailable(f"Redis failed: {e}") from e
+            raise self._failure(f"Redis failed: {e}") from e
         self._shut_until = 0.0
+        if self._failing:
+            self._failing = False
+            _LOG.warning("Redis answers again")
         return answer
+
+    def _failure(self, reason: str) -> StoreUnavailable:
+        self._count_error()
+        if not self._failing:  # one line an outage, not one a request
+            self._failing = True
+            _LOG.warning("%s", reason)
+        return StoreUnavailable(reason)
 
 
 def _ledger(fields: dict[bytes, bytes]) -> dict[str, int | str]:

@@ -1,0 +1,211 @@
+"""The production server as a real process, started as users start it."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+import serving
+from serving.__main__ import main
+
+ROOT = Path(serving.__file__).parent.parent
+
+
+class Server:
+    def __init__(self, process, port):
+        self.process = process
+        self.port = port
+
+    def get(self, path):
+        """One request on a connection of its own, so that the workers share the requests."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+    def workers(self):
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def metric(self, name, **labels):
+        total = 0.0
+        for line in self.get("/metrics")[1].decode().splitlines():
+            if re.match(rf"{name}[ {{]", line) and all(f'{k}="{v}"' in line for k, v in labels.items()):
+                total += float(line.rpartition(" ")[2])
+        return total
+
+    def wait_until(self, condition, what, seconds=20):
+        deadline = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if condition():
+                    return
+            assert self.process.poll() is None, self.process.stderr.read()
+            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def running(redis_url, *flags, tmp_path):
+    port = free_port()
+    command = [sys.executable, "-m", "serving", "--port", str(port), "--redis", redis_url, *flags]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    try:
+        server = Server(process, port)
+        server.wait_until(lambda: server.get("/api/v1/info")[0] == 200, "the first answer")
+        yield server
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+        process.stdout.close()
+        process.stderr.close()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def in_flight(tmp_path):
+    """Seen from outside the server, which asks Redis itself when it is scraped."""
+    found = MultiProcessCollector.merge([str(file) for file in tmp_path.glob("*/gauge_*.db")])
+    return {sample.labels["endpoint"] for family in found for sample in family.samples if sample.value}
+
+
+def accepts(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_metrics_add_up_across_two_workers_and_sigterm_ends_them_with_status_0(
+    valkey, db, stored, make_alert, tmp_path
+):
+    stored(*(make_alert(i, "ada") for i in range(3)))
+    with running(valkey.redis_url, "--workers", "2", tmp_path=tmp_path) as server:
+        files = "counter_*.db"
+        server.wait_until(lambda: len(list(tmp_path.glob(f"*/{files}"))) == 2, "both workers are up")
+        for _ in range(60):
+            assert server.get("/api/v1/fraud-alerts/ada")[0] == 200
+        answered = {"endpoint": "/api/v1/fraud-alerts/<user_id>", "status": "200"}
+        for _ in range(6):  # whichever worker is asked
+            assert server.metric("streamforge_http_requests_total", **answered) == 60
+            assert server.metric("streamforge_http_request_duration_seconds_count", **answered) == 60
+            assert server.metric("streamforge_fraud_alerts_served_total") == 180
+        assert server.metric("streamforge_http_requests_in_flight", endpoint="/metrics") == 1
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(15) == 0
+        assert f"http://127.0.0.1:{server.port}" in server.process.stdout.read()
+        assert list(tmp_path.glob("streamforge-metrics-*")) == [], "it cleans up"
+
+
+def test_a_killed_worker_is_replaced_and_nothing_stays_in_flight(valkey, db, tmp_path):
+    with running(valkey.redis_url, "--workers", "2", tmp_path=tmp_path) as server:
+        server.wait_until(lambda: len(server.workers()) == 2, "two workers")
+        server.get("/api/v1/fraud-alerts")
+        before = server.metric("streamforge_http_requests_total", endpoint="/api/v1/fraud-alerts")
+        victim = server.workers()[0]
+        os.kill(victim, signal.SIGKILL)
+        server.wait_until(lambda: len(set(server.workers()) - {victim}) == 2, "a new worker")
+        server.wait_until(lambda: server.get("/api/v1/health")[0] == 200, "an answer")
+        assert server.metric("streamforge_http_requests_total", endpoint="/api/v1/fraud-alerts") == before
+        assert server.metric("streamforge_http_requests_in_flight") == 1
+        assert not list(tmp_path.glob(f"*/gauge_live*_{victim}.db"))
+
+
+def test_ctrl_c_in_a_terminal_which_reaches_every_process_ends_with_status_0(valkey, db, tmp_path):
+    with running(valkey.redis_url, "--workers", "2", tmp_path=tmp_path) as server:
+        os.killpg(server.process.pid, signal.SIGINT)
+        assert server.process.wait(15) == 0
+        assert server.process.stderr.read() == ""
+
+
+def test_a_request_that_is_being_answered_at_sigterm_gets_its_answer(own_valkey, tmp_path):
+    with running(own_valkey.redis_url, "--redis_timeout", "2", tmp_path=tmp_path) as server:
+        assert server.get("/api/v1/health")[0] == 200
+        os.kill(own_valkey.pid("valkey"), signal.SIGSTOP)
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(server.get("/api/v1/fraud-alerts")))
+        try:
+            asking.start()
+            server.wait_until(lambda: in_flight(tmp_path) == {"/api/v1/fraud-alerts"}, "a request waits for Redis")
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_until(lambda: not accepts(server.port), "no new connections")
+        finally:
+            os.kill(own_valkey.pid("valkey"), signal.SIGCONT)
+        asking.join(10)
+        assert [status for status, _ in answers] == [200]
+        assert server.process.wait(15) == 0
+
+
+def test_without_redis_it_starts_answers_503_and_recovers(own_valkey, tmp_path):
+    own_valkey.stop()
+    with running(own_valkey.redis_url, tmp_path=tmp_path) as server:
+        status, body = server.get("/api/v1/health")
+        assert status == 503
+        assert json.loads(body)["success"] is False
+        assert server.metric("streamforge_redis_errors_total") >= 1
+        own_valkey.start()
+        assert server.get("/api/v1/health")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--port", "99999"], "argument --port: must be a whole number from 1 to 65535, not '99999'"),
+        (["--port", "http"], "argument --port: must be a whole number"),
+        (["--workers", "0"], "argument --workers: must be a whole number from 1 to 64"),
+        (["--redis", "localhost"], "argument --redis: redis URL must start with redis:// or rediss://"),
+        (["--redis_timeout", "-1"], "argument --redis_timeout: redis_timeout_s must be above 0"),
+        (["--redis_timeout", "soon"], "argument --redis_timeout: invalid"),
+        (["--wrokers", "2"], "unrecognized arguments: --wrokers"),
+        (["--work", "2"], "unrecognized arguments: --work"),
+    ],
+)
+def test_a_bad_flag_ends_with_status_2_and_one_line_that_names_it(flags, reason, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(flags)
+    assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert reason in told
+    assert told.count("\n") == 1
+
+
+def test_a_port_in_use_is_one_line_and_status_2(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["--port", str(port)]) == 2
+    told = capsys.readouterr().err
+    assert told == f"python -m serving: cannot serve on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_help_names_every_flag_with_its_default(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    told = capsys.readouterr().out
+    for text in ("--host", "--port", "8090", "--redis", "redis://127.0.0.1:6379/0", "--workers", "--redis_timeout"):
+        assert text in told

@@ -1,0 +1,93 @@
+import time
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from schemas import features
+from serving import Config, create_app
+
+
+def families(client):
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    return {family.name: family for family in text_string_to_metric_families(answer.text)}
+
+
+def value(family, name, **labels):
+    return sum(s.value for s in family.samples if s.name == name and labels.items() <= s.labels.items())
+
+
+def test_names_types_and_labels_are_the_promised_ones(client, db):
+    db.hset(features.FRESHNESS_KEY, "fraud_alerts", int(time.time() * 1000) - 5000)
+    found = families(client)
+    assert {name: family.type for name, family in found.items()} == {
+        "streamforge_http_requests": "counter",
+        "streamforge_http_request_duration_seconds": "histogram",
+        "streamforge_http_requests_in_flight": "gauge",
+        "streamforge_redis_errors": "counter",
+        "streamforge_fraud_alerts_served": "counter",
+        "streamforge_feature_freshness_seconds": "gauge",
+    }
+    assert {sample.name for sample in found["streamforge_http_requests"].samples} == {"streamforge_http_requests_total"}
+    for name in ("streamforge_http_requests", "streamforge_http_request_duration_seconds"):
+        assert all({"method", "endpoint", "status"} <= sample.labels.keys() for sample in found[name].samples)
+    [fresh] = found["streamforge_feature_freshness_seconds"].samples
+    assert fresh.labels == {"family": "fraud_alerts"}
+    assert fresh.value == pytest.approx(5, abs=2)
+
+
+def test_requests_are_counted_by_route_and_never_by_path(client, stored, make_alert):
+    stored(make_alert(1, "ada"), make_alert(2, "ada"))
+    for path in ("/api/v1/fraud-alerts/ada", "/api/v1/fraud-alerts/bob", "/api/v1/fraud-alerts?limit=0", "/no/such"):
+        client.get(path)
+    client.post("/api/v1/health")
+    client.open("/api/v1/health", method="INVENTED")
+    found = families(client)
+    requests = found["streamforge_http_requests"]
+
+    def count(**labels):
+        return value(requests, "streamforge_http_requests_total", **labels)
+
+    assert count(method="GET", endpoint="/api/v1/fraud-alerts/<user_id>", status="200") == 2
+    assert count(method="GET", endpoint="/api/v1/fraud-alerts", status="400") == 1
+    assert count(method="GET", endpoint="unmatched", status="404") == 1
+    assert count(method="POST", endpoint="unmatched", status="405") == 1
+    assert count(method="other", endpoint="unmatched", status="405") == 1
+    assert not any("ada" in str(sample.labels) or "such" in str(sample.labels) for sample in requests.samples)
+    duration = found["streamforge_http_request_duration_seconds"]
+    name = "streamforge_http_request_duration_seconds"
+    assert value(duration, f"{name}_count", endpoint="/api/v1/fraud-alerts/<user_id>") == 2
+    assert 0 < value(duration, f"{name}_sum", endpoint="/api/v1/fraud-alerts/<user_id>") < 5
+    served = found["streamforge_fraud_alerts_served"]
+    assert value(served, "streamforge_fraud_alerts_served_total") == 2
+
+
+def test_every_route_is_there_from_zero(client):
+    samples = families(client)["streamforge_http_requests"].samples
+    assert {"/", "/metrics", "/api/v1/fraud-alerts"} <= {s.labels["endpoint"] for s in samples if s.value == 0}
+
+
+def test_a_request_is_in_flight_while_it_is_answered_and_not_after(client):
+    for _ in range(2):
+        in_flight = families(client)["streamforge_http_requests_in_flight"]
+        assert value(in_flight, "streamforge_http_requests_in_flight") == 1  # the scrape itself
+
+
+def test_a_failing_view_leaves_nothing_in_flight(valkey):
+    app = create_app(Config(redis_url=valkey.redis_url))
+
+    @app.get("/broken")
+    def broken():
+        raise RuntimeError("boom")
+
+    client = app.test_client()
+    client.get("/broken")
+    found = families(client)
+    assert value(found["streamforge_http_requests_in_flight"], "streamforge_http_requests_in_flight") == 1
+    assert value(found["streamforge_http_requests"], "streamforge_http_requests_total", status="500") == 1
+
+
+def test_openmetrics_is_spoken_when_asked_for(client):
+    answer = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.content_type.startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")
