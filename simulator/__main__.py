@@ -7,14 +7,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from types import FrameType
+from typing import Any
 
 from simulator.config import Config
 from simulator.flags import Flags, parse
-from simulator.run import Pace, Progress, run
+from simulator.run import NotAheadOfTheClock, Pace, Progress, Steady, run
 from simulator.sinks import AvroFiles, JsonlFiles, KafkaSink, Sink, SinkError, schema_ids
 from simulator.truth import Truth
 
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_greeting(config, flags), file=sys.stderr)
         truth = Truth(config, truth_file)
         progress = Progress(truth, sink)
-        run(config, sink, truth, progress, _pace(flags), _stopped_by_signals(), paced=flags.rate > 0)
+        with _stopped_by_signals() as stop:
+            run(config, sink, truth, progress, _pace(flags), stop)
         print(progress.summary())
     return 1 if sink.failed else 0
 
@@ -46,15 +48,14 @@ def _open(flags: Flags) -> Sink:
     if flags.servers:
         KafkaSink.check(flags.servers)
         return KafkaSink(flags.servers, topics, schema_ids(flags.registry), linger_ms=5 if flags.rate else 50)
-    assert flags.folder is not None  # noqa: S101
+    assert flags.folder is not None
     return JsonlFiles(flags.folder, topics) if flags.format == "jsonl" else AvroFiles(flags.folder, topics)
 
 
 def _pace(flags: Flags) -> Pace | None:
     if flags.rate:
-        return Pace(time.time() * 1000 - flags.config.start_ms)
-    # At full speed only Kafka sets a limit: it refuses records from the future.
-    return Pace(0) if flags.servers else None
+        return Steady(flags.rate)
+    return NotAheadOfTheClock() if flags.servers else None
 
 
 def _greeting(config: Config, flags: Flags) -> str:
@@ -62,16 +63,23 @@ def _greeting(config: Config, flags: Flags) -> str:
     return f"simulator: to {flags.output}, seed {config.seed}, event time from {start}; Ctrl-C ends it"
 
 
-def _stopped_by_signals() -> threading.Event:
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """Set by the first Ctrl-C or SIGTERM; a second one ends it the hard way."""
     stop = threading.Event()
+    before: dict[int, Any] = {}
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         stop.set()
-        signal.signal(number, signal.SIG_DFL)  # a second one ends it the hard way
+        signal.signal(number, before[number])
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
-    return stop
+        before[number] = signal.signal(number, on_signal)
+    try:
+        yield stop
+    finally:
+        for handled, handler in before.items():
+            signal.signal(handled, handler)
 
 
 if __name__ == "__main__":

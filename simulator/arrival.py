@@ -1,4 +1,4 @@
-"""The order in which events arrive, and what goes wrong on the way: swaps, poison, late records, duplicates."""
+"""The order in which events are sent, and what goes wrong on the way: swaps, poison, late records, duplicates."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _DUPLICATE_WITHIN_MS: Final = 30_000  # well inside any allowed lateness
 _LATE_JITTER_MS: Final = 60_000
 
 
-def arrivals(config: Config, wire: Wire, ticks: Ticks | None = None) -> Iterator[tuple[int, Event]]:
-    """Everything that is sent, in order, each with its time of arrival in ms of event time.
+def arrivals(config: Config, wire: Wire, ticks: Ticks | None = None) -> Iterator[Event]:
+    """Everything that is sent, in order.
 
     The good events are those of `simulator.shop.events`, spaced so that planted ones fit into the rate between them.
 
@@ -41,21 +41,20 @@ def arrivals(config: Config, wire: Wire, ticks: Ticks | None = None) -> Iterator
     return _Planting(config, shop, wire, ticks).into(in_order)
 
 
-def shuffled(events: Iterable[Event], less_than_ms: int, rng: random.Random) -> Iterator[tuple[int, Event]]:
-    """Events in order of event time, each held back for a random time below the bound."""
+def shuffled(events: Iterable[Event], less_than_ms: int, rng: random.Random) -> Iterator[Event]:
+    """Events in order of event time, each held back for a random time below the bound: so no event comes after one
+    that is later by the bound or more."""
     waiting: list[tuple[int, int, Event]] = []
     for number, event in enumerate(events):
         now = event.timestamp_ms
         if less_than_ms:
             heapq.heappush(waiting, (now + int(rng.random() * less_than_ms), number, event))
             while waiting and waiting[0][0] <= now:
-                arrival, _, ready = heapq.heappop(waiting)
-                yield arrival, ready
+                yield heapq.heappop(waiting)[2]
         else:
-            yield now, event
+            yield event
     while waiting:
-        arrival, _, ready = heapq.heappop(waiting)
-        yield arrival, ready
+        yield heapq.heappop(waiting)[2]
 
 
 def partition_of(key: str, partitions: int) -> int:
@@ -99,12 +98,12 @@ class _Planting:
         self._newest = _Newest(config.partitions)
         self._recent: dict[str, deque[Event]] = {topic: deque(maxlen=100) for topic in config.topics}
 
-    def into(self, good: Iterable[tuple[int, Event]]) -> Iterator[tuple[int, Event]]:
+    def into(self, good: Iterable[Event]) -> Iterator[Event]:
         share = self._config.planted_share
         random_ = self._rng.random
-        for arrival, event in good:
+        for event in good:
             self._newest.saw(event)
-            yield arrival, event
+            yield event
             if event.topic == INVENTORY:
                 continue
             self._recent[event.topic].append(event)
@@ -112,7 +111,7 @@ class _Planting:
             while random_() < share and self._ticks.next() is not None:
                 planted = self._make(event)
                 self._newest.saw(planted)
-                yield arrival, planted
+                yield planted
 
     def _make(self, after: Event) -> Event:
         u = self._rng.random() * self._config.planted_share

@@ -114,7 +114,7 @@ def _parser() -> _Parser:
     _add(
         add,
         "--rate",
-        _typed(_number, "a number"),
+        _typed(_number, "a number of at least 0"),
         "N",
         50.0,
         "events per second over all topics, at the pace of the clock; 0: as fast as this machine gives",
@@ -139,7 +139,7 @@ def _parser() -> _Parser:
     _add(
         add,
         "--event_rate",
-        _typed(_number, "a number"),
+        _typed(_number, "a number of at least 0"),
         "N",
         50.0,
         "with --rate 0: events per second of event time, as a mean over day and night",
@@ -219,7 +219,10 @@ def _config(flags: Flags, now_ms: int) -> Config:
     start = flags.start
     if start is None:
         start = now_ms
-        if not paced:
+        if paced:
+            # Events are held back for up to that long, in event time, and none of them shall lie in the future.
+            start -= flags.out_of_orderness
+        else:
             spans = [] if flags.duration is None else [flags.duration]
             if flags.events is not None:
                 spans.append(now_ms - start_for(flags.events, rate, now_ms))

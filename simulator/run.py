@@ -6,41 +6,47 @@ import shutil
 import sys
 import threading
 import time
-from typing import IO, Final
+from typing import IO, Final, Protocol
 
 from simulator.arrival import arrivals
-from simulator.config import Config
+from simulator.config import Config, Event
 from simulator.sinks import Sink
 from simulator.ticks import Ticks
 from simulator.truth import Truth
 
-__all__ = ["Pace", "Progress", "run"]
+__all__ = ["NotAheadOfTheClock", "Pace", "Progress", "Steady", "run"]
 
 _LONGEST_NAP_S: Final = 0.2
 # Shorter waits are not worth a system call: the events of two milliseconds go out together.
 _SHORTEST_NAP_S: Final = 0.002
 _SHOWN_EVERY_S: Final = {True: 0.5, False: 5.0}  # on a terminal; in a log
+_FIRST_SHOWN_S: Final = 1.0
 _FLUSH_S: Final = 30.0
 
 
-class Pace:
-    """When an event may be sent.
+class Pace(Protocol):
+    """When an event may be sent."""
 
-    Args:
-      shift_ms: clock minus event time; 0: as soon as the clock has reached the event's own time.
-    """
+    def due_s(self, number: int, event: Event) -> float:
+        """The clock's time, in seconds since 1970, of the event of that number (from 0)."""
 
-    def __init__(self, shift_ms: float):
-        self._shift_ms = shift_ms
-        self._passed_ms = 0.0
 
-    def missing_s(self, event_time_ms: int) -> float:
-        """Seconds to wait; 0 or less: none."""
-        due = event_time_ms + self._shift_ms
-        if due <= self._passed_ms:
-            return 0.0
-        self._passed_ms = time.time() * 1000
-        return (due - self._passed_ms) / 1000
+class Steady:
+    """So many events per second, from now on."""
+
+    def __init__(self, rate: float):
+        self._rate = rate
+        self._started = time.time()
+
+    def due_s(self, number: int, event: Event) -> float:  # noqa: ARG002
+        return self._started + number / self._rate
+
+
+class NotAheadOfTheClock:
+    """At once, unless the event lies in the future: Kafka refuses those."""
+
+    def due_s(self, number: int, event: Event) -> float:  # noqa: ARG002
+        return event.timestamp_ms / 1000
 
 
 class Progress:
@@ -52,15 +58,17 @@ class Progress:
         self._out = out
         self._in_place = out.isatty()
         self._every = _SHOWN_EVERY_S[self._in_place]
-        self._started = self._shown = time.monotonic()
+        self._started = self._counted = time.monotonic()
+        self._due = self._started + min(self._every, _FIRST_SHOWN_S)
         self._sent_then = 0
 
     def show_if_due(self) -> None:
         now = time.monotonic()
-        if now - self._shown < self._every:
+        if now < self._due:
             return
-        rate = (self._truth.sent - self._sent_then) / (now - self._shown)
-        self._shown, self._sent_then = now, self._truth.sent
+        rate = (self._truth.sent - self._sent_then) / (now - self._counted)
+        self._counted, self._sent_then = now, self._truth.sent
+        self._due = now + self._every
         line = self._line(rate)
         if self._in_place:
             line = f"\r{line[: shutil.get_terminal_size().columns - 1]}\x1b[K"
@@ -97,22 +105,21 @@ class Progress:
         return "\n".join(lines)
 
 
-def run(
-    config: Config, sink: Sink, truth: Truth, progress: Progress, pace: Pace | None, stop: threading.Event, paced: bool
-) -> None:
+def run(config: Config, sink: Sink, truth: Truth, progress: Progress, pace: Pace | None, stop: threading.Event) -> None:
     """Sends everything, until the end or until `stop` is set; then what was held back, and the rest of the truth.
 
     Args:
       pace: None: no event waits.
-      paced: events wait for their time of arrival, else for their event time only.
     """
     ticks = Ticks(config)
-    for arrival_ms, event in arrivals(config, sink.wire, ticks):
-        while pace and (missing := pace.missing_s(arrival_ms if paced else event.timestamp_ms)) > 0:
-            sink.poll()
-            progress.show_if_due()
-            if stop.wait(min(max(missing, _SHORTEST_NAP_S), _LONGEST_NAP_S)):
-                break
+    now = 0.0
+    for event in arrivals(config, sink.wire, ticks):
+        if pace:
+            due = pace.due_s(truth.sent, event)
+            while due > now and due > (now := time.time()) and not stop.is_set():
+                sink.poll()
+                progress.show_if_due()
+                stop.wait(min(max(due - now, _SHORTEST_NAP_S), _LONGEST_NAP_S))
         truth.saw(event, sink.send(event))
         if not truth.sent & 0xFF:
             sink.poll()

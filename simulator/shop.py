@@ -39,6 +39,10 @@ _ORDER_GAP: Final = 11 * _MINUTE
 _WAREHOUSES: Final = ("IST-1", "ANK-1", "IZM-1")
 _LOW_STOCK: Final = 30
 _FREE_SHIPPING_FROM: Final = 50_000
+# Hardly a visit is longer; so long after the start it does not matter any more that the shop was open before.
+_WARM_UP: Final = 20 * _MINUTE
+_LEAVES: Final = 0.12  # a visit's chance to end at a click, roughly
+_MOST_WAITING: Final = 300_000
 
 
 def events(config: Config) -> Iterator[Event]:
@@ -158,13 +162,38 @@ class Shop:
         return self._earlier_order("SHIPPED", now)
 
     def _begin_visit(self, now: int) -> Event:
+        if now - self._start < _WARM_UP:
+            visit = self._visit_under_way(now)
+            if visit:
+                return visit(now)
+        return _Visit(self, self._visitor())(now)
+
+    def _visit_under_way(self, now: int) -> _Visit | None:
+        """A visit that began before the start, so that the first minute already has purchases; else None."""
+        user = self._visitor()
+        visit = _Visit(self, user)
+        then = now
+        for _ in range(int(math.log(1.0 - self.random.random()) / math.log(1 - _LEAVES))):
+            if visit.next == "PURCHASE":
+                break
+            visit.click(then)
+            after = visit.plan(then)
+            if after is None:
+                return None
+            then = after
+        if then - now > now - self._start:
+            return visit
+        user.is_here = False
+        return None
+
+    def _visitor(self) -> _User:
         user = self.some_user()
         for _ in range(3):
             if not user.is_here:
                 break
             user = self.some_user()
         user.is_here = True
-        return _Visit(self, user)(now)
+        return user
 
     def checkout(self, user: _User, lines: list[OrderItem], session_id: str, when: int) -> None:
         if self._orders:
@@ -181,10 +210,13 @@ class Shop:
             for line in lines:
                 self.at(when + 200 + int(self.random.random() * 700), partial(self._sell, order.order_id, line))
         for status, delay in self._fate():
-            self.at(when + delay, partial(self._proceed, order, status))
             # In the long run as many orders reach a status as are created. At the beginning those are orders from
-            # before the start: one of the same age as this one will have.
-            if when - delay < self._start:
+            # before the start: one of the same age as this one will have. And where too many orders are under way to
+            # remember them all, it is another than this one.
+            forgotten = delay > HOUR_MS and len(self._due) > _MOST_WAITING
+            if not forgotten:
+                self.at(when + delay, partial(self._proceed, order, status))
+            if forgotten or when - delay < self._start:
                 self.at(when + int(self.random.random() * _MINUTE), partial(self._earlier_order, status))
         return Event(ORDERS, user.user_id, when, order)
 
@@ -320,7 +352,7 @@ def _deliver(order: OrderEvent, truth: tuple[dict[str, Any], ...], when: int) ->
 class _Visit:
     """One user's way through the site. Calling it makes the next click and plans the one after."""
 
-    __slots__ = ("cart", "clicks", "next", "product", "session_id", "shop", "to_pay", "user")
+    __slots__ = ("cart", "clicks", "next", "paid", "product", "session_id", "shop", "user")
 
     def __init__(self, shop: Shop, user: _User):
         self.shop = shop
@@ -328,12 +360,22 @@ class _Visit:
         self.session_id = shop.identifier("s")
         self.product: Product | None = None
         self.cart: list[tuple[Product, int]] = []
-        self.to_pay: list[tuple[Product, int]] = []
+        self.paid = False
         self.clicks = 0
         u = shop.random.random()
         self.next: EventType = "PAGE_VIEW" if u < 0.55 else "PRODUCT_VIEW" if u < 0.85 else "SEARCH"
 
     def __call__(self, when: int) -> Event:
+        if self.next == "PURCHASE" and not self.paid:
+            self._pay(when)
+        click = self.click(when)
+        after = self.plan(when)
+        if after is not None:
+            self.shop.at(after, self)
+        return Event(CLICKS, self.user.user_id, when, click)
+
+    def click(self, when: int) -> ClickstreamEvent:
+        """The click that is next."""
         shop, user = self.shop, self.user
         rng = shop.random
         kind = self.next
@@ -357,7 +399,7 @@ class _Visit:
             product, quantity = self.cart.pop()
             url = "/cart"
         elif kind == "PURCHASE":
-            product, quantity = self.to_pay.pop(0)
+            product, quantity = self.cart.pop(0)
             url = "/thanks"
         else:
             product = None
@@ -379,49 +421,48 @@ class _Visit:
             referrer=REFERRERS.choose(rng) if self.clicks == 0 else None,
         )
         self.clicks += 1
-        self._plan(kind, when)
-        return Event(CLICKS, user.user_id, when, click)
+        return click
 
-    def _plan(self, kind: EventType, when: int) -> None:
+    def plan(self, when: int) -> int | None:
+        """Chooses the click after the one just made, and when it comes; None: the user leaves."""
+        after = self._choose(self.next, when)
+        if after is None:
+            self.user.is_here = False
+        return after
+
+    def _choose(self, kind: EventType, when: int) -> int | None:
         rng = self.shop.random
         u = rng.random()
         # Seconds until the next click; mostly 5 to 40, now and then the user does something else for some minutes.
         pause = 3_000 - math.log(1.0 - rng.random()) * (15_000 if rng.random() < 0.97 else 300_000)
         if kind == "CHECKOUT_START":
-            if u < 0.75 and self._buy(when + int(pause)):
-                return
-            self._leave()
-            return
-        if kind == "PURCHASE":
-            if self.to_pay:
-                self.shop.at(when, self)
-                return
+            if u > 0.75 or when - self.user.last_order_ms < _ORDER_GAP:
+                return None
+            self.next = "PURCHASE"
+            self.paid = False
+        elif kind == "PURCHASE":
+            if self.cart:
+                return when
             if u < 0.8:
-                self._leave()
-                return
+                return None
             self.next = "PAGE_VIEW"
         elif kind == "PRODUCT_VIEW" and u < 0.24 and len(self.cart) < 8:
             self.next = "ADD_TO_CART"
         elif self.cart and u < 0.45:
             self.next = "REMOVE_FROM_CART" if u < 0.27 else "CHECKOUT_START"
         elif u > 0.87:
-            self._leave()
-            return
+            return None
         else:
             self.next = "PRODUCT_VIEW" if u < 0.55 else "PAGE_VIEW" if u < 0.75 else "SEARCH"
-        self.shop.at(when + int(pause), self)
+        return when + int(pause)
 
-    def _buy(self, when: int) -> bool:
-        """One PURCHASE click per line of the cart, then the order."""
-        if when - self.user.last_order_ms < _ORDER_GAP:
-            return False
+    def _pay(self, when: int) -> None:
+        """One PURCHASE click per line of the cart comes now; right after them the order."""
+        if when - self.user.last_order_ms < _ORDER_GAP:  # has paid in another window meanwhile
+            self.cart.clear()
+            self.next = "PAGE_VIEW"
+            return
+        self.paid = True
         created = when + 80 + int(self.shop.random.random() * 300)
         self.user.last_order_ms = created
-        self.to_pay, self.cart = self.cart, []
-        self.next = "PURCHASE"
-        self.shop.at(when, self)
-        self.shop.checkout(self.user, [product.line(n) for product, n in self.to_pay], self.session_id, created)
-        return True
-
-    def _leave(self) -> None:
-        self.user.is_here = False
+        self.shop.checkout(self.user, [product.line(n) for product, n in self.cart], self.session_id, created)

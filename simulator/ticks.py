@@ -10,6 +10,7 @@ __all__ = ["HOUR_MS", "Ticks", "hour_factor", "start_for"]
 
 HOUR_MS: Final = 3_600_000
 _UTC_OFFSET_HOURS: Final = 3  # Türkiye, all year
+_ROUNDING_MS: Final = 1e-6  # what summing up steps may be wrong by
 
 # Traffic by local hour, relative to the mean of the day: low at five in the morning, high at nine in the evening.
 _BY_HOUR: Final = (9, 6, 4, 3, 2.5, 2.5, 4, 7, 11, 14, 16, 17, 18, 17, 16, 16, 17, 18, 20, 23, 25, 25, 20, 14)
@@ -43,7 +44,7 @@ class Ticks:
     def next(self) -> int | None:
         """The next event time in ms; never smaller than the one before; None at the end."""
         offset = self._offset
-        if self.count >= self._limit or offset >= self._span:
+        if self.count >= self._limit or offset >= self._span - _ROUNDING_MS:
             return None
         self.count += 1
         self._offset = offset + self._step
