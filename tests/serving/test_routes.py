@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -178,10 +181,6 @@ def test_answers_are_not_cached(client):
 
 
 def test_the_api_knows_schemas_but_neither_beam_nor_transforms():
-    import subprocess
-    import sys
-    from pathlib import Path
-
     code = (
         "import sys, serving, serving.__main__, serving.server; serving.create_app(serving.Config());"
         "print(sorted({m.partition('.')[0] for m in sys.modules} & {'apache_beam','transforms','beam_pipelines'}))"
