@@ -37,8 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_greeting(config, flags), file=sys.stderr)
         truth = Truth(config, truth_file)
         progress = Progress(truth, sink)
-        with _stopped_by_signals() as stop:
-            run(config, sink, truth, progress, _pace(flags), stop)
+        try:
+            with _stopped_by_signals() as stop:
+                run(config, sink, truth, progress, _pace(flags), stop)
+        except (SinkError, OSError) as e:  # OSError: the disk is full
+            print(f"\nsimulator: stopped after {truth.sent:,} events: {e}", file=sys.stderr)
+            return 1
         print(progress.summary())
     return 1 if sink.failed else 0
 

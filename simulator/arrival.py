@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from schemas.events import OrderEvent
-from simulator.config import INVENTORY, ORDERS, Config, Event, Kind
+from simulator.config import INVENTORY, Config, Event, Kind
 from simulator.poison import Poison
 from simulator.shop import Shop
 from simulator.ticks import Ticks
@@ -129,8 +129,7 @@ class _Planting:
             user_id = self._shop.identifier("late")
         partition, newest, position = sent
         when = max(1, newest - self._config.late_by_ms - self._rng.randrange(_LATE_JITTER_MS))
-        make = self._shop.random_order if topic == ORDERS else self._shop.random_click
-        record = make(when, user_id, "TR-34")
+        record = self._shop.random_record(topic, when, user_id, "TR-34")
         truth = self._about("late", topic, user_id, record) | {
             "event_time": when,
             "behind_ms": newest - when,

@@ -19,6 +19,7 @@ from transforms.domain.durations import parse_duration_ms
 __all__ = ["Flags", "parse"]
 
 _DAY_MS: Final = 86_400_000
+_EVENT_RATE: Final = 50.0
 
 _STORY = """\
 Plays an online shop: users browse, search, fill carts and buy; orders are confirmed, shipped, delivered, cancelled,
@@ -141,8 +142,8 @@ def _parser() -> _Parser:
         "--event_rate",
         _typed(_number, "a number of at least 0"),
         "N",
-        50.0,
-        "with --rate 0: events per second of event time, as a mean over day and night",
+        None,
+        "with --rate 0: events per second of event time, as a mean over day and night (default: 50)",
     )
 
     add = parser.add_argument_group("what is planted").add_argument
@@ -182,7 +183,9 @@ def parse(arguments: Sequence[str], now_ms: int) -> Flags:
         _output(flags)
         if flags.infinite and (flags.events is not None or flags.duration is not None):
             raise ConfigError("infinite", "contradicts --events and --duration")
-        if flags.rate == 0 and flags.event_rate == 0:
+        if flags.rate > 0 and flags.event_rate is not None:
+            raise ConfigError("event_rate", "is for --rate 0; else event time passes as the clock does")
+        if flags.event_rate == 0:
             raise ConfigError("event_rate", "must be positive")
         if flags.servers and flags.start is not None and flags.start > now_ms:
             raise ConfigError("start", "lies in the future, and Kafka refuses records from there")
@@ -215,7 +218,7 @@ def _config(flags: Flags, now_ms: int) -> Config:
     paced = flags.rate > 0
     if flags.events is not None and flags.events < 1:
         raise ConfigError("events", "must be at least 1")
-    rate = flags.rate if paced else flags.event_rate
+    rate = flags.rate if paced else flags.event_rate or _EVENT_RATE
     start = flags.start
     if start is None:
         start = now_ms

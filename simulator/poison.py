@@ -76,9 +76,9 @@ class Poison:
 
     def next(self, topic: str, timestamp_ms: int) -> Event:
         reason = next(self._reasons[topic])
-        user = self._shop.some_user()
-        make = self._shop.random_order if topic == ORDERS else self._shop.random_click
-        good = msgspec.structs.replace(make(timestamp_ms, user.user_id, user.region), session_id=PLACEHOLDER)
+        user = self._shop.users.some()
+        made = self._shop.random_record(topic, timestamp_ms, user.user_id, user.region)
+        good = msgspec.structs.replace(made, session_id=PLACEHOLDER)
         truth = {"kind": "bad", "reason": reason, "topic": topic, "key": user.user_id, "timestamp": timestamp_ms}
         fault = self._wire.faults.get(reason)
         if fault:

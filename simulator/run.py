@@ -22,6 +22,7 @@ _SHORTEST_NAP_S: Final = 0.002
 _SHOWN_EVERY_S: Final = {True: 0.5, False: 5.0}  # on a terminal; in a log
 _FIRST_SHOWN_S: Final = 1.0
 _FLUSH_S: Final = 30.0
+_FLUSH_STOPPED_S: Final = 5.0
 
 
 class Pace(Protocol):
@@ -111,6 +112,16 @@ def run(config: Config, sink: Sink, truth: Truth, progress: Progress, pace: Pace
     Args:
       pace: None: no event waits.
     """
+    try:
+        _send_all(config, sink, truth, progress, pace, stop)
+    finally:
+        sink.close(_FLUSH_S if not stop.is_set() else _FLUSH_STOPPED_S)
+        truth.close(sink.failed)
+
+
+def _send_all(
+    config: Config, sink: Sink, truth: Truth, progress: Progress, pace: Pace | None, stop: threading.Event
+) -> None:
     ticks = Ticks(config)
     now = 0.0
     for event in arrivals(config, sink.wire, ticks):
@@ -126,5 +137,3 @@ def run(config: Config, sink: Sink, truth: Truth, progress: Progress, pace: Pace
             progress.show_if_due()
         if stop.is_set():
             ticks.stop()
-    sink.close(_FLUSH_S)
-    truth.close(sink.failed)

@@ -148,6 +148,8 @@ class KafkaSink:
                 self._producer.produce(event.topic, payload, event.key, timestamp=event.timestamp_ms)
             except BufferError:
                 self._producer.poll(0.1)
+            except KafkaException as e:  # the producer cannot go on, as after the loss of its idempotence
+                raise SinkError(f"--output: {e.args[0].str()}") from e
             else:
                 return payload
 

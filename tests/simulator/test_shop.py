@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.events import ClickstreamEvent, InventoryEvent, OrderEvent
-from simulator import shop as shop_module
+from simulator import orders as orders_module
 from simulator.config import CLICKS, INVENTORY, ORDERS, TOPICS, Config, ConfigError
-from simulator.shop import events
+from simulator.shop import Shop, events
 from simulator.ticks import HOUR_MS, Ticks, start_for
 
 NOON_UTC = 1_767_268_800_000
@@ -197,13 +197,13 @@ def test_prices_mostly_stay_below_the_high_value_bound() -> None:
 
 
 def test_orders_are_forgotten_rather_than_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shop_module, "_MOST_WAITING", 500)
+    monkeypatch.setattr(orders_module, "_MOST_WAITING", 500)
     config = Config(events=40_000, rate=5, topics=(ORDERS,), users=50_000)
-    shop = shop_module.Shop(config)
+    shop = Shop(config)
 
     statuses = Counter(event.record.order_status for event in shop.traffic(Ticks(config)))
 
-    assert len(shop._due) < 1_000
+    assert shop._timeline.waiting < 1_000
     assert statuses["SHIPPED"] > 0.5 * statuses["CREATED"]
 
 

@@ -60,6 +60,7 @@ def test_help_explains_every_flag_and_ends_well(capsys: pytest.CaptureFixture[st
         ("--start 2999-01-01T00:00:00Z", "--start"),
         ("--start 1960-01-01T00:00:00Z", "--start"),
         ("--rate 0 --event_rate 0", "--event_rate"),
+        ("--rate 50 --event_rate 5", "--event_rate"),
         ("--fraud_share 2", "--fraud_share"),
         ("--bad_share lots", "--bad_share"),
         ("--bad_share 0.5 --late_share 0.5", "--bad_share"),
