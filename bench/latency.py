@@ -42,6 +42,7 @@ _SHARES: Final = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
 _TOPIC: Final = "transactions.orders"
 _JOB_START_S: Final = 180.0
 _LAST_ALERT_S: Final = 30.0
+_LOOK_BACK_MS: Final = 60_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,12 +273,15 @@ class _Run:
             pending = list(self._event_time.values())
             if not pending:
                 continue
+            # Bounded, or each lost alert would make every further look dearer.
+            oldest = max(min(pending), time.time_ns() // 1_000_000 - _LOOK_BACK_MS)
             try:
-                members = self._store.zrange(RECENT_ALERTS_KEY, min(pending), "+inf", byscore=True)
+                found = self._store.zrange(RECENT_ALERTS_KEY, oldest, "+inf", byscore=True)
             except redis.RedisError as e:
                 self._failed = f"the store cannot be read: {e}"
                 return
             now = time.monotonic()
+            members: list[bytes] = found  # type: ignore[assignment]
             for member in members:
                 if member in known:
                     continue

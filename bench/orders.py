@@ -115,7 +115,7 @@ class Orders:
                 order_id=_order_id(order).decode(),
                 user_id=_user_id(user).decode(),
                 session_id=_session_id(user),
-                order_status=_STATUSES[status],  # type: ignore[arg-type]
+                order_status=_STATUSES[status],
                 items=bought.items,
                 subtotal_minor=bought.subtotal_minor,
                 discount_minor=bought.discount_minor,
@@ -203,8 +203,18 @@ def generate(spec: Spec) -> Orders:
     rows = np.concatenate([np.arange(n), again])
     arrival = np.concatenate([arrival, arrival[again] + rng.random(len(again)) * ARRIVAL_SPREAD_MS])
     rows = rows[np.argsort(arrival, kind="stable")]
-    columns = (c[rows] for c in (order, user, status, basket, payment, region, event_time, is_first))
-    return Orders(spec, *columns, baskets=baskets)
+    return Orders(
+        spec=spec,
+        order=order[rows],
+        user=user[rows],
+        status=status[rows],
+        basket=basket[rows],
+        payment=payment[rows],
+        region=region[rows],
+        event_time_ms=event_time[rows],
+        is_first=is_first[rows],
+        baskets=baskets,
+    )
 
 
 def _follow_up(

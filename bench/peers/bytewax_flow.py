@@ -142,10 +142,10 @@ def main() -> None:
         recovery = None
         if not options.no_recovery:
             folder.joinpath("recovery").mkdir()
-            init_db_dir(folder / "recovery", 1)
-            recovery = RecoveryConfig(folder / "recovery")
+            init_db_dir(folder / "recovery", 1)  # type: ignore[no-untyped-call]
+            recovery = RecoveryConfig(folder / "recovery")  # type: ignore[no-untyped-call]
         flow = build(options.kafka, options.registry, options.topic, options.workload, folder, options.batch, report)
-        cli_main(flow, epoch_interval=_EPOCH, recovery_config=recovery)
+        cli_main(flow, epoch_interval=_EPOCH, recovery_config=recovery)  # type: ignore[no-untyped-call]
         alerts = [line for file in folder.glob("alerts-*.txt") for line in file.read_text().splitlines()]
     report.finish(alerts, options.alerts)
 

@@ -148,6 +148,7 @@ def decoder(registry: str) -> Callable[[bytes], dict[str, Any]]:
             writer = json.loads(text, object_hook=lambda part: {k: v for k, v in part.items() if k != "logicalType"})
             reader = {**writer, "fields": [field for field in writer["fields"] if field["name"] in _NEEDED]}
             found = schemas[frame] = (fastavro.parse_schema(writer), fastavro.parse_schema(reader))
-        return read(BytesIO(payload[5:]), *found)  # type: ignore[return-value]
+        record: dict[str, Any] = read(BytesIO(payload[5:]), *found)
+        return record
 
     return decode

@@ -1,5 +1,6 @@
 """The peers find exactly what DESIGN.md's words say: a brute-force reading of them is the judge."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from bench import contestants
-from bench.measure import Result
+from bench.measure import Result, measure
 from bench.orders import Spec, end_offsets, fill, generate
 from bench.peers.detection import HIGH_VALUE_MINOR, Order, UserOrders
 from schemas.events import OrderEvent
 from stack import Stack
+from stack.java import java
 
 MINUTE_MS = 60_000
 # Over two hours of event time, so that users are forgotten and come back; with repeated deliveries.
@@ -144,6 +146,17 @@ def test_a_peer_finds_exactly_the_alerts_of_the_one_rule(peer, services, topic, 
     assert 0 < result.read_seconds < result.seconds
     assert result.cpu_seconds > 0.1
     assert result.peak_mb > 20
+
+
+@pytest.mark.stack
+def test_the_flink_peer_takes_checkpoints(services, topic, every_alert, flink_jar, tmp_path):
+    kafka, registry = services
+    flags = ["--kafka", kafka, "--registry", registry, "--topic", topic, "--workload", "hot", "--checkpoint-ms", "50"]
+    alerts = tmp_path / "alerts.txt"
+    command = [java(), "-jar", str(flink_jar), *flags, "--folder", str(tmp_path), "--alerts", str(alerts)]
+    usage = measure(command, tmp_path / "log.txt", timeout_s=120)
+    assert json.loads(usage.output)["checkpoints"] > 0
+    assert set(alerts.read_text().splitlines()) == every_alert
 
 
 @pytest.mark.stack

@@ -25,7 +25,7 @@ import org.apache.flink.api.java.utils.ParameterTool;
  * The fraud job on plain Flink: drains a topic to its end offsets and prints one line of JSON.
  *
  * <pre>java -jar flink-peer.jar --kafka HOST:PORT --registry URL --topic TOPIC --workload filter|hot --folder FOLDER
- *   [--alerts FILE] [--parallelism 2]</pre>
+ *   [--alerts FILE] [--parallelism 2] [--checkpoint-ms 5000]</pre>
  */
 public final class FraudJob {
 
@@ -36,7 +36,7 @@ public final class FraudJob {
     boolean onlyHighValue = options.getRequired("workload").equals("filter");
 
     StreamExecutionEnvironment environment =
-        StreamExecutionEnvironment.getExecutionEnvironment(configuration(folder.resolve("checkpoints")));
+        StreamExecutionEnvironment.getExecutionEnvironment(configuration(folder, options));
     environment.setParallelism(options.getInt("parallelism", 2));
     environment
         .fromSource(source(options), watermarks(), "orders")
@@ -63,12 +63,13 @@ public final class FraudJob {
         Progress.checkpoints());
   }
 
-  private static Configuration configuration(Path checkpoints) {
+  private static Configuration configuration(Path folder, ParameterTool options) {
+    Duration interval = Duration.ofMillis(options.getLong("checkpoint-ms", 5_000));
     Configuration configuration = new Configuration();
     configuration.set(StateBackendOptions.STATE_BACKEND, "hashmap");
-    configuration.set(CheckpointingOptions.CHECKPOINTING_INTERVAL, Duration.ofSeconds(5));
+    configuration.set(CheckpointingOptions.CHECKPOINTING_INTERVAL, interval);
     configuration.set(CheckpointingOptions.CHECKPOINT_STORAGE, "filesystem");
-    configuration.set(CheckpointingOptions.CHECKPOINTS_DIRECTORY, checkpoints.toUri().toString());
+    configuration.set(CheckpointingOptions.CHECKPOINTS_DIRECTORY, folder.resolve("checkpoints").toUri().toString());
     // The drain would else wait up to five seconds for a last checkpoint, which this sink does not need.
     configuration.set(CheckpointingOptions.ENABLE_CHECKPOINTS_AFTER_TASKS_FINISH, false);
     configuration.set(PipelineOptions.OBJECT_REUSE, true);
