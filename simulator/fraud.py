@@ -1,6 +1,6 @@
 """Planted fraud: patterns of orders, each written down together with the alerts it must give.
 
-The alerts follow from the fraud semantics in docs (five rules; bounds inclusive, amounts strict) and are stated by hand
+The alerts follow from the fraud semantics (docs/semantics.md: five rules; bounds inclusive, amounts strict) and are stated by hand
 beside each order, not computed, so that the truth file is an independent witness. A pattern without alerts is a near
 miss: one step beyond a bound.
 """
@@ -55,13 +55,13 @@ def _cancelled(*times: int, alerts_from: int = 2) -> tuple[Step, ...]:
     )
 
 
-# The first five complete within seconds, so that a short demo shows every rule.
+# These complete within seconds and come first, the first of them with two rules: a minute's demo shows all five rules.
 _QUICK: Final = (
     Pattern("burst", BURST, (Step(0, _HIGH), Step(8 * _S, 720_000), Step(15 * _S, 655_050, (BURST, RAPID)))),
     Pattern("high_first", FIRST, (Step(0, 749_990, (FIRST,), first=True),)),
     Pattern("two_places", LOCATION, (Step(0, _LOW), Step(6 * _S, 38_050, (LOCATION,), away=True))),
-    Pattern("rapid", RAPID, (Step(0, _LOW), Step(5 * _S, 22_090), Step(9 * _S, 61_000, (RAPID,)))),
     Pattern("cancels", SUSPICIOUS, _cancelled(0, 6 * _S, 12 * _S)),
+    Pattern("rapid", RAPID, (Step(0, _LOW), Step(5 * _S, 22_090), Step(9 * _S, 61_000, (RAPID,)))),
 )
 _SLOW: Final = (
     Pattern(

@@ -82,7 +82,7 @@ class Progress:
     def _line(self, rate: float) -> str:
         truth = self._truth
         parts = [f"{truth.sent:,} sent", f"{rate:,.0f}/s"]
-        parts += [f"{topic} {counts.total():,}" for topic, counts in truth.kinds.items()]
+        parts += [f"{topic.partition('.')[0]} {counts.total():,}" for topic, counts in truth.kinds.items()]
         parts.append(f"{truth.rules.total():,} fraud, {truth.total('bad'):,} bad, {truth.total('late'):,} late")
         parts.append(f"{truth.total('duplicate'):,} duplicates")
         if self._sink.failed:

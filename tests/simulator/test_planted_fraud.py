@@ -6,6 +6,7 @@ The evaluation looks at every pair and triple of a user's orders; it shares noth
 from collections import defaultdict
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,8 +104,9 @@ def test_the_truth_holds_wherever_the_stream_is_cut(seed: int, count: int, rate:
     assert as_set(truth) == alerts_of(orders)
 
 
-def test_a_minute_of_live_traffic_shows_every_rule() -> None:
-    _, truth = planted(events(Config(duration_ms=MINUTE, topics=TOPICS)))
+@pytest.mark.parametrize("seed", range(8))
+def test_a_minute_of_live_traffic_shows_every_rule(seed: int) -> None:
+    _, truth = planted(events(Config(seed=seed, duration_ms=MINUTE, topics=TOPICS)))
 
     assert len({rule for rule, _, _ in as_set(truth)}) == 5
 
