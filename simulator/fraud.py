@@ -1,8 +1,8 @@
 """Planted fraud: patterns of orders, each written down together with the alerts it must give.
 
-The alerts follow from the fraud semantics (docs/semantics.md: five rules; bounds inclusive, amounts strict) and are stated by hand
-beside each order, not computed, so that the truth file is an independent witness. A pattern without alerts is a near
-miss: one step beyond a bound.
+The alerts follow from the fraud semantics (docs/semantics.md: five rules; bounds inclusive, amounts strict) and are
+stated by hand beside each order, not computed, so that the truth file is an independent witness. A pattern without
+alerts is a near miss: one step beyond a bound.
 """
 
 from __future__ import annotations
