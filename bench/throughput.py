@@ -50,7 +50,8 @@ class Measurement:
     @property
     def steady_rate(self) -> float | None:
         """Events per second beyond the first thousand: without the start, which a job that runs for weeks pays once."""
-        if not self.result or not self.start or self.result.seconds <= self.start.seconds:
+        # Starts differ by tenths of a second: a shorter difference says nothing.
+        if not self.result or not self.start or self.result.seconds - self.start.seconds < 1.0:
             return None
         return (self.result.events - self.start.events) / (self.result.seconds - self.start.seconds)
 

@@ -26,6 +26,10 @@ def test_rates_are_of_the_whole_run_and_beyond_the_start():
     ]
 
 
+def test_a_difference_within_the_noise_is_not_called_a_rate():
+    assert rows(measurement("plain-python", 2.9))["plain-python"][5] == "-"
+
+
 def test_ours_is_divided_by_each_peer():
     found = rows(measurement("flink-java", 5.0), measurement("streamforge", 10.0))
     assert found["flink-java"][4] == "0.50"
