@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, Generic, TypeVar
 
@@ -24,13 +25,13 @@ import msgspec
 from schemas.events import avro_schema
 
 __all__ = [
-    "canonical",
     "CodecError",
     "Decoder",
     "NotFramed",
     "NotThisRecord",
     "Undecodable",
     "UnknownSchema",
+    "canonical",
     "decode_datum",
     "encode",
     "from_fields",
@@ -51,6 +52,7 @@ FRAME_BYTES = _FRAME.size
 # What fastavro raises on bytes that are not a record of the schema: short reads, bad enum and union branches,
 # bad UTF-8 (a ValueError), a negative or huge length.
 _DECODE_ERRORS = (EOFError, IndexError, ValueError, OverflowError, MemoryError, TypeError, KeyError, struct.error)
+_SCHEMA_ERRORS = (fastavro.schema.SchemaParseException, fastavro.schema.UnknownType, *_DECODE_ERRORS)
 
 
 class CodecError(Exception):
@@ -127,10 +129,19 @@ class Decoder(Generic[R]):
         self._writers: dict[int, dict[str, Any]] = {}
 
     def writer(self, writer_id: int) -> dict[str, Any]:
-        """The parsed writer schema of an id. An unknown id is asked for again each time: it may be registered later."""
+        """The parsed writer schema of an id. An unknown id is asked for again each time: it may be registered later.
+
+        Raises:
+          UnknownSchema.
+          Undecodable: what is registered under the id is not an Avro schema.
+        """
         parsed = self._writers.get(writer_id)
         if parsed is None:
-            parsed = self._writers[writer_id] = parse_schema(self._fetch(writer_id))
+            schema = self._fetch(writer_id)
+            try:
+                parsed = self._writers[writer_id] = parse_schema(schema)
+            except _SCHEMA_ERRORS as e:
+                raise Undecodable(f"schema {writer_id} is not Avro: {type(e).__name__} {e}".rstrip()) from e
         return parsed
 
     def decode(self, payload: bytes | None) -> R:
@@ -148,11 +159,69 @@ def _read_datum(datum: bytes | memoryview, writer: dict[str, Any], reader: dict[
     stream = io.BytesIO(datum)
     try:
         fields = fastavro.schemaless_reader(stream, writer, reader)
+        _check_indexes(io.BytesIO(datum), writer, {})
     except (fastavro.schema.SchemaParseException, fastavro.read.SchemaResolutionError, *_DECODE_ERRORS) as e:
         raise Undecodable(f"not a {record.__name__}: {type(e).__name__} {e}".rstrip()) from e
     if stream.tell() != len(datum):
         raise Undecodable(f"{len(datum) - stream.tell()} bytes left after the record")
     return from_fields(fields, record)
+
+
+def _check_indexes(datum: io.BytesIO, schema: Any, named: dict[str, Any]) -> None:
+    """Steps once more over a datum, for what fastavro 1.13 lets pass: it takes an enum or union index below zero from
+    the list's end, and a broken record would pass for another.
+
+    Raises: IndexError.
+    """
+    if isinstance(schema, str) and schema in named:
+        schema = named[schema]
+    if isinstance(schema, list):
+        _check_indexes(datum, schema[_index(datum)], named)
+        return
+    kind = schema["type"] if isinstance(schema, dict) else schema
+    if isinstance(kind, dict | list):
+        _check_indexes(datum, kind, named)
+        return
+    if kind in ("record", "enum", "fixed"):
+        named[schema["name"]] = schema
+    match kind:
+        case "record" | "error":
+            for field in schema["fields"]:
+                _check_indexes(datum, field["type"], named)
+        case "array" | "map":
+            while count := _long(datum):
+                if count < 0:
+                    _long(datum)
+                for _ in range(abs(count)):
+                    if kind == "map":
+                        datum.seek(_long(datum), io.SEEK_CUR)
+                    _check_indexes(datum, schema["items" if kind == "array" else "values"], named)
+        case "enum":
+            _index(datum)
+        case "int" | "long":
+            _long(datum)
+        case "string" | "bytes":
+            datum.seek(_long(datum), io.SEEK_CUR)
+        case _:
+            widths = {"null": 0, "boolean": 1, "float": 4, "double": 8}
+            datum.seek(schema["size"] if kind == "fixed" else widths[kind], io.SEEK_CUR)
+
+
+def _index(datum: io.BytesIO) -> int:
+    index = _long(datum)
+    if index < 0:
+        raise IndexError(f"index {index} of an enum or union")
+    return index
+
+
+def _long(datum: io.BytesIO) -> int:
+    value = shift = 0
+    while True:
+        byte = datum.read(1)[0]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1)
+        shift += 7
 
 
 def from_fields(fields: Any, record: type[R]) -> R:
@@ -178,7 +247,7 @@ def from_json(line: bytes, record: type[R]) -> R:
         return msgspec.json.decode(line, type=record)
     except msgspec.ValidationError as e:
         raise NotThisRecord(str(e)) from e
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise Undecodable(str(e)) from e
 
 
@@ -196,11 +265,12 @@ def read_container(stream: IO[bytes]) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Each record of an Avro object container file as (writer schema, datum), the datum with the bytes it had.
 
     Bytes that are not a record cannot be stepped over, as nothing says where the next begins: the rest of their block
-    comes as one datum. Raises `Undecodable` where the file itself breaks off; what came before was yielded.
+    comes as one datum, and so does what a block holds beyond its count. Raises `Undecodable` where the file itself
+    breaks off; what came before was yielded.
     """
     try:
         for block in fastavro.block_reader(stream):
-            writer = parse_schema(block.writer_schema)  # type: ignore[arg-type]
+            writer = parse_schema(block.writer_schema)
             data = block.bytes_.getvalue()
             rest = io.BytesIO(data)
             start = 0
@@ -212,7 +282,10 @@ def read_container(stream: IO[bytes]) -> Iterator[tuple[dict[str, Any], bytes]]:
                     break
                 yield writer, data[start : rest.tell()]
                 start = rest.tell()
-    except _DECODE_ERRORS as e:
+            else:
+                if start < len(data):
+                    yield writer, data[start:]
+    except (zlib.error, *_SCHEMA_ERRORS) as e:
         raise Undecodable(f"not an Avro object container file, or cut short: {type(e).__name__} {e}".rstrip()) from e
 
 

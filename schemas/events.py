@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 __all__ = ["ClickstreamEvent", "FraudAlert", "InventoryEvent", "OrderEvent", "OrderItem", "avro_schema"]
+
+# Avro's two widths: what JSON says beyond them is refused like any other wrong type.
+Int = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
+Long = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 OrderStatus = Literal["CREATED", "CONFIRMED", "SHIPPED", "DELIVERED", "CANCELLED", "REFUNDED"]
 EventType = Literal[
@@ -25,9 +29,9 @@ class OrderItem(msgspec.Struct, frozen=True):
     product_id: str
     product_name: str
     category: str
-    quantity: int
-    unit_price_minor: int
-    total_price_minor: int
+    quantity: Int
+    unit_price_minor: Long
+    total_price_minor: Long
 
 
 class OrderEvent(msgspec.Struct, frozen=True):
@@ -38,14 +42,14 @@ class OrderEvent(msgspec.Struct, frozen=True):
     session_id: str
     order_status: OrderStatus
     items: list[OrderItem]
-    subtotal_minor: int
-    discount_minor: int
-    shipping_minor: int
-    total_amount_minor: int
+    subtotal_minor: Long
+    discount_minor: Long
+    shipping_minor: Long
+    total_amount_minor: Long
     currency: str
     payment_method: str
     shipping_region: str
-    event_time: int
+    event_time: Long
     is_first_order: bool
 
 
@@ -58,9 +62,9 @@ class ClickstreamEvent(msgspec.Struct, frozen=True, kw_only=True):
     event_type: EventType
     product_id: str | None = None
     category: str | None = None
-    price_minor: int | None = None
-    quantity: int | None = None
-    event_time: int
+    price_minor: Long | None = None
+    quantity: Int | None = None
+    event_time: Long
     device_type: str
     geo_region: str
     page_url: str | None = None
@@ -74,9 +78,9 @@ class InventoryEvent(msgspec.Struct, frozen=True):
     product_id: str
     warehouse_id: str
     movement: Movement
-    quantity_change: int
-    stock_after: int
-    event_time: int
+    quantity_change: Int
+    stock_after: Int
+    event_time: Long
     order_id: str | None = None
 
 
@@ -89,9 +93,9 @@ class FraudAlert(msgspec.Struct, frozen=True):
     alert_type: str
     risk_score: float
     description: str
-    amount_minor: int
-    event_time: int
-    detected_at: int
+    amount_minor: Long
+    event_time: Long
+    detected_at: Long
     related_events: list[str]
 
 

@@ -35,8 +35,10 @@ def item(**changes: Any) -> OrderItem:
     return OrderItem(**(fields | changes))
 
 
-def order(order_id: str = "o-1", *, amount: int = LOW, at: int = T0, status: str = "CREATED", **changes: Any) -> Any:
-    """An OrderEvent: `amount` is its total in minor units, `at` its event time, `region` where it goes, `user` whose."""
+def order(
+    order_id: str = "o-1", *, amount: int = LOW, at: int = T0, status: str = "CREATED", **changes: Any
+) -> OrderEvent:
+    """An OrderEvent: `amount` is its total in minor units, `at` its event time; `user` and `region` are short names."""
     fields = {
         "order_id": order_id,
         "user_id": changes.pop("user", "u-1"),

@@ -60,7 +60,7 @@ alerts = st.builds(
     texts,
     texts,
     texts,
-    st.floats(allow_nan=False),
+    st.floats(0, 1),
     texts,
     longs,
     longs,
