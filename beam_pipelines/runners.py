@@ -21,12 +21,11 @@ _FLINK = {
     "parallelism": "2",
     "max_parallelism": "128",  # fixed from day one: it is part of every savepoint
     "max_bundle_size": "20000",
-    "max_bundle_time_mills": "200",
+    "max_bundle_time_mills": "20",
     "checkpointing_interval": "5000",
     "state_backend": "filesystem",
     "max_cache_memory_usage_mb": "64",
 }
-_FLINK_EXPERIMENTS = ("data_buffer_time_limit_ms=50",)
 
 
 def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions:
@@ -48,7 +47,6 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
     if runner == "FlinkRunner":
         for name, value in _FLINK.items():
             default(name, value)
-        flags += [f"--experiments={experiment}" for experiment in _FLINK_EXPERIMENTS]
         if kafka:
             default("streaming")
         default("state_backend_storage_path", (Path(tempfile.gettempdir()) / "streamforge-checkpoints").as_uri())

@@ -62,6 +62,3 @@ class PartitionWatermarks:
     def drop(self, partition: int) -> None:
         """The partition is read to where it was to be read: it holds nothing back any more."""
         del self.of[partition], self._heard_ms[partition]
-
-    def smallest(self) -> int:
-        return min(self.of.values(), default=NO_WATERMARK_MS)

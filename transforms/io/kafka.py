@@ -11,6 +11,7 @@ import collections
 import json
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,7 +33,10 @@ T = TypeVar("T")
 
 _LINGER_S = 0.02  # how long a block waits for more messages
 _IDLE_WAIT_S = 1.0  # how long an idle reader waits for the first one before it gives the bundle back
-_READ_S = 1.0  # length of a busy reader's bundle: a checkpoint waits for it
+# Length of a busy reader's bundle: what it reads leaves the worker at its end, and a checkpoint waits for it. (Beam's
+# data_buffer_time_limit_ms would let it leave earlier, but flushes from a thread of its own, without a lock, and tears
+# timers and elements apart.)
+_READ_S = 0.3
 _BLOCKS_PER_BUNDLE = 10_000
 _IDLE_MS = 10_000
 
@@ -124,6 +128,12 @@ class _Position(CheckpointMark):
         self.partitions = partitions
         self._commit = commit
 
+    def watermark(self) -> Timestamp:
+        if not self.partitions:
+            return MAX_TIMESTAMP
+        watermark_ms = min(watermark_ms for _, watermark_ms in self.partitions.values())
+        return MIN_TIMESTAMP if watermark_ms == NO_WATERMARK_MS else Timestamp(micros=watermark_ms * 1000)
+
     def finalize_checkpoint(self) -> None:
         if self._commit:
             self._commit({p: offset for p, (offset, _) in self.partitions.items()})
@@ -157,6 +167,7 @@ class _KafkaBlocks(UnboundedSource):
         out_of_orderness_ms: int,
         block_messages: int,
     ):
+        self.id = uuid.uuid4().hex
         self.servers, self.topic, self.partitions, self.group = servers, topic, partitions, group
         self.out_of_orderness_ms, self.block_messages = out_of_orderness_ms, block_messages
 
@@ -172,21 +183,75 @@ class _KafkaBlocks(UnboundedSource):
 
 
 class _BlockReader(UnboundedReader):
+    """What Beam sees of a `_Partitions`, for the length of one bundle.
+
+    Beam keeps a reader for the next bundle in a cache of each copy of its DoFn; on Flink the next bundle goes to
+    another copy, so every bundle would open a consumer of its own, fetch again what the last one had fetched, and leave
+    it open. So the connection waits in `_WAITING`, which is the process's, between bundles.
+    """
+
+    def __init__(self, source: _KafkaBlocks, mark: _Position | None):
+        self._source, self._mark = source, mark
+        self._read: _Partitions | None = None
+
+    def start(self) -> bool:
+        return self.advance()
+
+    def advance(self) -> bool:
+        if self._read is None:
+            self._read = _Partitions.take(self._source, self._mark)
+        return self._read.advance()
+
+    def get_current(self) -> Block:
+        assert self._read is not None
+        return self._read.block
+
+    def get_current_timestamp(self) -> Timestamp:
+        return Timestamp(micros=int(self.get_current().times_ms.min()) * 1000)
+
+    def get_watermark(self) -> Timestamp:
+        return self._mark_now().watermark()
+
+    def get_checkpoint_mark(self) -> _Position:
+        """The end of a bundle: the connection goes back to wait for the next one."""
+        mark = self._mark_now()
+        if self._read is not None:
+            self._read.wait()
+            self._mark, self._read = mark, None
+        return mark
+
+    def close(self) -> None:
+        if self._read is not None:
+            self._read.close()
+            self._read = None
+
+    def _mark_now(self) -> _Position:
+        if self._read is not None:
+            return self._read.position()
+        assert self._mark is not None
+        return self._mark
+
+
+class _Partitions:
+    """A consumer of some partitions, and how far it has come."""
+
     def __init__(self, source: _KafkaBlocks, mark: _Position | None):
         self._source = source
-        low = dict.fromkeys(source.partitions, (0, NO_WATERMARK_MS))
-        self._at = dict(mark.partitions) if mark else low
-        self._from_start = mark is None
+        self._at = dict(mark.partitions) if mark else dict.fromkeys(source.partitions, (0, NO_WATERMARK_MS))
         # partition, its messages (perhaps none), the offset after them
         self._pending: collections.deque[tuple[int, list[Message], int]] = collections.deque()
-        self._block: Block | None = None
-        self._consumer: Consumer | None = None
         self._admin: AdminClient | None = None
         self._at_end: set[int] = set()
         self._newest_asked_ms = 0
-
-    def start(self) -> bool:
-        source = self._source
+        self.block: Block = None  # type: ignore[assignment]  # set by the first advance() that returns True
+        self._watermarks = PartitionWatermarks(
+            {p: watermark_ms for p, (_, watermark_ms) in self._at.items()},
+            source.out_of_orderness_ms,
+            _IDLE_MS,
+            _monotonic_ms(),
+        )
+        for partition, (offset, _) in list(self._at.items()):
+            self._finish_if_done(partition, offset)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": source.servers,
@@ -198,19 +263,34 @@ class _BlockReader(UnboundedReader):
                 # librdkafka's default of 1 s halves a Python consumer's rate (docs/performance.md).
                 "fetch.queue.backoff.ms": 5,
                 "fetch.wait.max.ms": 100,
-                "queued.max.messages.kbytes": 65_536,
+                "queued.max.messages.kbytes": 32_768,
             }
         )
-        self._watermarks = PartitionWatermarks(
-            {p: watermark_ms for p, (_, watermark_ms) in self._at.items()},
-            source.out_of_orderness_ms,
-            _IDLE_MS,
-            _monotonic_ms(),
-        )
-        for partition, (offset, _) in list(self._at.items()):
-            self._finish_if_done(partition, offset)
         self._consumer.assign([TopicPartition(source.topic, p, offset) for p, (offset, _) in self._at.items()])
-        return self.advance()
+
+    @staticmethod
+    def take(source: _KafkaBlocks, mark: _Position | None) -> _Partitions:
+        """The connection that waits at this position, else a new one."""
+        waiting = _WAITING.pop(source.id, None)
+        if waiting is not None:
+            if mark is not None and waiting.position().partitions == mark.partitions:
+                return waiting
+            waiting.close()  # the job went back to an earlier checkpoint
+        return _Partitions(source, mark)
+
+    def wait(self) -> None:
+        _WAITING[self._source.id] = self
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def position(self) -> _Position:
+        return _Position({p: (offset, self._watermarks.of[p]) for p, (offset, _) in self._at.items()}, self._commit)
+
+    def _commit(self, offsets: dict[int, int]) -> None:
+        at = [TopicPartition(self._source.topic, p, offset) for p, offset in offsets.items()]
+        if at:
+            self._consumer.commit(offsets=at, asynchronous=True)
 
     def advance(self) -> bool:
         while self._pending or self._fetch():
@@ -219,43 +299,15 @@ class _BlockReader(UnboundedReader):
             if stop is not None and after > stop:
                 messages = [m for m in messages if m.offset() < stop]
             if messages:
-                self._block = self._make_block(partition, messages)
+                self.block = self._make_block(partition, messages)
             self._at[partition] = (after, self._watermarks.of[partition])
             self._finish_if_done(partition, after)
             if messages:
                 return True
         return False
 
-    def get_current(self) -> Block:
-        assert self._block is not None
-        return self._block
-
-    def get_current_timestamp(self) -> Timestamp:
-        assert self._block is not None
-        return Timestamp(micros=int(self._block.times_ms.min()) * 1000)
-
-    def get_watermark(self) -> Timestamp:
-        if not self._at and not self._pending:
-            return MAX_TIMESTAMP
-        watermark_ms = self._watermarks.smallest()
-        return MIN_TIMESTAMP if watermark_ms == NO_WATERMARK_MS else Timestamp(micros=watermark_ms * 1000)
-
-    def get_checkpoint_mark(self) -> _Position:
-        return _Position({p: (offset, self._watermarks.of[p]) for p, (offset, _) in self._at.items()}, self._commit)
-
-    def close(self) -> None:
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
-
-    def _commit(self, offsets: dict[int, int]) -> None:
-        if self._consumer is not None:
-            at = [TopicPartition(self._source.topic, p, offset) for p, offset in offsets.items()]
-            self._consumer.commit(offsets=at, asynchronous=True)
-
     def _fetch(self) -> bool:
         """Fills `pending` with one batch per partition; False when nothing came in time."""
-        assert self._consumer is not None
         deadline = time.monotonic() + _IDLE_WAIT_S
         while self._at:
             batches: dict[int, list[Message]] = {}
@@ -330,6 +382,10 @@ class _BlockReader(UnboundedReader):
             headers=headers,
             nulls=nulls,
         )
+
+
+# Source id → the connection that waits for its next bundle.
+_WAITING: dict[str, _Partitions] = {}
 
 
 def _monotonic_ms() -> int:

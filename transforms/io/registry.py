@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
+import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
@@ -29,7 +29,7 @@ class Registry:
         """Raises: OSError when no registry answers at the URL."""
         try:
             self._client.get_subjects()
-        except (SchemaRegistryError, httpx.HTTPError) as e:
+        except (SchemaRegistryError, httpx2.HTTPError) as e:
             raise OSError(f"no schema registry answers at {self._url}: {e}") from e
 
     def schema(self, schema_id: int) -> dict[str, Any]:
