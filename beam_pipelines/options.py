@@ -25,7 +25,47 @@ LOCAL_REGISTRY = "http://127.0.0.1:8081/apis/ccompat/v7"
 
 # Options of Beam's Flink runner that exist only on its Java side; the Python SDK passes them on without knowing them.
 _FLINK_ONLY = frozenset(
-    ["attach_to_job", "auto_balance_write_files_sharding_enabled", "auto_watermark_interval", "block_on_migration", "checkpoint_timeout_millis", "checkpointing_interval", "checkpointing_mode", "disable_metrics", "enable_stable_input_drain", "execution_mode_for_batch", "execution_retry_delay", "externalized_checkpoints_enabled", "fail_on_checkpointing_errors", "faster_copy", "files_to_stage", "finish_bundle_before_checkpointing", "flink_conf_dir", "force_unaligned_checkpoint_enabled", "jobcheckinterval_in_secs", "latency_tracking_interval", "max_bundle_size", "max_bundle_time_mills", "min_pause_between_checkpoints", "number_of_concurrent_checkpoints", "number_of_execution_retries", "object_reuse", "operator_chaining", "re_iterable_group_by_key_result", "report_checkpoint_duration", "retain_externalized_checkpoints_on_cancellation", "savepoint_path", "allow_non_restored_state", "shutdown_sources_after_idle_ms", "state_backend", "state_backend_factory", "state_backend_storage_path", "tolerable_checkpoint_failure_number", "unaligned_checkpoint_enabled", "use_data_stream_for_batch"]
+    [
+        "attach_to_job",
+        "auto_balance_write_files_sharding_enabled",
+        "auto_watermark_interval",
+        "block_on_migration",
+        "checkpoint_timeout_millis",
+        "checkpointing_interval",
+        "checkpointing_mode",
+        "disable_metrics",
+        "enable_stable_input_drain",
+        "execution_mode_for_batch",
+        "execution_retry_delay",
+        "externalized_checkpoints_enabled",
+        "fail_on_checkpointing_errors",
+        "faster_copy",
+        "files_to_stage",
+        "finish_bundle_before_checkpointing",
+        "flink_conf_dir",
+        "force_unaligned_checkpoint_enabled",
+        "jobcheckinterval_in_secs",
+        "latency_tracking_interval",
+        "max_bundle_size",
+        "max_bundle_time_mills",
+        "min_pause_between_checkpoints",
+        "number_of_concurrent_checkpoints",
+        "number_of_execution_retries",
+        "object_reuse",
+        "operator_chaining",
+        "re_iterable_group_by_key_result",
+        "report_checkpoint_duration",
+        "retain_externalized_checkpoints_on_cancellation",
+        "savepoint_path",
+        "allow_non_restored_state",
+        "shutdown_sources_after_idle_ms",
+        "state_backend",
+        "state_backend_factory",
+        "state_backend_storage_path",
+        "tolerable_checkpoint_failure_number",
+        "unaligned_checkpoint_enabled",
+        "use_data_stream_for_batch",
+    ]
 )
 
 T = TypeVar("T")

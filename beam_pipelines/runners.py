@@ -24,7 +24,7 @@ _FLINK = {
     "max_bundle_time_mills": "20",
     "checkpointing_interval": "5000",
     "state_backend": "filesystem",
-    "max_cache_memory_usage_mb": "64",
+    "max_cache_memory_usage_mb": "0",  # its bookkeeping costs more than the reads that it saves
 }
 
 
@@ -49,6 +49,10 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
             default(name, value)
         if kafka:
             default("streaming")
+        if settings.until_end:
+            # Flink's sources stay for ever once checkpoints are on, unless told not to. While a job ends, Flink takes no
+            # checkpoints: one that fails then starts over, with the same result.
+            default("shutdown_sources_after_idle_ms", "0")
         default("state_backend_storage_path", (Path(tempfile.gettempdir()) / "streamforge-checkpoints").as_uri())
         if not given & {"flink_job_server_jar", "flink_version"}:
             _find_job_server(flags, given)

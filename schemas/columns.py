@@ -38,8 +38,9 @@ class Columns:
 
     Attributes:
       ok: [n] the record was decoded exactly: every byte used, every string UTF-8, every enum and union index valid.
-      ints: int, long, boolean and enum-index fields. Fields of array items are flat, with `rows[path of array]`.
-      spans: string fields, as start and end in `data`.
+      ints: int, long, boolean and enum-index fields; 0 for null. Fields of array items are flat, with
+        `rows[path of array]`; there is no column when no record has an item.
+      spans: string fields, as start and end in `data`; (0, 0) for null.
       rows: for each array path, the record number of each flat item.
       data: the bytes.
     """
@@ -104,7 +105,8 @@ class _Cursor:
             at[more] += 1
             more = more[byte >= 0x80]
             shift += 7
-        self.pos[rows] = np.minimum(at, self.dead)
+        # One behind the data, as a last record that ran over its end must not look as if it ended there.
+        self.pos[rows] = np.minimum(at, self.dead + 1)
         # The shift must be logical: a 10-byte varint uses the sign bit.
         return (value.view(np.uint64) >> np.uint64(1)).view(np.int64) ^ -(value & 1)
 
@@ -182,9 +184,7 @@ def _optional(null_branch: int, step: _Step) -> _Step:
     def run(c: _Cursor, rows: Ints) -> None:
         branch = c.varint(rows)
         c.fail(rows[(branch < 0) | (branch > 1)])
-        present = rows[branch == 1 - null_branch]
-        if len(present):
-            step(c, present)
+        step(c, rows[branch == 1 - null_branch])  # also when none is present: its columns must be there
 
     return run
 
@@ -206,6 +206,7 @@ def _array(path: str, step: _Step) -> _Step:
                 sized = opening[count < 0]
                 if len(sized):  # a negative count is followed by the block's size in bytes
                     c.varint(sized)
+                c.fail(opening[count == _LONG[0]])  # has no absolute value
                 left[opening] = np.abs(count)
             inside = inside[(left[inside] > 0) & ~c.bad[inside]]
             if not len(inside):

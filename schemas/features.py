@@ -13,7 +13,7 @@ nothing. Every key has a TTL. JSON values are what the API returns, byte for byt
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -57,7 +57,8 @@ def ledger_key(job: str) -> str:
 
 def rfc3339(time_ms: int) -> str:
     """2026-11-22T10:00:00.123Z"""
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def alert_json(alert: FraudAlert) -> bytes:

@@ -19,7 +19,7 @@ from schemas.columns import Ints
 from schemas.events import FraudAlert, OrderEvent
 from transforms.blocks import Block
 from transforms.decode import BlockDecoder, Part, RecordKind
-from transforms.domain.fraud import Detector, UserOrders, order_flags, prune
+from transforms.domain.fraud import Detector, Order, UserOrders, order_flags, prune
 from transforms.domain.fraud_rules import STATUSES, Rules
 from transforms.domain.validity import check_order, good_orders
 from transforms.errors import BadRecord
@@ -30,8 +30,8 @@ __all__ = ["DecodeOrders", "DetectFraud", "ShardedOrders"]
 
 ORDERS = RecordKind(OrderEvent, check_order, good_orders)
 
-# user_id, event_time_ms, order_id, flags, amount_minor, region: what the rules need of an order.
-Row = tuple[str, int, str, int, int, str]
+Row = tuple[str, Order]
+"""user_id, and what the rules need of an order."""
 _NEVER = 1 << 62
 
 encode_rows: Callable[[list[Row]], bytes] = msgspec.msgpack.Encoder().encode
@@ -126,32 +126,30 @@ class _DecodeOrdersFn(beam.DoFn):
         kept = amount > np.array(self._least)[status]
         rows, status, amount = rows[kept], status[kept], amount[kept]
         flags = order_flags(status, ints["is_first_order"][rows], columns.equals("currency", rows, self._currency))
-        times = ints["event_time"][rows].tolist()
         users = [data[s:e] for s, e in zip(*_bounds(spans["user_id"], rows), strict=True)]
-        orders = columns.texts("order_id", rows)
-        regions = columns.texts("shipping_region", rows)
+        orders = zip(
+            ints["event_time"][rows].tolist(),
+            columns.texts("order_id", rows),
+            flags.tolist(),
+            amount.tolist(),
+            columns.texts("shipping_region", rows),
+            strict=True,
+        )
         count = self._shards
-        for user, *rest in zip(users, times, orders, flags.tolist(), amount.tolist(), regions, strict=True):
-            row = (user.decode(), *rest)
+        for user, order in zip(users, orders, strict=True):
             shard = shard_of(user, count)
             if shard in shards:
-                shards[shard].append(row)
+                shards[shard].append((user.decode(), order))
             else:
-                shards[shard] = [row]
+                shards[shard] = [(user.decode(), order)]
 
     def _add_record(self, order: OrderEvent, shards: dict[int, list[Row]]) -> None:
         status = STATUSES.index(order.order_status)
         if order.total_amount_minor > self._least[status]:
             flags = order_flags(status, order.is_first_order, order.currency == self._currency)
-            row = (
-                order.user_id,
-                order.event_time,
-                order.order_id,
-                flags,
-                order.total_amount_minor,
-                order.shipping_region,
-            )
-            shards.setdefault(shard_of(order.user_id.encode(), self._shards), []).append(row)
+            row = (order.event_time, order.order_id, flags, order.total_amount_minor, order.shipping_region)
+            shard = shard_of(order.user_id.encode(), self._shards)
+            shards.setdefault(shard, []).append((order.user_id, row))
 
 
 def _bounds(span: tuple[Ints, Ints], rows: Ints) -> tuple[list[int], list[int]]:
@@ -197,8 +195,8 @@ class _DetectFraudFn(beam.DoFn):
 
     def _replay(self, users: Users, entry: bytes) -> None:
         add = self._detector.add
-        for user, *order in decode_rows(entry):
-            add(users.setdefault(user, []), tuple(order))  # type: ignore[arg-type]
+        for user, order in decode_rows(entry):
+            add(users.setdefault(user, []), order)
 
     def process(
         self,
@@ -214,13 +212,12 @@ class _DetectFraudFn(beam.DoFn):
         rows = decode_rows(batch)
         alerts: list[FraudAlert] = []
         repeats = []
-        for i, (user, *rest) in enumerate(rows):
-            order = tuple(rest)
+        for i, (user, order) in enumerate(rows):
             orders = users.get(user)
             if orders is None:
                 orders = users[user] = []
-            if add(orders, order):  # type: ignore[arg-type]
-                alerts += completed(user, orders, order, now_ms)  # type: ignore[arg-type]
+            if add(orders, order):
+                alerts += completed(user, orders, order, now_ms)
             else:
                 repeats.append(i)
         if repeats:
@@ -229,7 +226,7 @@ class _DetectFraudFn(beam.DoFn):
             batch = encode_rows(rows)
         if rows:
             self._shards.append(live, batch, token, log)
-            self._set_expiry(live, min(r[1] + self._keep_ms[r[3] & 7] for r in rows), expiry)
+            self._set_expiry(live, min(o[0] + self._keep_ms[o[2] & 7] for _, o in rows), expiry)
         self._shards.keep(shard, live)
         for alert in alerts:
             yield TimestampedValue(alert, Timestamp(micros=alert.event_time * 1000))
@@ -271,4 +268,4 @@ class _DetectFraudFn(beam.DoFn):
 
 
 def _snapshot(users: Users) -> bytes:
-    return encode_rows([(user, *order) for user, orders in users.items() for order in orders])
+    return encode_rows([(user, order) for user, orders in users.items() for order in orders])

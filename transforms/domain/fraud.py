@@ -52,6 +52,9 @@ class Detector:
         self._by_status: list[list[tuple[Rule, Callable[[UserOrders, int], Iterator[tuple[int, int]]]]]] = [
             [] for _ in STATUSES
         ]
+        # Farther apart than this, orders have nothing to do with each other.
+        self._reach_ms = max((r.span_ms for r in rules.rules if not isinstance(r, FirstOrder)), default=0)
+        self._alone = [(r, _first_order(r)) for r in rules.rules if isinstance(r, FirstOrder)]
         for rule in rules.rules:
             match rule:
                 case Burst():
@@ -81,11 +84,13 @@ class Detector:
     def completed(self, user_id: str, orders: UserOrders, order: Order, detected_at_ms: int) -> list[FraudAlert]:
         """The alerts that this order, just added, completes: its own, and those of orders after it."""
         rules = self._by_status[order[2] & _STATUS]
-        if not rules:
-            return []
-        at = len(orders) - 1 if orders and orders[-1] is order else bisect_left(orders, order)
-        if at == len(orders) or orders[at] is not order:
-            return []  # beyond max_orders_per_user and older than all that is kept
+        at = len(orders) - 1
+        if orders[at] is not order:
+            at = bisect_left(orders, order)
+            if orders[at] is not order:
+                return []  # the user is beyond the bound, and this is the order that was let go
+        elif at == 0 or orders[at - 1][0] < order[0] - self._reach_ms:
+            rules = self._alone if order[2] & _STATUS == CREATED else []
         return [
             _alert(rule, user_id, orders, first, last, detected_at_ms)
             for rule, find in rules

@@ -1,8 +1,12 @@
 """Kafka: a source of blocks and a sink of records. librdkafka inside, no Java, no cross-language step.
 
-The source is a pure-Python `UnboundedSource`. A few readers own the partitions between them; each emits blocks (up to
-a few thousand messages of one partition), keeps a watermark per partition, and puts its offsets into the runner's
-checkpoint. Offsets are committed to the group only so that lag can be seen; no restart reads them.
+The source is a splittable DoFn. A few readers own the partitions between them; each emits blocks (up to a few thousand
+messages of one partition), keeps a watermark per partition, and puts its offsets into the runner's checkpoint. Offsets
+are committed to the group only so that lag can be seen; no restart reads them.
+
+It is not built on Beam's `UnboundedSource` wrapper (ADR 2): that asks for finalization of every bundle, which keeps the
+SDK from reusing what runs a bundle and with it the wrapper's cache of readers, so that on Flink every bundle opened a
+consumer of its own and fetched again what the last one had fetched.
 """
 
 from __future__ import annotations
@@ -18,8 +22,10 @@ from typing import Any, NamedTuple, TypeVar
 import apache_beam as beam
 import numpy as np
 from apache_beam import coders
-from apache_beam.io.unbounded_source import CheckpointMark, ReadFromUnboundedSource, UnboundedReader, UnboundedSource
-from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
+from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
@@ -37,7 +43,6 @@ _IDLE_WAIT_S = 1.0  # how long an idle reader waits for the first one before it 
 # data_buffer_time_limit_ms would let it leave earlier, but flushes from a thread of its own, without a lock, and tears
 # timers and elements apart.)
 _READ_S = 0.3
-_BLOCKS_PER_BUNDLE = 10_000
 _IDLE_MS = 10_000
 
 
@@ -92,8 +97,9 @@ class ReadBlocksFromKafka(beam.PTransform):
         block_messages: int = 4_000,
     ):
         super().__init__()
-        self._sources = [
-            _KafkaBlocks(
+        self._assignments = [
+            _Assignment(
+                uuid.uuid4().hex,
                 topic.servers,
                 topic.name,
                 {p: end if until_end else None for p, end in topic.ends.items() if p % readers == i},
@@ -106,27 +112,35 @@ class ReadBlocksFromKafka(beam.PTransform):
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Block]:
         blocks = [
-            begin.pipeline
-            | f"Reader{i}"
-            >> ReadFromUnboundedSource(
-                source,
-                poll_interval=1,  # Flink cuts a shorter one to none
-                max_records_per_bundle=_BLOCKS_PER_BUNDLE,
-                max_read_time_seconds=_READ_S,
-            )
-            for i, source in enumerate(self._sources)
+            begin.pipeline | f"Assign{i}" >> beam.Create([assignment]) | f"Read{i}" >> beam.ParDo(_ReadBlocksFn())
+            for i, assignment in enumerate(self._assignments)
         ]
         merged = blocks | beam.Flatten()
         merged.element_type = Block
         return merged
 
 
-class _Position(CheckpointMark):
-    """Next offset and watermark (ms) of each partition that is still being read."""
+class _Assignment(NamedTuple):
+    """Some partitions of a topic.
 
-    def __init__(self, partitions: dict[int, tuple[int, int]], commit: Callable[[dict[int, int]], None] | None = None):
-        self.partitions = partitions
-        self._commit = commit
+    Attributes:
+      id: of this reader, unique in the world.
+      partitions: each with the offset to stop at, or None.
+    """
+
+    id: str
+    servers: str
+    topic: str
+    partitions: dict[int, int | None]
+    group: str
+    out_of_orderness_ms: int
+    block_messages: int
+
+
+class _Position(NamedTuple):
+    """How far a reader has come: next offset and watermark (ms) of each partition still being read."""
+
+    partitions: dict[int, tuple[int, int]]
 
     def watermark(self) -> Timestamp:
         if not self.partitions:
@@ -134,16 +148,12 @@ class _Position(CheckpointMark):
         watermark_ms = min(watermark_ms for _, watermark_ms in self.partitions.values())
         return MIN_TIMESTAMP if watermark_ms == NO_WATERMARK_MS else Timestamp(micros=watermark_ms * 1000)
 
-    def finalize_checkpoint(self) -> None:
-        if self._commit:
-            self._commit({p: offset for p, (offset, _) in self.partitions.items()})
-
 
 class _PositionCoder(coders.Coder):
     """Explicit and versioned, as positions live in savepoints."""
 
-    def encode(self, mark: _Position) -> bytes:
-        return json.dumps({"v": 1, "partitions": sorted((p, *at) for p, at in mark.partitions.items())}).encode()
+    def encode(self, position: _Position) -> bytes:
+        return json.dumps({"v": 1, "partitions": sorted((p, *at) for p, at in position.partitions.items())}).encode()
 
     def decode(self, encoded: bytes) -> _Position:
         fields = json.loads(encoded)
@@ -155,95 +165,105 @@ class _PositionCoder(coders.Coder):
         return True
 
 
-class _KafkaBlocks(UnboundedSource):
-    """Some partitions of a topic; `partitions` maps each to the offset to stop at, or None."""
+class _PositionTracker(RestrictionTracker):
+    """The restriction is the position to go on from. A claim moves it; a split hands all that is left to the residual,
+    after which nothing more can be claimed. No position left: all partitions are read to where they were to be."""
 
-    def __init__(
-        self,
-        servers: str,
-        topic: str,
-        partitions: dict[int, int | None],
-        group: str,
-        out_of_orderness_ms: int,
-        block_messages: int,
-    ):
-        self.id = uuid.uuid4().hex
-        self.servers, self.topic, self.partitions, self.group = servers, topic, partitions, group
-        self.out_of_orderness_ms, self.block_messages = out_of_orderness_ms, block_messages
+    def __init__(self, position: _Position):
+        self._position = position
+        self._given_away = False
 
-    def split(self, desired_num_splits: int, options: Any = None) -> list[_KafkaBlocks]:  # noqa: ARG002
-        return [self]
+    def current_restriction(self) -> _Position:
+        return self._position
 
-    def create_reader(self, options: Any, checkpoint_mark: CheckpointMark | None) -> _BlockReader:  # noqa: ARG002
-        assert checkpoint_mark is None or isinstance(checkpoint_mark, _Position)
-        return _BlockReader(self, checkpoint_mark)
+    def try_claim(self, position: _Position) -> bool:
+        if self._given_away:
+            return False
+        self._position = position
+        return True
 
-    def get_checkpoint_mark_coder(self) -> coders.Coder:
+    def try_split(self, fraction_of_remainder: float) -> tuple[_Position, _Position] | None:
+        if fraction_of_remainder != 0 or self._given_away or not self._position.partitions:
+            return None
+        residual, self._position, self._given_away = self._position, _Position({}), True
+        return self._position, residual
+
+    def check_done(self) -> bool:
+        if self._position.partitions:
+            raise ValueError("a reader returned without giving back what it has not read")
+        return True
+
+    def current_progress(self) -> RestrictionProgress:
+        done = not self._position.partitions
+        return RestrictionProgress(completed=float(done), remaining=float(not done))
+
+    def is_bounded(self) -> bool:
+        return False
+
+
+class _Positions(beam.transforms.core.RestrictionProvider):
+    def initial_restriction(self, assignment: _Assignment) -> _Position:
+        return _Position(dict.fromkeys(assignment.partitions, (0, NO_WATERMARK_MS)))
+
+    def create_tracker(self, restriction: _Position) -> _PositionTracker:
+        return _PositionTracker(restriction)
+
+    def restriction_size(self, assignment: _Assignment, restriction: _Position) -> int:  # noqa: ARG002
+        return 1
+
+    def restriction_coder(self) -> coders.Coder:
         return _PositionCoder()
 
+    def truncate(self, assignment: _Assignment, restriction: _Position) -> None:
+        """On drain: stop reading."""
 
-class _BlockReader(UnboundedReader):
-    """What Beam sees of a `_Partitions`, for the length of one bundle.
 
-    Beam keeps a reader for the next bundle in a cache of each copy of its DoFn; on Flink the next bundle goes to
-    another copy, so every bundle would open a consumer of its own, fetch again what the last one had fetched, and leave
-    it open. So the connection waits in `_WAITING`, which is the process's, between bundles.
-    """
-
-    def __init__(self, source: _KafkaBlocks, mark: _Position | None):
-        self._source, self._mark = source, mark
-        self._read: _Partitions | None = None
-
-    def start(self) -> bool:
-        return self.advance()
-
-    def advance(self) -> bool:
-        if self._read is None:
-            self._read = _Partitions.take(self._source, self._mark)
-        return self._read.advance()
-
-    def get_current(self) -> Block:
-        assert self._read is not None
-        return self._read.block
-
-    def get_current_timestamp(self) -> Timestamp:
-        return Timestamp(micros=int(self.get_current().times_ms.min()) * 1000)
-
-    def get_watermark(self) -> Timestamp:
-        return self._mark_now().watermark()
-
-    def get_checkpoint_mark(self) -> _Position:
-        """The end of a bundle: the connection goes back to wait for the next one."""
-        mark = self._mark_now()
-        if self._read is not None:
-            self._read.wait()
-            self._mark, self._read = mark, None
-        return mark
-
-    def close(self) -> None:
-        if self._read is not None:
-            self._read.close()
-            self._read = None
-
-    def _mark_now(self) -> _Position:
-        if self._read is not None:
-            return self._read.position()
-        assert self._mark is not None
-        return self._mark
+class _ReadBlocksFn(beam.DoFn):
+    @beam.DoFn.unbounded_per_element()
+    def process(
+        self,
+        assignment: _Assignment,
+        tracker: Any = beam.DoFn.RestrictionParam(_Positions()),
+        estimator: Any = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider()),
+    ) -> Iterator[Any]:
+        read = _Partitions.take(assignment, tracker.current_restriction())
+        until = time.monotonic() + _READ_S
+        try:
+            while True:
+                block = read.next_block()
+                position = read.position()
+                if not tracker.try_claim(position):
+                    read.close()  # it is ahead of what the residual will go on from
+                    return
+                if block is not None:
+                    yield TimestampedValue(block, Timestamp(micros=int(block.times_ms.min()) * 1000))
+                watermark = position.watermark()
+                if watermark > (estimator.current_watermark() or MIN_TIMESTAMP):
+                    estimator.set_watermark(watermark)
+                if not position.partitions:
+                    read.close()
+                    return
+                if block is None or time.monotonic() >= until:
+                    read.wait()
+                    # Whole seconds: Flink cuts a shorter delay to none.
+                    tracker.defer_remainder(Duration(seconds=1) if block is None else None)
+                    return
+        except BaseException:
+            read.close()
+            raise
 
 
 class _Partitions:
     """A consumer of some partitions, and how far it has come."""
 
-    def __init__(self, source: _KafkaBlocks, mark: _Position | None):
+    def __init__(self, source: _Assignment, position: _Position):
         self._source = source
-        self._at = dict(mark.partitions) if mark else dict.fromkeys(source.partitions, (0, NO_WATERMARK_MS))
+        self._at = dict(position.partitions)
         # partition, its messages (perhaps none), the offset after them
         self._pending: collections.deque[tuple[int, list[Message], int]] = collections.deque()
         self._admin: AdminClient | None = None
         self._at_end: set[int] = set()
         self._newest_asked_ms = 0
-        self.block: Block = None  # type: ignore[assignment]  # set by the first advance() that returns True
         self._watermarks = PartitionWatermarks(
             {p: watermark_ms for p, (_, watermark_ms) in self._at.items()},
             source.out_of_orderness_ms,
@@ -269,42 +289,41 @@ class _Partitions:
         self._consumer.assign([TopicPartition(source.topic, p, offset) for p, (offset, _) in self._at.items()])
 
     @staticmethod
-    def take(source: _KafkaBlocks, mark: _Position | None) -> _Partitions:
+    def take(source: _Assignment, position: _Position) -> _Partitions:
         """The connection that waits at this position, else a new one."""
         waiting = _WAITING.pop(source.id, None)
         if waiting is not None:
-            if mark is not None and waiting.position().partitions == mark.partitions:
+            if waiting.position() == position:
                 return waiting
             waiting.close()  # the job went back to an earlier checkpoint
-        return _Partitions(source, mark)
+        return _Partitions(source, position)
 
     def wait(self) -> None:
+        """Lets the next bundle go on from here, and shows the group how far this one came."""
+        at = [TopicPartition(self._source.topic, p, offset) for p, (offset, _) in self._at.items() if offset]
+        if at:
+            self._consumer.commit(offsets=at, asynchronous=True)
         _WAITING[self._source.id] = self
 
     def close(self) -> None:
         self._consumer.close()
 
     def position(self) -> _Position:
-        return _Position({p: (offset, self._watermarks.of[p]) for p, (offset, _) in self._at.items()}, self._commit)
+        return _Position({p: (offset, self._watermarks.of[p]) for p, (offset, _) in self._at.items()})
 
-    def _commit(self, offsets: dict[int, int]) -> None:
-        at = [TopicPartition(self._source.topic, p, offset) for p, offset in offsets.items()]
-        if at:
-            self._consumer.commit(offsets=at, asynchronous=True)
-
-    def advance(self) -> bool:
+    def next_block(self) -> Block | None:
+        """The next block; None when nothing came in a while, or all is read."""
         while self._pending or self._fetch():
             partition, messages, after = self._pending.popleft()
             stop = self._source.partitions[partition]
             if stop is not None and after > stop:
                 messages = [m for m in messages if m.offset() < stop]
-            if messages:
-                self.block = self._make_block(partition, messages)
+            block = self._make_block(partition, messages) if messages else None
             self._at[partition] = (after, self._watermarks.of[partition])
             self._finish_if_done(partition, after)
-            if messages:
-                return True
-        return False
+            if block is not None:
+                return block
+        return None
 
     def _fetch(self) -> bool:
         """Fills `pending` with one batch per partition; False when nothing came in time."""
