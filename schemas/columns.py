@@ -96,10 +96,9 @@ class _Cursor:
         shift = 7
         while len(more):
             if shift > 63:
-                self.pos[rows] = at
                 self.fail(rows[more])
-                value[more] = 0
-                return (value >> 1) ^ -(value & 1)
+                at[more], value[more] = self.dead, 0
+                break
             byte = buf[np.minimum(at[more], self.dead + _PAD - 1)].astype(np.int64)
             value[more] |= (byte & 0x7F) << shift
             at[more] += 1
