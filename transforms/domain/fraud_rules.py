@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -111,7 +112,7 @@ def parse_rules(text: str) -> Rules:
     if document.get("version") != 1:
         raise RuleError(f"version: {document.get('version')!r} is not known; this release reads version 1")
     currency = document.get("currency")
-    if not (isinstance(currency, str) and len(currency) == 3 and currency.isascii() and currency.isupper()):
+    if not (isinstance(currency, str) and re.fullmatch(r"[A-Z]{3}", currency)):
         raise RuleError(f"currency: {currency!r} is not three capital letters")
     rules = document.get("rules")
     if not isinstance(rules, dict):
@@ -130,7 +131,7 @@ def _rule(name: str, fields: Any) -> Rule:
     if not isinstance(fields, dict):
         raise RuleError(f"{name}: a mapping is needed")
     kind = fields.get("kind")
-    if kind not in _FIELDS:
+    if not isinstance(kind, str) or kind not in _FIELDS:
         raise RuleError(f"{name}: kind {kind!r} is not one of {', '.join(_FIELDS)}")
     _only(fields, _FIELDS[kind] | {"kind", "risk_score"}, name)
     score = fields.get("risk_score")
@@ -170,7 +171,7 @@ def _minor(name: str, amount: Any) -> int:
         if isinstance(amount, bool):
             raise InvalidOperation
         minor = Decimal(str(amount)) * 100
-        if not minor.is_finite() or minor != int(minor) or minor < 0:
+        if not minor.is_finite() or minor != int(minor) or not 0 <= minor < 1 << 62:
             raise InvalidOperation
     except InvalidOperation as e:
         raise RuleError(f"{name}: above {amount!r} is not an amount of money with at most two decimals") from e

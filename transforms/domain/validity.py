@@ -18,6 +18,9 @@ __all__ = ["FUTURE_MS", "InvalidRecordError", "check_order", "good_orders"]
 FUTURE_MS = 3_600_000
 """An event may be stamped this much later than its record before it is called wrong."""
 
+END_MS = 253_402_300_800_000
+"""The year 10000: no date can be said from here on, and no window begin, even if the record's own timestamp does."""
+
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 
 
@@ -47,6 +50,8 @@ def check_event_time(event_time_ms: int, record_time_ms: int) -> None:
     """Raises: InvalidRecordError."""
     if event_time_ms <= 0:
         raise InvalidRecordError(f"event_time is not after 1970: {event_time_ms}")
+    if event_time_ms >= END_MS:
+        raise InvalidRecordError(f"event_time is after the year 9999: {event_time_ms}")
     if event_time_ms > record_time_ms + FUTURE_MS:
         raise InvalidRecordError(f"event_time {event_time_ms} is more than 1 h after its record's {record_time_ms}")
 
@@ -70,7 +75,7 @@ def good_orders(columns: Columns, record_times_ms: Ints) -> Bools:
 
 
 def good_event_times(event_times_ms: Ints, record_times_ms: Ints) -> Bools:
-    good: Bools = (event_times_ms > 0) & (event_times_ms <= record_times_ms + FUTURE_MS)
+    good: Bools = (event_times_ms > 0) & (event_times_ms <= np.minimum(record_times_ms + FUTURE_MS, END_MS - 1))
     return good
 
 
