@@ -7,14 +7,23 @@ latency and long enough for throughput. Whatever is given on the command line wi
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
 
+from beam_pipelines import worker_pool
 from beam_pipelines.options import KafkaUrl, Settings, UsageError
 
-__all__ = ["pipeline_options"]
+__all__ = ["pipeline_options", "workers"]
+
+_EMBEDDED = ("[auto]", "[local]")
 
 # Reasons and measurements: docs/performance.md.
 _FLINK = {
@@ -24,8 +33,27 @@ _FLINK = {
     "max_bundle_time_mills": "20",
     "checkpointing_interval": "5000",
     "state_backend": "filesystem",
+    # Flink deals stages out to workers in turn; with more of them than cores, two busy stages seldom share one.
+    "sdk_worker_parallelism": "4",
     "max_cache_memory_usage_mb": "0",  # its bookkeeping costs more than the reads that it saves
 }
+
+
+@contextmanager
+def workers(options: PipelineOptions) -> Iterator[None]:
+    """Worker processes for embedded Flink, while the job runs.
+
+    Beam would run all of them as threads of this process, and one interpreter lock would be shared by what could be
+    parallel.
+    """
+    portable = options.view_as(PortableOptions)
+    standard, flink = options.view_as(StandardOptions), options.view_as(FlinkRunnerOptions)
+    if standard.runner != "FlinkRunner" or flink.flink_master not in _EMBEDDED or portable.environment_type:
+        yield
+        return
+    with worker_pool.pool() as address:
+        portable.environment_type, portable.environment_config = "EXTERNAL", address
+        yield
 
 
 def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions:
@@ -50,8 +78,8 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
         if kafka:
             default("streaming")
         if settings.until_end:
-            # Flink's sources stay for ever once checkpoints are on, unless told not to. While a job ends, Flink takes no
-            # checkpoints: one that fails then starts over, with the same result.
+            # Flink's sources stay for ever once checkpoints are on, unless told not to. While a job ends, Flink takes
+            # no checkpoints: one that fails then starts over, with the same result.
             default("shutdown_sources_after_idle_ms", "0")
         default("state_backend_storage_path", (Path(tempfile.gettempdir()) / "streamforge-checkpoints").as_uri())
         if not given & {"flink_job_server_jar", "flink_version"}:
@@ -75,7 +103,3 @@ def _find_job_server(flags: list[str], given: set[str]) -> None:
             flags.append(f"--flink_job_server_jar={job_server_jar()}")
         except StackError as e:
             raise UsageError("--runner=FlinkRunner", e) from e
-
-
-def flink_master(options: PipelineOptions) -> str:
-    return str(options.view_as(FlinkRunnerOptions).flink_master)

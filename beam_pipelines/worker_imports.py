@@ -1,0 +1,15 @@
+"""What a worker needs, imported once in the process that workers are forked from (see `worker_pool`)."""
+
+import apache_beam.runners.worker.sdk_worker
+import confluent_kafka
+import fastavro
+import numpy as np
+import redis
+
+import transforms.fraud
+import transforms.io.files
+import transforms.io.kafka
+import transforms.io.redis
+import transforms.io.registry
+
+__all__ = ["apache_beam", "confluent_kafka", "fastavro", "np", "redis", "transforms"]
