@@ -22,6 +22,7 @@ __all__ = ["AMOUNT_COMPARABLE", "FIRST_ORDER", "Detector", "Order", "UserOrders"
 # thousand users' worth of them is held in memory.
 Order = tuple[int, str, int, int, str]
 UserOrders = list[Order]  # sorted
+_Find = Callable[[UserOrders, int], Iterator[tuple[int, int]]]
 
 # flags: the status in the low three bits, then
 FIRST_ORDER = 8
@@ -49,12 +50,10 @@ class Detector:
 
     def __init__(self, rules: Rules, max_orders_per_user: int = 1_000):
         self._max_orders = max_orders_per_user
-        self._by_status: list[list[tuple[Rule, Callable[[UserOrders, int], Iterator[tuple[int, int]]]]]] = [
-            [] for _ in STATUSES
-        ]
+        self._by_status: list[list[tuple[Rule, _Find]]] = [[] for _ in STATUSES]
         # Farther apart than this, orders have nothing to do with each other.
         self._reach_ms = max((r.span_ms for r in rules.rules if not isinstance(r, FirstOrder)), default=0)
-        self._alone = [(r, _first_order(r)) for r in rules.rules if isinstance(r, FirstOrder)]
+        self._alone: list[tuple[Rule, _Find]] = [(r, _first_order(r)) for r in rules.rules if isinstance(r, FirstOrder)]
         for rule in rules.rules:
             match rule:
                 case Burst():
@@ -107,7 +106,7 @@ def prune(orders: UserOrders, floors_ms: list[int]) -> None:
 # is newly complete: `last` is the completing order, `first` the oldest order of the pattern.
 
 
-def _burst(rule: Burst) -> Callable[[UserOrders, int], Iterator[tuple[int, int]]]:
+def _burst(rule: Burst) -> _Find:
     need, span_ms, mask = rule.orders, rule.span_ms, _STATUS
     want = rule.status
     above = -1
@@ -148,7 +147,7 @@ def _burst(rule: Burst) -> Callable[[UserOrders, int], Iterator[tuple[int, int]]
     return find
 
 
-def _first_order(rule: FirstOrder) -> Callable[[UserOrders, int], Iterator[tuple[int, int]]]:
+def _first_order(rule: FirstOrder) -> _Find:
     want = FIRST_ORDER | AMOUNT_COMPARABLE
 
     def find(orders: UserOrders, at: int) -> Iterator[tuple[int, int]]:
@@ -158,7 +157,7 @@ def _first_order(rule: FirstOrder) -> Callable[[UserOrders, int], Iterator[tuple
     return find
 
 
-def _location_change(rule: LocationChange) -> Callable[[UserOrders, int], Iterator[tuple[int, int]]]:
+def _location_change(rule: LocationChange) -> _Find:
     span_ms = rule.span_ms
 
     def another_region_before(orders: UserOrders, at: int, but: int) -> int | None:
