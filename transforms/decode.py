@@ -114,7 +114,7 @@ class BlockDecoder(Generic[R]):
         for writer_id in np.unique(ids[framed]).tolist():
             try:
                 plan = self._plan(writer_id, functools.partial(self._decoder.writer, writer_id))
-            except codec.UnknownSchema:
+            except codec.CodecError:
                 continue  # each record finds out again, alone, and becomes a dead letter
             if plan:
                 found.append((plan, np.nonzero(framed & (ids == writer_id))[0], codec.FRAME_BYTES))
@@ -175,18 +175,20 @@ class BlockDecoder(Generic[R]):
         )
 
 
-def _make_plan(writer: dict[str, Any], reader: dict[str, Any]) -> _Plan | None:
+def _make_plan(writer: Any, reader: dict[str, Any]) -> _Plan | None:
     """None when this writer schema needs resolution that columns do not do: those records are read one at a time.
 
-    Columns may be used when every field of the reader is in the writer with the same type. Enums may differ: their
-    symbols are looked up by name.
+    Columns may be used when the writer's record has our name and every field of ours with the same type. Enums may
+    differ: their symbols are looked up by name.
     """
-    fields = {f["name"]: f["type"] for f in writer.get("fields", [])}
+    if not isinstance(writer, dict) or writer["type"] != "record" or _name(writer) != _name(reader):
+        return None
+    fields = {f["name"]: f["type"] for f in writer["fields"]}
     symbols: dict[str, list[str]] = {}
     for field in reader["fields"]:
         theirs, ours = fields.get(field["name"]), field["type"]
         if isinstance(theirs, dict) and isinstance(ours, dict) and theirs["type"] == ours["type"] == "enum":
-            if not set(theirs["symbols"]) <= set(ours["symbols"]):
+            if _name(theirs) != _name(ours) or not set(theirs["symbols"]) <= set(ours["symbols"]):
                 return None
             symbols[field["name"]] = theirs["symbols"]
         elif theirs != ours:
@@ -195,3 +197,8 @@ def _make_plan(writer: dict[str, Any], reader: dict[str, Any]) -> _Plan | None:
         return _Plan(columns.plan(writer), symbols)
     except columns.UnsupportedSchemaError:
         return None
+
+
+def _name(schema: dict[str, Any]) -> str:
+    """The name that has to match, which is the one without its namespace."""
+    return str(schema["name"]).rpartition(".")[2]

@@ -51,7 +51,7 @@ class BadRecord(msgspec.Struct, frozen=True):
 def attempts_before(headers: list[tuple[str, bytes | None]]) -> int:
     """How often a record was tried before, as its headers say."""
     for name, value in headers:
-        if name == ATTEMPTS_HEADER and value is not None and value.isdigit():
+        if name == ATTEMPTS_HEADER and value is not None and value.isdigit() and len(value) < 10:
             return int(value)
     return 0
 
