@@ -46,8 +46,8 @@ class PartitionWatermarks:
         """The partitions without a message for `idle_ms`."""
         return [p for p, heard_ms in self._heard_ms.items() if now_ms - heard_ms >= self._idle_ms]
 
-    def follow(self, partitions: list[int], topic_newest_ms: int, now_ms: int) -> None:
-        """Moves idle partitions on. Call it only for partitions that were read to their end.
+    def follow(self, partitions: list[int], topic_newest_ms: int, wall_ms: int, now_ms: int) -> None:
+        """Moves idle partitions on, but not past the wall clock. Call it only for partitions read to their end.
 
         Args:
           topic_newest_ms: newest record timestamp in any partition of the topic.
@@ -55,7 +55,7 @@ class PartitionWatermarks:
         if topic_newest_ms > self._topic_newest_ms:
             self._topic_newest_ms, self._topic_moved_ms = topic_newest_ms, now_ms
         silent_ms = now_ms - self._topic_moved_ms
-        newest_ms = self._topic_newest_ms + (silent_ms if silent_ms >= self._idle_ms else 0)
+        newest_ms = min(self._topic_newest_ms + (silent_ms if silent_ms >= self._idle_ms else 0), wall_ms)
         for partition in partitions:
             self.of[partition] = max(self.of[partition], newest_ms - self._behind_ms)
 

@@ -364,7 +364,7 @@ class _Partitions:
         self._newest_asked_ms = now_ms
         newest_ms = self._topic_newest_ms()
         if newest_ms is not None:
-            self._watermarks.follow(idle, newest_ms, now_ms)
+            self._watermarks.follow(idle, newest_ms, time.time_ns() // 1_000_000, now_ms)
 
     def _topic_newest_ms(self) -> int | None:
         """The newest record timestamp in the whole topic; None when it is empty or cannot be had now."""
