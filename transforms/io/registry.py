@@ -35,12 +35,14 @@ class Registry:
     def schema(self, schema_id: int) -> dict[str, Any]:
         """Raises: UnknownSchema; SchemaRegistryError and httpx errors when the registry cannot answer."""
         try:
-            text = self._client.get_schema(schema_id).schema_str
+            found = self._client.get_schema(schema_id)
         except SchemaRegistryError as e:
             if e.http_status_code == 404:
                 raise UnknownSchema(f"no schema with id {schema_id} in the registry") from e
             raise
-        parsed: dict[str, Any] = json.loads(text or "")
+        if found.schema_type != "AVRO":
+            raise UnknownSchema(f"schema {schema_id} is {found.schema_type}, not Avro")
+        parsed: dict[str, Any] = json.loads(found.schema_str or "")
         return parsed
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
