@@ -1,7 +1,22 @@
-"""Hypothesis profiles: `pytest --hypothesis-profile=thorough` before a release."""
+"""Hypothesis profiles (`pytest --hypothesis-profile=thorough` before a release), and the services that tests share."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from stack import Stack
 
 settings.register_profile("default", max_examples=60, deadline=None, print_blob=True)
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=500)
 settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def live_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Kafka, registry and Valkey on free ports. Tests share them: take a topic and a folder, or a database, of your
+    own."""
+    with Stack(tmp_path_factory.mktemp("live"), ["kafka", "registry", "valkey"], ports="free") as stack:
+        yield stack

@@ -1,0 +1,325 @@
+"""Jobs on real services: started as a user starts them, watched and hurt from outside.
+
+Everything waits for a condition with a deadline. What a test starts ends with the test, also when it fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import redis
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from bench.orders import Encoder, Spec, generate
+from schemas import features
+from schemas.events import OrderEvent, avro_schema
+from stack import Stack
+from tests.oracle import Alert
+from transforms.io.registry import Registry
+
+T = TypeVar("T")
+ROOT = Path(__file__).parent.parent
+
+
+def eventually(condition: Callable[[], T], what: str, timeout_s: float = 60, every_s: float = 0.1) -> T:
+    """What the condition returns, once that is true.
+
+    Raises: AssertionError after the timeout.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
+        time.sleep(every_s)
+    return result
+
+
+class Message(NamedTuple):
+    """A record to be sent; partition −1 goes by the key."""
+
+    value: bytes | None
+    key: bytes | None = None
+    time_ms: int = 0
+    partition: int = -1
+    headers: list[tuple[str, bytes | None]] = []  # noqa: RUF012 - never mutated
+
+
+def fill_topic(stack: Stack, topic: str, messages: Iterable[Message], partitions: int = 4) -> int:
+    """Sends the messages to a topic, which is made if it is not there; returns how many."""
+    servers = stack.address("kafka")
+    admin = AdminClient({"bootstrap.servers": servers})
+    if admin.list_topics(topic, timeout=10).topics[topic].error is not None:
+        # retention.ms: event times may lie further back than Kafka keeps records by default.
+        new = NewTopic(topic, partitions, 1, config={"retention.ms": "-1"})
+        admin.create_topics([new])[topic].result(30)
+    producer = Producer({"bootstrap.servers": servers, "linger.ms": 20, "partitioner": "murmur2_random"})
+    sent = 0
+    for message in messages:
+        producer.produce(
+            topic,
+            message.value,
+            message.key,
+            timestamp=message.time_ms,
+            partition=message.partition,
+            headers=message.headers,
+        )
+        sent += 1
+        if sent % 10_000 == 0:
+            assert producer.flush(60) == 0
+    assert producer.flush(60) == 0
+    return sent
+
+
+def fill_with_orders(stack: Stack, topic: str, spec: Spec, start: int = 0, end: int | None = None) -> list[OrderEvent]:
+    """Sends orders start to end of the benchmark's data set (every rule's patterns are in it); returns all of them."""
+    writer_id = Registry(stack.registry_url).register(f"{topic}-value", avro_schema("OrderEvent"))
+    orders = generate(spec)
+    messages = Encoder(orders, writer_id).messages(start, end)
+    fill_topic(stack, topic, (Message(value, key, time_ms) for key, value, time_ms in messages))
+    return list(orders.events())
+
+
+def addresses(stack: Stack, topic: str, output: str | Path) -> list[str]:
+    """The flags that point a job at a topic of the stack."""
+    return [
+        f"--input=kafka://{stack.address('kafka')}/{topic}",
+        f"--registry={stack.registry_url}",
+        f"--output={output}",
+    ]
+
+
+class Job:
+    """A job's launcher, as a process in a group of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, ledger: Path):
+        self._process, self.log_path, self._ledger = process, log, ledger
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def ledger(self) -> dict[str, int]:
+        """The newest counts; empty before there are any."""
+        try:
+            return dict(json.loads(self._ledger.read_text()))
+        except FileNotFoundError:
+            return {}
+
+    def wait_for_ledger(self, in_: int, timeout_s: float = 120) -> dict[str, int]:
+        """Waits until the ledger counts so many records in, or more."""
+
+        def counted() -> dict[str, int]:
+            assert self._process.poll() is None or self._process.returncode == 0, self._story("it ended")
+            ledger = self.ledger()
+            return ledger if ledger.get("in", 0) >= in_ else {}
+
+        try:
+            return eventually(counted, f"{in_} records in", timeout_s)
+        except AssertionError as e:
+            raise AssertionError(self._story(str(e))) from None
+
+    def wait(self, timeout_s: float = 180) -> dict[str, int]:
+        """Waits until a bounded job has ended well; returns its ledger."""
+        try:
+            status = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(self._story(f"still running after {timeout_s:.0f} s")) from None
+        assert status == 0, self._story(f"status {status}")
+        return self.ledger()
+
+    def workers(self) -> list[int]:
+        """The Python workers of embedded Flink; of a pool that the test runs, see `Workers.pids`."""
+        return _workers_of(self.pid)
+
+    def stop(self, timeout_s: float = 20) -> None:
+        """As Ctrl-C does, then without mercy."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout_s)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _story(self, what: str) -> str:
+        return f"{what}; ledger {self.ledger()}; the log ends\n{self.log[-4_000:]}"
+
+
+@contextlib.contextmanager
+def job(*flags: str, folder: Path, module: str = "beam_pipelines.fraud") -> Iterator[Job]:
+    """Runs a job with its log and ledger in the folder; it is stopped at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log, ledger = folder / "job.log", folder / "ledger.json"
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, f"--ledger={ledger}", *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+    running = Job(process, log, ledger)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+class Workers(NamedTuple):
+    """A pool of Python workers beside a standalone Flink; `flags` point a job at it."""
+
+    address: str
+    pid: int
+
+    @property
+    def flags(self) -> list[str]:
+        return ["--environment_type=EXTERNAL", f"--environment_config={self.address}"]
+
+    def pids(self) -> list[int]:
+        return _workers_of(self.pid)
+
+
+@contextlib.contextmanager
+def workers() -> Iterator[Workers]:
+    """Runs `python -m beam_pipelines.worker_pool` on a free port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "beam_pipelines.worker_pool", "--port=0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout
+        line = process.stdout.readline()
+        assert line, "the worker pool ended"
+        yield Workers(line.split()[-1], process.pid)
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _workers_of(pid: int) -> list[int]:
+    """Workers are what the fork server, a child of the pool's process, has forked."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [(int(child), int(parent), args) for child, parent, args in (r.split(None, 2) for r in listed.splitlines())]
+    servers = {child for child, parent, args in rows if parent == pid and "multiprocessing.forkserver" in args}
+    return sorted(child for child, parent, _ in rows if parent in servers)
+
+
+def alerts_in_folder(folder: Path) -> set[Alert]:
+    """Of a folder of --output, one for each alert_id."""
+    rows = [
+        json.loads(line)
+        for part in sorted((folder / "fraud_alerts").glob("*.jsonl"))
+        for line in part.read_text().splitlines()
+    ]
+    return _distinct(rows)
+
+
+def alerts_in_redis(url: str) -> set[Alert]:
+    client = redis.Redis.from_url(url)
+    try:
+        keys = list(client.scan_iter(features.user_alerts_key("*"), count=1_000))
+        rows = [json.loads(row) for key in keys for row in client.zrange(key, 0, -1)]
+    finally:
+        client.close()
+    ids = [row["alert_id"] for row in rows]
+    assert len(ids) == len(set(ids)), "the store holds an alert twice"
+    return _distinct(rows)
+
+
+def _distinct(rows: list[dict[str, Any]]) -> set[Alert]:
+    by_id = {row["alert_id"]: (row["alert_type"], row["user_id"], row["order_id"]) for row in rows}
+    alerts = set(by_id.values())
+    assert len(alerts) == len(by_id), "one alert has two ids"
+    return alerts
+
+
+def flink_rest(url: str, path: str, body: object = None) -> Any:
+    """Flink's answer to GET, or to POST with a body.
+
+    Raises: OSError when there is none, or it is an error.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{url}/{path.lstrip('/')}", data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def running_job(url: str, timeout_s: float = 120) -> str:
+    """The id of the one job that is running, with all its tasks."""
+
+    def find() -> str | None:
+        jobs = flink_rest(url, "/jobs")["jobs"]
+        ids = [each["id"] for each in jobs if each["status"] == "RUNNING"]
+        return ids[0] if ids and all_running(url, ids[0]) else None
+
+    return str(eventually(find, "a running job", timeout_s))
+
+
+def all_running(url: str, job_id: str) -> bool:
+    vertices = flink_rest(url, f"/jobs/{job_id}")["vertices"]
+    return all(vertex["status"] in ("RUNNING", "FINISHED") for vertex in vertices)
+
+
+def completed_checkpoints(url: str, job_id: str) -> int:
+    return int(flink_rest(url, f"/jobs/{job_id}/checkpoints")["counts"]["completed"])
+
+
+def restored_from(url: str, job_id: str) -> int | None:
+    """The id of the checkpoint that the job last went back to; None if it never did."""
+    restored = (flink_rest(url, f"/jobs/{job_id}/checkpoints")["latest"] or {}).get("restored")
+    return int(restored["id"]) if restored else None
+
+
+def watermarks(url: str, job_id: str) -> dict[str, list[int]]:
+    """Name of each vertex → the input watermark (ms) of its subtasks, where there is one."""
+    found = {}
+    for vertex in flink_rest(url, f"/jobs/{job_id}")["vertices"]:
+        rows = flink_rest(url, f"/jobs/{job_id}/vertices/{vertex['id']}/watermarks")
+        found[vertex["name"]] = [int(row["value"]) for row in rows]
+    return found
+
+
+def take_savepoint(url: str, job_id: str, folder: Path, *, cancel: bool = True, timeout_s: float = 120) -> str:
+    """Takes a savepoint, for --savepoint_path; the job is cancelled with it unless said otherwise."""
+    body = {"target-directory": folder.absolute().as_uri(), "cancel-job": cancel}
+    trigger = flink_rest(url, f"/jobs/{job_id}/savepoints", body)["request-id"]
+
+    def done() -> dict[str, Any] | None:
+        state = flink_rest(url, f"/jobs/{job_id}/savepoints/{trigger}")
+        return dict(state["operation"]) if state["status"]["id"] == "COMPLETED" else None
+
+    operation = eventually(done, "a savepoint", timeout_s)
+    assert "location" in operation, operation
+    return str(operation["location"])
+
+
+def cancel(url: str, job_id: str, timeout_s: float = 60) -> None:
+    """Ends a job on a cluster; its launcher then ends too."""
+    request = urllib.request.Request(f"{url}/jobs/{job_id}?mode=cancel", method="PATCH")
+    with contextlib.suppress(urllib.error.HTTPError):  # it has ended already
+        urllib.request.urlopen(request, timeout=10).close()
+    over = ("CANCELED", "FINISHED", "FAILED")
+    eventually(lambda: flink_rest(url, f"/jobs/{job_id}")["state"] in over, "the end of the job", timeout_s)
