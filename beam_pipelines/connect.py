@@ -21,7 +21,7 @@ from transforms.ledger import Counts, SumCounts
 
 __all__ = ["AvroEncoder", "SchemasFrom", "check", "read_blocks", "write_ledger", "write_refused", "write_rows"]
 
-_LEDGER_EVERY_S = 2
+_LEDGER_EVERY_S = 1
 STARTED_MS = time.time_ns() // 1_000_000
 
 

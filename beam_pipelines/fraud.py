@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         pipeline_options = runners.pipeline_options(settings, rest)
     except UsageError as e:
         options.stop(e, JOB.module)
-    with runners.workers(pipeline_options), beam.Pipeline(options=pipeline_options) as p:
+    with runners.running(pipeline_options) as p:
         outputs = build(p | "Read" >> read, config)
         connect.write_rows(
             outputs.alerts, settings, "fraud_alerts", alert_row, WriteAlertsToRedis, AlertsAsAvro(settings.registry)

@@ -10,10 +10,11 @@ import difflib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from transforms.domain.durations import parse_duration_ms
 
@@ -270,7 +271,7 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         dead_letters=_side("--dead_letters", flags.dead_letters, f"dlq.{job.name}", source, outputs),
         late=_side("--late", flags.late, f"late.{job.name}", source, outputs),
         registry=_read("--registry", _http_url, flags.registry),
-        ledger=flags.ledger,
+        ledger=None if flags.ledger is None else _read("--ledger", _file, flags.ledger),
         until_end=flags.until == "latest",
         kafka_read=flags.kafka_read,
         readers=_read("--readers", _at_least_one, flags.readers),
@@ -335,7 +336,7 @@ def _output_url(text: str) -> KafkaUrl | RedisUrl | Folder:
         return _kafka_url(text)
     if scheme in ("redis", "rediss"):
         parts = urlsplit(text)
-        if not parts.hostname or (not parts.path.strip("/").isdigit() and parts.path.strip("/")):
+        if not parts.hostname or not _port_is_right(parts) or not (parts.path.strip("/") or "0").isdigit():
             raise ValueError(f"{text} is not redis://host:port/db")
         return RedisUrl(text)
     if scheme in ("", "gs", "file"):
@@ -351,9 +352,22 @@ def _scheme(text: str) -> str:
 
 def _http_url(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _port_is_right(parts):
         raise ValueError(f"{text} is not an http:// or https:// URL")
     return text.rstrip("/")
+
+
+def _port_is_right(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
+def _file(text: str) -> str:
+    if not text or text.endswith("/") or Path(text).is_dir():
+        raise ValueError(f"'{text}' is not the name of a file")
+    return text
 
 
 def _at_least_one(text: str) -> int:
@@ -363,26 +377,34 @@ def _at_least_one(text: str) -> int:
 
 
 def _refuse_unknown(rest: Sequence[str], ours: argparse.ArgumentParser) -> None:
-    """Beam drops flags that it does not know; a typing error must not run a job with a default instead."""
-    known = _beam_flags()
-    for word in rest:
-        if not word.startswith("--"):
-            continue
+    """Beam drops what it does not know; a typing error must not run a job with a default instead."""
+    theirs = _beam_parser(ours.prog)
+    values, left = theirs.parse_known_args(list(rest))
+    names = _FLINK_ONLY | {o[2:] for action in theirs._actions for o in action.option_strings}
+    takes_value = False
+    for word in left:
         name = word[2:].split("=", 1)[0]
-        if name.removeprefix("no_") not in known and name not in known:
-            every = sorted(known) + [o[2:] for action in ours._actions for o in action.option_strings]
+        if not word.startswith("--"):
+            if not takes_value:
+                raise UsageError(word, "is not a flag; see --help")
+        elif name.removeprefix("no_") not in names and name not in names:
+            every = sorted(names) + [o[2:] for action in ours._actions for o in action.option_strings]
             close = difflib.get_close_matches(name, every, n=1)
             raise UsageError(
                 f"--{name}", "no such flag" + (f"; did you mean --{close[0]}?" if close else "; see --help")
             )
+        takes_value = word.startswith("--") and "=" not in word
+    runners = {name.lower(): name for name in StandardOptions.KNOWN_RUNNER_NAMES}
+    if values.runner and "." not in values.runner and values.runner.lower() not in runners:
+        raise UsageError("--runner", f"{values.runner} is not one of {', '.join(sorted(runners.values()))}")
 
 
-def _beam_flags() -> frozenset[str]:
-    parser = argparse.ArgumentParser(add_help=False, conflict_handler="resolve", allow_abbrev=False)
+def _beam_parser(prog: str) -> argparse.ArgumentParser:
+    parser = _Parser(prog=prog, add_help=False, conflict_handler="resolve", allow_abbrev=False)
     classes = [PipelineOptions]
     while classes:
         options = classes.pop()
         classes += options.__subclasses__()
         if "_add_argparse_args" in options.__dict__:
             options._add_argparse_args(parser)
-    return _FLINK_ONLY | {o.lstrip("-") for action in parser._actions for o in action.option_strings}
+    return parser

@@ -6,11 +6,14 @@ latency and long enough for throughput. Whatever is given on the command line wi
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import apache_beam as beam
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
     PipelineOptions,
@@ -18,10 +21,10 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from beam_pipelines import worker_pool
+from beam_pipelines import logs, worker_pool
 from beam_pipelines.options import KafkaUrl, Settings, UsageError
 
-__all__ = ["pipeline_options", "workers"]
+__all__ = ["pipeline_options", "running"]
 
 # The JVM moves blocks, it computes little: its optimising compiler would cost more than it ever gives back (half of all
 # CPU time of a drain of a million orders).
@@ -37,13 +40,31 @@ _FLINK = {
     "checkpointing_interval": "5000",
     "state_backend": "filesystem",
     # Flink deals stages out to workers in turn; with more of them than cores, two busy stages seldom share one.
-    "sdk_worker_parallelism": "4",
+    "sdk_worker_parallelism": "8",
     "max_cache_memory_usage_mb": "0",  # its bookkeeping costs more than the reads that it saves
 }
 
 
 @contextmanager
-def workers(options: PipelineOptions) -> Iterator[None]:
+def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
+    """A pipeline that runs when the block ends, until its input does or it is told to stop (Ctrl-C, SIGTERM).
+
+    Told to stop, embedded Flink ends with this process; a job on a remote Flink goes on, as it is stopped there.
+    """
+    logs.quieten()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _workers(options):
+        pipeline = beam.Pipeline(options=options)
+        yield pipeline
+        try:
+            result = pipeline.run()
+            result.wait_until_finish()
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+@contextmanager
+def _workers(options: PipelineOptions) -> Iterator[None]:
     """Worker processes for embedded Flink, while the job runs.
 
     Beam would run all of them as threads of this process, and one interpreter lock would be shared by what could be

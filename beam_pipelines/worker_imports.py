@@ -1,5 +1,7 @@
 """What a worker needs, imported once in the process that workers are forked from (see `worker_pool`)."""
 
+import gc
+
 import apache_beam.runners.worker.sdk_worker
 import confluent_kafka
 import fastavro
@@ -13,3 +15,5 @@ import transforms.io.redis
 import transforms.io.registry
 
 __all__ = ["apache_beam", "confluent_kafka", "fastavro", "np", "redis", "transforms"]
+
+gc.freeze()  # the collector would touch, and so copy, every page that workers share
