@@ -126,6 +126,7 @@ class Settings:
       until_end: stop at the end offsets seen at start.
       dead_letters, late: where refused records go.
       registry, ledger: URL; file or None.
+      expansion_service: host:port, or None for one of our own; for `kafka_read` native.
       readers: how many Kafka readers side by side.
     """
 
@@ -138,6 +139,7 @@ class Settings:
     ledger: str | None
     until_end: bool
     kafka_read: str
+    expansion_service: str | None
     readers: int
     allowed_lateness_ms: int
     out_of_orderness_ms: int
@@ -187,7 +189,8 @@ def parse(
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(self.prog.rpartition(".")[2], f"{message}; see --help")
+        flag, _, reason = message.removeprefix("argument ").partition(": ")  # "argument --until: invalid choice: …"
+        raise UsageError(flag, f"{reason}; see --help")
 
 
 def _add_common(group: Any, job: Job) -> None:
@@ -243,6 +246,11 @@ def _add_tuning(group: Any) -> None:
         "(default: %(default)s)",
     )
     group.add_argument(
+        "--expansion_service",
+        help="host:port of the Java expansion service that --kafka_read=native is built with "
+        "(default: one is started while the pipeline is built)",
+    )
+    group.add_argument(
         "--readers",
         default="2",
         help="Kafka readers side by side; fixed for the life of a job, as it is part of its savepoints "
@@ -264,6 +272,8 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
     outputs = tuple(_read("--output", _output_url, text) for text in texts)
     if flags.until and not _is_kafka(source):
         raise UsageError("--until", "is for Kafka input; files have an end by themselves")
+    if flags.until and flags.kafka_read == "native":
+        raise UsageError("--until", "needs --kafka_read=blocks: the native read cannot stop at an offset")
     return Settings(
         job=job,
         input=source,
@@ -274,6 +284,9 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         ledger=None if flags.ledger is None else _read("--ledger", _file, flags.ledger),
         until_end=flags.until == "latest",
         kafka_read=flags.kafka_read,
+        expansion_service=None
+        if flags.expansion_service is None
+        else _read("--expansion_service", _server, flags.expansion_service),
         readers=_read("--readers", _at_least_one, flags.readers),
         allowed_lateness_ms=_read("--allowed_lateness", parse_duration_ms, flags.allowed_lateness),
         out_of_orderness_ms=_read("--out_of_orderness", parse_duration_ms, flags.out_of_orderness),
@@ -317,6 +330,13 @@ def _kafka_url(text: str) -> KafkaUrl:
         if not host or not port.isdigit():
             raise ValueError(f"{text}: '{server}' is not host:port")
     return KafkaUrl(parts.netloc, topic)
+
+
+def _server(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"{text} is not host:port")
+    return text
 
 
 def _input_url(text: str) -> KafkaUrl | Folder:

@@ -1,0 +1,256 @@
+"""The fraud job on the real services: on every runner the same alerts, whatever bad records come and whatever is killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from base64 import b64decode
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.orders import Spec, generate
+from schemas import codec
+from stack import Stack
+from stack.flink import Cluster
+from tests import live
+from tests.oracle import expected_alerts
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+
+ORDERS = Spec(orders=20_000, users=1_500, duplicates=300)
+
+
+@pytest.fixture(scope="module")
+def orders_topic(live_stack: Stack) -> str:
+    live.fill_with_orders(live_stack, "equal.orders", ORDERS)
+    return "equal.orders"
+
+
+@pytest.fixture(scope="module")
+def expected() -> set[Any]:
+    alerts = expected_alerts(generate(ORDERS).events())
+    assert {rule for rule, _, _ in alerts} == {
+        "HIGH_VALUE_BURST",
+        "RAPID_ORDERS",
+        "HIGH_VALUE_FIRST_ORDER",
+        "LOCATION_ANOMALY",
+        "SUSPICIOUS_PATTERN",
+    }
+    return alerts
+
+
+@pytest.mark.parametrize(
+    "runner",
+    [
+        ["--runner=DirectRunner"],
+        ["--runner=FlinkRunner", "--parallelism=1"],
+        ["--runner=FlinkRunner", "--parallelism=2"],
+    ],
+    ids=["direct", "flink-1", "flink-2"],
+)
+def test_every_runner_finds_the_same_alerts_on_kafka(
+    runner: list[str], live_stack: Stack, orders_topic: str, expected: set[Any], tmp_path: Path
+) -> None:
+    flags = [*runner, "--until=latest", *live.addresses(live_stack, orders_topic, tmp_path / "out")]
+    with live.job(*flags, folder=tmp_path) as job:
+        ledger = job.wait()
+    assert live.alerts_in_folder(tmp_path / "out") == expected
+    assert ledger["in"] == ORDERS.records == ledger["good"] + ledger["duplicates"]
+    assert ledger["dead_letters"] == ledger["late"] == 0
+    assert ledger["duplicates"] > 0
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "avro"])
+def test_files_give_the_same_alerts_as_kafka_in_any_order(kind: str, expected: set[Any], tmp_path: Path) -> None:
+    orders = list(generate(ORDERS).events())
+    random.Random(kind).shuffle(orders)
+    path = tmp_path / f"orders.{kind}"
+    if kind == "avro":
+        with path.open("wb") as out:
+            codec.write_container(out, type(orders[0]), orders)
+    else:
+        path.write_bytes(b"".join(codec.to_json(order) + b"\n" for order in orders))
+    with live.job("--runner=DirectRunner", f"--input={path}", f"--output={tmp_path / 'out'}", folder=tmp_path) as job:
+        ledger = job.wait()
+    assert live.alerts_in_folder(tmp_path / "out") == expected
+    assert ledger["in"] == ORDERS.records
+
+
+def test_a_fifth_of_poison_stops_nothing_and_every_bad_record_is_kept(tmp_path: Path) -> None:
+    """Bad, late, repeated and fraudulent: the simulator says what it planted, and each is where it belongs."""
+    with Stack(tmp_path / "stack", ["kafka", "registry", "valkey"], ports="free") as stack:
+        truth = tmp_path / "truth.jsonl"
+        simulator = [
+            *(sys.executable, "-m", "simulator", "--rate=0", "--events=25000", "--seed=7", "--users=4000"),
+            *("--topics=transactions.orders", "--bad_share=0.2", "--fraud_share=0.1", "--late_share=0.01"),
+            *("--late_by=2h", "--duplicate_share=0.02", f"--truth={truth}", f"--registry={stack.registry_url}"),
+            f"--output=kafka://{stack.address('kafka')}",
+        ]
+        subprocess.run(simulator, check=True, capture_output=True, cwd=live.ROOT)
+        planted = [json.loads(line) for line in truth.read_text().splitlines()]
+        sent = planted[-1]["topics"]["transactions.orders"]
+        flags = live.addresses(stack, "transactions.orders", stack.redis_url)
+        refused = [f"--dead_letters={tmp_path / 'refused'}", f"--late={tmp_path / 'refused'}"]
+        with live.job("--runner=FlinkRunner", "--until=latest", *flags, *refused, folder=tmp_path) as job:
+            ledger = job.wait()
+        found = live.alerts_in_redis(stack.redis_url)
+
+    bad = Counter(line["sha256"] for line in planted if line["kind"] == "bad")
+    letters = rows(tmp_path / "refused" / "dead_letters")
+    assert Counter(_sha256(letter["payload"]) for letter in letters) == bad
+    assert len({(letter["topic"], letter["partition"], letter["offset"]) for letter in letters}) == len(letters)
+    assert all(letter["error_class"] and letter["error_message"] and letter["stage"] for letter in letters)
+    reasons = {line["reason"] for line in planted if line["kind"] == "bad"}
+    assert len(reasons) >= 12, "the simulator plants bad records of many kinds"
+
+    # Late records at the very start of a partition are not late: nothing is there yet to be behind.
+    behind = {line["order_id"] for line in planted if line["kind"] == "late" and line["behind_ms"] > 610_000}
+    late = {json.loads(_order(letter["payload"]))["order_id"] for letter in rows(tmp_path / "refused" / "late")}
+    assert behind <= late <= {line["order_id"] for line in planted if line["kind"] == "late"}
+
+    assert ledger["in"] == sent["sent"]
+    assert ledger["dead_letters"] == sent["bad"]
+    assert ledger["in"] == ledger["good"] + ledger["dead_letters"] + ledger["late"] + ledger["duplicates"]
+
+    fraud = {(line["rule"], line["user_id"], line["order_id"]) for line in planted if line["kind"] == "fraud"}
+    assert {rule for rule, _, _ in fraud} == {rule for rule, _, _ in found}
+    assert {alert for alert in found if alert[1].startswith("fraud-")} == fraud
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for part in folder.glob("*.jsonl") for line in part.read_text().splitlines()]
+
+
+def _sha256(payload: str | None) -> str | None:
+    return None if payload is None else hashlib.sha256(b64decode(payload)).hexdigest()
+
+
+def _order(payload: str) -> bytes:
+    from schemas.events import OrderEvent, avro_schema
+
+    decoder = codec.Decoder(OrderEvent, lambda _: avro_schema("OrderEvent"))
+    return codec.to_json(decoder.decode(b64decode(payload)))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Flink as two processes, heap state, restarted jobs go on after a second."""
+    folder = tmp_path_factory.mktemp("flink")
+    config = {
+        "restart-strategy.type": "fixed-delay",
+        "restart-strategy.fixed-delay.attempts": "20",
+        "restart-strategy.fixed-delay.delay": "1 s",
+        "heartbeat.interval": "1000",
+        "heartbeat.timeout": "5000",
+    }
+    with Cluster(folder, taskmanagers=1, slots=4, checkpoints=folder / "state", config=config) as flink:
+        yield flink
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[live.Workers]:
+    with live.workers() as workers:
+        yield workers
+
+
+def on_cluster(cluster: Cluster, pool: live.Workers, folder: Path) -> list[str]:
+    return [
+        *("--runner=FlinkRunner", f"--flink_master={cluster.master}", *pool.flags, "--parallelism=2"),
+        *("--checkpointing_interval=2000", f"--state_backend_storage_path={(folder / 'state').as_uri()}"),
+    ]
+
+
+HALVES = Spec(orders=30_000, users=2_000, seed=2)
+
+
+@pytest.mark.parametrize("victim", ["task manager", "worker"])
+def test_a_job_killed_in_the_middle_ends_with_the_same_alerts_and_counts(
+    victim: str, live_stack: Stack, cluster: Cluster, pool: live.Workers, tmp_path: Path
+) -> None:
+    """Killed while records stream in: after a checkpoint, and with records read that are in none."""
+    topic = f"kill.{victim.replace(' ', '')}"
+    orders = live.fill_with_orders(live_stack, topic, HALVES, 0, 10_000)
+    flags = [*on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
+    with live.job(*flags, folder=tmp_path) as job:
+        job_id = live.running_job(cluster.rest_url)
+        job.wait_for_ledger(10_000)
+        before = live.completed_checkpoints(cluster.rest_url, job_id)
+        live.eventually(
+            lambda: live.completed_checkpoints(cluster.rest_url, job_id) > before, "a checkpoint with state", 60
+        )
+        # 20,000 more arrive over some seconds; the blow falls between them.
+        sender = threading.Thread(target=_send_rest, args=(live_stack, topic))
+        sender.start()
+        job.wait_for_ledger(12_000)
+        if victim == "worker":
+            for pid in pool.pids():
+                os.kill(pid, signal.SIGKILL)
+        else:
+            cluster.kill_taskmanager()
+            cluster.start_taskmanager()
+        sender.join()
+        restored = live.eventually(
+            lambda: live.restored_from(cluster.rest_url, job_id), "the job restored from a checkpoint", 120
+        )
+        ledger = job.wait_for_ledger(HALVES.records)
+        live.cancel(cluster.rest_url, job_id)
+    assert restored >= 1
+    assert ledger == {"in": HALVES.records, "good": HALVES.records, "dead_letters": 0, "late": 0, "duplicates": 0}
+    assert live.alerts_in_folder(tmp_path / "out") == expected_alerts(orders)
+
+
+def _send_rest(stack: Stack, topic: str) -> None:
+    for start in range(10_000, HALVES.records, 1_000):
+        live.fill_with_orders(stack, topic, HALVES, start, start + 1_000)
+
+
+def test_a_savepoint_is_taken_and_resumed_from(
+    live_stack: Stack, cluster: Cluster, pool: live.Workers, tmp_path: Path
+) -> None:
+    topic = "savepoint.orders"
+    orders = live.fill_with_orders(live_stack, topic, HALVES, 0, 15_000)
+    flags = [*on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
+    with live.job(*flags, folder=tmp_path / "first") as job:
+        job_id = live.running_job(cluster.rest_url)
+        job.wait_for_ledger(15_000)
+        savepoint = live.take_savepoint(cluster.rest_url, job_id, tmp_path / "savepoints")
+    live.fill_with_orders(live_stack, topic, HALVES, 15_000)
+    with live.job(*flags, f"--savepoint_path={savepoint}", folder=tmp_path / "second") as job:
+        job_id = live.running_job(cluster.rest_url)
+        ledger = job.wait_for_ledger(HALVES.records)
+        live.cancel(cluster.rest_url, job_id)
+    assert ledger == {"in": HALVES.records, "good": HALVES.records, "dead_letters": 0, "late": 0, "duplicates": 0}
+    assert live.alerts_in_folder(tmp_path / "out") == expected_alerts(orders)
+
+
+def test_idle_partitions_do_not_hold_the_watermark_back(
+    live_stack: Stack, cluster: Cluster, pool: live.Workers, tmp_path: Path
+) -> None:
+    """All orders are of one user and so in one partition; one of the two readers has nothing to read at all."""
+    topic = "idle.orders"
+    spec = Spec(orders=200, users=1, seed=3)
+    orders = live.fill_with_orders(live_stack, topic, spec)
+    newest_ms = max(order.event_time for order in orders)
+    flags = [*on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
+    with live.job(*flags, folder=tmp_path) as job:
+        job_id = live.running_job(cluster.rest_url)
+        job.wait_for_ledger(spec.records)
+
+        def passed() -> bool:
+            marks = [
+                mark for name, of in live.watermarks(cluster.rest_url, job_id).items() if "Fraud" in name for mark in of
+            ]
+            return bool(marks) and min(marks) >= newest_ms - 10_000
+
+        live.eventually(passed, "the watermark of every reader within 10 s of the newest order", 60)
+        live.cancel(cluster.rest_url, job_id)
