@@ -1,4 +1,4 @@
-"""The fraud job on the real services: on every runner the same alerts, whatever bad records come and whatever is killed."""
+"""The fraud job on the real services: the same alerts on every runner, whatever comes in and whatever is killed."""
 
 from __future__ import annotations
 
