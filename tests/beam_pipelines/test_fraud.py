@@ -1,0 +1,218 @@
+"""The fraud job from files to folders, in process: every output compared."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beam_pipelines import fraud
+from beam_pipelines.fraud import Config, main
+from schemas import codec
+from schemas.events import OrderEvent
+from tests.build import HIGH, LOW, MINUTE, T0, make_fetch, order
+from tests.oracle import expected_alerts
+from transforms.domain.fraud import alert_id
+
+RULES = ["HIGH_VALUE_BURST", "RAPID_ORDERS", "HIGH_VALUE_FIRST_ORDER", "LOCATION_ANOMALY", "SUSPICIOUS_PATTERN"]
+
+
+def golden() -> list[OrderEvent]:
+    """A user for each rule, one just short of each, and traffic that is nobody's pattern."""
+    orders = []
+
+    def user(name: str, *offsets_ms: int, **fields: Any) -> None:
+        for i, offset in enumerate(offsets_ms):
+            each = {key: value[i] if isinstance(value, list) else value for key, value in fields.items()}
+            orders.append(order(f"{name}-{i}", user=name, at=T0 + offset, **each))
+
+    user("burst", 0, MINUTE, 5 * MINUTE, amount=HIGH)
+    user("burst-short", 0, MINUTE, 5 * MINUTE + 1, amount=HIGH)
+    user("burst-5000", 0, 3 * MINUTE, 6 * MINUTE, amount=500_000)
+    user("rapid", 0, 1, 2, 3)
+    user("first", 0, amount=HIGH, is_first_order=True)
+    user("first-5000", 0, amount=500_000, is_first_order=True)
+    user("moved", 0, 10 * MINUTE, region=["Istanbul", "Izmir"])
+    user("moved-late", 0, 10 * MINUTE + 1, region=["Istanbul", "Izmir"])
+    user("cancels", 0, 15 * MINUTE, 30 * MINUTE, status="CANCELLED")
+    user("cancels-short", 0, 15 * MINUTE, 30 * MINUTE + 1, status="CANCELLED")
+    user("Gülşen", 0, 1, 2, amount=HIGH, currency="EUR", region="Muğla")
+    for i in range(60):
+        user(f"quiet-{i}", i * MINUTE, (i + 11) * MINUTE, amount=LOW, status=["CREATED", "DELIVERED"])
+    return orders
+
+
+BAD = [
+    (b"{", "decode", "Undecodable"),
+    (b"", "decode", "Undecodable"),
+    (b'{"order_id":"o-1"}', "decode", "NotThisRecord"),
+    (codec.to_json(order(user="bad", total_amount_minor=-1)), "validate", "InvalidRecordError"),
+    (codec.to_json(order(user="")), "validate", "InvalidRecordError"),
+    (codec.to_json(order(currency="lira")), "validate", "InvalidRecordError"),
+    (codec.to_json(order(at=4_000_000_000_000)), "validate", "InvalidRecordError"),
+    (codec.to_json(order("\u00e9")).replace("é".encode(), b"\xe9"), "decode", "Undecodable"),
+]
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """All rows of a table; every file of it is named as one."""
+    parts = sorted(folder.iterdir()) if folder.exists() else []
+    assert all(part.name.startswith("part-") and part.suffix == ".jsonl" for part in parts)
+    return [json.loads(line) for part in parts for line in part.read_bytes().splitlines()]
+
+
+def write_jsonl(path: Path, lines: list[bytes]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+def write_avro(path: Path, orders: list[OrderEvent]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as out:
+        codec.write_container(out, OrderEvent, orders)
+
+
+def run(folder: Path, pattern: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]]:
+    """Alerts, dead letters and ledger of the job over files of the folder."""
+    out, ledger = folder / "out", folder / "ledger.json"
+    main([f"--input={folder / pattern}", f"--output={out}", f"--ledger={ledger}", "--runner=DirectRunner"])
+    assert not (out / "late").exists()
+    assert {part.name for part in out.iterdir()} <= {"fraud_alerts", "dead_letters"}
+    return rows(out / "fraud_alerts"), rows(out / "dead_letters"), json.loads(ledger.read_text())
+
+
+def keys(alerts: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    return sorted((a["alert_type"], a["user_id"], a["order_id"]) for a in alerts)
+
+
+def test_json_lines_with_bad_records_and_repeats_give_the_oracles_alerts_and_a_ledger_that_balances(
+    tmp_path: Path,
+) -> None:
+    orders = golden()
+    repeats = [o for o in orders if o.order_status != "DELIVERED"][:25]
+    lines = [codec.to_json(o) for o in orders + repeats] + [payload for payload, _, _ in BAD]
+    random.Random(1).shuffle(lines)
+    half = len(lines) // 2
+    write_jsonl(tmp_path / "in" / "a.jsonl", lines[:half])
+    write_jsonl(tmp_path / "in" / "b.jsonl", lines[half:])
+    alerts, dead_letters, ledger = run(tmp_path, "in/*.jsonl")
+
+    expected = expected_alerts(orders)
+    assert {rule for rule, _, _ in expected} == set(RULES)
+    assert keys(alerts) == sorted(expected)
+    assert {a["alert_id"] for a in alerts} == {alert_id(*key) for key in expected}
+    assert all(a["version"] == a["event_time"] for a in alerts)
+
+    found = Counter((base64.b64decode(d["payload"]), d["stage"], d["error_class"]) for d in dead_letters)
+    assert found == Counter(BAD)
+    for letter in dead_letters:
+        path = Path(letter["topic"])
+        line = path.read_bytes().split(b"\n")[letter["offset"]]
+        assert base64.b64decode(letter["payload"]) == line
+        assert (letter["job"], letter["partition"], letter["attempts"]) == ("fraud-detector", 0, 1)
+        assert letter["error_message"]
+
+    assert ledger == {
+        "in": len(lines),
+        "good": len(orders),
+        "dead_letters": len(BAD),
+        "late": 0,
+        "duplicates": len(repeats),
+    }
+    assert ledger["in"] == ledger["good"] + ledger["dead_letters"] + ledger["late"] + ledger["duplicates"]
+
+
+def test_a_row_of_an_alert_has_the_fields_of_the_table(tmp_path: Path) -> None:
+    write_avro(tmp_path / "in" / "orders.avro", [order(f"o-{i}", user="Gül", at=T0 + i) for i in (1, 2, 3)])
+    (alert,), dead_letters, _ = run(tmp_path, "in/*")
+    assert alert.pop("detected_at") > T0
+    assert alert == {
+        "alert_id": alert_id("RAPID_ORDERS", "Gül", "o-3"),
+        "user_id": "Gül",
+        "order_id": "o-3",
+        "alert_type": "RAPID_ORDERS",
+        "risk_score": 0.85,
+        "description": "3 CREATED orders within 5 min",
+        "amount_minor": LOW,
+        "event_time": T0 + 3,
+        "related_events": ["o-1", "o-2", "o-3"],
+        "version": T0 + 3,
+    }
+    assert dead_letters == []
+
+
+def test_shuffled_avro_files_give_the_same_alert_ids_as_json_lines(tmp_path: Path) -> None:
+    orders = golden()
+    expected = {alert_id(*key) for key in expected_alerts(orders)}
+    for seed in (1, 2):
+        random.Random(seed).shuffle(orders)
+        folder = tmp_path / f"shuffled-{seed}"
+        for i in range(3):
+            (folder / "in").mkdir(parents=True, exist_ok=True)
+            write_avro(folder / "in" / f"{i}.avro", orders[i::3])
+        alerts, dead_letters, ledger = run(folder, "in/*.avro")
+        assert sorted(a["alert_id"] for a in alerts) == sorted(expected)
+        assert dead_letters == []
+        assert ledger == {"in": len(orders), "good": len(orders), "dead_letters": 0, "late": 0, "duplicates": 0}
+
+
+def test_broken_avro_files_lose_only_what_is_broken(tmp_path: Path) -> None:
+    orders = [order(f"o-{i}", user=f"u-{i % 2}", at=T0 + i) for i in range(6)]
+    write_avro(tmp_path / "in" / "whole.avro", orders)
+    whole = (tmp_path / "in" / "whole.avro").read_bytes()
+    (tmp_path / "in" / "cut.avro").write_bytes(whole[:-20])
+    (tmp_path / "in" / "flipped.avro").write_bytes(whole[:-60] + bytes(b ^ 0xFF for b in whole[-60:-50]) + whole[-50:])
+    (tmp_path / "in" / "empty.avro").write_bytes(b"")
+    (tmp_path / "in" / "text.avro").write_bytes(b"order_id;user_id\n")
+    alerts, dead_letters, ledger = run(tmp_path, "in/*.avro")
+    assert keys(alerts) == sorted(expected_alerts(orders))
+    assert Counter(Path(d["topic"]).name for d in dead_letters) >= Counter(
+        ["cut.avro", "flipped.avro", "empty.avro", "text.avro"]
+    )
+    assert ledger["good"] == len(orders)
+    assert ledger["dead_letters"] == len(dead_letters)
+    assert ledger["in"] == ledger["good"] + ledger["dead_letters"] + ledger["duplicates"]
+
+
+def test_rules_and_folders_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(
+        "{version: 1, currency: TRY, rules: {PAIR: {kind: burst, orders: 2, within: 1s, risk_score: 0.5}}}"
+    )
+    orders = [order("o-1", at=T0), order("o-2", at=T0 + 1_000), order("o-3", at=T0 + 2_001)]
+    write_jsonl(tmp_path / "orders.jsonl", [*map(codec.to_json, orders), b"junk"])
+    main(
+        [
+            f"--input={tmp_path / 'orders.jsonl'}",
+            f"--output={tmp_path / 'fraud_alerts'}",
+            f"--dead_letters={tmp_path / 'refused'}",
+            f"--rules={tmp_path / 'rules.yaml'}",
+        ]
+    )
+    assert keys(rows(tmp_path / "fraud_alerts")) == [("PAIR", "u-1", "o-2")]
+    assert [base64.b64decode(d["payload"]) for d in rows(tmp_path / "refused" / "dead_letters")] == [b"junk"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"allowed_lateness_ms": -1}, "allowed_lateness_ms must not be negative"),
+        ({"state_shards": 0}, "state_shards and max_orders_per_user must be at least 1"),
+        ({"max_orders_per_user": 0}, "state_shards and max_orders_per_user must be at least 1"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused(fields: dict[str, int], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Config(make_fetch, **fields)  # type: ignore[arg-type]
+
+
+def test_the_job_is_named_after_its_topics() -> None:
+    assert (fraud.JOB.name, fraud.JOB.input_topic, fraud.JOB.output_topic) == (
+        "fraud-detector",
+        "transactions.orders",
+        "alerts.fraud",
+    )
