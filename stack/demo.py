@@ -22,7 +22,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -285,7 +285,7 @@ class _System:
 
     def wait_until_ready(self, started_ms: int, console: Console) -> None:
         """Raises: StackError."""
-        waits = {
+        waits: dict[str, Callable[[], bool]] = {
             "api": lambda: fetch_url(f"{self.api}/api/v1/health") is not None,
             "simulator": lambda: any(self.sent().values()),
             "fraud": lambda: self.ledger(started_ms).get("in", 0) > 0,
