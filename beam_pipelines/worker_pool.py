@@ -94,8 +94,10 @@ def _work(control: str, worker_id: str) -> None:
 
 
 @contextmanager
-def pool(port: int = 0, host: str = "localhost") -> Iterator[str]:
+def pool(port: int = 0, host: str = "127.0.0.1") -> Iterator[str]:
     """Runs a pool; yields its address, for --environment_config.
+
+    Not "localhost": gRPC is content with a free port that someone else has on one of the addresses that this means.
 
     Raises:
       OSError: the port is in use.
@@ -131,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=50000, help="port to listen on (default: %(default)s)")
     parser.add_argument(
         "--host",
-        default="localhost",
+        default="127.0.0.1",
         help="address to listen on; task managers elsewhere need another (default: %(default)s)",
     )
     flags = parser.parse_args(argv)
