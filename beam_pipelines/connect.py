@@ -9,12 +9,14 @@ from typing import Any
 import apache_beam as beam
 from confluent_kafka import KafkaException
 
+from beam_pipelines import expansion
 from beam_pipelines.options import Folder, KafkaUrl, RedisUrl, Settings, UsageError
 from schemas.codec import encode, parse_schema
 from schemas.events import avro_schema
 from transforms.errors import BadRecord
 from transforms.io.files import ReadBlocksFromFiles, WriteLedgerToFile, WriteToFolder, match_files
 from transforms.io.kafka import KafkaRecord, KafkaTopic, ReadBlocksFromKafka, WriteToKafka
+from transforms.io.kafka_native import ReadBlocksFromKafkaNative
 from transforms.io.redis import WriteLedgerToRedis
 from transforms.io.registry import Registry
 from transforms.ledger import Counts, SumCounts
@@ -88,8 +90,11 @@ def read_blocks(settings: Settings) -> beam.PTransform:
             return ReadBlocksFromFiles(match_files(settings.input.path), STARTED_MS)
         except (ValueError, OSError) as e:
             raise UsageError("--input", e) from e
+    topic = _topic("--input", settings.input)
+    if settings.kafka_read == "native":
+        return ReadBlocksFromKafkaNative(topic, expansion.service(settings), settings.out_of_orderness_ms)
     return ReadBlocksFromKafka(
-        _topic("--input", settings.input),
+        topic,
         group=settings.job.name,
         readers=settings.readers,
         out_of_orderness_ms=settings.out_of_orderness_ms,

@@ -50,6 +50,7 @@ class Config:
 
     Attributes:
       make_fetch: called in the worker; returns the function from schema id to writer schema.
+      watermark_lead_ms: how much longer state is kept, as Beam's watermark runs ahead of the one that tells late records.
       state_shards: the most parallelism that keyed state can have.
       max_orders_per_user: bound of a user's state; a user beyond it loses the oldest orders.
     """
@@ -57,6 +58,7 @@ class Config:
     make_fetch: Callable[[], Callable[[int], dict[str, Any]]]
     rules: Rules = field(default_factory=default_rules)
     allowed_lateness_ms: int = 600_000
+    watermark_lead_ms: int = 0
     state_shards: int = 32
     max_orders_per_user: int = 1_000
 
@@ -80,7 +82,7 @@ def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
         config.rules, JOB.name, config.state_shards, config.allowed_lateness_ms, config.make_fetch
     )
     alerts, repeats = orders.good | "Fraud" >> DetectFraud(
-        config.rules, config.allowed_lateness_ms, config.max_orders_per_user
+        config.rules, config.allowed_lateness_ms + config.watermark_lead_ms, config.max_orders_per_user
     )
     counts = (orders.counts, repeats) | "Counts" >> beam.Flatten()
     return Outputs(alerts, orders.bad, orders.late, counts)
@@ -93,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             make_fetch=connect.SchemasFrom(settings.registry),
             rules=_rules(flags.rules),
             allowed_lateness_ms=settings.allowed_lateness_ms,
+            watermark_lead_ms=settings.watermark_lead_ms,
             state_shards=settings.state_shards,
         )
         read = connect.read_blocks(settings)

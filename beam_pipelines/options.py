@@ -150,6 +150,12 @@ class Settings:
         """Whether the input has an end."""
         return self.until_end or isinstance(self.input, Folder)
 
+    @property
+    def watermark_lead_ms(self) -> int:
+        """How far Beam's watermark runs ahead of the one that lateness is measured by."""
+        native = isinstance(self.input, KafkaUrl) and self.kafka_read == "native"
+        return self.out_of_orderness_ms if native else 0
+
 
 def stop(error: object, job: str) -> NoReturn:
     """Ends the program as a usage error does."""
@@ -325,17 +331,18 @@ def _kafka_url(text: str) -> KafkaUrl:
     topic = parts.path.strip("/")
     if not topic or "/" in topic:
         raise ValueError(f"{text} names no topic; write kafka://host:port/topic")
-    for server in parts.netloc.split(","):
-        host, _, port = server.rpartition(":")
-        if not host or not port.isdigit():
-            raise ValueError(f"{text}: '{server}' is not host:port")
+    try:
+        for server in parts.netloc.split(","):
+            _server(server)
+    except ValueError as e:
+        raise ValueError(f"{text}: {e}") from e
     return KafkaUrl(parts.netloc, topic)
 
 
 def _server(text: str) -> str:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit():
-        raise ValueError(f"{text} is not host:port")
+        raise ValueError(f"'{text}' is not host:port")
     return text
 
 

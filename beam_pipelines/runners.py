@@ -30,6 +30,8 @@ __all__ = ["pipeline_options", "running"]
 # CPU time of a drain of a million orders).
 _JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _EMBEDDED = ("[auto]", "[local]")
+_NO_LEAK = (2, 76)  # the first release in which a self-checkpoint leaves nothing behind
+_NATIVE_RUNNERS = ("FlinkRunner", "DataflowRunner")
 
 # Reasons and measurements: docs/performance.md.
 _FLINK = {
@@ -90,6 +92,9 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
     runner = (PipelineOptions(list(rest)).view_as(StandardOptions).runner or "DirectRunner").rpartition(".")[2]
     flags = list(rest)
     kafka = isinstance(settings.input, KafkaUrl)
+    native = kafka and settings.kafka_read == "native"
+    if native and runner not in _NATIVE_RUNNERS:
+        raise UsageError("--kafka_read=native", f"needs {' or '.join(_NATIVE_RUNNERS)}; leave it out with {runner}")
 
     def default(name: str, value: str | None = None) -> None:
         if name not in given:
@@ -106,8 +111,15 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
             # no checkpoints: one that fails then starts over, with the same result.
             default("shutdown_sources_after_idle_ms", "0")
         default("state_backend_storage_path", (Path(tempfile.gettempdir()) / "streamforge-checkpoints").as_uri())
+        if native:
+            flags.append("--experiments=use_deprecated_read")  # as a source of Flink, not a splittable DoFn
         if not given & {"flink_job_server_jar", "flink_version"}:
-            _find_job_server(flags, given)
+            _find_job_server(flags, given, native)
+        if _value(flags, "state_backend").lower() == "rocksdb":
+            if kafka and not native and not settings.until_end:
+                _refuse_leaking_job_server(_value(flags, "flink_job_server_jar"))
+            if _value(flags, "flink_master") in ("", *_EMBEDDED):
+                default("flink_conf_dir", str(Path(__file__).parent))
     elif runner == "PrismRunner" and kafka:
         default("streaming")
     elif runner == "DirectRunner":
@@ -117,16 +129,41 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
     return PipelineOptions(flags)
 
 
-def _find_job_server(flags: list[str], given: set[str]) -> None:
+def _value(flags: Sequence[str], name: str) -> str:
+    """What a flag is set to, '' when it is not; the last one counts."""
+    found = ""
+    for word, following in zip(flags, [*flags[1:], ""], strict=True):
+        if word == f"--{name}":
+            found = following
+        elif word.startswith(f"--{name}="):
+            found = word.partition("=")[2]
+    return found
+
+
+def _refuse_leaking_job_server(jar: str) -> None:
+    from stack.flink import beam_version
+
+    version = beam_version(jar) if jar else None
+    if version is not None and version < _NO_LEAK:
+        raise UsageError(
+            "--state_backend=rocksdb",
+            f"with --kafka_read=blocks, a job server of Beam {version[0]}.{version[1]} adds a column family to RocksDB "
+            "at every pause of the reader, some each second, until memory is full; take --kafka_read=native, or "
+            f"--state_backend=filesystem, or a job server of Beam {_NO_LEAK[0]}.{_NO_LEAK[1]} or newer",
+        )
+
+
+def _find_job_server(flags: list[str], given: set[str], native: bool) -> None:
     from stack.errors import StackError
-    from stack.flink import FLINK_VERSION, job_server_jar
+    from stack.flink import FLINK_VERSION, built_job_server_jar, job_server_jar
     from stack.java import ADD_OPENS
 
     flags.append(f"--flink_version={FLINK_VERSION}")
     if "flink_submit_uber_jar" in given:
         return
     try:
-        flags.append(f"--flink_job_server_jar={job_server_jar()}")
+        # Beam's own has no KafkaIO inside.
+        flags.append(f"--flink_job_server_jar={built_job_server_jar() if native else job_server_jar()}")
     except StackError as e:
         raise UsageError("--runner=FlinkRunner", e) from e
     if "job_server_jvm_properties" not in given:

@@ -1,6 +1,7 @@
 """The jar of Beam's Flink job server, which `--runner=FlinkRunner` starts by itself."""
 
 import importlib.metadata
+import re
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from stack.artefacts import cache_folder, maven
 from stack.console import SILENT, Console
 from stack.process import exclusive
 
-__all__ = ["FLINK_VERSION", "built_job_server_jar", "job_server_jar"]
+__all__ = ["FLINK_VERSION", "beam_version", "built_job_server_jar", "job_server_jar"]
 
 FLINK_VERSION = "1.19"
 """The pipeline option --flink_version that goes with the job server jars and the cluster of this module."""
@@ -29,6 +30,18 @@ def job_server_jar(console: Console = SILENT, *, ask_again: bool = False) -> Pat
 def built_job_server_jar(console: Console = SILENT) -> Path:
     """The job server jar that also holds Beam's KafkaIO, as a native Flink source, and the expansion service for it."""
     return maven("flink-job-server", console) / "flink-job-server.jar"
+
+
+def beam_version(jar: str) -> tuple[int, int] | None:
+    """The release of Beam that a job server jar was made of; None where that cannot be told."""
+    try:
+        with zipfile.ZipFile(jar) as content:
+            text = content.read("org/apache/beam/sdk/sdk.properties").decode("utf-8", "replace")
+        found = re.search(r"^version=(\d+)\.(\d+)", text, re.MULTILINE)
+    except (OSError, KeyError, zipfile.BadZipFile):
+        # Not here to be looked into, or another's: Beam's own are named for their release.
+        found = re.search(r"job-server-(\d+)\.(\d+)", jar.rpartition("/")[2])
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _beams_job_server_jar(console: Console, ask_again: bool) -> Path | None:
