@@ -50,7 +50,8 @@ class Config:
 
     Attributes:
       make_fetch: called in the worker; returns the function from schema id to writer schema.
-      watermark_lead_ms: how much longer state is kept, as Beam's watermark runs ahead of the one that tells late records.
+      watermark_lead_ms: how far Beam's watermark runs ahead of the one that tells late records; state is kept that
+        much longer.
       state_shards: the most parallelism that keyed state can have.
       max_orders_per_user: bound of a user's state; a user beyond it loses the oldest orders.
     """
