@@ -14,7 +14,7 @@ from pathlib import Path
 
 __all__ = ["CommandFailed", "Result", "Usage", "measure"]
 
-_SAMPLE_S = 0.2
+_SAMPLE_S = 0.25
 _PROC = Path("/proc")
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -30,7 +30,8 @@ class Usage:
     Attributes:
       seconds: from its start to its end.
       cpu_seconds: of all its processes.
-      peak_mb: largest sum of the resident memory of its processes that were alive together, sampled.
+      peak_mb: largest sum of the memory of its processes that were alive together, sampled; pages that several share
+        count once (PSS), as forked workers share most of theirs.
       output: what it wrote to standard output.
     """
 
@@ -118,13 +119,13 @@ class _Tree:
         return sum(self._cpu.values())
 
     def sample(self) -> None:
-        ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-        resident = 0
-        for pid, (started, cpu_ticks, pages) in self._alive().items():
+        ticks = os.sysconf("SC_CLK_TCK")
+        used_kb = 0
+        for pid, (started, cpu_ticks) in self._alive().items():
             self._members[pid] = started
             self._cpu[pid, started] = cpu_ticks / ticks
-            resident += pages * page
-        self.peak_mb = max(self.peak_mb, resident / 2**20)
+            used_kb += _pss_kb(pid)
+        self.peak_mb = max(self.peak_mb, used_kb / 1024)
 
     def ended(self, process: subprocess.Popen[bytes]) -> float | None:
         """CPU seconds of the process and of the children it waited for, once it has ended.
@@ -148,16 +149,16 @@ class _Tree:
         if process.returncode is None:
             process.wait()
 
-    def _alive(self) -> dict[int, tuple[int, int, int]]:
-        """pid → (start time, CPU ticks, resident pages) of the members alive now."""
-        found: dict[int, tuple[int, int, int]] = {}
+    def _alive(self) -> dict[int, tuple[int, int]]:
+        """pid → (start time, CPU ticks) of the members alive now."""
+        found: dict[int, tuple[int, int]] = {}
         parents: dict[int, int] = {}
         for folder in _PROC.glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 fields = (folder / "stat").read_text().rpartition(")")[2].split()
                 pid = int(folder.name)
                 parents[pid] = int(fields[1])
-                found[pid] = (int(fields[19]), int(fields[11]) + int(fields[12]), int(fields[21]))
+                found[pid] = (int(fields[19]), int(fields[11]) + int(fields[12]))
         members = {pid for pid, seen in found.items() if self._members.get(pid) == seen[0] or pid == self._root}
         grown = True
         while grown:
@@ -165,6 +166,14 @@ class _Tree:
             members |= children
             grown = bool(children)
         return {pid: found[pid] for pid in members}
+
+
+def _pss_kb(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    return 0
 
 
 def _last_line(log: Path) -> str:

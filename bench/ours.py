@@ -1,4 +1,4 @@
-"""Our own fraud job as a contestant: the same command as in production, reading until the end offsets."""
+"""Our own fraud job as a contestant: the same command as in production, stopped when every record is counted."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.measure import CommandFailed, Result, measure
+from bench.orders import end_offsets
 
 __all__ = ["NAME", "run"]
 
 NAME = "streamforge"
-RUNNER = ("--runner=FlinkRunner", "--streaming", "--parallelism=2")
+RUNNER = ("--runner=FlinkRunner", "--parallelism=2")
 _RULES_FILTER = Path(__file__).parent / "rules_filter.yaml"
 
 
@@ -23,22 +24,26 @@ def run(
     topic: str,
     out_folder: Path,
     *,
+    records: int | None = None,
     timeout_s: float = 600,
     working: Callable[[float], None] = lambda _: None,
 ) -> Result:
     """Drains the topic with the fraud job.
 
+    Args:
+      records: how many the topic holds; looked up if not given.
+
     Raises:
       CommandFailed: it failed, or its ledger does not say that every record was good.
     """
     ledger = out_folder / "ledger.json"
+    if records is None:
+        records = sum(end - begin for begin, end in end_offsets(kafka, topic))
     command = [
-        sys.executable,
-        "-m",
-        "beam_pipelines.fraud",
+        *(sys.executable, "-m", "bench.drain", str(ledger), str(records)),
+        *(sys.executable, "-m", "beam_pipelines.fraud"),
         *RUNNER,
         f"--input=kafka://{kafka}/{topic}",
-        "--until=latest",
         f"--registry={registry}",
         f"--output={out_folder / 'out'}",
         f"--ledger={ledger}",

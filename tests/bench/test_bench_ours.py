@@ -31,7 +31,7 @@ LEDGER = {"in": 10, "good": 10, "dead_letters": 0, "late": 0, "duplicates": 0}
 
 
 def run(folder: Path, workload: str = "hot"):
-    return ours.run(workload, "127.0.0.1:1", "http://127.0.0.1:2", "orders", folder)
+    return ours.run(workload, "127.0.0.1:1", "http://127.0.0.1:2", "orders", folder, records=10)
 
 
 def test_alerts_of_all_parts_count_once(tmp_path, monkeypatch):

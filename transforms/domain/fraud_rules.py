@@ -103,7 +103,7 @@ def parse_rules(text: str) -> Rules:
       RuleError: naming the rule and the reason.
     """
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, _StrictLoader)  # noqa: S506 - derived from SafeLoader
     except yaml.YAMLError as e:
         raise RuleError(f"not YAML: {' '.join(str(e).split())}") from e
     if not isinstance(document, dict):
@@ -118,6 +118,17 @@ def parse_rules(text: str) -> Rules:
     if not isinstance(rules, dict):
         raise RuleError("rules: a mapping from rule name to rule is needed")
     return Rules(currency, tuple(_rule(str(name), fields) for name, fields in rules.items()))
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML lets a later key of the same name win; here one rule would silently disappear."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise RuleError(f"{name}: is there twice")
+        return super().construct_mapping(node, deep)
 
 
 _FIELDS = {

@@ -236,7 +236,7 @@ class _ReadBlocksFn(beam.DoFn):
                     read.close()  # it is ahead of what the residual will go on from
                     return
                 if block is not None:
-                    yield TimestampedValue(block, Timestamp(micros=int(block.times_ms.min()) * 1000))
+                    yield TimestampedValue(block, _block_time(block))
                 watermark = position.watermark()
                 if watermark > (estimator.current_watermark() or MIN_TIMESTAMP):
                     estimator.set_watermark(watermark)
@@ -251,6 +251,11 @@ class _ReadBlocksFn(beam.DoFn):
         except BaseException:
             read.close()
             raise
+
+
+def _block_time(block: Block) -> Timestamp:
+    """Its smallest record timestamp; not beyond the clock, as no date can say what a broken producer may."""
+    return Timestamp(micros=min(int(block.times_ms.min()), time.time_ns() // 1_000_000) * 1000)
 
 
 class _Partitions:

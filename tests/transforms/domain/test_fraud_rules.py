@@ -154,3 +154,9 @@ def test_with_rules_about_high_amounts_only_a_low_order_matters_to_none() -> Non
     assert (rules.least_minor(SHIPPED), rules.span_ms(SHIPPED)) == (9_000, 60_000)
     assert (rules.least_minor(CREATED), rules.span_ms(CREATED)) == (5_000, 0)
     assert rules.least_minor(CANCELLED) is None
+
+
+def test_a_rule_that_is_there_twice_is_refused() -> None:
+    rule = "{kind: first_order, above: 1.00, risk_score: 0.5}"
+    with pytest.raises(RuleError, match="TWICE: is there twice"):
+        parse_rules(f"version: 1\ncurrency: TRY\nrules:\n  TWICE: {rule}\n  TWICE: {rule}\n")
