@@ -1,0 +1,352 @@
+"""Dead letters: look at them, send them back, take them out to mend them, put them aside.
+
+    python -m beam_pipelines.dead_letters inspect --show=5
+    python -m beam_pipelines.dead_letters inspect alerts --error_class=UnknownSchema --json
+    python -m beam_pipelines.dead_letters replay kafka://host:9092/dlq.fraud-detector --dry_run
+    python -m beam_pipelines.dead_letters export kafka://host:9092/dlq.fraud-detector --to=broken
+    python -m beam_pipelines.dead_letters discard alerts --error_class=NotFramed --yes
+
+A letter is open until it is replayed or discarded; how that is remembered stands in `transforms.io.dead_letters`. The
+topics late.<job> hold the same envelopes and can be read with the same commands.
+
+What replay guarantees:
+
+- A letter goes back with its original bytes, key, headers and timestamp to its partition of its topic, and with the
+  header `streamforge-attempts`, by which a job that refuses it again counts on. A letter that had 5 attempts stays.
+- Each letter is sent once. Letters are told apart by topic, partition, offset and attempts, so a copy that a restarted
+  job wrote again is not sent again, and neither is anything by a second replay. What arrives during a replay waits for
+  the next one, so a record that is refused again does not circle.
+- A letter is remembered right after its batch (500 letters) is known to be in Kafka. A crash or a lost connection
+  between the two makes the next replay send that batch again, and nothing but that. Of records that are good by then
+  jobs count one: they know an order by order_id and status, a click by event_id, within the allowed lateness; beyond
+  it, a record is late and changes no result. Either way no reader sees it twice.
+- It holds for one replay at a time of one topic or folder, and as long as the broker keeps the group's offsets
+  (offsets.retention.minutes, 7 days after the last replay or discard by default; a warning says when the letters are
+  kept for longer). The same letters in two places, as a topic and its export, are two sets of letters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from beam_pipelines import letter_flags
+from beam_pipelines.letter_flags import BATCH, MAX_ATTEMPTS, Filters, UsageError
+from beam_pipelines.letter_text import Newest, Payloads, Summary, as_json, as_text, printable
+from beam_pipelines.options import Folder, KafkaUrl
+from transforms.errors import ATTEMPTS_HEADER
+from transforms.io.dead_letters import (
+    FolderLetters,
+    Identities,
+    KafkaLetters,
+    Letter,
+    Letters,
+    LettersExport,
+    TooScatteredError,
+)
+from transforms.io.kafka import KafkaRecord
+from transforms.io.resend import RecordSender, Undelivered, Unreachable
+
+__all__ = ["main"]
+
+_PROGRESS_S = 5.0
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
+
+
+class Tally:
+    """How many letters there are, and of which kind."""
+
+    def __init__(self) -> None:
+        self.open = self.done = self.copies = self.filtered_out = self.unreadable = 0
+
+    def as_dict(self) -> dict[str, int]:
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        rest = [f"{n:,} {name.replace('_', ' ')}" for name, n in vars(self).items() if n and name != "open"]
+        return f"{self.open:,} open" + (f" ({', '.join(rest)})" if rest else "")
+
+
+def chosen(letters: Letters, filters: Filters, tally: Tally, doing: str, all_letters: bool = False) -> Iterator[Letter]:
+    """The open letters that the filters let through, each once."""
+    seen = Identities()
+    progress = _Progress(doing, letters.size)
+    for letter, done in letters.read():
+        progress.step()
+        if not seen.add(letter.identity):
+            tally.copies += 1
+        elif not filters.match(letter.record):
+            tally.filtered_out += 1
+        else:
+            tally.done += done
+            tally.open += not done
+            tally.unreadable += letter.record is None
+            if all_letters or not done:
+                yield letter
+
+
+class _Progress:
+    def __init__(self, doing: str, size: int | None):
+        self._doing, self._size = doing, size
+        self._count, self._next = 0, time.monotonic() + _PROGRESS_S
+
+    def step(self) -> None:
+        self._count += 1
+        if self._count % 100 == 0 and time.monotonic() > self._next:
+            self._next += _PROGRESS_S
+            of = f" of {self._size:,}" if self._size is not None else ""
+            _tell(f"{self._doing}: {self._count:,}{of} letters")
+
+
+def inspect(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int:
+    tally, rows, newest = Tally(), Summary(), Newest(flags.show)
+    for letter in chosen(letters, filters, tally, "reading", flags.all):
+        rows.add(letter.record)
+        newest.add(letter)
+    payloads = Payloads(flags.registry, _tell)
+    if flags.json:
+        _print_json({"kind": "summary", "source": _name(flags.source), **tally.as_dict(), "groups": rows.as_dicts()})
+        for letter in newest.letters():
+            _print_json(
+                {"kind": "letter", "part": letter.part, "position": letter.position} | as_json(letter, payloads)
+            )
+        return 0
+    _print(f"{_name(flags.source)}: {tally}")
+    if rows.count:
+        _print(rows.table())
+    for letter in newest.letters():
+        _print("\n" + as_text(letter, payloads))
+    return 0
+
+
+class _Plan:
+    """What a replay will send, and what it will not, with the reason."""
+
+    def __init__(self, to: KafkaUrl | None, sender: RecordSender):
+        self._to, self._sender = to, sender
+        self.sends: Counter[str] = Counter()
+        self.skips: Counter[str] = Counter()
+
+    def add(self, letter: Letter) -> bool:
+        reason = self.why_not(letter)
+        if reason is None:
+            self.sends[self.topic(letter)] += 1
+        else:
+            self.skips[reason] += 1
+        return reason is None
+
+    def topic(self, letter: Letter) -> str:
+        assert letter.record is not None
+        return self._to.topic if self._to else letter.record.topic
+
+    def why_not(self, letter: Letter) -> str | None:
+        record = letter.record
+        if record is None:
+            return "cannot be read"
+        if record.attempts >= MAX_ATTEMPTS:
+            return f"had {MAX_ATTEMPTS} attempts"
+        if self._to is None and (record.topic.endswith((".avro", ".jsonl")) or not _TOPIC.fullmatch(record.topic)):
+            return "came from a file: say with --to=kafka://host:port/topic where they shall go"
+        if not self._sender.partitions(self.topic(letter)):
+            return f"came from the topic {printable(record.topic)}, which the broker does not have"
+        return None
+
+    def record(self, letter: Letter) -> tuple[str, int, KafkaRecord]:
+        """Topic, partition and record. Elsewhere than where it came from, the partition is by the key."""
+        record, topic = letter.record, self.topic(letter)
+        assert record is not None
+        there = self._to is None and record.partition < self._sender.partitions(topic)
+        headers = [header for header in record.headers if header[0] != ATTEMPTS_HEADER]
+        headers.append((ATTEMPTS_HEADER, str(record.attempts).encode()))
+        kafka_record = KafkaRecord(record.key, record.payload, record.timestamp, headers)
+        return topic, record.partition if there else -1, kafka_record
+
+
+def replay(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int:
+    servers = flags.to.servers if flags.to else flags.source.servers if _is_kafka(flags.source) else flags.kafka
+    sender = RecordSender(servers)
+    if flags.to and not sender.partitions(flags.to.topic):
+        raise UsageError(f"--to: the broker at {servers} has no topic {flags.to.topic}")
+    tally, plan = Tally(), _Plan(flags.to, sender)
+    places = [(at.part, at.position) for at in chosen(letters, filters, tally, "reading") if plan.add(at)]
+    letters.require_memory_for(places)
+    _warn_of_short_memory(letters)
+    sent: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    if not flags.dry_run:
+        try:
+            _send_all(letters, filters, plan, sender, sent, refused)
+        finally:
+            _report_replay(flags, tally, sent, plan.skips, refused)
+        return 1 if refused else 0
+    _report_replay(flags, tally, plan.sends, plan.skips, refused)
+    return 0
+
+
+def _send_all(
+    letters: Letters,
+    filters: Filters,
+    plan: _Plan,
+    sender: RecordSender,
+    sent: Counter[str],
+    refused: Counter[str],
+) -> None:
+    batch: list[Letter] = []
+
+    def send() -> None:
+        lost: Undelivered | None = None
+        try:
+            errors = sender.send([plan.record(letter) for letter in batch])
+        except Undelivered as e:
+            lost, errors = e, [None if there else "" for there in e.sent]
+        there = [letter for letter, error in zip(batch, errors, strict=True) if error is None]
+        letters.mark(there, "replayed")
+        sent.update(plan.topic(letter) for letter in there)
+        refused.update(error for error in errors if error)
+        batch.clear()
+        if lost:
+            raise lost
+
+    for letter in chosen(letters, filters, Tally(), "replaying"):
+        if plan.why_not(letter) is None:
+            batch.append(letter)
+            if len(batch) == BATCH:
+                send()
+    send()
+
+
+def _report_replay(
+    flags: argparse.Namespace, tally: Tally, sent: Counter[str], skips: Counter[str], refused: Counter[str]
+) -> None:
+    if flags.json:
+        counts = {"sent": dict(sent), "skipped": dict(skips), "refused": dict(refused)}
+        _print_json(
+            {"kind": "replay", "source": _name(flags.source), "dry_run": flags.dry_run, **tally.as_dict(), **counts}
+        )
+        return
+    _print(f"{_name(flags.source)}: {tally}")
+    for topic, n in sorted(sent.items()):
+        _print(f"{'would replay' if flags.dry_run else 'replayed'} {n:,} to {topic}")
+    if not sent:
+        _print("nothing to replay" if flags.dry_run else "replayed nothing")
+    for reason, n in sorted(skips.items()):
+        _print(f"skipped {n:,} that {reason}")
+    for reason, n in sorted(refused.items()):
+        _print(f"not sent, {n:,} that the broker refuses: {reason}")
+
+
+def _warn_of_short_memory(letters: Letters) -> None:
+    if isinstance(letters, KafkaLetters) and (why := letters.forgets_too_soon()):
+        _tell(f"warning: {why}")
+
+
+def export(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int:
+    payloads = Payloads(flags.registry, _tell)
+    tally = Tally()
+    try:
+        out = LettersExport(flags.to.path)
+    except OSError as e:
+        raise UsageError(f"--to: {e}") from e
+    with out:
+        for letter in chosen(letters, filters, tally, "exporting"):
+            if letter.record is not None:
+                out.write(letter.record, {"decoded": payloads.fields(letter.record.payload)})
+    written = tally.open - tally.unreadable
+    if flags.json:
+        _print_json({"kind": "export", "source": _name(flags.source), "to": flags.to.path, "written": written})
+    else:
+        _print(f"{_name(flags.source)}: {tally}")
+        _print(f"wrote {written:,} envelopes to {out.envelopes}, their payloads beside it as files")
+    return 0
+
+
+def discard(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int:
+    tally = Tally()
+    places = [(at.part, at.position) for at in chosen(letters, filters, tally, "reading")]
+    if not flags.yes and places:
+        raise UsageError(
+            f"--yes: is needed to discard {len(places):,} letters of {_name(flags.source)}; nothing was done"
+        )
+    letters.require_memory_for(places)
+    _warn_of_short_memory(letters)
+    batch: list[Letter] = []
+    for letter in chosen(letters, filters, Tally(), "discarding"):
+        batch.append(letter)
+        if len(batch) == 10 * BATCH:
+            letters.mark(batch, "discarded")
+            batch = []
+    letters.mark(batch, "discarded")
+    if flags.json:
+        _print_json({"kind": "discard", "source": _name(flags.source), "discarded": len(places)})
+    else:
+        _print(f"{_name(flags.source)}: discarded {len(places):,} letters; they stay where they are, and count as done")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        flags, filters = letter_flags.parse(argv)
+        letters = _open(flags.source)
+        try:
+            return _COMMANDS[flags.command](letters, filters, flags)
+        finally:
+            letters.close()
+    except UsageError as e:
+        _tell(str(e))
+        return 2
+    except (Unreachable, TooScatteredError) as e:
+        _tell(str(e))
+        return 1
+    except KeyboardInterrupt:
+        _tell("interrupted; what was replayed or discarded until now is remembered")
+        return 130
+    except BrokenPipeError:  # as by `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as e:
+        _tell(f"{_name(flags.source)}: {e}")
+        return 1
+
+
+def _open(source: KafkaUrl | Folder) -> Letters:
+    try:
+        return (
+            KafkaLetters(source.servers, source.topic) if isinstance(source, KafkaUrl) else FolderLetters(source.path)
+        )
+    except LookupError as e:
+        raise UsageError(f"SOURCE: {e.args[0]}") from e
+
+
+def _is_kafka(source: KafkaUrl | Folder) -> bool:
+    return isinstance(source, KafkaUrl)
+
+
+_COMMANDS = {"inspect": inspect, "replay": replay, "export": export, "discard": discard}
+
+
+def _name(source: KafkaUrl | Folder) -> str:
+    return f"kafka://{source.servers}/{source.topic}" if isinstance(source, KafkaUrl) else source.path
+
+
+def _print(text: str) -> None:
+    print(text)  # noqa: T201
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    _print(msgspec.json.encode(value).decode())
+
+
+def _tell(text: str) -> None:
+    print(f"dead_letters: {text}", file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

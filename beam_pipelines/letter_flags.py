@@ -1,0 +1,214 @@
+"""The command line of `python -m beam_pipelines.dead_letters`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, NoReturn
+
+from beam_pipelines.options import LOCAL_KAFKA, LOCAL_REGISTRY, Folder, KafkaUrl, _http_url, _input_url
+from transforms.errors import ATTEMPTS_HEADER, BadRecord
+
+__all__ = ["BATCH", "EVERY", "MAX_ATTEMPTS", "Filters", "UsageError", "parse"]
+
+MAX_ATTEMPTS = 5
+BATCH = 500
+
+
+class UsageError(Exception):
+    """The user can mend it; the text names the flag."""
+
+
+class Filters(NamedTuple):
+    """Which letters a command is about. Of several values one has to fit; times are when the job saw the record."""
+
+    error_classes: frozenset[str]
+    topics: frozenset[str]
+    partitions: frozenset[int]
+    since_ms: int | None
+    until_ms: int | None
+
+    def match(self, record: BadRecord | None) -> bool:
+        if record is None:
+            return self == EVERY
+        return (
+            (not self.error_classes or record.error_class in self.error_classes)
+            and (not self.topics or record.topic in self.topics)
+            and (not self.partitions or record.partition in self.partitions)
+            and (self.since_ms is None or record.seen_at >= self.since_ms)
+            and (self.until_ms is None or record.seen_at < self.until_ms)
+        )
+
+
+EVERY = Filters(frozenset(), frozenset(), frozenset(), None, None)
+
+
+def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Filters]:
+    """The flags; `source`, `to` and the like converted.
+
+    Raises:
+      UsageError.
+    """
+    flags = _parser().parse_args(argv)
+    _check(flags)
+    return flags, Filters(
+        frozenset(flags.error_class), frozenset(flags.topic), frozenset(flags.partition), flags.since, flags.until
+    )
+
+
+def _check(flags: argparse.Namespace) -> None:
+    if flags.since is not None and flags.until is not None and flags.since >= flags.until:
+        raise UsageError("--until: is not after --since")
+    if flags.command == "replay":
+        if isinstance(flags.source, KafkaUrl) and flags.kafka:
+            raise UsageError("--kafka: is for a folder; letters of a topic go back to its own broker")
+        flags.kafka = flags.kafka or LOCAL_KAFKA
+        if flags.to == flags.source:
+            raise UsageError("--to: is where the letters come from")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message.removeprefix('argument ')}; see --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m beam_pipelines.dead_letters",
+        description="Looks at records that a job could not use, and sends them back to where they came from.",
+        epilog="COMMAND --help tells more. Exit status: 0 done; 1 a broker does not answer or refuses a record; 2 a "
+        "wrong flag or source.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    added = _command(commands, "inspect", "count the letters by reason and origin, and show the newest")
+    added.add_argument("--show", type=_count, default=0, metavar="N", help="show the newest N letters too")
+    added.add_argument("--all", action="store_true", help="count and show those that are done too")
+    _add_registry(added)
+    added = _command(
+        commands,
+        "replay",
+        "send the original records back to their topics, each once",
+        "Sends each open letter's record back to its topic and partition with the same bytes, key, headers and "
+        f"timestamp and with the header {ATTEMPTS_HEADER}; the letter is done then. A letter that had {MAX_ATTEMPTS} "
+        "attempts is skipped and stays open. Run it again as often as you like: nothing is sent twice. Only after a "
+        f"crash the last batch of up to {BATCH} may be; jobs know repeats of good records. Run one replay at a time.",
+    )
+    added.add_argument("--dry_run", action="store_true", help="only say what would be sent")
+    added.add_argument(
+        "--to",
+        type=_typed(_kafka_topic),
+        metavar="kafka://HOST:PORT/TOPIC",
+        help="send to this topic instead, the bytes as they are; needed for records that came from a file",
+    )
+    added.add_argument(
+        "--kafka",
+        type=_typed(_servers),
+        metavar="HOST:PORT[,HOST:PORT]",
+        help=f"for a folder as SOURCE: the broker that has the records' topics (default: {LOCAL_KAFKA})",
+    )
+    added = _command(
+        commands,
+        "export",
+        "write letters to a folder, to be mended",
+        "Writes letters.jsonl, an envelope a line with the reason, the origin and what could be decoded, and each "
+        "original payload as a file payloads/…, which `file` in the envelope names. The letters stay open. A payload "
+        "that was mended is sent by `replay FOLDER`; `discard` the originals then.",
+    )
+    added.add_argument(
+        "--to", type=_typed(_folder), required=True, metavar="FOLDER", help="a new or empty folder, local or gs://"
+    )
+    _add_registry(added)
+    added = _command(
+        commands,
+        "discard",
+        "count letters as done without replaying them",
+        "Counts letters as done: they are no longer shown or replayed. Nothing is deleted from Kafka or the folder.",
+    )
+    added.add_argument("--yes", action="store_true", help="do it; without, only say how many it would be")
+    return parser
+
+
+def _command(commands: Any, name: str, help_text: str, description: str | None = None) -> Any:
+    sub = commands.add_parser(
+        name, help=help_text, description=description or f"{help_text[0].upper()}{help_text[1:]}."
+    )
+    sub.allow_abbrev = False
+    sub.set_defaults(command=name)
+    sub.add_argument(
+        "source",
+        nargs="?",
+        type=_typed(_source),
+        default=f"kafka://{LOCAL_KAFKA}/dlq.fraud-detector",
+        metavar="SOURCE",
+        help="kafka://host:port[,host:port]/topic, or a folder that a job wrote dead_letters/*.jsonl to, or the folder "
+        "with the parts itself, local or gs:// (default: %(default)s)",
+    )
+    group = sub.add_argument_group("which letters (all that are open)")
+    group.add_argument(
+        "--error_class", action="append", default=[], metavar="NAME", help="as UnknownSchema; repeatable"
+    )
+    group.add_argument("--topic", action="append", default=[], help="they came from; repeatable")
+    group.add_argument("--partition", action="append", default=[], type=_count, metavar="N", help="of it; repeatable")
+    group.add_argument("--since", type=_typed(_instant), metavar="TIME", help="seen then or later; RFC 3339")
+    group.add_argument("--until", type=_typed(_instant), metavar="TIME", help="seen before; as 2026-09-21T14:00:00Z")
+    sub.add_argument("--json", action="store_true", help="print JSON, an object a line")
+    return sub
+
+
+def _add_registry(parser: Any) -> None:
+    parser.add_argument(
+        "--registry",
+        type=_typed(_http_url),
+        default=LOCAL_REGISTRY,
+        help="schema registry that payloads are decoded with (default: %(default)s)",
+    )
+
+
+def _typed(convert: Any) -> Any:
+    def typed(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError as e:
+            raise argparse.ArgumentTypeError(" ".join(str(e).split())) from None
+
+    return typed
+
+
+def _source(text: str) -> KafkaUrl | Folder:
+    return _input_url(text)
+
+
+def _kafka_topic(text: str) -> KafkaUrl:
+    url = _input_url(text)
+    if not isinstance(url, KafkaUrl):
+        raise ValueError(f"{text} is not kafka://host:port/topic")
+    return url
+
+
+def _folder(text: str) -> Folder:
+    url = _input_url(text)
+    if not isinstance(url, Folder):
+        raise ValueError(f"{text} is not a folder")
+    return url
+
+
+def _servers(text: str) -> str:
+    return _kafka_topic(f"kafka://{text}/-").servers
+
+
+def _instant(text: str) -> int:
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = datetime.min
+    if instant.tzinfo is None:
+        raise ValueError(f"'{text}' is not a time with its zone, as 2026-09-21T14:00:00Z")
+    return round(instant.timestamp() * 1000)
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and text.isascii()):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0")
+    return int(text)
