@@ -1,0 +1,159 @@
+"""Combinations that are known not to work are refused before anything starts, with the remedy."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from apache_beam.options.pipeline_options import DebugOptions, FlinkRunnerOptions, PipelineOptions
+
+from beam_pipelines import expansion, options, runners
+from beam_pipelines.fraud import JOB, _add_flags
+from beam_pipelines.options import UsageError
+from stack.errors import StackError
+from stack.flink import beam_version
+from stack.ports import pick_free
+
+KAFKA = "--input=kafka://127.0.0.1:1/orders"
+NATIVE = "--kafka_read=native"
+ROCKSDB = "--state_backend=rocksdb"
+
+
+def check(*argv: str) -> PipelineOptions:
+    _, settings, rest = options.parse(JOB, argv, _add_flags)
+    return runners.pipeline_options(settings, rest)
+
+
+def flink(*argv: str) -> PipelineOptions:
+    return check(KAFKA, "--runner=FlinkRunner", *argv)
+
+
+@pytest.fixture
+def jar(tmp_path: Path) -> Callable[[str], Path]:
+    def make(version: str) -> Path:
+        path = tmp_path / f"job-server-of-{version}.jar"
+        with zipfile.ZipFile(path, "w") as content:
+            content.writestr("org/apache/beam/sdk/sdk.properties", f"# Beam\nversion={version}\nsdk_version=x\n")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch, jar: Callable[[str], Path]) -> dict[str, Path]:
+    """The job servers that would be found or built."""
+    jars = {"found": jar("2.77.0"), "built": jar("2.70.0")}
+    monkeypatch.setattr("stack.flink.job_server_jar", lambda: jars["found"])
+    monkeypatch.setattr("stack.flink.built_job_server_jar", lambda: jars["built"])
+    return jars
+
+
+@pytest.mark.parametrize("version", ["2.62.0", "2.70.0", "2.75.1"])
+@pytest.mark.parametrize("words", [[ROCKSDB], ["--state_backend", "RocksDB"]])
+def test_rocksdb_behind_our_source_is_refused_on_old_job_servers(
+    jar: Callable[[str], Path], version: str, words: list[str]
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        flink(*words, f"--flink_job_server_jar={jar(version)}")
+    text = str(refused.value)
+    assert text.startswith("--state_backend=rocksdb: with --kafka_read=blocks, ")
+    assert f"Beam {version.rpartition('.')[0]} " in text
+    assert all(remedy in text for remedy in (NATIVE, "--state_backend=filesystem", "Beam 2.76 or newer"))
+
+
+def test_the_job_server_that_would_be_found_is_looked_at(found: dict[str, Path]) -> None:
+    flink(ROCKSDB)
+    found["found"] = found["built"]
+    with pytest.raises(UsageError, match=r"Beam 2\.70"):
+        flink(ROCKSDB)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--state_backend=filesystem"],
+        ["--until=latest", ROCKSDB],
+        [NATIVE, ROCKSDB],
+        [ROCKSDB, "--state_backend=hashmap"],
+    ],
+)
+def test_what_works_on_an_old_job_server_is_not_refused(jar: Callable[[str], Path], more: list[str]) -> None:
+    flink(f"--flink_job_server_jar={jar('2.70.0')}", *more)
+
+
+def test_files_need_no_reader_that_could_leak(jar: Callable[[str], Path]) -> None:
+    files = ["--input=orders.jsonl", "--output=out", "--runner=FlinkRunner"]
+    check(*files, ROCKSDB, f"--flink_job_server_jar={jar('2.70.0')}")
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/job-server.jar", "no-such.jar"])
+def test_a_job_server_of_unknown_release_is_not_refused(path: str) -> None:
+    flink(ROCKSDB, f"--flink_job_server_jar={path}")
+
+
+def test_the_release_is_read_from_the_jar_and_else_from_its_name(jar: Callable[[str], Path], tmp_path: Path) -> None:
+    assert beam_version(str(jar("2.70.0"))) == (2, 70)
+    assert beam_version(str(jar("3.0.0-SNAPSHOT"))) == (3, 0)
+    assert beam_version("https://example.org/beam-runners-flink-1.19-job-server-2.77.0.jar") == (2, 77)
+    broken = tmp_path / "beam-runners-flink-1.19-job-server-2.76.0.jar"
+    broken.write_bytes(b"half a download")
+    assert beam_version(str(broken)) == (2, 76)
+    assert beam_version("jar") is None
+
+
+def test_embedded_flink_takes_incremental_checkpoints_of_rocksdb(found: dict[str, Path]) -> None:
+    conf = Path(_value(flink(ROCKSDB, NATIVE), "flink_conf_dir")) / "flink-conf.yaml"
+    assert "\nstate.backend.incremental: true\n" in conf.read_text()
+    assert _value(flink(ROCKSDB, NATIVE, "--flink_conf_dir=mine"), "flink_conf_dir") == "mine"
+    assert _value(flink(ROCKSDB, NATIVE, "--flink_master=host:8081"), "flink_conf_dir") == ""
+    assert _value(flink(NATIVE), "flink_conf_dir") == ""
+
+
+def test_the_native_read_runs_inside_the_job_server_that_holds_kafka_io(found: dict[str, Path]) -> None:
+    made = flink(NATIVE)
+    assert made.view_as(FlinkRunnerOptions).flink_job_server_jar == str(found["built"])
+    assert "use_deprecated_read" in made.view_as(DebugOptions).experiments
+    ours = flink()
+    assert ours.view_as(FlinkRunnerOptions).flink_job_server_jar == str(found["found"])
+    assert "use_deprecated_read" not in (ours.view_as(DebugOptions).experiments or [])
+
+
+@pytest.mark.parametrize("runner", ["DirectRunner", "PrismRunner"])
+def test_the_native_read_is_refused_where_it_cannot_run(runner: str) -> None:
+    with pytest.raises(UsageError, match=f"--kafka_read=native: needs .*leave it out with {runner}"):
+        check(KAFKA, NATIVE, f"--runner={runner}")
+
+
+def test_the_native_read_has_no_end() -> None:
+    with pytest.raises(UsageError, match=r"--until: .*--kafka_read=blocks"):
+        check(KAFKA, NATIVE, "--until=latest")
+
+
+@pytest.mark.parametrize("address", ["localhost", ":8097", "localhost:", "localhost:port"])
+def test_an_expansion_service_is_host_and_port(address: str) -> None:
+    with pytest.raises(UsageError, match=r"--expansion_service: .*is not host:port"):
+        check(KAFKA, NATIVE, f"--expansion_service={address}")
+
+
+def test_an_expansion_service_that_does_not_answer_is_named() -> None:
+    address = f"127.0.0.1:{pick_free(set())}"
+    _, settings, _ = options.parse(JOB, [KAFKA, NATIVE, f"--expansion_service={address}"], _add_flags)
+    with pytest.raises(UsageError, match=f"--expansion_service: nothing answers at {address}"):
+        expansion.service(settings)
+
+
+def test_an_expansion_service_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Path:
+        raise StackError("Maven not found")
+
+    monkeypatch.setattr("stack.flink.built_job_server_jar", fail)
+    _, settings, _ = options.parse(JOB, [KAFKA, NATIVE], _add_flags)
+    with pytest.raises(UsageError, match="--kafka_read=native: Maven not found"):
+        expansion.service(settings)
+
+
+def _value(made: PipelineOptions, name: str) -> str:
+    """Of a flag that the Python SDK passes on without knowing it."""
+    return str(made.get_all_options(retain_unknown_options=True).get(name) or "")
