@@ -14,7 +14,7 @@ from stack.errors import StackError
 from stack.java import jvm
 from stack.ports import HOST, answers
 from stack.service import LOG4J2, Place, Service
-from stack.topics import TOPICS
+from stack.topics import TOPICS, config
 
 __all__ = ["Kafka"]
 
@@ -67,7 +67,7 @@ class Kafka(Service):
         admin = _admin(place)
         try:
             missing = self._topics.keys() - admin.list_topics(timeout=10).topics.keys()
-            new = [NewTopic(name, self._topics[name], 1) for name in sorted(missing)]
+            new = [NewTopic(name, self._topics[name], 1, config=config(name)) for name in sorted(missing)]
             for created in (admin.create_topics(new, operation_timeout=30) if new else {}).values():
                 created.result(timeout=30)
         except KafkaException as error:
@@ -87,6 +87,7 @@ def _settings(place: Place) -> dict[str, object]:
         "log.dirs": place.folder / "data",
         "auto.create.topics.enable": "false",
         "log.retention.ms": -1,  # replays carry old event times, which retention would delete at once
+        "offsets.retention.minutes": 525_600,  # which dead letters were replayed is remembered as a group's offsets
         "group.initial.rebalance.delay.ms": 0,
         "default.replication.factor": 1,
         "min.insync.replicas": 1,

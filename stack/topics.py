@@ -1,6 +1,6 @@
 """The project's topics and their partitions, created by `stack up`."""
 
-__all__ = ["TOPICS"]
+__all__ = ["TOPICS", "config"]
 
 JOBS = ("fraud-detector", "session-aggregator", "revenue-calculator", "cdc-processor", "archiver")
 DATA = (
@@ -16,3 +16,8 @@ PARTITIONS = 4
 NAMES = (*DATA, *(f"dlq.{job}" for job in JOBS), *(f"late.{job}" for job in JOBS))
 
 TOPICS: dict[str, int] = dict.fromkeys(NAMES, PARTITIONS)
+
+
+def config(name: str) -> dict[str, str]:
+    """A topic's own settings. A dead letter holds its record in base64, so it must be allowed to be larger."""
+    return {"max.message.bytes": "4194304"} if name.startswith(("dlq.", "late.")) else {}

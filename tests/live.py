@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import redis
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from bench.orders import Encoder, Spec, generate
@@ -79,6 +80,27 @@ def fill_topic(stack: Stack, topic: str, messages: Iterable[Message], partitions
             assert producer.flush(60) == 0
     assert producer.flush(60) == 0
     return sent
+
+
+def messages_of(servers: str, topic: str) -> list[KafkaMessage]:
+    """All messages that a topic holds now."""
+    settings = {"bootstrap.servers": servers, "group.id": "tests", "enable.partition.eof": True}
+    consumer = Consumer(settings | {"auto.offset.reset": "earliest", "enable.auto.commit": False})
+    try:
+        partitions = list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+        consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+        found, ended = [], set()
+        deadline = time.monotonic() + 30
+        while len(ended) < len(partitions):
+            assert time.monotonic() < deadline, f"cannot read {topic} to its end"
+            for message in consumer.consume(1_000, 0.1):
+                if message.error() is None:
+                    found.append(message)
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    ended.add(message.partition())
+        return found
+    finally:
+        consumer.close()
 
 
 def fill_with_orders(stack: Stack, topic: str, spec: Spec, start: int = 0, end: int | None = None) -> list[OrderEvent]:

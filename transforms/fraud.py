@@ -24,7 +24,7 @@ from transforms.domain.fraud_rules import STATUSES, Rules
 from transforms.domain.validity import check_order, good_orders
 from transforms.errors import BadRecord
 from transforms.keyed_state import EXPIRY, LOG, TOKEN, Shards, shard_of
-from transforms.ledger import Counts
+from transforms.ledger import Counts, counted
 
 __all__ = ["DecodeOrders", "DetectFraud", "ShardedOrders"]
 
@@ -114,8 +114,7 @@ class _DecodeOrdersFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput("bad", bad)
         for late in decoded.late:
             yield beam.pvalue.TaggedOutput("late", late)
-        counts = Counts(len(block), decoded.good, len(decoded.bad), len(decoded.late))
-        yield beam.pvalue.TaggedOutput("counts", counts)
+        yield counted(Counts(len(block), decoded.good, len(decoded.bad), len(decoded.late)))
 
     def _add_columns(self, part: Part, shards: dict[int, list[Row]]) -> None:
         """`_add_record` for all good records of a part at once."""
@@ -231,7 +230,7 @@ class _DetectFraudFn(beam.DoFn):
         for alert in alerts:
             yield TimestampedValue(alert, Timestamp(micros=alert.event_time * 1000))
         if repeats:
-            yield beam.pvalue.TaggedOutput("counts", Counts(good=-len(repeats), duplicates=len(repeats)))
+            yield counted(Counts(good=-len(repeats), duplicates=len(repeats)))
 
     def _set_expiry(self, live: Any, at_ms: int, expiry: Any) -> None:
         at_ms += self._expire_every_ms - at_ms % self._expire_every_ms

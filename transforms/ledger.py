@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
 from apache_beam.transforms import trigger, window
 
-__all__ = ["Counts", "SumCounts"]
+__all__ = ["Counts", "SumCounts", "counted"]
 
 
 class Counts(NamedTuple):
@@ -29,6 +30,18 @@ class Counts(NamedTuple):
 
     def as_dict(self) -> dict[str, int]:
         return {"in": self.records_in, **{name: getattr(self, name) for name in self._fields[1:]}}
+
+
+_METRICS = {name: Metrics.counter("streamforge", name) for name in Counts._fields}
+
+
+def counted(counts: Counts) -> beam.pvalue.TaggedOutput:
+    """Counts as a DoFn's output "counts", and as the runner's counters of the same names, for dashboards and alerts:
+    those are there at once, and start again when a job does."""
+    for name, number in zip(Counts._fields, counts, strict=True):
+        if number:
+            _METRICS[name].inc(number)
+    return beam.pvalue.TaggedOutput("counts", counts)
 
 
 class _SumCountsFn(beam.CombineFn):

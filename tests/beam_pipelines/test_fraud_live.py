@@ -24,6 +24,7 @@ from stack import Stack
 from stack.flink import Cluster
 from tests import live
 from tests.oracle import expected_alerts
+from transforms.errors import BadRecord
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 
@@ -125,6 +126,18 @@ def test_a_fifth_of_poison_stops_nothing_and_every_bad_record_is_kept(tmp_path: 
     fraud = {(line["rule"], line["user_id"], line["order_id"]) for line in planted if line["kind"] == "fraud"}
     assert {rule for rule, _, _ in fraud} == {rule for rule, _, _ in found}
     assert {alert for alert in found if alert[1].startswith("fraud-")} == fraud
+
+
+def test_the_dead_letter_of_the_largest_record_fits_its_topic(live_stack: Stack, tmp_path: Path) -> None:
+    """Base64 makes it a third larger; a job that could not write it would try for ever."""
+    payload = random.Random(1).randbytes(990_000)
+    live.fill_topic(live_stack, "large.orders", [live.Message(payload, b"u-1", 1_700_000_000_000)])
+    flags = live.addresses(live_stack, "large.orders", tmp_path / "out")
+    letters = f"--dead_letters=kafka://{live_stack.address('kafka')}/dlq.fraud-detector"
+    with live.job("--runner=DirectRunner", "--until=latest", *flags, letters, folder=tmp_path) as job:
+        assert job.wait()["dead_letters"] == 1
+    kept = [BadRecord.from_json(m.value()) for m in live.messages_of(live_stack.address("kafka"), "dlq.fraud-detector")]
+    assert [letter.payload for letter in kept if letter.topic == "large.orders"] == [payload]
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

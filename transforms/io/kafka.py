@@ -456,6 +456,8 @@ class _WriteToKafkaFn(beam.DoFn):
                 "enable.idempotence": True,
                 "linger.ms": 5,
                 "compression.type": "lz4",
+                # A dead letter is a third larger than its record; what fits a topic is for the topic to say.
+                "message.max.bytes": 10_000_000,
             }
         )
 
@@ -489,34 +491,3 @@ class _WriteToKafkaFn(beam.DoFn):
     def _delivered(self, error: KafkaError | None, message: Message) -> None:  # noqa: ARG002
         if error is not None:
             self._failed.append(error)
-
-
-def messages(servers: str, topic: str, starts: dict[int, int], ends: dict[int, int]) -> Iterator[Message]:
-    """The messages of a topic between offsets, partition by partition: for tools, not for pipelines."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": servers,
-            "group.id": "streamforge-tools",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-        }
-    )
-    try:
-        for partition, end in ends.items():
-            at = starts.get(partition, 0)
-            consumer.assign([TopicPartition(topic, partition, at)])
-            while at < end:
-                for message in consumer.consume(1_000, 1.0):
-                    error = message.error()
-                    if error is None and message.offset() < end:
-                        yield message
-                        at = message.offset() + 1
-                    elif error is None or error.code() == KafkaError._PARTITION_EOF:
-                        at = max(at, message.offset() + (error is None))
-                        if error is not None:
-                            at = end
-                    else:
-                        raise KafkaException(error)
-    finally:
-        consumer.close()
