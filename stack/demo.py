@@ -345,6 +345,7 @@ def _welcome(system: _System, duration_s: float | None) -> str:
     end = "Ctrl-C ends it." if duration_s is None else f"It ends by itself after {duration_s:g} s, or by Ctrl-C."
     return f"""
 StreamForge runs on {system.api}
+  dashboard  {system.api}/
   alerts     curl -s '{system.api}/api/v1/fraud-alerts?limit=3'
   one user   curl -s '{system.api}/api/v1/fraud-alerts/USER_ID'
   health     curl -s {system.api}/api/v1/health

@@ -176,7 +176,7 @@ def get(url: str) -> Any:
 def test_the_demo_shows_alerts_accounts_for_every_record_and_leaves_nothing_behind(
     tmp_path: Path, ports: dict[str, int]
 ) -> None:
-    with running(tmp_path, ports, "--duration=25s", "--rate=100") as process:
+    with running(tmp_path, ports, "--duration=25s", "--rate=200") as process:
         read_until(process, "StreamForge runs")
         api = f"http://{HOST}:{ports['api']}/api/v1"
         deadline = time.monotonic() + 20
