@@ -20,6 +20,7 @@ from apache_beam.options.pipeline_options import (
     PortableOptions,
     StandardOptions,
 )
+from apache_beam.runners.runner import PipelineState
 
 from beam_pipelines import logs, worker_pool
 from beam_pipelines.options import KafkaUrl, Settings, UsageError
@@ -47,6 +48,10 @@ _FLINK = {
 }
 
 
+# Messages come one by one and are packed per bundle: in bundles of 20 ms a message costs twice as much.
+_NATIVE_BUNDLE_MS = "100"
+
+
 @contextmanager
 def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
     """A pipeline that runs when the block ends, until its input does or it is told to stop (Ctrl-C, SIGTERM).
@@ -54,7 +59,8 @@ def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
     Told to stop, embedded Flink ends with this process; a job on a remote Flink goes on, as it is stopped there.
     """
     logs.quieten()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in what a script starts with &
+        signal.signal(number, signal.default_int_handler)
     with _workers(options):
         pipeline = beam.Pipeline(options=options)
         yield pipeline
@@ -62,6 +68,11 @@ def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
             result = pipeline.run()
             result.wait_until_finish()
         except KeyboardInterrupt:
+            sys.exit(130)
+        except RuntimeError:
+            if result.state != PipelineState.CANCELLED:
+                raise
+            print("the job was cancelled on Flink", file=sys.stderr)  # noqa: T201
             sys.exit(130)
 
 
@@ -98,10 +109,13 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
 
     def default(name: str, value: str | None = None) -> None:
         if name not in given:
+            given.add(name)
             flags.append(f"--{name}" if value is None else f"--{name}={value}")
 
     default("job_name", settings.job.name)
     if runner == "FlinkRunner":
+        if native:
+            default("max_bundle_time_mills", _NATIVE_BUNDLE_MS)
         for name, value in _FLINK.items():
             default(name, value)
         if kafka:

@@ -121,9 +121,11 @@ def test_what_is_no_order_keeps_its_bytes_and_origin(live_stack: Stack, cluster:
     ]
     live.fill_topic(live_stack, topic, poison)
     with (
+        Stack(tmp_path / "expansion", ["expansion"], ports="free") as expansion,
         live.workers() as workers,
         live.job(
             *flags(live_stack, cluster, workers, topic, tmp_path / "out"),
+            f"--expansion_service={expansion.address('expansion')}",
             f"--state_backend_storage_path={(tmp_path / 'checkpoints').as_uri()}",
             folder=tmp_path,
         ) as job,

@@ -115,6 +115,8 @@ def test_the_native_read_runs_inside_the_job_server_that_holds_kafka_io(found: d
     made = flink(NATIVE)
     assert made.view_as(FlinkRunnerOptions).flink_job_server_jar == str(found["built"])
     assert "use_deprecated_read" in made.view_as(DebugOptions).experiments
+    assert _value(made, "max_bundle_time_mills") == "100"
+    assert _value(flink(NATIVE, "--max_bundle_time_mills=5"), "max_bundle_time_mills") == "5"
     ours = flink()
     assert ours.view_as(FlinkRunnerOptions).flink_job_server_jar == str(found["found"])
     assert "use_deprecated_read" not in (ours.view_as(DebugOptions).experiments or [])
