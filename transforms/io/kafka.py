@@ -285,6 +285,7 @@ class _Partitions:
                 "enable.auto.offset.store": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
+                "log_level": 2,  # a broker that is away would be reported several times a second
                 # librdkafka's default of 1 s halves a Python consumer's rate (docs/performance.md).
                 "fetch.queue.backoff.ms": 5,
                 "fetch.wait.max.ms": 100,
@@ -454,6 +455,7 @@ class _WriteToKafkaFn(beam.DoFn):
             {
                 "bootstrap.servers": self._servers,
                 "enable.idempotence": True,
+                "log_level": 2,
                 "linger.ms": 5,
                 "compression.type": "lz4",
                 # A dead letter is a third larger than its record; what fits a topic is for the topic to say.

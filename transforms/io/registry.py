@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import httpx2
@@ -12,6 +13,8 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from schemas.codec import UnknownSchema, canonical
 
 __all__ = ["Registry"]
+
+_RACE_WAITS_S = (0.1, 0.4)
 
 
 class Registry:
@@ -51,4 +54,13 @@ class Registry:
         Raises:
           SchemaRegistryError: status 409 when it is not compatible with the subject's history.
         """
-        return int(self._client.register_schema(subject, Schema(canonical(schema), "AVRO")))
+        registered = Schema(canonical(schema), "AVRO")
+        for wait_s in _RACE_WAITS_S:
+            try:
+                return int(self._client.register_schema(subject, registered))
+            except SchemaRegistryError as e:
+                # 409 is also the answer to the slower one of two workers that register the same schema at once.
+                if e.http_status_code != 409:
+                    raise
+            time.sleep(wait_s)
+        return int(self._client.register_schema(subject, registered))
