@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 from apache_beam import typehints
 from apache_beam.transforms import userstate
-from apache_beam.transforms.window import TimestampedValue
+from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.columns import Ints
 from schemas.events import FraudAlert, OrderEvent
@@ -114,7 +115,11 @@ class _DecodeOrdersFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput("bad", bad)
         for late in decoded.late:
             yield beam.pvalue.TaggedOutput("late", late)
-        yield counted(Counts(len(block), decoded.good, len(decoded.bad), len(decoded.late)))
+        # What goes on is counted where it ends: the ledger shall not know a record before its alerts are written.
+        kept = sum(map(len, shards.values()))
+        counts = Counts(len(block) - kept, decoded.good - kept, len(decoded.bad), len(decoded.late))
+        if counts:
+            yield beam.pvalue.TaggedOutput("counts", counted(counts))
 
     def _add_columns(self, part: Part, shards: dict[int, list[Row]]) -> None:
         """`_add_record` for all good records of a part at once."""
@@ -192,6 +197,15 @@ class _DetectFraudFn(beam.DoFn):
         self._detector = Detector(self._rules, self._max_orders)
         self._shards: Shards[Users] = Shards(self._owner, dict, self._replay, _snapshot)
 
+    def start_bundle(self) -> None:
+        self._orders = self._repeats = 0
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._orders:
+            counts = counted(Counts(self._orders, self._orders - self._repeats, duplicates=self._repeats))
+            window = GlobalWindow()
+            yield beam.pvalue.TaggedOutput("counts", WindowedValue(counts, window.start, [window]))
+
     def _replay(self, users: Users, entry: bytes) -> None:
         add = self._detector.add
         for user, order in decode_rows(entry):
@@ -209,6 +223,7 @@ class _DetectFraudFn(beam.DoFn):
         users, add, completed = live.users, self._detector.add, self._detector.completed
         now_ms = time.time_ns() // 1_000_000
         rows = decode_rows(batch)
+        orders_in = len(rows)
         alerts: list[FraudAlert] = []
         repeats = []
         for i, (user, order) in enumerate(rows):
@@ -229,8 +244,8 @@ class _DetectFraudFn(beam.DoFn):
         self._shards.keep(shard, live)
         for alert in alerts:
             yield TimestampedValue(alert, Timestamp(micros=alert.event_time * 1000))
-        if repeats:
-            yield counted(Counts(good=-len(repeats), duplicates=len(repeats)))
+        self._orders += orders_in
+        self._repeats += len(repeats)
 
     def _set_expiry(self, live: Any, at_ms: int, expiry: Any) -> None:
         at_ms += self._expire_every_ms - at_ms % self._expire_every_ms

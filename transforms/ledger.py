@@ -35,13 +35,13 @@ class Counts(NamedTuple):
 _METRICS = {name: Metrics.counter("streamforge", name) for name in Counts._fields}
 
 
-def counted(counts: Counts) -> beam.pvalue.TaggedOutput:
-    """Counts as a DoFn's output "counts", and as the runner's counters of the same names, for dashboards and alerts:
-    those are there at once, and start again when a job does."""
+def counted(counts: Counts) -> Counts:
+    """The counts, added to the runner's counters of the same names, for dashboards and alerts: those are there at once,
+    and start again when a job does."""
     for name, number in zip(Counts._fields, counts, strict=True):
         if number:
             _METRICS[name].inc(number)
-    return beam.pvalue.TaggedOutput("counts", counts)
+    return counts
 
 
 class _SumCountsFn(beam.CombineFn):
