@@ -36,14 +36,12 @@ demo: setup  ## the whole system on http://127.0.0.1:8090 until Ctrl-C; DURATION
 	@$(BIN)/python -m stack.demo $(if $(DURATION),--duration=$(DURATION)s)
 
 bench: setup  ## drain a million orders, beside peers; and the latency from order to alert
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-bench.txt
 	$(BIN)/python -m bench throughput
 	$(BIN)/python -m bench latency
 
 lock: $(STAMP)  ## write requirements*.txt anew from the ranges in setup.py
 	$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --extra serving setup.py -o requirements.txt
-	$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra stack --extra dev -c requirements.txt setup.py -o requirements-dev.txt
-	$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --extra bench -c requirements-dev.txt setup.py -o requirements-bench.txt
+	$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra stack --extra dev --extra bench -c requirements.txt setup.py -o requirements-dev.txt
 
 clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
