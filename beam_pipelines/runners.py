@@ -37,7 +37,8 @@ _NATIVE_RUNNERS = ("FlinkRunner", "DataflowRunner")
 # Reasons and measurements: docs/performance.md.
 _FLINK = {
     "parallelism": "2",
-    "max_parallelism": "128",  # fixed from day one: it is part of every savepoint
+    # Fixed from day one, as it is part of every savepoint; no more than there are shards of state by default.
+    "max_parallelism": "32",
     "max_bundle_size": "20000",
     "max_bundle_time_mills": "20",
     "checkpointing_interval": "5000",
