@@ -60,7 +60,7 @@ _READY_S = 180.0
 _PROGRESS_S = 5.0
 _ARRIVAL_S = 60.0
 _KAFKA_S = 20.0
-_QUIET_MS = 3_000  # the job's ledger is written every 2 s while it changes
+_QUIET_MS = 3_000  # the job's ledger is written every second while it changes
 _GRACE_S = {signal.SIGINT: 15.0, signal.SIGTERM: 5.0, signal.SIGKILL: 5.0}
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

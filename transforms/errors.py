@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-import apache_beam as beam
 import msgspec
 
-__all__ = ["ATTEMPTS_HEADER", "BadRecord", "Outcome"]
+__all__ = ["ATTEMPTS_HEADER", "BadRecord"]
 
 ATTEMPTS_HEADER = "streamforge-attempts"
 """Set by `beam_pipelines.dead_letters replay`; absent on a record's first delivery."""
@@ -54,10 +51,3 @@ def attempts_before(headers: list[tuple[str, bytes | None]]) -> int:
         if name == ATTEMPTS_HEADER and value is not None and value.isdigit() and len(value) < 10:
             return int(value)
     return 0
-
-
-class Outcome(NamedTuple):
-    """What every step returns that can refuse a record."""
-
-    good: beam.PCollection[Any]
-    bad: beam.PCollection[BadRecord]

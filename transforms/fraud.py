@@ -64,7 +64,7 @@ class DecodeOrders(beam.PTransform):
     Args:
       rules: orders that touch none of them stop here.
       shards: number of shards; part of a savepoint.
-      fetch: a callable, made in the worker by `make_fetch`, that returns the writer schema of an id.
+      make_fetch: called in the worker; returns the function from schema id to writer schema.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -35,7 +35,6 @@ from transforms.watermarks import PartitionWatermarks
 __all__ = ["KafkaRecord", "KafkaTopic", "ReadBlocksFromKafka", "WriteToKafka"]
 
 _LOG = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _LINGER_S = 0.02  # how long a block waits for more messages
 _IDLE_WAIT_S = 1.0  # how long an idle reader waits for the first one before it gives the bundle back
