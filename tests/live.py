@@ -32,6 +32,7 @@ from transforms.io.registry import Registry
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
+OVER = ("CANCELED", "FINISHED", "FAILED")  # the states of a Flink job that has ended
 
 
 def eventually(condition: Callable[[], T], what: str, timeout_s: float = 60, every_s: float = 0.1) -> T:
@@ -243,9 +244,11 @@ def workers() -> Iterator[Workers]:
 
 def _workers_of(pid: int) -> list[int]:
     """Workers are what the fork server, a child of the pool's process, has forked."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    # Without -ww a terminal's width in the environment cuts what is looked for here.
+    listed = subprocess.run(["ps", "-ewwo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [(int(child), int(parent), args) for child, parent, args in (r.split(None, 2) for r in listed.splitlines())]
     servers = {child for child, parent, args in rows if parent == pid and "multiprocessing.forkserver" in args}
+    assert servers, f"process {pid} runs no fork server"
     return sorted(child for child, parent, _ in rows if parent in servers)
 
 
@@ -338,10 +341,16 @@ def take_savepoint(url: str, job_id: str, folder: Path, *, cancel: bool = True, 
     return str(operation["location"])
 
 
+def cancel_all(url: str) -> None:
+    """Ends what a failed test left running on a cluster, whose slots the next one needs."""
+    for each in flink_rest(url, "/jobs")["jobs"]:
+        if each["status"] not in OVER:
+            cancel(url, each["id"])
+
+
 def cancel(url: str, job_id: str, timeout_s: float = 60) -> None:
     """Ends a job on a cluster; its launcher then ends too."""
     request = urllib.request.Request(f"{url}/jobs/{job_id}?mode=cancel", method="PATCH")
     with contextlib.suppress(urllib.error.HTTPError):  # it has ended already
         urllib.request.urlopen(request, timeout=10).close()
-    over = ("CANCELED", "FINISHED", "FAILED")
-    eventually(lambda: flink_rest(url, f"/jobs/{job_id}")["state"] in over, "the end of the job", timeout_s)
+    eventually(lambda: flink_rest(url, f"/jobs/{job_id}")["state"] in OVER, "the end of the job", timeout_s)

@@ -156,7 +156,7 @@ def _order(payload: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Flink as two processes, heap state, restarted jobs go on after a second."""
     folder = tmp_path_factory.mktemp("flink")
     config = {
@@ -166,8 +166,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "heartbeat.interval": "1000",
         "heartbeat.timeout": "5000",
     }
-    with Cluster(folder, taskmanagers=1, slots=4, checkpoints=folder / "state", config=config) as flink:
-        yield flink
+    with Cluster(folder, taskmanagers=1, slots=4, checkpoints=folder / "state", config=config) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(flink: Cluster) -> Iterator[Cluster]:
+    """The same Flink for every test, with all its slots free again after each."""
+    yield flink
+    live.cancel_all(flink.rest_url)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +213,9 @@ def test_a_job_killed_in_the_middle_ends_with_the_same_alerts_and_counts(
         sender.start()
         job.wait_for_ledger(12_000)
         if victim == "worker":
-            for pid in pool.pids():
+            workers = pool.pids()
+            assert workers, "somebody to kill"
+            for pid in workers:
                 os.kill(pid, signal.SIGKILL)
         else:
             cluster.kill_taskmanager()

@@ -24,10 +24,17 @@ REGIONS = ("Istanbul", "Ankara", "Izmir")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     data = tmp_path_factory.mktemp("flink")
     with Cluster(data, checkpoints=data / "kept", config={"state.backend.incremental": "true"}) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def cluster(flink: Cluster) -> Iterator[Cluster]:
+    """The same Flink for every test, with all its slots free again after each."""
+    yield flink
+    live.cancel_all(flink.rest_url)
 
 
 def recent_orders(count: int, users: int, span_ms: int) -> list[OrderEvent]:
