@@ -20,8 +20,18 @@ from transforms.io.kafka_native import ReadBlocksFromKafkaNative
 from transforms.io.redis import WriteLedgerToRedis
 from transforms.io.registry import Registry
 from transforms.ledger import Counts, SumCounts
+from transforms.sharded_rows import Decoding
 
-__all__ = ["AvroEncoder", "SchemasFrom", "check", "read_blocks", "write_ledger", "write_refused", "write_rows"]
+__all__ = [
+    "AvroEncoder",
+    "SchemasFrom",
+    "check",
+    "decoding",
+    "read_blocks",
+    "write_ledger",
+    "write_refused",
+    "write_rows",
+]
 
 _LEDGER_EVERY_S = 1
 STARTED_MS = time.time_ns() // 1_000_000
@@ -35,6 +45,13 @@ class SchemasFrom:
 
     def __call__(self) -> Callable[[int], dict[str, Any]]:
         return Registry(self._url).schema
+
+
+def decoding(settings: Settings) -> Decoding:
+    """How the job decodes its input."""
+    return Decoding(
+        settings.job.name, settings.state_shards, settings.allowed_lateness_ms, SchemasFrom(settings.registry)
+    )
 
 
 class AvroEncoder:

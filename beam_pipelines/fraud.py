@@ -17,7 +17,7 @@ often they are found, and every sink keeps one of each.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,11 +29,13 @@ from beam_pipelines import connect, options, runners
 from beam_pipelines.options import Job, UsageError
 from schemas.events import FraudAlert
 from transforms.blocks import Block
+from transforms.decode import ORDERS
 from transforms.domain.fraud_rules import RuleError, Rules, default_rules, parse_rules
 from transforms.errors import BadRecord
-from transforms.fraud import DecodeOrders, DetectFraud
+from transforms.fraud import DetectFraud, FraudRows
 from transforms.io.redis import WriteAlertsToRedis
 from transforms.ledger import Counts
+from transforms.sharded_rows import DecodeRows, Decoding
 
 JOB = Job(
     name="fraud-detector",
@@ -49,25 +51,19 @@ class Config:
     """What the pipeline computes, apart from where it reads and writes.
 
     Attributes:
-      make_fetch: called in the worker; returns the function from schema id to writer schema.
       watermark_lead_ms: how far Beam's watermark runs ahead of the one that tells late records; state is kept that
         much longer.
-      state_shards: the most parallelism that keyed state can have.
       max_orders_per_user: bound of a user's state; a user beyond it loses the oldest orders.
     """
 
-    make_fetch: Callable[[], Callable[[int], dict[str, Any]]]
+    decoding: Decoding
     rules: Rules = field(default_factory=default_rules)
-    allowed_lateness_ms: int = 600_000
     watermark_lead_ms: int = 0
-    state_shards: int = 32
     max_orders_per_user: int = 1_000
 
     def __post_init__(self) -> None:
-        if self.allowed_lateness_ms < 0:
-            raise ValueError("allowed_lateness_ms must not be negative")
-        if self.state_shards < 1 or self.max_orders_per_user < 1:
-            raise ValueError("state_shards and max_orders_per_user must be at least 1")
+        if self.max_orders_per_user < 1:
+            raise ValueError("max_orders_per_user must be at least 1")
 
 
 class Outputs(NamedTuple):
@@ -79,11 +75,9 @@ class Outputs(NamedTuple):
 
 def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
     """The job without its ends: blocks of orders in, alerts and everything that is not an alert out."""
-    orders = blocks | "Orders" >> DecodeOrders(
-        config.rules, JOB.name, config.state_shards, config.allowed_lateness_ms, config.make_fetch
-    )
+    orders = blocks | "Orders" >> DecodeRows(ORDERS, FraudRows(config.rules), config.decoding)
     alerts, repeats = orders.good | "Fraud" >> DetectFraud(
-        config.rules, config.allowed_lateness_ms + config.watermark_lead_ms, config.max_orders_per_user
+        config.rules, config.decoding.allowed_lateness_ms + config.watermark_lead_ms, config.max_orders_per_user
     )
     counts = (orders.counts, repeats) | "Counts" >> beam.Flatten()
     return Outputs(alerts, orders.bad, orders.late, counts)
@@ -93,11 +87,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         flags, settings, rest = options.parse(JOB, sys.argv[1:] if argv is None else argv, _add_flags)
         config = Config(
-            make_fetch=connect.SchemasFrom(settings.registry),
+            decoding=connect.decoding(settings),
             rules=_rules(flags.rules),
-            allowed_lateness_ms=settings.allowed_lateness_ms,
             watermark_lead_ms=settings.watermark_lead_ms,
-            state_shards=settings.state_shards,
         )
         read = connect.read_blocks(settings)
         connect.check(settings)

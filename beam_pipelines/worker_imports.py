@@ -9,6 +9,7 @@ import numpy as np
 import redis
 
 import transforms.fraud
+import transforms.gather
 import transforms.io.files
 import transforms.io.kafka
 import transforms.io.redis

@@ -39,7 +39,8 @@ class Columns:
     Attributes:
       ok: [n] the record was decoded exactly: every byte used, every string UTF-8, every enum and union index valid.
       ints: int, long, boolean and enum-index fields; 0 for null. Fields of array items are flat, with
-        `rows[path of array]`; there is no column when no record has an item.
+        `rows[path of array]`; there is no column when no record has an item. `ints["path?"]` of a field that may be
+        null: 1 where it is not.
       spans: string fields, as start and end in `data`; (0, 0) for null.
       rows: for each array path, the record number of each flat item.
       data: the bytes.
@@ -179,10 +180,11 @@ def _put(c: _Cursor, path: str, rows: Ints, value: Ints) -> None:
         c.columns.ints.setdefault(path, np.zeros_like(c.pos))[rows] = value
 
 
-def _optional(null_branch: int, step: _Step) -> _Step:
+def _optional(path: str, null_branch: int, step: _Step) -> _Step:
     def run(c: _Cursor, rows: Ints) -> None:
         branch = c.varint(rows)
         c.fail(rows[(branch < 0) | (branch > 1)])
+        _put(c, f"{path}?", rows, (branch == 1 - null_branch).astype(np.int64))
         step(c, rows[branch == 1 - null_branch])  # also when none is present: its columns must be there
 
     return run
@@ -264,7 +266,7 @@ def _plan(schema: Any, path: str, named: dict[str, Any], in_array: bool) -> _Ste
         if len(schema) != 2 or "null" not in schema or schema == ["null", "null"]:
             raise UnsupportedSchemaError(f"{path}: union {schema}")
         null_branch = schema.index("null")
-        return _optional(null_branch, _plan(schema[1 - null_branch], path, named, in_array))
+        return _optional(path, null_branch, _plan(schema[1 - null_branch], path, named, in_array))
     match kind:
         case "null":
             return _fixed(0)

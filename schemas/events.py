@@ -12,7 +12,16 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-__all__ = ["ClickstreamEvent", "FraudAlert", "InventoryEvent", "OrderEvent", "OrderItem", "avro_schema"]
+__all__ = [
+    "ClickstreamEvent",
+    "FraudAlert",
+    "InventoryEvent",
+    "OrderEvent",
+    "OrderItem",
+    "RevenueWindow",
+    "UserSession",
+    "avro_schema",
+]
 
 # Avro's two widths: what JSON says beyond them is refused like any other wrong type.
 Int = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
@@ -22,6 +31,8 @@ OrderStatus = Literal["CREATED", "CONFIRMED", "SHIPPED", "DELIVERED", "CANCELLED
 EventType = Literal[
     "PAGE_VIEW", "PRODUCT_VIEW", "SEARCH", "ADD_TO_CART", "REMOVE_FROM_CART", "CHECKOUT_START", "PURCHASE"
 ]
+Pane = Literal["EARLY", "ON_TIME", "LATE"]
+Dimension = Literal["total", "category", "region"]
 Movement = Literal["SALE", "RESTOCK", "RETURN", "ADJUSTMENT"]
 
 
@@ -97,6 +108,54 @@ class FraudAlert(msgspec.Struct, frozen=True):
     event_time: Long
     detected_at: Long
     related_events: list[str]
+
+
+class UserSession(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one visit of a user; a newer `version` of a session_id replaces an older one.
+
+    Attributes:
+      session_id: user_id:session_start in ms.
+      session_end: event time of its last click.
+      duration_seconds: whole seconds from the first click to the last.
+      revenue_minor: of its purchases, price × quantity.
+      device_type, geo_region, primary_category: seen most; the smallest string of several.
+      deleted: it was merged into another session; it never comes back.
+    """
+
+    session_id: str
+    user_id: str
+    session_start: Long
+    session_end: Long
+    duration_seconds: Long
+    page_views: Long
+    product_views: Long
+    add_to_carts: Long
+    purchases: Long
+    revenue_minor: Long
+    device_type: str
+    geo_region: str
+    primary_category: str | None
+    pane: Pane
+    version: Long
+    deleted: bool = False
+
+
+class RevenueWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """Revenue of one minute, in all (`value` is `*`) or of one category or region.
+
+    A newer `version` of (window_start, dimension, value) replaces an older one.
+    """
+
+    window_start: Long
+    window_end: Long
+    dimension: Dimension
+    value: str
+    gmv_minor: Long
+    order_count: Long
+    unique_users: Long
+    first_time_orders: Long
+    pane: Pane
+    version: Long
 
 
 def avro_schema(name: str) -> dict[str, Any]:

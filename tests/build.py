@@ -9,7 +9,16 @@ import msgspec
 import numpy as np
 
 from schemas import codec
-from schemas.events import ClickstreamEvent, FraudAlert, InventoryEvent, OrderEvent, OrderItem, avro_schema
+from schemas.events import (
+    ClickstreamEvent,
+    FraudAlert,
+    InventoryEvent,
+    OrderEvent,
+    OrderItem,
+    RevenueWindow,
+    UserSession,
+    avro_schema,
+)
 from transforms.blocks import NO_WATERMARK_MS, Block
 
 T0 = 1_790_000_000_000  # 2026-09-21T14:13:20Z
@@ -19,7 +28,14 @@ HOUR = 3_600_000
 HIGH = 500_001  # the least amount above 5000 TRY
 LOW = 10_000
 
-SCHEMA_IDS: dict[type[msgspec.Struct], int] = {OrderEvent: 1, ClickstreamEvent: 2, InventoryEvent: 3, FraudAlert: 4}
+SCHEMA_IDS: dict[type[msgspec.Struct], int] = {
+    OrderEvent: 1,
+    ClickstreamEvent: 2,
+    InventoryEvent: 3,
+    FraudAlert: 4,
+    UserSession: 5,
+    RevenueWindow: 6,
+}
 UNKNOWN_ID = 4_040
 
 

@@ -6,7 +6,15 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from schemas.events import ClickstreamEvent, FraudAlert, InventoryEvent, OrderEvent, OrderItem
+from schemas.events import (
+    ClickstreamEvent,
+    FraudAlert,
+    InventoryEvent,
+    OrderEvent,
+    OrderItem,
+    RevenueWindow,
+    UserSession,
+)
 
 ints = st.integers(-(1 << 31), (1 << 31) - 1)
 longs = st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-70, 70)
@@ -67,7 +75,35 @@ alerts = st.builds(
     longs,
     st.lists(texts, max_size=4),
 )
-records = st.one_of(orders, clicks, movements, alerts)
+sessions = st.builds(
+    UserSession,
+    session_id=texts,
+    user_id=texts,
+    session_start=longs,
+    session_end=longs,
+    duration_seconds=longs,
+    page_views=longs,
+    product_views=longs,
+    add_to_carts=longs,
+    purchases=longs,
+    revenue_minor=longs,
+    device_type=texts,
+    geo_region=texts,
+    primary_category=st.none() | texts,
+    version=longs,
+)
+revenue = st.builds(
+    RevenueWindow,
+    window_start=longs,
+    window_end=longs,
+    value=texts,
+    gmv_minor=longs,
+    order_count=longs,
+    unique_users=longs,
+    first_time_orders=longs,
+    version=longs,
+)
+records = st.one_of(orders, clicks, movements, alerts, sessions, revenue)
 
 
 def avro_data(schema: Any) -> st.SearchStrategy[Any]:

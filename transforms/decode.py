@@ -16,12 +16,12 @@ import numpy as np
 
 from schemas import codec, columns
 from schemas.columns import Bools, Columns, Ints
-from schemas.events import avro_schema
+from schemas.events import ClickstreamEvent, OrderEvent, avro_schema
 from transforms.blocks import Block
-from transforms.domain.validity import InvalidRecordError
+from transforms.domain.validity import InvalidRecordError, check_click, check_order, good_clicks, good_orders
 from transforms.errors import BadRecord, attempts_before
 
-__all__ = ["BlockDecoder", "DecodedBlock", "RecordKind"]
+__all__ = ["CLICKS", "ORDERS", "BlockDecoder", "DecodedBlock", "Part", "RecordKind"]
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -32,6 +32,10 @@ class RecordKind(NamedTuple, Generic[R]):
     record: type[R]
     check: Callable[[R, int], None]
     good: Callable[[Columns, Ints], Bools]
+
+
+ORDERS = RecordKind(OrderEvent, check_order, good_orders)
+CLICKS = RecordKind(ClickstreamEvent, check_click, good_clicks)
 
 
 class Part(NamedTuple):

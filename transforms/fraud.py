@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 import msgspec
 import numpy as np
-from apache_beam import typehints
 from apache_beam.transforms import userstate
 from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
@@ -18,110 +17,38 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.columns import Ints
 from schemas.events import FraudAlert, OrderEvent
-from transforms.blocks import Block
-from transforms.decode import BlockDecoder, Part, RecordKind
+from transforms.decode import DecodedBlock, Part
 from transforms.domain.fraud import Detector, Order, UserOrders, order_flags, prune
 from transforms.domain.fraud_rules import STATUSES, Rules
-from transforms.domain.validity import check_order, good_orders
-from transforms.errors import BadRecord
 from transforms.keyed_state import EXPIRY, LOG, TOKEN, Shards, shard_of
 from transforms.ledger import Counts, counted
+from transforms.sharded_rows import encode_rows
 
-__all__ = ["DecodeOrders", "DetectFraud", "ShardedOrders"]
-
-ORDERS = RecordKind(OrderEvent, check_order, good_orders)
+__all__ = ["DetectFraud", "FraudRows"]
 
 Row = tuple[str, Order]
 """user_id, and what the rules need of an order."""
 _NEVER = 1 << 62
 
-encode_rows: Callable[[list[Row]], bytes] = msgspec.msgpack.Encoder().encode
 decode_rows: Callable[[bytes], list[Row]] = msgspec.msgpack.Decoder(list[Row]).decode
 
 
-class ShardedOrders(NamedTuple):
-    """Output of `DecodeOrders`.
+class FraudRows:
+    """The orders that can matter to a rule, as rows; the others stop here. See `transforms.sharded_rows.RowsOf`."""
 
-    Attributes:
-      good: KV[shard, rows]: the orders that can matter to a rule.
-      bad, late: refused records.
-      counts: for the ledger, one per block.
-    """
-
-    good: beam.PCollection[tuple[int, bytes]]
-    bad: beam.PCollection[BadRecord]
-    late: beam.PCollection[BadRecord]
-    counts: beam.PCollection[Counts]
-
-
-class DecodeOrders(beam.PTransform):
-    """Decode and validate blocks of orders and keep what the rules need.
-
-    Input:  Block of OrderEvent payloads.
-    Output: ShardedOrders, at the block's timestamp.
-    Raises: whatever the registry client raises when the registry cannot be reached: the bundle is retried.
-
-    Args:
-      rules: orders that touch none of them stop here.
-      shards: number of shards; part of a savepoint.
-      make_fetch: called in the worker; returns the function from schema id to writer schema.
-    """
-
-    def __init__(
-        self,
-        rules: Rules,
-        job: str,
-        shards: int,
-        allowed_lateness_ms: int,
-        make_fetch: Callable[[], Callable[[int], dict[str, Any]]],
-    ):
-        super().__init__()
-        self._fn = _DecodeOrdersFn(rules, job, shards, allowed_lateness_ms, make_fetch)
-
-    def expand(self, blocks: beam.PCollection[Block]) -> ShardedOrders:
-        outputs = blocks | "Decode" >> beam.ParDo(self._fn).with_outputs("bad", "late", "counts", main="good")
-        outputs.good.element_type = typehints.Tuple[int, bytes]
-        outputs.bad.element_type = outputs.late.element_type = BadRecord
-        outputs.counts.element_type = Counts
-        return ShardedOrders(outputs.good, outputs.bad, outputs.late, outputs.counts)
-
-
-class _DecodeOrdersFn(beam.DoFn):
-    def __init__(
-        self,
-        rules: Rules,
-        job: str,
-        shards: int,
-        allowed_lateness_ms: int,
-        make_fetch: Callable[[], Callable[[int], dict[str, Any]]],
-    ):
+    def __init__(self, rules: Rules):
         self._currency = rules.currency
         self._least = [_NEVER if (least := rules.least_minor(s)) is None else least for s in range(len(STATUSES))]
-        self._job, self._shards, self._lateness_ms, self._make_fetch = job, shards, allowed_lateness_ms, make_fetch
 
-    def setup(self) -> None:
-        self._decoder = BlockDecoder(ORDERS, self._job, self._make_fetch(), self._lateness_ms)
-
-    def process(self, block: Block) -> Iterator[Any]:
-        decoded = self._decoder.decode(block)
-        shards: dict[int, list[Row]] = {}
+    def __call__(self, decoded: DecodedBlock[OrderEvent], shards: int) -> dict[int, list[Row]]:
+        rows: dict[int, list[Row]] = {}
         for part in decoded.parts:
-            self._add_columns(part, shards)
+            self._add_columns(part, rows, shards)
         for order in decoded.records:
-            self._add_record(order, shards)
-        for shard, rows in shards.items():
-            yield shard, encode_rows(rows)
-        for bad in decoded.bad:
-            yield beam.pvalue.TaggedOutput("bad", bad)
-        for late in decoded.late:
-            yield beam.pvalue.TaggedOutput("late", late)
-        # What goes on is counted where it ends: the ledger shall not know a record before its alerts are written.
-        kept = sum(map(len, shards.values()))
-        counts = Counts(len(block) - kept, decoded.good - kept, len(decoded.bad), len(decoded.late))
-        if counts:
-            yield beam.pvalue.TaggedOutput("counts", counted(counts))
+            self._add_record(order, rows, shards)
+        return rows
 
-    def _add_columns(self, part: Part, shards: dict[int, list[Row]]) -> None:
+    def _add_columns(self, part: Part, shards: dict[int, list[Row]], count: int) -> None:
         """`_add_record` for all good records of a part at once."""
         columns, rows = part.columns, part.rows
         ints, spans, data = columns.ints, columns.spans, columns.data
@@ -139,7 +66,6 @@ class _DecodeOrdersFn(beam.DoFn):
             columns.texts("shipping_region", rows),
             strict=True,
         )
-        count = self._shards
         for user, order in zip(users, orders, strict=True):
             shard = shard_of(user, count)
             if shard in shards:
@@ -147,12 +73,12 @@ class _DecodeOrdersFn(beam.DoFn):
             else:
                 shards[shard] = [(user.decode(), order)]
 
-    def _add_record(self, order: OrderEvent, shards: dict[int, list[Row]]) -> None:
+    def _add_record(self, order: OrderEvent, shards: dict[int, list[Row]], count: int) -> None:
         status = STATUSES.index(order.order_status)
         if order.total_amount_minor > self._least[status]:
             flags = order_flags(status, order.is_first_order, order.currency == self._currency)
             row = (order.event_time, order.order_id, flags, order.total_amount_minor, order.shipping_region)
-            shard = shard_of(order.user_id.encode(), self._shards)
+            shard = shard_of(order.user_id.encode(), count)
             shards.setdefault(shard, []).append((order.user_id, row))
 
 
@@ -163,7 +89,7 @@ def _bounds(span: tuple[Ints, Ints], rows: Ints) -> tuple[list[int], list[int]]:
 class DetectFraud(beam.PTransform):
     """Alert on orders that complete a fraud pattern.
 
-    Input:  KV[shard, rows] from `DecodeOrders`, in any order.
+    Input:  KV[shard, rows] of `FraudRows`, in any order.
     Output: one FraudAlert per rule and completing order, at that order's event time; and Counts of duplicates.
     State:  per shard, each user's orders of the longest span and the allowed lateness, at most
             `max_orders_per_user`; freed by event-time timer.

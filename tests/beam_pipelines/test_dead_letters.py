@@ -20,9 +20,8 @@ from stack import Stack
 from stack.ports import pick_free
 from tests import build
 from tests.live import messages_of
-from transforms.decode import BlockDecoder
+from transforms.decode import ORDERS, BlockDecoder
 from transforms.errors import ATTEMPTS_HEADER, BadRecord
-from transforms.fraud import ORDERS
 from transforms.io.kafka import KafkaTopic
 from transforms.io.registry import Registry
 from transforms.io.resend import RecordSender, Undelivered

@@ -33,9 +33,8 @@ from tests.build import (
     payload,
 )
 from transforms.blocks import NO_WATERMARK_MS, Block, watermarks_before
-from transforms.decode import BlockDecoder, DecodedBlock
+from transforms.decode import ORDERS, BlockDecoder, DecodedBlock
 from transforms.errors import ATTEMPTS_HEADER, BadRecord
-from transforms.fraud import ORDERS
 from transforms.watermarks import PartitionWatermarks
 
 LATENESS_MS = 10 * MINUTE

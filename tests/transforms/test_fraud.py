@@ -23,12 +23,14 @@ from schemas.events import FraudAlert, OrderEvent
 from tests.build import HIGH, HOUR, LOW, MINUTE, SECOND, T0, block, make_fetch, order
 from tests.oracle import expected_alerts
 from transforms.blocks import Block
+from transforms.decode import ORDERS
 from transforms.domain.fraud import Order, alert_id
 from transforms.domain.fraud_rules import default_rules, parse_rules
 from transforms.errors import BadRecord
-from transforms.fraud import DecodeOrders, DetectFraud, decode_rows, encode_rows
+from transforms.fraud import DetectFraud, FraudRows, decode_rows
 from transforms.keyed_state import shard_of
 from transforms.ledger import Counts, SumCounts
+from transforms.sharded_rows import DecodeRows, Decoding, encode_rows
 
 RULES = default_rules()
 LATENESS_MS = 10 * MINUTE
@@ -43,8 +45,8 @@ def pipeline() -> beam.Pipeline:
     return test_pipeline.TestPipeline(runner=FnApiRunner())
 
 
-def decode(rules: Any = RULES) -> DecodeOrders:
-    return DecodeOrders(rules, "fraud-detector", SHARDS, LATENESS_MS, make_fetch)
+def decode(rules: Any = RULES) -> DecodeRows:
+    return DecodeRows(ORDERS, FraudRows(rules), Decoding("fraud-detector", SHARDS, LATENESS_MS, make_fetch))
 
 
 def rows_of(keyed: tuple[int, bytes]) -> list[tuple[int, str, Order]]:
@@ -72,7 +74,7 @@ def summed(counts: beam.PCollection[Counts]) -> beam.PCollection[Counts]:
     return counts | "List" >> beam.combiners.ToList() | "Sum" >> beam.Map(lambda all_: total(all_ or [Counts()]))
 
 
-# DecodeOrders
+# DecodeRows of FraudRows
 
 
 def test_blocks_become_rows_by_shard_and_everything_else_is_accounted_for() -> None:

@@ -1,4 +1,4 @@
-"""Which decoded orders are good: the business rules of a valid record, one at a time and by columns.
+"""Which decoded orders and clicks are good: the business rules of a valid record, one at a time and by columns.
 
 Source of the rules: docs/semantics.md, "Valid records". The two forms must agree; a property test compares them.
 """
@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.columns import Bools, Columns, Ints
-from schemas.events import OrderEvent
+from schemas.events import ClickstreamEvent, OrderEvent
 
-__all__ = ["FUTURE_MS", "InvalidRecordError", "check_order", "good_orders"]
+__all__ = ["FUTURE_MS", "InvalidRecordError", "check_click", "check_order", "good_clicks", "good_orders"]
 
 FUTURE_MS = 3_600_000
 """An event may be stamped this much later than its record before it is called wrong."""
@@ -46,6 +46,18 @@ def check_order(order: OrderEvent, record_time_ms: int) -> None:
     check_event_time(order.event_time, record_time_ms)
 
 
+def check_click(click: ClickstreamEvent, record_time_ms: int) -> None:
+    """Raises: InvalidRecordError."""
+    for name in ("event_id", "user_id"):
+        if not getattr(click, name):
+            raise InvalidRecordError(f"{name} is empty")
+    if click.price_minor is not None and click.price_minor < 0:
+        raise InvalidRecordError(f"price_minor is negative: {click.price_minor}")
+    if click.quantity is not None and click.quantity < 1:
+        raise InvalidRecordError(f"quantity is below 1: {click.quantity}")
+    check_event_time(click.event_time, record_time_ms)
+
+
 def check_event_time(event_time_ms: int, record_time_ms: int) -> None:
     """Raises: InvalidRecordError."""
     if event_time_ms <= 0:
@@ -71,6 +83,17 @@ def good_orders(columns: Columns, record_times_ms: Ints) -> Bools:
             (ints["items.quantity"] < 1) | (ints["items.unit_price_minor"] < 0) | (ints["items.total_price_minor"] < 0)
         )
         good[columns.rows["items"][wrong]] = False
+    return good
+
+
+def good_clicks(columns: Columns, record_times_ms: Ints) -> Bools:
+    """[n] which records are decoded and valid."""
+    ints = columns.ints
+    good = columns.ok & good_event_times(ints["event_time"], record_times_ms)
+    good &= (ints["price_minor"] >= 0) & (ints["quantity"] >= ints["quantity?"])
+    for name in ("event_id", "user_id"):
+        start, stop = columns.spans[name]
+        good &= stop > start
     return good
 
 

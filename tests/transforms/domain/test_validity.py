@@ -11,26 +11,27 @@ from hypothesis import strategies as st
 
 from schemas import codec
 from schemas.columns import decode_columns, plan
-from schemas.events import OrderEvent, avro_schema
+from schemas.events import ClickstreamEvent, OrderEvent, avro_schema
 from tests import strategies
-from tests.build import HOUR, T0, item, order, payload
-from transforms.domain.validity import InvalidRecordError, check_order, good_orders
+from tests.build import HOUR, T0, click, item, order, payload
+from transforms.decode import CLICKS, ORDERS, RecordKind
+from transforms.domain.validity import InvalidRecordError, check_click, check_order
 
-STEPS = plan(codec.parse_schema(avro_schema("OrderEvent")))
+STEPS = {kind: plan(codec.parse_schema(avro_schema(kind.record.__name__))) for kind in (ORDERS, CLICKS)}
 
 
-def good_by_columns(orders: list[OrderEvent], times_ms: list[int]) -> list[bool]:
-    data = [payload(o)[codec.FRAME_BYTES :] for o in orders]
+def good_by_columns(kind: RecordKind[Any], records: list[Any], times_ms: list[int]) -> list[bool]:
+    data = [payload(o)[codec.FRAME_BYTES :] for o in records]
     ends = np.cumsum([len(d) for d in data]).astype(np.int64)
     starts = ends - np.array([len(d) for d in data], np.int64)
-    columns = decode_columns(b"".join(data), starts, ends, STEPS)
+    columns = decode_columns(b"".join(data), starts, ends, STEPS[kind])
     assert columns.ok.all()
-    return good_orders(columns, np.array(times_ms, np.int64)).tolist()
+    return kind.good(columns, np.array(times_ms, np.int64)).tolist()
 
 
-def is_good(record: OrderEvent, time_ms: int) -> bool:
+def is_good(kind: RecordKind[Any], record: Any, time_ms: int) -> bool:
     try:
-        check_order(record, time_ms)
+        kind.check(record, time_ms)
     except InvalidRecordError:
         return False
     return True
@@ -62,7 +63,28 @@ almost_valid = st.builds(
 @given(st.lists(st.tuples(almost_valid | strategies.orders, st.sampled_from([T0, T0, 0, -1])), min_size=1, max_size=8))
 def test_the_columns_form_agrees_with_the_form_for_one_record(records: list[tuple[OrderEvent, int]]) -> None:
     orders, times_ms = [o for o, _ in records], [t for _, t in records]
-    assert good_by_columns(orders, times_ms) == [is_good(o, t) for o, t in records]
+    assert good_by_columns(ORDERS, orders, times_ms) == [is_good(ORDERS, o, t) for o, t in records]
+
+
+almost_valid_click = st.builds(
+    click,
+    st.sampled_from(["c-1", "c-1", "c-1", "", " "]),
+    user=st.sampled_from(["u-1", "u-1", "u-1", "ü", ""]),
+    price_minor=st.none() | amounts,
+    quantity=st.sampled_from([None, None, 1, 2, (1 << 31) - 1, 0, -1]),
+    category=st.sampled_from([None, "", "kitchen"]),
+    at=st.sampled_from([T0, T0, T0, 1, 0, -1, T0 + HOUR, T0 + HOUR + 1, (1 << 63) - 1, -(1 << 63)]),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(almost_valid_click | strategies.clicks, st.sampled_from([T0, T0, 0, -1])), min_size=1, max_size=8
+    )
+)
+def test_the_two_forms_agree_for_clicks_too(records: list[tuple[ClickstreamEvent, int]]) -> None:
+    clicks, times_ms = [c for c, _ in records], [t for _, t in records]
+    assert good_by_columns(CLICKS, clicks, times_ms) == [is_good(CLICKS, c, t) for c, t in records]
 
 
 VALID: list[dict[str, Any]] = [
@@ -104,14 +126,14 @@ INVALID: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize("changes", VALID, ids=str)
 def test_a_valid_order_is_good_in_both_forms(changes: dict[str, Any]) -> None:
     check_order(order(**changes), T0)
-    assert good_by_columns([order(**changes)], [T0]) == [True]
+    assert good_by_columns(ORDERS, [order(**changes)], [T0]) == [True]
 
 
 @pytest.mark.parametrize(("changes", "why"), INVALID, ids=[why for _, why in INVALID])
 def test_an_invalid_order_is_refused_in_both_forms_with_field_and_value(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(InvalidRecordError, match=f"^{why}"):
         check_order(order(**changes), T0)
-    assert good_by_columns([order(), order(**changes), order()], [T0] * 3) == [True, False, True]
+    assert good_by_columns(ORDERS, [order(), order(**changes), order()], [T0] * 3) == [True, False, True]
 
 
 def test_an_event_time_that_no_date_can_say_is_refused_whatever_its_record_says() -> None:
@@ -119,5 +141,26 @@ def test_an_event_time_that_no_date_can_say_is_refused_whatever_its_record_says(
     check_order(order(at=last), last)
     with pytest.raises(InvalidRecordError, match="is after the year 9999"):
         check_order(order(at=last + 1), last + 1)
-    assert good_by_columns([order(at=last), order(at=last + 1)], [last + 1] * 2) == [True, False]
-    assert good_by_columns([order(at=(1 << 63) - 1)], [(1 << 63) - 1]) == [False]
+    assert good_by_columns(ORDERS, [order(at=last), order(at=last + 1)], [last + 1] * 2) == [True, False]
+    assert good_by_columns(ORDERS, [order(at=(1 << 63) - 1)], [(1 << 63) - 1]) == [False]
+
+
+CLICK_WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"event_id": ""}, "event_id is empty"),
+    ({"user": ""}, "user_id is empty"),
+    ({"price_minor": -1}, "price_minor is negative: -1"),
+    ({"quantity": 0}, "quantity is below 1: 0"),
+    ({"quantity": -2}, "quantity is below 1: -2"),
+    ({"at": 0}, "event_time is not after 1970: 0"),
+    ({"at": T0 + HOUR + 1}, f"event_time {T0 + HOUR + 1} is more than 1 h after its record's {T0}"),
+]
+
+
+@pytest.mark.parametrize(("changes", "why"), CLICK_WRONG, ids=[why for _, why in CLICK_WRONG])
+def test_an_invalid_click_is_refused_in_both_forms_with_field_and_value(changes: dict[str, Any], why: str) -> None:
+    wrong = click(**({"event_id": "c-1"} | changes))
+    with pytest.raises(InvalidRecordError, match=f"^{why}"):
+        check_click(wrong, T0)
+    free = click(price_minor=0, quantity=None, category=None, product_id=None)
+    check_click(free, T0)
+    assert good_by_columns(CLICKS, [free, wrong, click(quantity=1)], [T0] * 3) == [True, False, True]

@@ -1,0 +1,258 @@
+"""Gathering by shard before the shuffle: what lets Beam's windows keep up with a flood.
+
+Beam's windowing costs tens of microseconds an element in the runner, and runners do not lift combiners in streaming. So
+a windowed job first gathers, in the sharded state of `transforms.keyed_state`, what belongs together: repeats are
+recognised, the rest is summed up, per user or per minute, and handed on as few, full elements
+
+- a moment after the first of it came (`every_s`, processing time), so that early results are early; and
+- before the watermark passes the instant at which it is due, so that nothing is ever late because it waited here.
+
+The timer for the second holds the watermark back, so it is right at any speed. The first is for freshness only, and is
+left out when the input has an end.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import apache_beam as beam
+from apache_beam.transforms import userstate
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import TimerSpec
+from apache_beam.transforms.window import GlobalWindow, TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+
+from transforms.keyed_state import EXPIRY, LOG, TOKEN, Shard, Shards
+from transforms.ledger import Counts, counted
+
+__all__ = ["Added", "Gather", "Gathering"]
+
+S = TypeVar("S")
+
+_FLUSH = TimerSpec("flush", TimeDomain.REAL_TIME)
+_ROWS, _TAKEN, _SNAPSHOT = b"r", b"t", b"s"
+
+
+class Added(NamedTuple):
+    """What became of a batch of rows.
+
+    Attributes:
+      entry: the new rows, encoded as they came; None when there is none.
+      new, repeats: how many.
+      earliest_ms: the smallest event time of the new ones.
+    """
+
+    entry: bytes | None
+    new: int
+    repeats: int
+    earliest_ms: int = 0
+
+
+class Gathering(Protocol[S]):
+    """What is gathered: pure functions of a shard's state, in which the order of rows does not matter.
+
+    A state that holds nothing is false.
+
+    Attributes:
+      keep_ms: a row may be forgotten once the watermark is this far past its event time.
+    """
+
+    keep_ms: int
+
+    def new(self) -> S: ...
+
+    def add(self, state: S, rows: bytes) -> Added:
+        """Takes in the rows of a batch that are no repeats."""
+        ...
+
+    def due_ms(self, event_time_ms: int) -> int:
+        """Until when a row of that event time must have been handed on."""
+        ...
+
+    def take(self, state: S) -> Iterable[tuple[Any, int]]:
+        """What is pending, as (element, timestamp in ms); it is pending no more."""
+        ...
+
+    def expire(self, state: S, before_ms: int) -> int | None:
+        """Forgets what only rows with an event time before that need. Nothing is pending then.
+
+        Returns: the least `before_ms` at which there will be more to forget; None when nothing is left.
+        """
+        ...
+
+    def snapshot(self, state: S) -> bytes:
+        """The state as bytes, when nothing is pending."""
+        ...
+
+    def restore(self, state: S, snapshot: bytes) -> None:
+        """Puts back into a new state what a snapshot holds."""
+        ...
+
+
+class Gather(beam.PTransform, Generic[S]):
+    """Sum up by shard, into as few elements as freshness allows.
+
+    Input:  KV[shard, rows] of `transforms.sharded_rows.DecodeRows`, in any order.
+    Output: what the gathering hands on, at its timestamps; and Counts of the rows: good, or duplicates.
+    State:  per shard what the gathering keeps; freed by event-time timer.
+
+    Args:
+      every_s: how long something may wait here, in processing time; None when the input has an end.
+      element_type: of what is handed on.
+    """
+
+    def __init__(self, gathering: Gathering[S], every_s: float | None, element_type: Any):
+        super().__init__()
+        self._fn, self._type = _GatherFn(gathering, every_s), element_type
+
+    def expand(
+        self, rows: beam.PCollection[tuple[int, bytes]]
+    ) -> tuple[beam.PCollection[Any], beam.PCollection[Counts]]:
+        outputs = rows | "Gather" >> beam.ParDo(self._fn).with_outputs("counts", main="gathered")
+        outputs.gathered.element_type, outputs.counts.element_type = self._type, Counts
+        return outputs.gathered, outputs.counts
+
+
+class _Gathered(Generic[S]):
+    """A shard in memory.
+
+    Attributes:
+      pending_ms: the smallest event time of what is pending; None when nothing is.
+      flush_is_set: whether the timer for freshness is.
+    """
+
+    __slots__ = ("flush_is_set", "pending_ms", "state")
+
+    def __init__(self, state: S):
+        self.state = state
+        self.pending_ms: int | None = None
+        self.flush_is_set = False
+
+    def __bool__(self) -> bool:
+        return bool(self.state)
+
+
+class _GatherFn(beam.DoFn):
+    def __init__(self, gathering: Gathering[Any], every_s: float | None):
+        self._gathering, self._every_s = gathering, every_s
+        self._owner = uuid.uuid4().hex
+        # Expiry is looked at this often in event time: state holds an eighth more than it must.
+        self._expire_every_ms = max(1_000, gathering.keep_ms // 8)
+
+    def setup(self) -> None:
+        new = self._gathering.new
+        self._shards: Shards[_Gathered[Any]] = Shards(
+            self._owner, lambda: _Gathered(new()), self._replay, self._snapshot
+        )
+
+    def start_bundle(self) -> None:
+        self._new = self._repeats = 0
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._new or self._repeats:
+            counts = counted(Counts(self._new + self._repeats, self._new, duplicates=self._repeats))
+            window = GlobalWindow()
+            yield beam.pvalue.TaggedOutput("counts", WindowedValue(counts, window.start, [window]))
+
+    def process(
+        self,
+        keyed: tuple[int, bytes],
+        token: Any = beam.DoFn.StateParam(TOKEN),
+        log: Any = beam.DoFn.StateParam(LOG),
+        expiry: Any = beam.DoFn.TimerParam(EXPIRY),
+        flush: Any = beam.DoFn.TimerParam(_FLUSH),
+    ) -> None:
+        shard, rows = keyed
+        live = self._shards.open(shard, token, log)
+        kept = live.users
+        added = self._add(kept, rows)
+        if added.entry is not None:
+            self._shards.append(live, _ROWS + added.entry, token, log)
+            self._set_expiry(live, self._gathering.due_ms(added.earliest_ms), expiry)
+            self._set_expiry(live, self._expiry_of(added.earliest_ms), expiry)
+            if self._every_s is not None and not kept.flush_is_set:
+                flush.set(Timestamp.of(time.time() + self._every_s))
+                kept.flush_is_set = True
+        self._shards.keep(shard, live)
+        self._new += added.new
+        self._repeats += added.repeats
+
+    @userstate.on_timer(_FLUSH)
+    def flush(
+        self,
+        shard: int = beam.DoFn.KeyParam,
+        token: Any = beam.DoFn.StateParam(TOKEN),
+        log: Any = beam.DoFn.StateParam(LOG),
+    ) -> Iterator[TimestampedValue]:
+        live = self._shards.open(shard, token, log)
+        live.users.flush_is_set = False
+        taken = self._take(live, token, log)
+        self._shards.keep(shard, live)
+        yield from taken
+
+    @userstate.on_timer(EXPIRY)
+    def expire(
+        self,
+        shard: int = beam.DoFn.KeyParam,
+        watermark: Timestamp = beam.DoFn.TimestampParam,
+        token: Any = beam.DoFn.StateParam(TOKEN),
+        log: Any = beam.DoFn.StateParam(LOG),
+        expiry: Any = beam.DoFn.TimerParam(EXPIRY),
+    ) -> Iterator[TimestampedValue]:
+        """Hands on everything that is pending, due or not: so a snapshot never holds any."""
+        live = self._shards.open(shard, token, log)
+        at_ms = int(watermark.micros // 1000)
+        taken = self._take(live, token, log)
+        next_ms = self._gathering.expire(live.users.state, at_ms - self._gathering.keep_ms)
+        live.expiry_ms = None
+        if next_ms is not None:
+            self._set_expiry(live, self._expiry_of(next_ms), expiry)
+        self._shards.compact(live, token, log)
+        self._shards.keep(shard, live)
+        yield from taken
+
+    def _add(self, kept: _Gathered[Any], rows: bytes) -> Added:
+        added = self._gathering.add(kept.state, rows)
+        if added.entry is not None:
+            kept.pending_ms = added.earliest_ms if kept.pending_ms is None else min(kept.pending_ms, added.earliest_ms)
+        return added
+
+    def _take(self, live: Shard[_Gathered[Any]], token: Any, log: Any) -> list[TimestampedValue]:
+        kept = live.users
+        if kept.pending_ms is None:
+            return []
+        taken = [TimestampedValue(e, Timestamp(micros=ms * 1000)) for e, ms in self._gathering.take(kept.state)]
+        kept.pending_ms = None
+        self._shards.append(live, _TAKEN, token, log)
+        return taken
+
+    def _expiry_of(self, event_time_ms: int) -> int:
+        at_ms = event_time_ms + self._gathering.keep_ms
+        return at_ms + self._expire_every_ms - at_ms % self._expire_every_ms
+
+    @staticmethod
+    def _set_expiry(live: Shard[Any], at_ms: int, expiry: Any) -> None:
+        if live.expiry_ms is None or at_ms < live.expiry_ms:
+            live.expiry_ms = at_ms
+            expiry.set(Timestamp(micros=at_ms * 1000))
+
+    def _replay(self, kept: _Gathered[Any], entry: bytes) -> None:
+        kind, body = entry[:1], entry[1:]
+        match kind:
+            case b"r":
+                self._add(kept, body)
+            case b"t":
+                for _ in self._gathering.take(kept.state):
+                    pass
+                kept.pending_ms = None
+            case b"s":
+                self._gathering.restore(kept.state, body)
+            case _:
+                raise ValueError(f"state entry of kind {kind!r}: written by a newer release")
+
+    def _snapshot(self, kept: _Gathered[Any]) -> bytes:
+        return _SNAPSHOT + self._gathering.snapshot(kept.state)

@@ -1,0 +1,115 @@
+"""Blocks in, rows by shard out: how every job begins. What a row holds is the job's own; the rest is the same.
+
+Decoding, validation and lateness happen on whole blocks in the same step, and only the small rows that later steps need
+are shuffled: one element per block and shard, however many records it stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import apache_beam as beam
+import msgspec
+from apache_beam import typehints
+
+from transforms.blocks import Block
+from transforms.decode import BlockDecoder, DecodedBlock, RecordKind
+from transforms.errors import BadRecord
+from transforms.ledger import Counts, counted
+
+__all__ = ["DecodeRows", "Decoding", "RowsOf", "ShardedRows", "encode_rows"]
+
+encode_rows: Callable[[list[Any]], bytes] = msgspec.msgpack.Encoder().encode
+
+
+class RowsOf(Protocol):
+    """What a job keeps of the good records of a block: shard → rows, each of which msgpack can write.
+
+    Records without a row are good and end here.
+    """
+
+    def __call__(self, decoded: DecodedBlock[Any], shards: int) -> dict[int, list[Any]]: ...
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What decoding needs to know, whatever the record.
+
+    Attributes:
+      job: name written into dead letters.
+      shards: number of shards; part of a savepoint.
+      allowed_lateness_ms: a valid record further behind its partition's watermark is late.
+      make_fetch: called in the worker; returns the function from schema id to writer schema.
+    """
+
+    job: str
+    shards: int
+    allowed_lateness_ms: int
+    make_fetch: Callable[[], Callable[[int], dict[str, Any]]]
+
+    def __post_init__(self) -> None:
+        if self.allowed_lateness_ms < 0:
+            raise ValueError("allowed_lateness_ms must not be negative")
+        if self.shards < 1:
+            raise ValueError("shards must be at least 1")
+
+
+class ShardedRows(NamedTuple):
+    """Output of `DecodeRows`.
+
+    Attributes:
+      good: KV[shard, rows], as msgpack.
+      bad, late: refused records.
+      counts: for the ledger, one per block: all but the records that have a row. Those are counted where they end, as
+        the ledger shall not know a record before what comes of it is written.
+    """
+
+    good: beam.PCollection[tuple[int, bytes]]
+    bad: beam.PCollection[BadRecord]
+    late: beam.PCollection[BadRecord]
+    counts: beam.PCollection[Counts]
+
+
+class DecodeRows(beam.PTransform):
+    """Decode and validate blocks of one kind of record, and keep what the job needs of it.
+
+    Input:  Block of payloads.
+    Output: ShardedRows, at the block's timestamp.
+    Raises: whatever the registry client raises when the registry cannot be reached: the bundle is retried.
+    """
+
+    def __init__(self, kind: RecordKind[Any], rows_of: RowsOf, decoding: Decoding):
+        super().__init__()
+        self._fn = _DecodeRowsFn(kind, rows_of, decoding)
+
+    def expand(self, blocks: beam.PCollection[Block]) -> ShardedRows:
+        outputs = blocks | "Decode" >> beam.ParDo(self._fn).with_outputs("bad", "late", "counts", main="good")
+        outputs.good.element_type = typehints.Tuple[int, bytes]
+        outputs.bad.element_type = outputs.late.element_type = BadRecord
+        outputs.counts.element_type = Counts
+        return ShardedRows(outputs.good, outputs.bad, outputs.late, outputs.counts)
+
+
+class _DecodeRowsFn(beam.DoFn):
+    def __init__(self, kind: RecordKind[Any], rows_of: RowsOf, decoding: Decoding):
+        self._kind, self._rows_of, self._decoding = kind, rows_of, decoding
+
+    def setup(self) -> None:
+        d = self._decoding
+        self._decoder = BlockDecoder(self._kind, d.job, d.make_fetch(), d.allowed_lateness_ms)
+
+    def process(self, block: Block) -> Iterator[Any]:
+        decoded = self._decoder.decode(block)
+        shards = self._rows_of(decoded, self._decoding.shards)
+        for shard, rows in shards.items():
+            yield shard, encode_rows(rows)
+        for bad in decoded.bad:
+            yield beam.pvalue.TaggedOutput("bad", bad)
+        for late in decoded.late:
+            yield beam.pvalue.TaggedOutput("late", late)
+        kept = sum(map(len, shards.values()))
+        counts = Counts(len(block) - kept, decoded.good - kept, len(decoded.bad), len(decoded.late))
+        if counts:
+            yield beam.pvalue.TaggedOutput("counts", counted(counts))
