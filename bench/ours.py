@@ -63,7 +63,7 @@ def run(
         workload=workload,
         events=counts["in"],
         seconds=usage.seconds,
-        read_seconds=counts.get("read_seconds"),
+        read_seconds=json.loads(usage.output)["read_seconds"],
         cpu_seconds=usage.cpu_seconds,
         peak_mb=usage.peak_mb,
         alerts=_alerts(out_folder / "out" / "fraud_alerts"),

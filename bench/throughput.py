@@ -25,12 +25,11 @@ from stack.kafka import Kafka
 __all__ = ["Measurement", "add_arguments", "main", "table"]
 
 _CONTESTANTS = (*PEERS, ours.NAME)
-_START_ORDERS = 1_000
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A contestant on a workload: its run over all orders, and over a thousand of them to know what its start costs.
+    """A contestant on a workload.
 
     Attributes:
       error: why there is no result.
@@ -39,7 +38,6 @@ class Measurement:
     name: str
     workload: str
     result: Result | None = None
-    start: Result | None = None
     error: str | None = None
 
     @property
@@ -48,12 +46,9 @@ class Measurement:
         return self.result.events / self.result.seconds if self.result else 0.0
 
     @property
-    def steady_rate(self) -> float | None:
-        """Events per second beyond the first thousand: without the start, which a job that runs for weeks pays once."""
-        # Starts differ by tenths of a second: a shorter difference says nothing.
-        if not self.result or not self.start or self.result.seconds - self.start.seconds < 1.0:
-            return None
-        return (self.result.events - self.start.events) / (self.result.seconds - self.start.seconds)
+    def read_rate(self) -> float | None:
+        """Events per second while it read: without the start, which a job that runs for weeks pays once."""
+        return self.result.events / self.result.read_seconds if self.result and self.result.read_seconds else None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,10 +96,9 @@ def main(options: argparse.Namespace) -> int:
     measurements: list[Measurement] = []
     with _services(options, console) as (kafka, registry):
         topic = fill(kafka, registry, spec, say=console.line)
-        start_topic = fill(kafka, registry, dataclasses.replace(spec, orders=_START_ORDERS), say=console.line)
         bench = _Bench(kafka, registry, options.data / "runs", options.timeout, options.repeat, console)
         for workload in workloads:
-            done = [bench.measure(name, workload, topic, start_topic) for name in names]
+            done = [bench.measure(name, workload, topic) for name in names]
             print(table(done, spec), flush=True)
             measurements += done
     if options.json:
@@ -131,21 +125,20 @@ class _Bench:
     repeat: int
     console: Console
 
-    def measure(self, name: str, workload: str, topic: str, start_topic: str) -> Measurement:
+    def measure(self, name: str, workload: str, topic: str) -> Measurement:
         try:
-            start = self._median(name, workload, start_topic, "start")
-            result = self._median(name, workload, topic, "run")
+            result = self._median(name, workload, topic)
         except CommandFailed as e:
             self.console.line(f"{name}, {workload}: failed: {e}")
             return Measurement(name, workload, error=str(e))
-        measurement = Measurement(name, workload, result, start)
+        measurement = Measurement(name, workload, result)
         self.console.line(f"{name}, {workload}: {measurement.rate:,.0f} events/s in {result.seconds:.1f} s")
         return measurement
 
-    def _median(self, name: str, workload: str, topic: str, what: str) -> Result:
+    def _median(self, name: str, workload: str, topic: str) -> Result:
         """The run of the median time."""
         runs = [
-            self._run(name, workload, topic, f"{name}, {workload}: {what} {i + 1} of {self.repeat}")
+            self._run(name, workload, topic, f"{name}, {workload}: run {i + 1} of {self.repeat}")
             for i in range(self.repeat)
         ]
         return sorted(runs, key=lambda run: run.seconds)[(self.repeat - 1) // 2]
@@ -180,7 +173,7 @@ def table(measurements: Sequence[Measurement], spec: Spec) -> str:
     """
     reference = _reference(measurements)
     mine = next((m for m in measurements if m.name == ours.NAME and m.result), None)
-    titles = ("", "start s", "run s", "events/s", "ours ÷", "steady/s", "ours ÷", "CPU s/M", "peak MB", "alerts")
+    titles = ("", "run s", "events/s", "ours ÷", "read s", "read/s", "ours ÷", "CPU s/M", "peak MB", "alerts")
     rows = [titles, *(_row(m, mine, reference) for m in measurements)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(titles))]
     lines = []
@@ -194,15 +187,15 @@ def table(measurements: Sequence[Measurement], spec: Spec) -> str:
 def _row(m: Measurement, mine: Measurement | None, reference: Result | None) -> tuple[str, ...]:
     if m.result is None:
         return (m.name, *["-"] * 8, "failed")
-    steady, mine_steady = m.steady_rate, mine.steady_rate if mine else None
+    read, mine_read = m.read_rate, mine.read_rate if mine else None
     return (
         m.name,
-        f"{m.start.seconds:.1f}" if m.start else "-",
         f"{m.result.seconds:.1f}",
         f"{m.rate:,.0f}",
         f"{mine.rate / m.rate:.2f}" if mine else "-",
-        f"{steady:,.0f}" if steady else "-",
-        f"{mine_steady / steady:.2f}" if mine_steady and steady else "-",
+        f"{m.result.read_seconds:.1f}" if m.result.read_seconds else "-",
+        f"{read:,.0f}" if read else "-",
+        f"{mine_read / read:.2f}" if mine_read and read else "-",
         f"{m.result.cpu_seconds / m.result.events * 1e6:.1f}",
         f"{m.result.peak_mb:,.0f}",
         _compare(m.result, reference),
@@ -242,9 +235,8 @@ def _figures(measurements: Sequence[Measurement], spec: Spec) -> dict[str, objec
                 "workload": m.workload,
                 "error": m.error,
                 "result": result and {**result, "alerts": len(m.result.alerts) if m.result else 0},
-                "start_seconds": m.start.seconds if m.start else None,
                 "events_per_second": m.rate if m.result else None,
-                "steady_events_per_second": m.steady_rate,
+                "read_events_per_second": m.read_rate,
                 "alerts_equal": _compare_to_first(m, measurements),
             }
         )

@@ -10,9 +10,8 @@ from bench.throughput import Measurement, table
 ALERTS = ("RAPID_ORDERS u-1 o-1", "RAPID_ORDERS u-2 o-2")
 
 
-def measurement(name: str, seconds: float, alerts: tuple[str, ...] = ALERTS, start: float = 2.0) -> Measurement:
-    run = Result(name, "hot", 1_000_000, seconds, None, 20.0, 123.4, alerts)
-    return Measurement(name, "hot", run, Result(name, "hot", 1_000, start, None, 1.0, 100.0, ()))
+def measurement(name: str, seconds: float, alerts: tuple[str, ...] = ALERTS, read: float | None = 8.0) -> Measurement:
+    return Measurement(name, "hot", Result(name, "hot", 1_000_000, seconds, read, 20.0, 123.4, alerts))
 
 
 def rows(*measurements: Measurement) -> dict[str, list[str]]:
@@ -20,21 +19,21 @@ def rows(*measurements: Measurement) -> dict[str, list[str]]:
     return {line.split()[0]: line.split() for line in lines[2:] if line.strip()}
 
 
-def test_rates_are_of_the_whole_run_and_beyond_the_start():
+def test_rates_are_of_the_whole_run_and_of_the_reading():
     assert rows(measurement("plain-python", 10.0))["plain-python"] == [
-        *("plain-python", "2.0", "10.0", "100,000", "-", "124,875", "-", "20.0", "123", "2")
+        *("plain-python", "10.0", "100,000", "-", "8.0", "125,000", "-", "20.0", "123", "2")
     ]
 
 
-def test_a_difference_within_the_noise_is_not_called_a_rate():
-    assert rows(measurement("plain-python", 2.9))["plain-python"][5] == "-"
+def test_a_run_too_short_to_tell_has_no_rate_of_reading():
+    assert rows(measurement("plain-python", 2.9, read=None))["plain-python"][4:6] == ["-", "-"]
 
 
 def test_ours_is_divided_by_each_peer():
-    found = rows(measurement("flink-java", 5.0), measurement("streamforge", 10.0))
-    assert found["flink-java"][4] == "0.50"
-    assert found["flink-java"][6] == "0.38"
-    assert found["streamforge"][4] == "1.00"
+    found = rows(measurement("flink-java", 5.0, read=4.0), measurement("streamforge", 10.0))
+    assert found["flink-java"][3] == "0.50"
+    assert found["flink-java"][6] == "0.50"
+    assert found["streamforge"][3] == "1.00"
 
 
 def test_other_alerts_are_told_apart():
