@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,20 +21,17 @@ from typing import Any, Final, NamedTuple
 import fastavro
 import msgspec
 import numpy as np
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 from numpy.typing import NDArray
 
-from schemas.codec import parse_schema, schema_id
+from bench import topics
+from schemas.codec import parse_schema
 from schemas.events import OrderEvent, OrderItem, avro_schema
-from transforms.io.registry import Registry
 
-__all__ = ["FIRST_EVENT_MS", "HIGH_VALUE_MINOR", "Encoder", "Orders", "Spec", "end_offsets", "fill", "generate"]
+__all__ = ["FIRST_EVENT_MS", "HIGH_VALUE_MINOR", "Encoder", "Orders", "Spec", "fill", "generate"]
 
 FIRST_EVENT_MS: Final = 1_748_768_400_000  # 2025-06-01T09:00:00Z
 HIGH_VALUE_MINOR: Final = 500_000
 ARRIVAL_SPREAD_MS: Final = 2_000
-PARTITIONS: Final = 4
 
 _STATUSES: Final = ("CREATED", "CONFIRMED", "SHIPPED", "DELIVERED", "CANCELLED", "REFUNDED")
 _CREATED: Final = _STATUSES.index("CREATED")
@@ -362,93 +358,8 @@ def fill(
     kafka: str, registry: str, spec: Spec, *, topic: str | None = None, say: Callable[[str], None] = lambda _: None
 ) -> str:
     """Makes sure that a topic holds exactly the data set; returns its name. A topic that already does is kept."""
-    topic = topic or spec.topic
-    writer_id = Registry(registry).register(f"{topic}-value", avro_schema("OrderEvent"))
-    if _holds(kafka, topic, spec.records, writer_id):
-        say(f"topic {topic} already holds the {spec.records:,} records")
-        return topic
-    _recreate(kafka, topic)
-    started = time.monotonic()
-    encoder = Encoder(generate(spec), writer_id)
-    producer = Producer(
-        {
-            "bootstrap.servers": kafka,
-            "linger.ms": 50,
-            "batch.size": 1_000_000,
-            "partitioner": "murmur2_random",
-            "queue.buffering.max.messages": 200_000,
-        }
-    )
-    failed: list[str] = []
 
-    def delivered(error: KafkaError | None, _: object) -> None:
-        if error is not None:
-            failed.append(str(error))
+    def messages(writer_id: int) -> Iterator[topics.Message]:
+        return Encoder(generate(spec), writer_id).messages()
 
-    chunk = 10_000
-    for start in range(0, spec.records, chunk):
-        for key, payload, timestamp in encoder.messages(start, min(start + chunk, spec.records)):
-            while True:
-                try:
-                    producer.produce(topic, payload, key, timestamp=timestamp, on_delivery=delivered)
-                    break
-                except BufferError:
-                    producer.poll(0.05)
-        producer.poll(0)
-        if failed:
-            break
-        if start % 200_000 == 0 and start:
-            say(f"{start:,} of {spec.records:,} records, {start / (time.monotonic() - started):,.0f}/s")
-    left = producer.flush(60)
-    if failed or left:
-        raise RuntimeError(
-            f"topic {topic} could not be filled: {failed[0] if failed else f'{left} records undelivered'}"
-        )
-    say(f"topic {topic} filled with {spec.records:,} records, {spec.records / (time.monotonic() - started):,.0f}/s")
-    return topic
-
-
-def end_offsets(kafka: str, topic: str) -> list[tuple[int, int]]:
-    """(begin, end) offsets of each partition; empty when the topic does not exist."""
-    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "bench-offsets"})
-    try:
-        found = consumer.list_topics(topic, timeout=30).topics[topic]
-        if found.error is not None:
-            return []
-        return [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30) for p in sorted(found.partitions)]
-    finally:
-        consumer.close()
-
-
-def _holds(kafka: str, topic: str, records: int, writer_id: int) -> bool:
-    offsets = end_offsets(kafka, topic)
-    if len(offsets) != PARTITIONS or sum(end - begin for begin, end in offsets) != records:
-        return False
-    # The registry may have been started afresh: then the topic's schema id means nothing, or something else.
-    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "bench-probe", "enable.auto.commit": False})
-    try:
-        partition = next(i for i, (begin, end) in enumerate(offsets) if end > begin)
-        consumer.assign([TopicPartition(topic, partition, offsets[partition][0])])
-        message = consumer.poll(30)
-        return message is not None and message.error() is None and schema_id(message.value()) == writer_id
-    finally:
-        consumer.close()
-
-
-def _recreate(kafka: str, topic: str) -> None:
-    admin = AdminClient({"bootstrap.servers": kafka})
-    deadline = time.monotonic() + 60
-    if end_offsets(kafka, topic):
-        admin.delete_topics([topic])[topic].result(30)
-    # The broker deletes in the background and refuses the name for a moment.
-    # retention.ms: the event times are older than the default retention of seven days.
-    new = NewTopic(topic, PARTITIONS, 1, config={"retention.ms": "-1", "message.timestamp.type": "CreateTime"})
-    while True:
-        try:
-            admin.create_topics([new])[topic].result(30)
-        except KafkaException as e:
-            if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS or time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
-        else:
-            return
+    return topics.fill(kafka, registry, topic or spec.topic, "OrderEvent", spec.records, messages, say)

@@ -22,7 +22,7 @@ from stack import Stack
 from stack.console import Console
 from stack.kafka import Kafka
 
-__all__ = ["Measurement", "add_arguments", "main", "table"]
+__all__ = ["Measurement", "add_arguments", "main", "positive", "services", "table"]
 
 _CONTESTANTS = (*PEERS, ours.NAME)
 
@@ -52,11 +52,9 @@ class Measurement:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--events", type=_positive, default=1_000_000, metavar="N", help="orders in the topic (1000000)"
-    )
-    parser.add_argument("--users", type=_positive, default=100_000, metavar="N", help="users among them (100000)")
-    parser.add_argument("--rate", type=_positive, default=100, metavar="N", help="orders a second of event time (100)")
+    parser.add_argument("--events", type=positive, default=1_000_000, metavar="N", help="orders in the topic (1000000)")
+    parser.add_argument("--users", type=positive, default=100_000, metavar="N", help="users among them (100000)")
+    parser.add_argument("--rate", type=positive, default=100, metavar="N", help="orders a second of event time (100)")
     parser.add_argument("--workload", choices=("filter", "hot", "both"), default="both")
     parser.add_argument(
         "--peers",
@@ -64,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help=f"who runs, in this order: {', '.join(_CONTESTANTS)} (all)",
     )
-    parser.add_argument("--repeat", type=_positive, default=1, metavar="N", help="runs of each; the median counts (1)")
-    parser.add_argument("--timeout", type=_positive, default=600, metavar="S", help="seconds a run may take (600)")
+    parser.add_argument("--repeat", type=positive, default=1, metavar="N", help="runs of each; the median counts (1)")
+    parser.add_argument("--timeout", type=positive, default=600, metavar="S", help="seconds a run may take (600)")
     parser.add_argument("--kafka", metavar="HOST:PORT", help="a running broker, instead of one of its own")
     parser.add_argument("--registry", metavar="URL", help="its schema registry")
     parser.add_argument("--kafka-heap", default="768m", metavar="SIZE", help="of its own broker, as in -Xmx (768m)")
@@ -75,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="receives all figures")
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
@@ -94,7 +92,7 @@ def main(options: argparse.Namespace) -> int:
     workloads = ("filter", "hot") if options.workload == "both" else (options.workload,)
     spec = Spec(options.events, options.users, options.rate)
     measurements: list[Measurement] = []
-    with _services(options, console) as (kafka, registry):
+    with services(options, console) as (kafka, registry):
         topic = fill(kafka, registry, spec, say=console.line)
         bench = _Bench(kafka, registry, options.data / "runs", options.timeout, options.repeat, console)
         for workload in workloads:
@@ -107,7 +105,8 @@ def main(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _services(options: argparse.Namespace, console: Console) -> Iterator[tuple[str, str]]:
+def services(options: argparse.Namespace, console: Console) -> Iterator[tuple[str, str]]:
+    """The broker's address and the registry's URL: those that the options name, or some of our own for a while."""
     if options.kafka:
         yield options.kafka, options.registry
         return

@@ -9,8 +9,9 @@ import pytest
 
 from bench import contestants
 from bench.measure import Result, measure
-from bench.orders import Spec, end_offsets, fill, generate
+from bench.orders import Spec, fill, generate
 from bench.peers.detection import HIGH_VALUE_MINOR, Order, UserOrders
+from bench.topics import end_offsets
 from schemas.events import OrderEvent
 from stack import Stack
 from stack.java import java
