@@ -1,0 +1,276 @@
+"""Orders in blocks → revenue by the minute, wired for Beam; the sums themselves are in `transforms.domain.revenue`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import msgspec
+import numpy as np
+from apache_beam.transforms import trigger
+from apache_beam.transforms.window import FixedWindows, GlobalWindows
+from apache_beam.utils.timestamp import Duration
+from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming
+
+from schemas.columns import Ints
+from schemas.events import Dimension, OrderEvent, Pane, RevenueWindow
+from transforms.decode import DecodedBlock, Part
+from transforms.domain.revenue import (
+    MAX_LONG,
+    MINUTE_MS,
+    Figures,
+    Minute,
+    Order,
+    add_up,
+    category_totals,
+    revenue_rows,
+)
+from transforms.domain.seen import Seen
+from transforms.gather import Added, Gather
+from transforms.keyed_state import shard_of
+from transforms.ledger import Counts
+from transforms.sharded_rows import encode_rows
+
+__all__ = ["CalculateRevenue", "RevenueGathering", "RevenueRows", "decode_rows"]
+
+_CREATED = "CREATED"
+_Snapshot = tuple[list[tuple[int, list[str]]], list[tuple[int, list[tuple[Dimension, str, list[str]]]]]]
+
+decode_rows: Callable[[bytes], list[Order]] = msgspec.msgpack.Decoder(list[Order]).decode
+_decode_figures: Callable[[bytes], list[Figures]] = msgspec.msgpack.Decoder(list[Figures]).decode
+_decode_snapshot: Callable[[bytes], _Snapshot] = msgspec.msgpack.Decoder(_Snapshot).decode
+_encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+
+
+class RevenueRows:
+    """The CREATED orders, as rows; the others stop here. See `transforms.sharded_rows.RowsOf`."""
+
+    def __call__(self, decoded: DecodedBlock[OrderEvent], shards: int) -> dict[int, list[Order]]:
+        rows: dict[int, list[Order]] = {}
+        for part in decoded.parts:
+            _add_columns(part, rows, shards)
+        for order in decoded.records:
+            _add_record(order, rows, shards)
+        return rows
+
+
+def _add_record(order: OrderEvent, shards: dict[int, list[Order]], count: int) -> None:
+    if order.order_status == _CREATED:
+        row = (
+            order.user_id,
+            order.order_id,
+            order.event_time,
+            order.total_amount_minor,
+            order.shipping_region,
+            order.is_first_order,
+            category_totals((item.category, item.total_price_minor) for item in order.items),
+        )
+        shards.setdefault(shard_of(order.user_id.encode(), count), []).append(row)
+
+
+def _add_columns(part: Part, shards: dict[int, list[Order]], count: int) -> None:
+    """`_add_record` for all good records of a part at once."""
+    columns, symbols = part.columns, part.symbols["order_status"]
+    if _CREATED not in symbols:
+        return
+    ints, data = columns.ints, columns.data
+    rows = part.rows[ints["order_status"][part.rows] == symbols.index(_CREATED)]
+    starts, ends = (bound[rows].tolist() for bound in columns.spans["user_id"])
+    users = [data[s:e] for s, e in zip(starts, ends, strict=True)]
+    orders = zip(
+        [user.decode() for user in users],
+        columns.texts("order_id", rows),
+        ints["event_time"][rows].tolist(),
+        ints["total_amount_minor"][rows].tolist(),
+        columns.texts("shipping_region", rows),
+        (ints["is_first_order"][rows] != 0).tolist(),
+        _categories(part, rows),
+        strict=True,
+    )
+    for user, order in zip(users, orders, strict=True):
+        shard = shard_of(user, count)
+        if shard in shards:
+            shards[shard].append(order)
+        else:
+            shards[shard] = [order]
+
+
+def _categories(part: Part, rows: Ints) -> list[list[tuple[str, int]]]:
+    """`category_totals` of each of the records."""
+    columns = part.columns
+    chosen = np.zeros(len(columns.ok), np.bool_)
+    chosen[rows] = True
+    items = np.nonzero(chosen[columns.rows["items"]])[0]
+    if not len(items):
+        return [[] for _ in rows]
+    data, (starts, ends) = columns.data, columns.spans["items.category"]
+    names = [data[s:e] for s, e in zip(starts[items].tolist(), ends[items].tolist(), strict=True)]
+    every = sorted(set(names))  # bytes of UTF-8 sort as their text does
+    code = {name: i for i, name in enumerate(every)}
+    # One number for record and category, so that sorting brings together what is to be summed up.
+    groups = columns.rows["items"][items] * len(every) + np.array([code[name] for name in names])
+    order = np.argsort(groups, kind="stable")
+    groups, totals = groups[order], columns.ints["items.total_price_minor"][items][order]
+    if totals.max() > MAX_LONG // len(totals):
+        totals = totals.astype(object)  # Python's integers, which do not overflow
+    firsts = np.nonzero(np.diff(groups, prepend=-1))[0]
+    sums = np.minimum(np.add.reduceat(totals, firsts), MAX_LONG).tolist()
+    texts = [name.decode() for name in every]
+    of_record, of_category = np.divmod(groups[firsts], len(every))
+    pairs = list(zip([texts[i] for i in of_category.tolist()], sums, strict=True))
+    bounds = (np.searchsorted(of_record, rows, side).tolist() for side in ("left", "right"))
+    return [pairs[first:end] for first, end in zip(*bounds, strict=True)]
+
+
+class _State:
+    """What is known of a shard's users.
+
+    Attributes:
+      minutes: by number; those that an order that is not late can still belong to.
+      pending: numbers of the minutes that hold what was not taken.
+    """
+
+    __slots__ = ("minutes", "pending", "seen")
+
+    def __init__(self) -> None:
+        self.seen = Seen()
+        self.minutes: dict[int, Minute] = {}
+        self.pending: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.minutes)
+
+
+class RevenueGathering:
+    """Orders of a shard → for each minute, what came of each figure. See `transforms.gather.Gathering`.
+
+    Hands on KV[nothing, Figures as msgpack], at the beginning of the minute.
+
+    State: of the minutes that are not over for late orders, the order_ids, and the users of each figure.
+
+    Args:
+      keep_ms: how far Beam's watermark may be past an order that is not late.
+    """
+
+    def __init__(self, keep_ms: int):
+        self.keep_ms = keep_ms
+
+    def new(self) -> _State:
+        return _State()
+
+    def add(self, state: _State, rows: bytes) -> Added:
+        orders = decode_rows(rows)
+        is_new, minutes, pending = state.seen.add, state.minutes, state.pending
+        repeats: list[int] = []
+        earliest_ms = None
+        for i, order in enumerate(orders):
+            at_ms = order[2]
+            if not is_new(order[1], at_ms):
+                repeats.append(i)
+                continue
+            number = at_ms // MINUTE_MS
+            minute = minutes.get(number)
+            if minute is None:
+                minute = minutes[number] = Minute()
+            minute.add(order)
+            pending.add(number)
+            if earliest_ms is None or at_ms < earliest_ms:
+                earliest_ms = at_ms
+        if earliest_ms is None:
+            return Added(None, 0, len(repeats))
+        if repeats:
+            for i in reversed(repeats):
+                del orders[i]
+            rows = encode_rows(orders)
+        return Added(rows, len(orders), len(repeats), earliest_ms)
+
+    def due_ms(self, event_time_ms: int) -> int:
+        return event_time_ms - event_time_ms % MINUTE_MS + MINUTE_MS - 1
+
+    def take(self, state: _State) -> Iterator[tuple[tuple[bytes, bytes], int]]:
+        for number in sorted(state.pending):
+            yield (b"", _encode(state.minutes[number].take())), number * MINUTE_MS
+        state.pending.clear()
+
+    def expire(self, state: _State, before_ms: int) -> int | None:
+        for number in [n for n in state.minutes if (n + 1) * MINUTE_MS <= before_ms]:
+            del state.minutes[number]
+        return state.seen.expire(before_ms)
+
+    def snapshot(self, state: _State) -> bytes:
+        return _encode((state.seen.items(), [(number, minute.users()) for number, minute in state.minutes.items()]))
+
+    def restore(self, state: _State, snapshot: bytes) -> None:
+        seen, minutes = _decode_snapshot(snapshot)
+        state.seen.restore(seen)
+        for number, users in minutes:
+            minute = state.minutes[number] = Minute()
+            minute.restore(users)
+
+
+class CalculateRevenue(beam.PTransform):
+    """Revenue of each minute of event time: early, when the watermark has passed it, and again when it is corrected.
+
+    Input:  KV[shard, rows] of `RevenueRows`, in any order.
+    Output: RevenueWindow of all figures of the minute, each time it is looked at; and Counts of the orders. Of the rows
+            of a minute, dimension and value, the one of the newest version counts.
+    State:  see `RevenueGathering`; and of each minute until it is over for late orders, what the shards handed on.
+
+    Args:
+      allowed_lateness_ms: how far Beam's watermark may be past an order that is not late.
+      early_every_s: how long an order may wait in its shard, and again in its window, before there is a result with it;
+        None when the input has an end: then there is one result for each minute.
+    """
+
+    def __init__(self, allowed_lateness_ms: int, early_every_s: int | None):
+        super().__init__()
+        self._lateness_ms, self._early_every_s = allowed_lateness_ms, early_every_s
+
+    def expand(
+        self, orders: beam.PCollection[tuple[int, bytes]]
+    ) -> tuple[beam.PCollection[RevenueWindow], beam.PCollection[Counts]]:
+        every_s = self._early_every_s
+        gathered, counts = orders | "Shards" >> Gather(
+            RevenueGathering(self._lateness_ms), every_s, tuple[bytes, bytes]
+        )
+        revenue = (
+            gathered
+            | "Minutes"
+            >> beam.WindowInto(
+                FixedWindows(MINUTE_MS // 1000),
+                trigger=trigger.AfterWatermark(
+                    early=None if every_s is None else trigger.AfterProcessingTime(every_s),
+                    late=trigger.AfterCount(1) if every_s is None else trigger.AfterProcessingTime(every_s),
+                ),
+                accumulation_mode=trigger.AccumulationMode.ACCUMULATING,
+                allowed_lateness=Duration(micros=self._lateness_ms * 1000),
+            )
+            # One key: what comes here is one element per shard and flush, however many orders there are.
+            | "Together" >> beam.GroupByKey()
+            | "AddUp" >> beam.ParDo(_AddUpFn()).with_output_types(RevenueWindow)
+            | "AllTime" >> beam.WindowInto(GlobalWindows())
+        )
+        return revenue, counts
+
+
+class _AddUpFn(beam.DoFn):
+    def process(
+        self,
+        keyed: tuple[bytes, Iterable[bytes]],
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+    ) -> Iterable[RevenueWindow]:
+        figures = add_up(map(_decode_figures, keyed[1]))
+        return revenue_rows(figures, int(window.start.micros // 1000), _pane(pane))
+
+
+def _pane(pane: PaneInfo) -> Pane:
+    """Where there are no panes, in a batch, there is one, and it is on time."""
+    match pane.timing:
+        case PaneInfoTiming.EARLY:
+            return "EARLY"
+        case PaneInfoTiming.LATE:
+            return "LATE"
+        case _:
+            return "ON_TIME"
