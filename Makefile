@@ -40,8 +40,8 @@ bench: setup  ## drain a million orders, beside peers; and the latency from orde
 	$(BIN)/python -m bench latency
 
 lock: $(STAMP)  ## write requirements*.txt anew from the ranges in setup.py
-	$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --extra serving setup.py -o requirements.txt
-	$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra stack --extra dev --extra bench -c requirements.txt setup.py -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp setup.py -o requirements.txt
+	$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp --extra stack --extra dev --extra bench -c requirements.txt setup.py -o requirements-dev.txt
 
 clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down

