@@ -89,25 +89,26 @@ def check(settings: Settings) -> None:
     for flag, url in named:
         if isinstance(url, KafkaUrl):
             _topic(flag, url)
-    if any(isinstance(url, KafkaUrl) for url in (settings.input, *settings.outputs)):
+    if any(isinstance(url, KafkaUrl) for url in (*settings.inputs, *settings.outputs)):
         try:
             Registry(settings.registry).check()
         except OSError as e:
             raise UsageError("--registry", e) from e
 
 
-def read_blocks(settings: Settings) -> beam.PTransform:
-    """The source that --input names.
+def read_blocks(settings: Settings, url: KafkaUrl | None = None) -> beam.PTransform:
+    """The source that --input names; of several topics, the one given.
 
     Raises:
       UsageError: there is no such topic or file.
     """
-    if isinstance(settings.input, Folder):
+    source = url or settings.input
+    if isinstance(source, Folder):
         try:
-            return ReadBlocksFromFiles(match_files(settings.input.path), STARTED_MS)
+            return ReadBlocksFromFiles(match_files(source.path), STARTED_MS)
         except (ValueError, OSError) as e:
             raise UsageError("--input", e) from e
-    topic = _topic("--input", settings.input)
+    topic = _topic("--input", source)
     if settings.kafka_read == "native":
         return ReadBlocksFromKafkaNative(topic, expansion.service(settings), settings.out_of_orderness_ms)
     return ReadBlocksFromKafka(

@@ -108,14 +108,18 @@ class Job:
 
     Attributes:
       name: as in dead letters, metrics and topics (`dlq.<name>`, `late.<name>`).
-      input_topic, output_topic: read and written when no flag says otherwise.
+      input_topic, output_topic: read and written when no flag says otherwise; written beside Redis.
+      more_topics: read too, by a job that takes --input several times.
+      output_folder: written when no flag says otherwise, instead of Redis and a topic.
     """
 
     name: str
     module: str
     summary: str
     input_topic: str
-    output_topic: str
+    output_topic: str = ""
+    more_topics: tuple[str, ...] = ()
+    output_folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ class Settings:
     """The common flags, read.
 
     Attributes:
+      inputs: all of one sort; a job of one kind of record has one.
       until_end: stop at the end offsets seen at start.
       dead_letters, late: where refused records go.
       registry, ledger: URL; file or None.
@@ -131,7 +136,7 @@ class Settings:
     """
 
     job: Job
-    input: KafkaUrl | Folder
+    inputs: tuple[KafkaUrl | Folder, ...]
     outputs: tuple[KafkaUrl | RedisUrl | Folder, ...]
     dead_letters: KafkaUrl | Folder
     late: KafkaUrl | Folder
@@ -144,6 +149,11 @@ class Settings:
     allowed_lateness_ms: int
     out_of_orderness_ms: int
     state_shards: int
+
+    @property
+    def input(self) -> KafkaUrl | Folder:
+        """The only input, or the first."""
+        return self.inputs[0]
 
     @property
     def bounded(self) -> bool:
@@ -200,17 +210,19 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _add_common(group: Any, job: Job) -> None:
+    inputs = _default_inputs(job)
     group.add_argument(
         "--input",
-        default=f"kafka://{LOCAL_KAFKA}/{job.input_topic}",
-        help="kafka://host:port[,host:port]/topic, or a path or glob of .avro or .jsonl files, local or gs:// "
-        "(default: %(default)s)",
+        action="append" if len(inputs) > 1 else "store",
+        help="kafka://host:port[,host:port]/topic, or a path or glob of .avro or .jsonl files, local or gs://"
+        f"{'; may be given several times' if len(inputs) > 1 else ''} (default: {' and '.join(inputs)})",
     )
+    outputs = job.output_folder or f"{LOCAL_REDIS} and the topic {job.output_topic} beside the input"
     group.add_argument(
         "--output",
         action="append",
         help="redis://host:port/db, kafka://host:port/topic, or a folder for JSON lines; may be given several times "
-        f"(default, for Kafka input: {LOCAL_REDIS} and the topic {job.output_topic} beside the input)",
+        f"(default, for Kafka input: {outputs})",
     )
     group.add_argument(
         "--dead_letters",
@@ -271,21 +283,26 @@ def _add_tuning(group: Any) -> None:
 
 
 def _settings(job: Job, flags: argparse.Namespace) -> Settings:
-    source = _read("--input", _input_url, flags.input)
-    texts = flags.output or ([LOCAL_REDIS, f"kafka://{source.servers}/{job.output_topic}"] if _is_kafka(source) else [])
+    given = [flags.input] if isinstance(flags.input, str) else flags.input or _default_inputs(job)
+    inputs = tuple(_read("--input", _input_url, text) for text in given)
+    source = inputs[0]
+    if len({type(url) for url in inputs}) > 1:
+        raise UsageError("--input", "is either topics or files, not both")
+    texts = flags.output or (_default_outputs(job, source) if _is_kafka(source) else [])
     if not texts:
         raise UsageError("--output", "is needed when --input is files")
     outputs = tuple(_read("--output", _output_url, text) for text in texts)
+    beside = outputs if flags.output else ()  # a default folder is no place that anybody would look for dead letters in
     if flags.until and not _is_kafka(source):
         raise UsageError("--until", "is for Kafka input; files have an end by themselves")
     if flags.until and flags.kafka_read == "native":
         raise UsageError("--until", "needs --kafka_read=blocks: the native read cannot stop at an offset")
     return Settings(
         job=job,
-        input=source,
+        inputs=inputs,
         outputs=outputs,
-        dead_letters=_side("--dead_letters", flags.dead_letters, f"dlq.{job.name}", source, outputs),
-        late=_side("--late", flags.late, f"late.{job.name}", source, outputs),
+        dead_letters=_side("--dead_letters", flags.dead_letters, f"dlq.{job.name}", source, beside),
+        late=_side("--late", flags.late, f"late.{job.name}", source, beside),
         registry=_read("--registry", _http_url, flags.registry),
         ledger=None if flags.ledger is None else _read("--ledger", _file, flags.ledger),
         until_end=flags.until == "latest",
@@ -298,6 +315,14 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         out_of_orderness_ms=_read("--out_of_orderness", parse_duration_ms, flags.out_of_orderness),
         state_shards=_read("--state_shards", _at_least_one, flags.state_shards),
     )
+
+
+def _default_inputs(job: Job) -> list[str]:
+    return [f"kafka://{LOCAL_KAFKA}/{topic}" for topic in (job.input_topic, *job.more_topics)]
+
+
+def _default_outputs(job: Job, source: Any) -> list[str]:
+    return [job.output_folder] if job.output_folder else [LOCAL_REDIS, f"kafka://{source.servers}/{job.output_topic}"]
 
 
 def _side(flag: str, text: str | None, topic: str, source: Any, outputs: Sequence[Any]) -> KafkaUrl | Folder:
