@@ -39,11 +39,21 @@ CLICKS = RecordKind(ClickstreamEvent, check_click, good_clicks)
 
 
 class Part(NamedTuple):
-    """Records of a block that were read by columns: row numbers in `columns` of the good ones that are not late."""
+    """Records of a block that were read by columns.
+
+    Attributes:
+      rows: row numbers in `columns` of the good ones that are not late.
+      numbers: [n] record number in the block of each row.
+      starts: [n] where its datum begins in the block's data; it ends where the payload does.
+      as_ours: the writer's schema is ours, and so a datum is just as we would write it.
+    """
 
     columns: Columns
     rows: Ints
     symbols: dict[str, list[str]]
+    numbers: Ints
+    starts: Ints
+    as_ours: bool
 
 
 class DecodedBlock(NamedTuple, Generic[R]):
@@ -53,12 +63,16 @@ class DecodedBlock(NamedTuple, Generic[R]):
       parts: good records by columns, one part per writer schema.
       records: good records that had to be read one at a time.
       bad, late: everything else. len(block) = good + bad + late.
+      block: what it was.
+      numbers: record number in the block of each of `records`.
     """
 
     parts: list[Part]
     records: list[R]
     bad: list[BadRecord]
     late: list[BadRecord]
+    block: Block
+    numbers: list[int]
 
     @property
     def good(self) -> int:
@@ -68,6 +82,7 @@ class DecodedBlock(NamedTuple, Generic[R]):
 class _Plan(NamedTuple):
     steps: Any
     symbols: dict[str, list[str]]
+    as_ours: bool
 
 
 class BlockDecoder(Generic[R]):
@@ -86,7 +101,7 @@ class BlockDecoder(Generic[R]):
         self._plans: dict[int | str, _Plan | None] = {}
 
     def decode(self, block: Block) -> DecodedBlock[R]:
-        out: DecodedBlock[R] = DecodedBlock([], [], [], [])
+        out: DecodedBlock[R] = DecodedBlock([], [], [], [], block, [])
         alone = np.ones(len(block), np.bool_)
         if block.encoding != "json":
             for plan, rows, header_bytes in self._by_schema(block):
@@ -94,7 +109,8 @@ class BlockDecoder(Generic[R]):
                 cols = columns.decode_columns(block.data, starts, block.bounds[rows + 1], plan.steps)
                 good = self._kind.good(cols, block.times_ms[rows])
                 late = good & (cols.ints["event_time"] < block.watermarks_ms[rows] - self._lateness_ms)
-                out.parts.append(Part(cols, np.nonzero(good & ~late)[0], plan.symbols))
+                kept = np.nonzero(good & ~late)[0]
+                out.parts.append(Part(cols, kept, plan.symbols, rows, starts, plan.as_ours))
                 out.late.extend(self._late(block, int(i)) for i in rows[late])
                 alone[rows[good]] = False
         for i in np.nonzero(alone)[0].tolist():
@@ -143,6 +159,7 @@ class BlockDecoder(Generic[R]):
             out.late.append(self._late(block, i))
         else:
             out.records.append(record)
+            out.numbers.append(i)
 
     def _read(self, block: Block, payload: bytes | None) -> R:
         if block.encoding == "confluent":
@@ -198,7 +215,7 @@ def _make_plan(writer: Any, reader: dict[str, Any]) -> _Plan | None:
         elif theirs != ours:
             return None
     try:
-        return _Plan(columns.plan(writer), symbols)
+        return _Plan(columns.plan(writer), symbols, writer == reader)
     except columns.UnsupportedSchemaError:
         return None
 
