@@ -14,13 +14,14 @@ from apache_beam.utils.timestamp import Duration
 from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming
 
 from schemas.columns import Ints
-from schemas.events import Dimension, OrderEvent, Pane, RevenueWindow
+from schemas.events import OrderEvent, Pane, RevenueWindow
 from transforms.decode import DecodedBlock, Part
 from transforms.domain.revenue import (
     MAX_LONG,
     MINUTE_MS,
     Figures,
     Minute,
+    MinuteUsers,
     Order,
     add_up,
     category_totals,
@@ -35,7 +36,7 @@ from transforms.sharded_rows import encode_rows
 __all__ = ["CalculateRevenue", "RevenueGathering", "RevenueRows", "decode_rows"]
 
 _CREATED = "CREATED"
-_Snapshot = tuple[list[tuple[int, list[str]]], list[tuple[int, list[tuple[Dimension, str, list[str]]]]]]
+_Snapshot = tuple[list[tuple[int, list[str]]], list[tuple[int, MinuteUsers]]]  # order_ids, users; by minute
 
 decode_rows: Callable[[bytes], list[Order]] = msgspec.msgpack.Decoder(list[Order]).decode
 _decode_figures: Callable[[bytes], list[Figures]] = msgspec.msgpack.Decoder(list[Figures]).decode
@@ -205,8 +206,7 @@ class RevenueGathering:
         seen, minutes = _decode_snapshot(snapshot)
         state.seen.restore(seen)
         for number, users in minutes:
-            minute = state.minutes[number] = Minute()
-            minute.restore(users)
+            state.minutes[number] = Minute.of_users(users)
 
 
 class CalculateRevenue(beam.PTransform):

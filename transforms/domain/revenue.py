@@ -11,7 +11,7 @@ together, and no amount, however absurd, is too large for a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from schemas.events import Dimension, Pane, RevenueWindow
 
@@ -37,82 +37,98 @@ for each among its items."""
 Figures = tuple[Dimension, str, int, int, int, int]
 """dimension, value, and what there is of them: gmv_minor, orders, distinct users, first orders."""
 
+MinuteUsers = tuple[list[tuple[Dimension, str]], list[tuple[str, list[int]]]]
+"""The figures of a minute, in the order of their numbers, and for each user the numbers of those they count in."""
+
+_FEW = 8
 _RANK: dict[Pane, int] = {"EARLY": 0, "ON_TIME": 1, "LATE": 2}
 
 
-class _Figure:
-    """What came since it was last taken; the users since ever."""
-
-    __slots__ = ("first_orders", "gmv_minor", "new_users", "orders", "users")
-
-    def __init__(self) -> None:
-        self.gmv_minor = self.orders = self.new_users = self.first_orders = 0
-        self.users: set[str] = set()
-
-    def add(self, user_id: str, amount_minor: int, is_first_order: bool) -> None:
-        self.gmv_minor += amount_minor
-        self.orders += 1
-        self.first_orders += is_first_order
-        if user_id not in self.users:
-            self.users.add(user_id)
-            self.new_users += 1
-
-
 class Minute:
-    """The revenue of one minute of event time, of some users."""
+    """The revenue of one minute of event time, of some users: what came since it was last taken, and who was ever seen.
 
-    __slots__ = ("_categories", "_regions", "_total")
+    A minute numbers its figures, in the order in which they appear. Most users have one order in a minute, so what is
+    kept of a user is small: a tuple of the numbers of the figures they count in, and a set only once there are more.
+    """
+
+    __slots__ = ("_categories", "_figures", "_names", "_regions", "_users")
 
     def __init__(self) -> None:
-        self._total = _Figure()
-        self._categories: dict[str, _Figure] = {}
-        self._regions: dict[str, _Figure] = {}
+        self._names: list[tuple[Dimension, str]] = []
+        self._figures: list[list[int]] = []  # gmv_minor, orders, new users, first orders
+        self._categories: dict[str, int] = {}
+        self._regions: dict[str, int] = {}
+        self._users: dict[str, tuple[int, ...] | set[int]] = {}
+        self._number("total", "*")
 
     def add(self, order: Order) -> None:
         """Takes in an order of this minute that is no repeat."""
         user_id, _, _, amount_minor, region, is_first_order, categories = order
-        self._total.add(user_id, amount_minor, is_first_order)
-        figure = self._regions.get(region)
-        if figure is None:
-            figure = self._regions[region] = _Figure()
-        figure.add(user_id, amount_minor, is_first_order)
+        figures = self._figures
+        number = self._regions.get(region)
+        if number is None:
+            number = self._regions[region] = self._number("region", region)
+        numbers = [0, number]
+        for number in numbers:
+            figure = figures[number]
+            figure[0] += amount_minor
+            figure[1] += 1
+            figure[3] += is_first_order
         for category, category_minor in categories:
-            figure = self._categories.get(category)
-            if figure is None:
-                figure = self._categories[category] = _Figure()
-            figure.add(user_id, category_minor, is_first_order)
+            number = self._categories.get(category)
+            if number is None:
+                number = self._categories[category] = self._number("category", category)
+            figure = figures[number]
+            figure[0] += category_minor
+            figure[1] += 1
+            figure[3] += is_first_order
+            numbers.append(number)
+        for number in self._unseen(user_id, numbers):
+            figures[number][2] += 1
 
     def take(self) -> list[Figures]:
         """What came since the last time. A user counts only where and when first seen."""
         taken: list[Figures] = []
-        for dimension, value, figure in self._figures():
-            if figure.orders:
-                gmv_minor = min(figure.gmv_minor, MAX_LONG)
-                taken.append((dimension, value, gmv_minor, figure.orders, figure.new_users, figure.first_orders))
-                figure.gmv_minor = figure.orders = figure.new_users = figure.first_orders = 0
+        for name, figure in zip(self._names, self._figures, strict=True):
+            gmv_minor, orders, users, first_orders = figure
+            if orders:
+                taken.append((*name, min(gmv_minor, MAX_LONG), orders, users, first_orders))
+                figure[:] = 0, 0, 0, 0
         return taken
 
-    def users(self) -> list[tuple[Dimension, str, list[str]]]:
-        """All that is left once everything was taken: who was seen, for a snapshot."""
-        return [(dimension, value, list(figure.users)) for dimension, value, figure in self._figures()]
+    def users(self) -> MinuteUsers:
+        """All that is left once everything was taken, for a snapshot."""
+        return self._names, [(user_id, list(numbers)) for user_id, numbers in self._users.items()]
 
-    def restore(self, users: Iterable[tuple[Dimension, str, list[str]]]) -> None:
-        """Puts back into a new minute what `users` said."""
-        for dimension, value, seen in users:
-            match dimension:
-                case "total":
-                    self._total.users.update(seen)
-                case "category":
-                    self._categories.setdefault(value, _Figure()).users.update(seen)
-                case "region":
-                    self._regions.setdefault(value, _Figure()).users.update(seen)
+    @staticmethod
+    def of_users(users: MinuteUsers) -> Minute:
+        """The minute that said this of its users."""
+        minute = Minute()
+        names, seen = users
+        for dimension, value in names[1:]:
+            numbers = minute._regions if dimension == "region" else minute._categories
+            numbers[value] = minute._number(dimension, value)
+        for user_id, of_user in seen:
+            minute._users[user_id] = tuple(of_user) if len(of_user) <= _FEW else set(of_user)
+        return minute
 
-    def _figures(self) -> Iterator[tuple[Dimension, str, _Figure]]:
-        yield "total", "*", self._total
-        for value, figure in self._categories.items():
-            yield "category", value, figure
-        for value, figure in self._regions.items():
-            yield "region", value, figure
+    def _number(self, dimension: Dimension, value: str) -> int:
+        self._names.append((dimension, value))
+        self._figures.append([0, 0, 0, 0])
+        return len(self._names) - 1
+
+    def _unseen(self, user_id: str, numbers: list[int]) -> list[int]:
+        """Those of the figures that the user was not seen in; now they are."""
+        seen = self._users.get(user_id)
+        if seen is None:
+            self._users[user_id] = tuple(numbers)
+            return numbers
+        unseen = [number for number in numbers if number not in seen]
+        if isinstance(seen, set):
+            seen.update(unseen)
+        elif unseen:
+            self._users[user_id] = {*seen, *unseen}
+        return unseen
 
 
 def category_totals(items: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
