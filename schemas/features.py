@@ -1,46 +1,134 @@
 """The online store's layout: keys, values and times to live. Writers (`transforms/io/redis.py`) and readers
 (`serving/store.py`) both use this module and nothing else, so that they cannot disagree.
 
-    sf:alerts:user:{user_id}   ZSET  ready-made alert JSON, score = event time in ms; newest 1,000 per user
-    sf:alerts:ids:{user_id}    HASH  alert_id → version (event time in ms) of what the ZSET holds
-    sf:alerts:recent           ZSET  the same JSON for all users; newest 10,000
-    sf:freshness               HASH  feature family → newest event time in ms
-    sf:ledger:{job}            HASH  in, good, dead_letters, late, duplicates of a running job; updated_ms
+    sf:user:{user_id}               HASH  the user's features, see below
+    sf:alerts:user:{user_id}        ZSET  alerts as JSON, score = event time in ms; newest 1,000
+    sf:alerts:ids:{user_id}         HASH  alert_id → version (event time in ms) of what the ZSET holds
+    sf:alerts:recent                ZSET  the same JSON for all users; newest 10,000
+    sf:sessions:user:{user_id}      ZSET  sessions as JSON, score = start in ms; newest 100, retracted ones included
+    sf:sessions:ids:{user_id}       HASH  session_id → version of what the ZSET holds
+    sf:sessions:recent              ZSET  the same JSON for all users; newest 10,000
+    sf:sessions:open                ZSET  those of `recent` that are in progress
+    sf:orders:user:{user_id}        ZSET  amount:order_id of the 24 h before the newest order, score = event time in ms;
+                                          newest 1,000
+    sf:revenue:minute:{start_ms}    HASH  dimension:value → version, GMV, orders, users, first orders, end
+    sf:revenue:minutes              ZSET  the minutes that there are, score = start in ms; newest 2,880 (48 h)
+    sf:freshness                    HASH  feature family → newest event time in ms
+    sf:ledger:{job}                 HASH  in, good, dead_letters, late, duplicates of a running job; updated_ms
 
 A value is written only when its version is newer than the stored one, by one script per batch: a replay changes
-nothing. Every key has a TTL. JSON values are what the API returns, byte for byte.
+nothing. A retracted session stays as a tombstone, whose version nothing exceeds, so that an older row cannot bring it
+back. Every key has a TTL, and all keys of a user expire together. JSON values are what the API returns, byte for byte.
+
+Fields of the user's hash, by writer. Each is computed, in the script that writes, from the versioned keys above, so it
+is a function of the set of events that came, whatever their order:
+
+    orders   orders_1h, spend_1h_minor, orders_24h, spend_24h_minor   in the hour and day up to last_order_at, inclusive
+             last_order_at                                            event time in ms of the newest order
+    sessions last_session                                             JSON of the session that began last
+    fraud    alerts, last_alert_type, last_alert_at                   how many are kept; of the newest, time in ms
+    all      last_seen                                                event time in ms of the newest of all of these
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from schemas.events import FraudAlert
+from schemas.events import FraudAlert, RevenueWindow, UserSession
 
 __all__ = [
     "ALERTS_PER_USER",
     "ALERTS_RECENT",
-    "ALERT_TTL_S",
+    "ALERT_FAMILY",
+    "DAY_MS",
     "FRESHNESS_KEY",
+    "HOUR_MS",
     "LEDGER_TTL_S",
+    "OPEN_SESSIONS_KEY",
+    "ORDERS_PER_USER",
+    "ORDER_FAMILY",
     "RECENT_ALERTS_KEY",
+    "RECENT_SESSIONS_KEY",
+    "REVENUE_FAMILY",
+    "REVENUE_MINUTES",
+    "REVENUE_MINUTES_KEY",
+    "REVENUE_MINUTE_PREFIX",
+    "REVENUE_TTL_S",
+    "SESSIONS_PER_USER",
+    "SESSIONS_RECENT",
+    "SESSION_FAMILY",
+    "TOMBSTONE_MARK",
+    "TOMBSTONE_VERSION",
+    "USER_PREFIXES",
+    "USER_TTL_S",
     "alert_json",
     "ledger_key",
+    "revenue_field",
+    "revenue_json",
+    "revenue_minute_key",
+    "revenue_value",
     "rfc3339",
+    "session_json",
+    "session_version",
     "user_alert_ids_key",
     "user_alerts_key",
+    "user_features",
+    "user_key",
+    "user_orders_key",
+    "user_session_ids_key",
+    "user_sessions_key",
 ]
 
-ALERT_TTL_S: Final = 7 * 24 * 3600
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+
+USER_TTL_S: Final = 7 * 24 * 3600
+REVENUE_TTL_S: Final = 48 * 3600
+LEDGER_TTL_S: Final = 24 * 3600
+
 ALERTS_PER_USER: Final = 1_000
 ALERTS_RECENT: Final = 10_000
-LEDGER_TTL_S: Final = 24 * 3600
+SESSIONS_PER_USER: Final = 100
+SESSIONS_RECENT: Final = 10_000
+ORDERS_PER_USER: Final = 1_000
+REVENUE_MINUTES: Final = 48 * 60
+
 RECENT_ALERTS_KEY: Final = "sf:alerts:recent"
+RECENT_SESSIONS_KEY: Final = "sf:sessions:recent"
+OPEN_SESSIONS_KEY: Final = "sf:sessions:open"
+REVENUE_MINUTE_PREFIX: Final = "sf:revenue:minute:"
+REVENUE_MINUTES_KEY: Final = "sf:revenue:minutes"
 FRESHNESS_KEY: Final = "sf:freshness"
+
 ALERT_FAMILY: Final = "fraud_alerts"
+SESSION_FAMILY: Final = "sessions"
+REVENUE_FAMILY: Final = "revenue"
+ORDER_FAMILY: Final = "orders"
+
+USER_PREFIXES: Final = (
+    "sf:user:",
+    "sf:alerts:user:",
+    "sf:alerts:ids:",
+    "sf:sessions:user:",
+    "sf:sessions:ids:",
+    "sf:orders:user:",
+)
+"""What a user's keys begin with; the user_id follows."""
+
+# Versions are compared as doubles, which count exactly up to here.
+TOMBSTONE_VERSION: Final = (1 << 53) - 1
+TOMBSTONE_MARK: Final = b'"deleted":true}'
+"""How the JSON of a retracted session ends, and no other."""
+
+_MAX_TIME_MS = 253_402_300_799_999  # the end of the year 9999, the last that RFC 3339 can write
+
+
+def user_key(user_id: str) -> str:
+    return f"sf:user:{user_id}"
 
 
 def user_alerts_key(user_id: str) -> str:
@@ -49,6 +137,22 @@ def user_alerts_key(user_id: str) -> str:
 
 def user_alert_ids_key(user_id: str) -> str:
     return f"sf:alerts:ids:{user_id}"
+
+
+def user_sessions_key(user_id: str) -> str:
+    return f"sf:sessions:user:{user_id}"
+
+
+def user_session_ids_key(user_id: str) -> str:
+    return f"sf:sessions:ids:{user_id}"
+
+
+def user_orders_key(user_id: str) -> str:
+    return f"sf:orders:user:{user_id}"
+
+
+def revenue_minute_key(start_ms: int) -> str:
+    return f"{REVENUE_MINUTE_PREFIX}{start_ms}"
 
 
 def ledger_key(job: str) -> str:
@@ -79,3 +183,107 @@ def alert_json(alert: FraudAlert) -> bytes:
             "related_events": alert.related_events,
         }
     )
+
+
+def session_json(session: UserSession) -> bytes:
+    """A session as the API returns it; `revenue` in major units (TRY). A retracted one, which the API does not return,
+    only says where in a list it would be, and that it is `deleted`."""
+    place = {"session_id": session.session_id, "start_time": rfc3339(session.session_start)}
+    if session.deleted:
+        return msgspec.json.encode({**place, "deleted": True})
+    return msgspec.json.encode(
+        {
+            **place,
+            "user_id": session.user_id,
+            "end_time": rfc3339(session.session_end),
+            "duration_seconds": session.duration_seconds,
+            "page_views": session.page_views,
+            "product_views": session.product_views,
+            "add_to_carts": session.add_to_carts,
+            "purchases": session.purchases,
+            "revenue": session.revenue_minor / 100,
+            "device_type": session.device_type,
+            "geo_region": session.geo_region,
+            "primary_category": session.primary_category,
+            "open": session.pane == "EARLY",
+        }
+    )
+
+
+def session_version(session: UserSession) -> int:
+    return TOMBSTONE_VERSION if session.deleted else session.version
+
+
+def revenue_field(row: RevenueWindow) -> str:
+    return f"{row.dimension}:{row.value}"
+
+
+def revenue_value(row: RevenueWindow) -> str:
+    """Version first, as the writing script compares it."""
+    return (
+        f"{row.version} {row.gmv_minor} {row.order_count} {row.unique_users} {row.first_time_orders} {row.window_end}"
+    )
+
+
+def revenue_json(start_ms: int, fields: Mapping[bytes, bytes]) -> bytes | None:
+    """A minute as the API returns it; amounts in major units (TRY); None while its total has not come.
+
+    Dimensions arrive one by one: for a moment a region can be ahead of the total.
+    """
+    rows = {name.decode(): [int(number) for number in value.split()] for name, value in fields.items()}
+    total = rows.get("total:*")
+    if total is None:
+        return None
+    _, gmv_minor, orders, users, first_orders, end_ms = total
+
+    def gmv_of(dimension: str) -> dict[str, int]:
+        prefix = f"{dimension}:"
+        return {name.removeprefix(prefix): row[1] for name, row in sorted(rows.items()) if name.startswith(prefix)}
+
+    categories = gmv_of("category")
+    return msgspec.json.encode(
+        {
+            "window_start": rfc3339(start_ms),
+            "window_end": rfc3339(min(end_ms, _MAX_TIME_MS)),
+            "total_gmv": gmv_minor / 100,
+            "order_count": orders,
+            "avg_order_value": round(gmv_minor / orders) / 100 if orders else 0.0,
+            "unique_users": users,
+            "first_time_orders": first_orders,
+            # Of several, the smallest string: they are sorted, and max takes the first.
+            "top_category": max(categories, key=categories.__getitem__, default=None),
+            "by_category": {name: gmv / 100 for name, gmv in categories.items()},
+            "by_region": {name: gmv / 100 for name, gmv in gmv_of("region").items()},
+        }
+    )
+
+
+def user_features(user_id: str, fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
+    """A user's hash as the API returns it; amounts in major units (TRY); None when there is none.
+
+    What no event has told yet is null, or zero when it is a count or a sum.
+    """
+    if not fields:
+        return None
+
+    def number(name: str) -> int:
+        return int(fields.get(name.encode(), b"0"))
+
+    def time(name: str) -> str | None:
+        return rfc3339(number(name)) if name.encode() in fields else None
+
+    kind = fields.get(b"last_alert_type")
+    session = fields.get(b"last_session")
+    return {
+        "user_id": user_id,
+        "last_seen": time("last_seen"),
+        "orders_1h": number("orders_1h"),
+        "spend_1h": number("spend_1h_minor") / 100,
+        "orders_24h": number("orders_24h"),
+        "spend_24h": number("spend_24h_minor") / 100,
+        "last_order_at": time("last_order_at"),
+        "last_session": None if session is None else msgspec.Raw(session),
+        "alerts": number("alerts"),
+        "last_alert_type": None if kind is None else kind.decode(),
+        "last_alert_at": time("last_alert_at"),
+    }

@@ -117,6 +117,45 @@ def alert(**changes: Any) -> FraudAlert:
     return FraudAlert(**(fields | changes))
 
 
+def session(user: str = "u-1", start: int = T0, **changes: Any) -> UserSession:
+    """A UserSession of ten minutes, in progress."""
+    fields = {
+        "session_id": f"{user}:{start}",
+        "user_id": user,
+        "session_start": start,
+        "session_end": start + 10 * MINUTE,
+        "duration_seconds": 600,
+        "page_views": 2,
+        "product_views": 3,
+        "add_to_carts": 1,
+        "purchases": 1,
+        "revenue_minor": 123_450,
+        "device_type": "mobile",
+        "geo_region": "Izmir",
+        "primary_category": "kitchen",
+        "pane": "EARLY",
+        "version": 1,
+    }
+    return UserSession(**(fields | changes))
+
+
+def minute(start: int = T0, dimension: str = "total", value: str = "*", **changes: Any) -> RevenueWindow:
+    """A RevenueWindow of one minute."""
+    fields = {
+        "window_start": start,
+        "window_end": start + MINUTE,
+        "dimension": dimension,
+        "value": value,
+        "gmv_minor": 300_000,
+        "order_count": 4,
+        "unique_users": 3,
+        "first_time_orders": 1,
+        "pane": "EARLY",
+        "version": 1,
+    }
+    return RevenueWindow(**(fields | changes))
+
+
 def fetch(writer_id: int) -> dict[str, Any]:
     """The writer schema of an id in SCHEMA_IDS, as a registry would say."""
     for record, known in SCHEMA_IDS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import redis
 from hypothesis import settings
 
 from stack import Stack
@@ -20,3 +21,18 @@ def live_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     own."""
     with Stack(tmp_path_factory.mktemp("live"), ["kafka", "registry", "valkey"], ports="free") as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Valkey alone, which starts at once."""
+    with Stack(tmp_path_factory.mktemp("valkey"), ["valkey"], ports="free") as stack:
+        yield stack
+
+
+@pytest.fixture
+def db(valkey: Stack) -> Iterator[redis.Redis]:
+    """An empty database, in `valkey`."""
+    with redis.Redis.from_url(valkey.redis_url) as connection:
+        connection.flushall()
+        yield connection

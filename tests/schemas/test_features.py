@@ -2,13 +2,23 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import features
-from schemas.features import alert_json, rfc3339
-from tests.build import alert
+from schemas.events import RevenueWindow
+from schemas.features import (
+    alert_json,
+    revenue_field,
+    revenue_json,
+    revenue_value,
+    rfc3339,
+    session_json,
+    user_features,
+)
+from tests.build import MINUTE, T0, alert, minute, session
 
 
 def test_an_alert_is_stored_as_the_api_returns_it() -> None:
@@ -62,10 +72,105 @@ def test_texts_sort_as_their_times(time_ms: int) -> None:
     assert rfc3339(time_ms) < rfc3339(time_ms + 1)
 
 
+def test_a_session_is_stored_as_the_api_returns_it() -> None:
+    stored = session("u-1", 1_790_000_000_123, session_end=1_790_000_060_000, revenue_minor=750_050)
+    assert json.loads(session_json(stored)) == {
+        "session_id": "u-1:1790000000123",
+        "start_time": "2026-09-21T14:13:20.123Z",
+        "user_id": "u-1",
+        "end_time": "2026-09-21T14:14:20.000Z",
+        "duration_seconds": 600,
+        "page_views": 2,
+        "product_views": 3,
+        "add_to_carts": 1,
+        "purchases": 1,
+        "revenue": 7500.50,
+        "device_type": "mobile",
+        "geo_region": "Izmir",
+        "primary_category": "kitchen",
+        "open": True,
+    }
+
+
+@pytest.mark.parametrize(("pane", "is_open"), [("EARLY", True), ("ON_TIME", False), ("LATE", False)])
+def test_a_session_is_open_until_its_final_pane(pane: str, is_open: bool) -> None:
+    assert json.loads(session_json(session(pane=pane)))["open"] is is_open
+
+
+def test_only_a_retracted_session_bears_the_mark() -> None:
+    assert session_json(session(deleted=True)).endswith(features.TOMBSTONE_MARK)
+    disguised = session(user='","deleted":true}', geo_region='"deleted":true}')
+    assert not session_json(disguised).endswith(features.TOMBSTONE_MARK)
+
+
+def hash_of(*rows: RevenueWindow) -> dict[bytes, bytes]:
+    return {revenue_field(row).encode(): revenue_value(row).encode() for row in rows}
+
+
+def test_a_minute_is_put_together_from_its_dimensions() -> None:
+    stored = hash_of(
+        minute(T0, gmv_minor=100_001, order_count=3, unique_users=2, first_time_orders=1),
+        minute(T0, "category", "toys", gmv_minor=50_000),
+        minute(T0, "category", "books", gmv_minor=50_000),
+        minute(T0, "category", "a:b *", gmv_minor=1),
+        minute(T0, "region", "İzmir", gmv_minor=100_001),
+    )
+    assert json.loads(revenue_json(T0, stored) or b"") == {
+        "window_start": "2026-09-21T14:13:20.000Z",
+        "window_end": "2026-09-21T14:14:20.000Z",
+        "total_gmv": 1000.01,
+        "order_count": 3,
+        "avg_order_value": 333.34,
+        "unique_users": 2,
+        "first_time_orders": 1,
+        "top_category": "books",
+        "by_category": {"a:b *": 0.01, "books": 500.0, "toys": 500.0},
+        "by_region": {"İzmir": 1000.01},
+    }
+
+
+def test_a_minute_whose_total_has_not_come_is_none() -> None:
+    assert revenue_json(T0, hash_of(minute(T0, "region", "İzmir"))) is None
+    assert revenue_json(T0, {}) is None
+
+
+def test_a_minute_without_orders_and_the_last_one_there_is_can_be_shown() -> None:
+    last = 253_402_300_800_000 - MINUTE
+    shown = json.loads(revenue_json(last, hash_of(minute(last, gmv_minor=(1 << 63) - 1, order_count=0))) or b"")
+    assert (shown["window_end"], shown["avg_order_value"]) == ("9999-12-31T23:59:59.999Z", 0.0)
+    assert shown["top_category"] is None
+
+
+def test_a_users_features_are_null_or_zero_until_an_event_tells_them() -> None:
+    assert user_features("u-1", {}) is None
+    alone = user_features("u-1", {b"last_seen": str(T0).encode(), b"last_session": session_json(session())})
+    assert json.loads(msgspec.json.encode(alone)) == {
+        "user_id": "u-1",
+        "last_seen": rfc3339(T0),
+        "orders_1h": 0,
+        "spend_1h": 0.0,
+        "orders_24h": 0,
+        "spend_24h": 0.0,
+        "last_order_at": None,
+        "last_session": json.loads(session_json(session())),
+        "alerts": 0,
+        "last_alert_type": None,
+        "last_alert_at": None,
+    }
+
+
 def test_keys_begin_with_our_prefix_and_no_two_families_share_one() -> None:
     keys = [
         features.user_alerts_key("u"),
         features.user_alert_ids_key("u"),
+        features.user_key("u"),
+        features.user_sessions_key("u"),
+        features.user_session_ids_key("u"),
+        features.user_orders_key("u"),
+        features.revenue_minute_key(0),
+        features.REVENUE_MINUTES_KEY,
+        features.RECENT_SESSIONS_KEY,
+        features.OPEN_SESSIONS_KEY,
         features.ledger_key("u"),
         features.RECENT_ALERTS_KEY,
         features.FRESHNESS_KEY,
@@ -79,7 +184,13 @@ def test_no_user_can_be_named_so_that_the_key_is_another_ones() -> None:
     assert features.user_alerts_key("a:b") != features.user_alerts_key("a") + "b"
 
 
-def test_every_family_expires() -> None:
-    assert features.ALERT_TTL_S == 7 * 24 * 3600
-    assert features.LEDGER_TTL_S == 24 * 3600
-    assert 0 < features.ALERTS_PER_USER < features.ALERTS_RECENT
+def test_the_prefixes_are_those_of_all_keys_of_a_user() -> None:
+    keys = {
+        features.user_key("u"),
+        features.user_alerts_key("u"),
+        features.user_alert_ids_key("u"),
+        features.user_sessions_key("u"),
+        features.user_session_ids_key("u"),
+        features.user_orders_key("u"),
+    }
+    assert {prefix + "u" for prefix in features.USER_PREFIXES} == keys

@@ -1,4 +1,4 @@
-"""A real Valkey for all tests of the API, emptied between tests; tests that stop it get one of their own."""
+"""The API on a real Valkey, emptied between tests; tests that stop it get one of their own."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -14,23 +14,10 @@ from stack import Stack
 T0 = 1_790_000_000_123  # 2026-09-21T14:13:20.123Z
 
 
-@pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("valkey"), ["valkey"], ports="free") as stack:
-        yield stack
-
-
 @pytest.fixture
 def own_valkey(tmp_path) -> Iterator[Stack]:
     with Stack(tmp_path, ["valkey"], ports="free") as stack:
         yield stack
-
-
-@pytest.fixture
-def db(valkey: Stack) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(valkey.redis_url) as connection:
-        connection.flushall()
-        yield connection
 
 
 @pytest.fixture

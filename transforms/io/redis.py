@@ -1,79 +1,42 @@
-"""The online store: versioned writes to Redis or Valkey, in the layout of `schemas.features`."""
+"""The online store: versioned writes to Redis or Valkey, in the layout of `schemas.features`.
+
+Every write is idempotent: any repeat, in any order, leaves the same contents. So what a runner retries, or reads again
+after a failure, changes nothing.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+import msgspec
 import redis
 from redis.exceptions import BusyLoadingError, ReadOnlyError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schemas import features
-from schemas.events import FraudAlert
+from schemas.events import FraudAlert, RevenueWindow, UserSession
+from transforms.io import redis_scripts
 from transforms.ledger import Counts
 
-__all__ = ["WriteAlertsToRedis", "WriteLedgerToRedis"]
+__all__ = [
+    "WriteAlertsToRedis",
+    "WriteLedgerToRedis",
+    "WriteOrderFeaturesToRedis",
+    "WriteRevenueToRedis",
+    "WriteSessionsToRedis",
+]
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 500
 _GIVE_UP_S = 120
 _UNREACHABLE = (BusyLoadingError, ReadOnlyError, RedisConnectionError, RedisTimeoutError)
-
-# An alert is written when its id is new or its version is newer than the stored one: repeats change nothing.
-# KEYS: recent, freshness. ARGV: ttl, per user, recent, family, then per alert: user key, ids key, id, version, JSON.
-# The user's keys are arguments and not KEYS, as a batch has hundreds: not for Redis Cluster, where they would need
-# one hash slot.
-_ALERTS = """
-local ttl, per_user, recent, family = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local newest = tonumber(redis.call('HGET', KEYS[2], family) or '0')
-local written = 0
-for i = 5, #ARGV, 5 do
-  local user, ids, id, version, json = ARGV[i], ARGV[i+1], ARGV[i+2], tonumber(ARGV[i+3]), ARGV[i+4]
-  local stored = redis.call('HGET', ids, id)
-  if not stored or tonumber(stored) < version then
-    if stored then
-      for _, old in ipairs(redis.call('ZRANGEBYSCORE', user, stored, stored)) do
-        if cjson.decode(old).alert_id == id then
-          redis.call('ZREM', user, old)
-          redis.call('ZREM', KEYS[1], old)
-        end
-      end
-    end
-    redis.call('HSET', ids, id, ARGV[i+3])
-    redis.call('ZADD', user, version, json)
-    redis.call('ZADD', KEYS[1], version, json)
-    if redis.call('ZCARD', user) > per_user then
-      redis.call('HDEL', ids, cjson.decode(redis.call('ZPOPMIN', user)[1]).alert_id)
-    end
-    redis.call('EXPIRE', user, ttl)
-    redis.call('EXPIRE', ids, ttl)
-    written = written + 1
-  end
-  if version > newest then newest = version end
-end
-local over = redis.call('ZCARD', KEYS[1]) - recent
-if over > 0 then redis.call('ZREMRANGEBYRANK', KEYS[1], 0, over - 1) end
-redis.call('EXPIRE', KEYS[1], ttl)
-redis.call('HSET', KEYS[2], family, string.format('%.0f', newest))
-redis.call('EXPIRE', KEYS[2], ttl)
-return written
-"""
-
-# A ledger replaces an older one: of an earlier run, or of this run with fewer records in.
-_LEDGER = """
-local run, total = unpack(redis.call('HMGET', KEYS[1], 'run_ms', 'in'))
-if run and (tonumber(run) > tonumber(ARGV[2]) or (run == ARGV[2] and tonumber(total) > tonumber(ARGV[3]))) then
-  return 0
-end
-redis.call('HSET', KEYS[1], 'run_ms', ARGV[2], 'in', ARGV[3], unpack(ARGV, 4))
-redis.call('EXPIRE', KEYS[1], ARGV[1])
-return 1
-"""
+_USERS = (features.USER_TTL_S, *features.USER_PREFIXES)
 
 
 class _RedisFn(beam.DoFn):
@@ -88,13 +51,14 @@ class _RedisFn(beam.DoFn):
     def teardown(self) -> None:
         self._client.close()
 
-    def _run(self, script: str, keys: list[str], args: list[Any]) -> Any:
+    def _run(self, script: str, keys: Iterable[str], args: Iterable[Any]) -> Any:
         """Runs a script, with back-off while the store cannot be reached; gives up after two minutes, so that the
         runner restarts the job from its checkpoint."""
+        names = list(keys)
         give_up, wait_s = time.monotonic() + _GIVE_UP_S, 0.1
         while True:
             try:
-                return self._client.eval(script, len(keys), *keys, *args)
+                return self._client.eval(script, len(names), *names, *args)
             except _UNREACHABLE as e:
                 if time.monotonic() > give_up:
                     raise
@@ -103,44 +67,161 @@ class _RedisFn(beam.DoFn):
                 wait_s = min(2 * wait_s, 5.0)
 
 
-class WriteAlertsToRedis(beam.PTransform):
-    """Stores alerts for the API. Idempotent: any repeat, in any order, leaves the same contents."""
+@dataclass(frozen=True)
+class _Table:
+    """What a script writes.
 
-    def __init__(self, url: str):
-        super().__init__()
-        self._url = url
+    Attributes:
+      keys, first: its keys, and the arguments before those of the rows.
+      arguments: of one row.
+      rows: the rows of one element.
+    """
 
-    def expand(self, alerts: beam.PCollection[FraudAlert]) -> beam.PCollection[None]:
-        return alerts | "Store" >> beam.ParDo(_WriteAlertsFn(self._url))
+    script: str
+    keys: tuple[str, ...]
+    first: tuple[Any, ...]
+    arguments: Callable[[Any], tuple[Any, ...]]
+    rows: Callable[[Any], Iterable[Any]] = lambda element: (element,)
 
 
-class _WriteAlertsFn(_RedisFn):
+class _WriteRowsFn(_RedisFn):
+    def __init__(self, url: str, table: Callable[[], _Table]):
+        super().__init__(url)
+        self._make_table = table
+
+    def setup(self) -> None:
+        super().setup()
+        self._table = self._make_table()
+
     def start_bundle(self) -> None:
-        self._batch: list[FraudAlert] = []
+        self._rows = 0
+        self._args: list[Any] = []
 
-    def process(self, alert: FraudAlert) -> Iterable[None]:
-        self._batch.append(alert)
-        if len(self._batch) >= _BATCH:
-            self._flush()
+    def process(self, element: Any) -> Iterable[None]:
+        for row in self._table.rows(element):
+            self._args += self._table.arguments(row)
+            self._rows += 1
+            if self._rows >= _BATCH:
+                self._flush()
         return ()
 
     def finish_bundle(self) -> None:
         self._flush()
 
     def _flush(self) -> None:
-        if not self._batch:
-            return
-        args: list[Any] = [
-            features.ALERT_TTL_S,
-            features.ALERTS_PER_USER,
-            features.ALERTS_RECENT,
-            features.ALERT_FAMILY,
-        ]
-        for alert in self._batch:
-            user, ids = features.user_alerts_key(alert.user_id), features.user_alert_ids_key(alert.user_id)
-            args += [user, ids, alert.alert_id, alert.event_time, features.alert_json(alert)]
-        self._run(_ALERTS, [features.RECENT_ALERTS_KEY, features.FRESHNESS_KEY], args)
-        self._batch = []
+        if self._rows:
+            self._run(self._table.script, self._table.keys, (*self._table.first, *self._args))
+            self.start_bundle()
+
+
+class WriteAlertsToRedis(beam.PTransform):
+    """Stores alerts for the API, and the users' features that come of them."""
+
+    def __init__(self, url: str):
+        super().__init__()
+        self._fn = _WriteRowsFn(url, _alerts)
+
+    def expand(self, alerts: beam.PCollection[FraudAlert]) -> beam.PCollection[None]:
+        return alerts | "Store" >> beam.ParDo(self._fn)
+
+
+def _alerts() -> _Table:
+    return _Table(
+        redis_scripts.ALERTS,
+        (features.RECENT_ALERTS_KEY, features.FRESHNESS_KEY),
+        (*_USERS, features.ALERTS_PER_USER, features.ALERTS_RECENT, features.ALERT_FAMILY),
+        lambda alert: (alert.user_id, alert.alert_id, alert.event_time, features.alert_json(alert)),
+    )
+
+
+class WriteSessionsToRedis(beam.PTransform):
+    """Stores sessions for the API, and the users' features that come of them.
+
+    Input: UserSession, early, final, corrected and retracted ones, in any order; a version below 2^53 stands for one
+    content.
+    """
+
+    def __init__(self, url: str):
+        super().__init__()
+        self._fn = _WriteRowsFn(url, _sessions)
+
+    def expand(self, sessions: beam.PCollection[UserSession]) -> beam.PCollection[None]:
+        return sessions | "Store" >> beam.ParDo(self._fn)
+
+
+def _sessions() -> _Table:
+    return _Table(
+        redis_scripts.SESSIONS,
+        (features.RECENT_SESSIONS_KEY, features.OPEN_SESSIONS_KEY, features.FRESHNESS_KEY),
+        (*_USERS, features.SESSIONS_PER_USER, features.SESSIONS_RECENT, features.SESSION_FAMILY),
+        _session_arguments,
+    )
+
+
+def _session_arguments(session: UserSession) -> tuple[Any, ...]:
+    return (
+        session.user_id,
+        session.session_id,
+        session.session_start,
+        0 if session.deleted else session.session_end,
+        features.session_version(session),
+        int(session.pane == "EARLY" and not session.deleted),
+        features.session_json(session),
+    )
+
+
+class WriteOrderFeaturesToRedis(beam.PTransform):
+    """Sums up each user's orders of the hour and the day before the newest, for the user's features.
+
+    Input: KV[shard, rows] of `transforms.revenue`: as msgpack, each beginning with user_id, order_id, event time in ms,
+    amount in minor units.
+    """
+
+    def __init__(self, url: str):
+        super().__init__()
+        self._fn = _WriteRowsFn(url, _orders)
+
+    def expand(self, orders: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection[None]:
+        return orders | "Store" >> beam.ParDo(self._fn)
+
+
+def _orders() -> _Table:
+    return _Table(
+        redis_scripts.ORDERS,
+        (features.FRESHNESS_KEY,),
+        (*_USERS, features.ORDERS_PER_USER, features.HOUR_MS, features.DAY_MS, features.ORDER_FAMILY),
+        lambda order: tuple(order[:4]),
+        lambda keyed: msgspec.msgpack.decode(keyed[1]),
+    )
+
+
+class WriteRevenueToRedis(beam.PTransform):
+    """Stores revenue by the minute for the API.
+
+    Input: RevenueWindow, early, final and corrected ones, in any order; a version below 2^53 stands for one content.
+    """
+
+    def __init__(self, url: str):
+        super().__init__()
+        self._fn = _WriteRowsFn(url, _revenue)
+
+    def expand(self, revenue: beam.PCollection[RevenueWindow]) -> beam.PCollection[None]:
+        return revenue | "Store" >> beam.ParDo(self._fn)
+
+
+def _revenue() -> _Table:
+    return _Table(
+        redis_scripts.REVENUE,
+        (features.REVENUE_MINUTES_KEY, features.FRESHNESS_KEY),
+        (
+            features.REVENUE_TTL_S,
+            features.REVENUE_MINUTES,
+            features.REVENUE_MINUTE_PREFIX,
+            features.REVENUE_FAMILY,
+            features.USER_TTL_S,
+        ),
+        lambda row: (row.window_start, features.revenue_field(row), row.version, features.revenue_value(row)),
+    )
 
 
 class WriteLedgerToRedis(beam.PTransform):
@@ -163,5 +244,6 @@ class _WriteLedgerFn(_RedisFn):
         fields = {**counts.as_dict(), "updated_ms": time.time_ns() // 1_000_000}
         total = fields.pop("in")
         rest = [part for pair in fields.items() for part in pair]
-        self._run(_LEDGER, [features.ledger_key(self._job)], [features.LEDGER_TTL_S, self._run_ms, total, *rest])
+        keys = [features.ledger_key(self._job)]
+        self._run(redis_scripts.LEDGER, keys, [features.LEDGER_TTL_S, self._run_ms, total, *rest])
         return ()

@@ -1,0 +1,312 @@
+"""The writers of the online store against a real Valkey, and against a model of what it must hold."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas import features
+from schemas.events import FraudAlert, RevenueWindow, UserSession
+from stack import Stack
+from tests.build import HOUR, MINUTE, T0, alert, minute, session
+from tests.live import eventually
+from transforms.io import redis as writers
+from transforms.sharded_rows import encode_rows
+
+pytestmark = pytest.mark.stack
+
+Order = tuple[str, str, int, int, str, bool, list[Any]]
+Write = FraudAlert | UserSession | RevenueWindow | Order
+DAY = 24 * HOUR
+HUGE = (1 << 63) - 1
+SMALL = {
+    "ALERTS_PER_USER": 2,
+    "ALERTS_RECENT": 3,
+    "SESSIONS_PER_USER": 3,
+    "SESSIONS_RECENT": 4,
+    "ORDERS_PER_USER": 4,
+    "REVENUE_MINUTES": 3,
+}
+TABLES = {
+    FraudAlert: writers._alerts,
+    UserSession: writers._sessions,
+    RevenueWindow: writers._revenue,
+    tuple: writers._orders,
+}
+
+
+def order(order_id: str, at: int, amount: int = 100, user: str = "u-1") -> Order:
+    return user, order_id, at, amount, "Izmir", False, []
+
+
+def write(url: str, batch: Sequence[Write]) -> None:
+    """What Beam does with a bundle of one writer."""
+    fn = writers._WriteRowsFn(url, TABLES[type(batch[0])])
+    fn.setup()
+    fn.start_bundle()
+    if isinstance(batch[0], tuple):
+        fn.process((7, encode_rows(list(batch))))
+    else:
+        for row in batch:
+            fn.process(row)
+    fn.finish_bundle()
+    fn.teardown()
+
+
+def dump(db: redis.Redis) -> dict[str, Any]:
+    """Every key's contents; each must have a TTL."""
+    found: dict[str, Any] = {}
+    for key in db.scan_iter(count=1_000):
+        name: str = key.decode()
+        assert 0 < db.ttl(key) <= 7 * 24 * 3600, f"{name} has no TTL"
+        if db.type(key) == b"zset":
+            found[name] = [(member.decode(), int(score)) for member, score in db.zrange(key, 0, -1, withscores=True)]
+        else:
+            found[name] = {field.decode(): value.decode() for field, value in db.hgetall(key).items()}
+    return found
+
+
+def model(writes: Iterable[Write]) -> dict[str, Any]:
+    """What the store must hold after these writes, however they came."""
+    of: dict[type, list[Any]] = {kind: [] for kind in TABLES}
+    for each in writes:
+        of[type(each)].append(each)
+    keys: dict[str, Any] = {}
+    users: dict[str, dict[str, str]] = {}
+    seen: dict[str, int] = {}
+
+    def saw(user: str, at: int) -> None:
+        seen[user] = max(seen.get(user, 0), at)
+
+    recent: list[tuple[int, str]] = []
+    for user in {a.user_id for a in of[FraudAlert]}:
+        newest: dict[str, FraudAlert] = {}
+        for a in of[FraudAlert]:
+            if a.user_id == user:
+                saw(user, a.event_time)
+                if a.alert_id not in newest or newest[a.alert_id].event_time < a.event_time:
+                    newest[a.alert_id] = a
+        kept = sorted((a.event_time, features.alert_json(a).decode(), a) for a in newest.values())
+        kept = kept[-features.ALERTS_PER_USER :]
+        keys[features.user_alerts_key(user)] = [(text, at) for at, text, _ in kept]
+        keys[features.user_alert_ids_key(user)] = {a.alert_id: str(at) for at, _, a in kept}
+        recent += [(at, text) for at, text, _ in kept]
+        users.setdefault(user, {}).update(
+            alerts=str(len(kept)), last_alert_type=kept[-1][2].alert_type, last_alert_at=str(kept[-1][0])
+        )
+    if recent:
+        keys["sf:alerts:recent"] = [(text, at) for at, text in sorted(recent)[-features.ALERTS_RECENT :]]
+
+    all_kept: list[tuple[int, str, UserSession]] = []
+    for user in {s.user_id for s in of[UserSession]}:
+        best: dict[str, UserSession] = {}
+        for s in of[UserSession]:
+            if s.user_id == user:
+                if not s.deleted:
+                    saw(user, s.session_end)
+                old = best.get(s.session_id)
+                if old is None or (s.deleted, s.version) > (old.deleted, old.version):
+                    best[s.session_id] = s
+        sessions = sorted((s.session_start, features.session_json(s).decode(), s) for s in best.values())
+        sessions = sessions[-features.SESSIONS_PER_USER :]
+        keys[features.user_sessions_key(user)] = [(text, at) for at, text, _ in sessions]
+        keys[features.user_session_ids_key(user)] = {
+            s.session_id: str((1 << 53) - 1 if s.deleted else s.version) for _, _, s in sessions
+        }
+        all_kept += sessions
+        visible = [text for _, text, s in sessions if not s.deleted]
+        if visible:
+            users.setdefault(user, {})["last_session"] = visible[-1]
+    if all_kept:
+        newest_sessions = sorted((at, text, s.pane, s.deleted) for at, text, s in all_kept)[-features.SESSIONS_RECENT :]
+        keys["sf:sessions:recent"] = [(text, at) for at, text, *_ in newest_sessions]
+        in_progress = [(text, at) for at, text, pane, gone in newest_sessions if pane == "EARLY" and not gone]
+        if in_progress:
+            keys["sf:sessions:open"] = in_progress
+
+    for user in {o[0] for o in of[tuple]}:
+        last = max(o[2] for o in of[tuple] if o[0] == user)
+        saw(user, last)
+        times: dict[str, int] = {}
+        for _, order_id, at, amount, *_ in (o for o in of[tuple] if o[0] == user):
+            member = f"{amount}:{order_id}"
+            times[member] = max(at, times.get(member, 0))
+        day = sorted((at, member) for member, at in times.items() if at >= last - DAY)[-features.ORDERS_PER_USER :]
+        hour = [(at, member) for at, member in day if at >= last - HOUR]
+        keys[features.user_orders_key(user)] = [(member, at) for at, member in day]
+        users.setdefault(user, {}).update(
+            orders_1h=str(len(hour)),
+            spend_1h_minor=str(min(HUGE, sum(int(member.split(":")[0]) for _, member in hour))),
+            orders_24h=str(len(day)),
+            spend_24h_minor=str(min(HUGE, sum(int(member.split(":")[0]) for _, member in day))),
+            last_order_at=str(last),
+        )
+
+    minutes = sorted({r.window_start for r in of[RevenueWindow]})[-features.REVENUE_MINUTES :]
+    for start in minutes:
+        fields: dict[str, RevenueWindow] = {}
+        for r in sorted(of[RevenueWindow], key=lambda r: r.version):
+            if r.window_start == start:
+                fields[f"{r.dimension}:{r.value}"] = r
+        keys[features.revenue_minute_key(start)] = {
+            name: f"{r.version} {r.gmv_minor} {r.order_count} {r.unique_users} {r.first_time_orders} {r.window_end}"
+            for name, r in fields.items()
+        }
+    if minutes:
+        keys["sf:revenue:minutes"] = [(str(start), start) for start in minutes]
+
+    for user, at in seen.items():
+        users.setdefault(user, {})["last_seen"] = str(at)
+    keys |= {features.user_key(user): fields for user, fields in users.items()}
+    fresh = {
+        "fraud_alerts": max((a.event_time for a in of[FraudAlert]), default=0),
+        "sessions": max((s.session_end for s in of[UserSession] if not s.deleted), default=0),
+        "orders": max((o[2] for o in of[tuple]), default=0),
+        "revenue": max((r.window_start for r in of[RevenueWindow]), default=0),
+    }
+    if any(fresh.values()):
+        keys["sf:freshness"] = {family: str(at) for family, at in fresh.items() if at}
+    return keys
+
+
+user_ids = st.sampled_from(["u-1", "u-2", 'ü:{"'])
+steps = st.integers(0, 7)
+
+
+@st.composite
+def alerts(draw: st.DrawFn) -> FraudAlert:
+    number, at = draw(steps), draw(st.integers(0, 2))
+    kind = ("RAPID_ORDERS", "LOCATION_ANOMALY")[number % 2]
+    return alert(alert_id=f"a-{number}", user_id=draw(user_ids), alert_type=kind, event_time=T0 + 3 * number + at)
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> UserSession:
+    """A version stands for one content."""
+    user, start, version = draw(user_ids), T0 + draw(steps) * MINUTE, draw(st.integers(1, 4))
+    return session(
+        user,
+        start,
+        version=version,
+        session_end=start + 7 * version,
+        page_views=version,
+        revenue_minor=HUGE if version == 3 else version,
+        pane=("EARLY", "EARLY", "ON_TIME", "LATE")[version - 1],
+        deleted=draw(st.integers(0, 5)) == 0,
+    )
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> Order:
+    at = T0 + draw(st.sampled_from([0, 1, HOUR, HOUR + 1, DAY, DAY + 1, DAY + HOUR]))
+    amount = draw(st.sampled_from([5, 999_999_999, 10**18 + 1, HUGE]))
+    return order(f"o-{draw(st.integers(0, 1))}", at, amount, draw(user_ids))
+
+
+@st.composite
+def revenue(draw: st.DrawFn) -> RevenueWindow:
+    dimension, value = draw(st.sampled_from([("total", "*"), ("category", "ev: 1"), ("region", "*")]))
+    version = draw(st.integers(1, 3))
+    return minute(T0 + draw(steps) * MINUTE, dimension, value, version=version, gmv_minor=version * 1_000)
+
+
+@pytest.mark.timeout(600)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+@given(st.lists(alerts() | sessions() | orders() | revenue(), min_size=1, max_size=30), st.data())
+def test_any_order_repetition_and_split_of_the_writes_leaves_what_the_model_says(
+    valkey: Stack, db: redis.Redis, writes: list[Write], data: st.DataObject
+) -> None:
+    db.flushall()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SMALL.items():
+            patch.setattr(features, name, value)
+        deliver(valkey.redis_url, writes, data)
+        assert dump(db) == model(writes)
+
+
+def deliver(url: str, writes: Sequence[Write], data: st.DataObject) -> None:
+    """Writes all of them, some more than once, in some order, in batches that a bundle of some writer could be."""
+    repeats = data.draw(st.lists(st.sampled_from(range(len(writes))), max_size=10))
+    sequence = data.draw(st.permutations([*range(len(writes)), *repeats]))
+    batch: list[Write] = []
+    for i in sequence:
+        if batch and (type(batch[0]) is not type(writes[i]) or data.draw(st.booleans())):
+            write(url, batch)
+            batch = []
+        batch.append(writes[i])
+    write(url, batch)
+
+
+def test_the_bounds_are_those_of_the_layout_and_a_replay_of_everything_changes_nothing(
+    valkey: Stack, db: redis.Redis
+) -> None:
+    """One user does more than is kept, in bundles larger than one run of a script takes."""
+    url = valkey.redis_url
+    writes: list[list[Write]] = [
+        [alert(alert_id=f"a-{i}", event_time=T0 + i) for i in range(1_200)],
+        [session("u-1", T0 + i * MINUTE, version=1) for i in range(1_200)],
+        [order(f"o-{i}", T0 + i) for i in range(1_200)],
+        [minute(T0 + i * MINUTE) for i in range(3_000)],
+    ]
+    for batch in writes:
+        write(url, batch)
+    first = dump(db)
+    assert first == model([row for batch in writes for row in batch])
+    sizes = {name: len(contents) for name, contents in first.items()}
+    assert {sizes[prefix + "u-1"] for prefix in features.USER_PREFIXES} == {10, 1_000, 100}
+    assert sizes["sf:revenue:minutes"] == sum("sf:revenue:minute:" in name for name in first) == 2_880
+    for batch in reversed(writes):
+        write(url, batch[::-1])
+    assert dump(db) == first
+
+
+def test_a_retracted_session_stays_away_and_the_one_before_is_the_users_last_again(
+    valkey: Stack, db: redis.Redis
+) -> None:
+    first, swallowed = session("u-1", T0, version=1), session("u-1", T0 + HOUR, version=1, page_views=9)
+    gone = session("u-1", T0 + HOUR, version=1, deleted=True)
+    write(valkey.redis_url, [first, swallowed])
+    assert b'"page_views":9' in db.hget("sf:user:u-1", "last_session")
+    write(valkey.redis_url, [gone])
+    write(valkey.redis_url, [session("u-1", T0 + HOUR, version=1 << 50, page_views=9)])
+    assert db.hget("sf:user:u-1", "last_session") == features.session_json(first)
+    listed = [json.loads(member) for member in db.zrange("sf:sessions:recent", 0, -1)]
+    assert [s.get("deleted", False) for s in listed] == [False, True]
+    assert db.zrange("sf:sessions:open", 0, -1) == [features.session_json(first)]
+
+
+@pytest.mark.parametrize("amount", [0, 1, 999_999_999, 10**9, 123_456_789_012_345_678, HUGE])
+def test_sums_are_exact_up_to_the_largest_amount(valkey: Stack, db: redis.Redis, amount: int) -> None:
+    write(valkey.redis_url, [order("o-1", T0, amount), order("o-2", T0, 1)])
+    assert db.hget("sf:user:u-1", "spend_1h_minor") == str(min(amount + 1, HUGE)).encode()
+
+
+def test_all_keys_of_a_user_expire_together_whoever_wrote_last(valkey: Stack, db: redis.Redis) -> None:
+    write(valkey.redis_url, [alert()])
+    write(valkey.redis_url, [session("u-1", T0)])
+    keys = [prefix + "u-1" for prefix in features.USER_PREFIXES]
+    for key in keys:
+        db.expire(key, 10)
+    write(valkey.redis_url, [order("o-1", T0)])
+    assert min(db.ttl(key) for key in keys) > 1_000
+
+
+def test_a_store_that_is_away_for_a_while_gets_everything_in_the_end(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Stack(tmp_path, ["valkey"], ports="free") as stack:
+        stack.stop()
+        writer = threading.Thread(target=write, args=(stack.redis_url, [order("o-1", T0)]))
+        writer.start()
+        eventually(lambda: "cannot be written to" in caplog.text, "a first try that fails")
+        stack.start()
+        writer.join(60)
+        with redis.Redis.from_url(stack.redis_url) as db:
+            assert db.hget("sf:user:u-1", "orders_1h") == b"1"

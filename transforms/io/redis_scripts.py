@@ -1,0 +1,233 @@
+"""The Lua scripts that write the online store, one run for each batch: a batch is written whole or not at all.
+
+Of an id the newest version stays, of a set the newest members, and every figure is summed up anew from what stays. None
+of that depends on the order or number of writes: a bound drops only what newer ids push out, and those never leave
+again (a retracted session stays, as a tombstone). So any replay, in any order, leaves the same contents.
+
+A user's keys are built from prefixes and not named in KEYS, as a batch has hundreds: not for Redis Cluster, where they
+would need one hash slot. Numbers are doubles: times, versions and counts stay below 2^53; money is summed in two parts.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["ALERTS", "LEDGER", "ORDERS", "REVENUE", "SESSIONS"]
+
+_FRESHNESS = """
+local function fresh(hash, family, newest)
+  local stored = redis.call('HGET', hash, family)
+  if newest > 0 and not (stored and tonumber(stored) >= newest) then
+    redis.call('HSET', hash, family, string.format('%.0f', newest))
+  end
+end
+"""
+
+_USERS = (
+    _FRESHNESS
+    + """
+local ttl = ARGV[1]
+local features_of, alerts_of, alert_ids_of = ARGV[2], ARGV[3], ARGV[4]
+local sessions_of, session_ids_of, orders_of = ARGV[5], ARGV[6], ARGV[7]
+
+-- Together, so that a sum never outlives what it is summed from: a late replay would begin it anew.
+local function keep(user)
+  for i = 2, 7 do redis.call('EXPIRE', ARGV[i] .. user, ttl) end
+end
+
+local function seen(user, at)
+  local stored = redis.call('HGET', features_of .. user, 'last_seen')
+  if at > 0 and not (stored and tonumber(stored) >= at) then
+    redis.call('HSET', features_of .. user, 'last_seen', string.format('%.0f', at))
+  end
+end
+
+-- Makes a member of `set` the one of its id, when its version is newer; the one before leaves `set` and `shared` sets.
+-- `before` is the score of the one before, nil for that version. Returns whether it did.
+local function replace(set, ids, shared, id_field, id, version, score, before, member)
+  local stored = redis.call('HGET', ids, id)
+  if stored then
+    if tonumber(stored) >= tonumber(version) then return false end
+    before = before or stored
+    for _, old in ipairs(redis.call('ZRANGEBYSCORE', set, before, before)) do
+      if cjson.decode(old)[id_field] == id then
+        redis.call('ZREM', set, old)
+        for _, other in ipairs(shared) do redis.call('ZREM', other, old) end
+      end
+    end
+  end
+  redis.call('HSET', ids, id, version)
+  redis.call('ZADD', set, score, member)
+  return true
+end
+
+-- Forgets the oldest members of `set` beyond `most`, everywhere.
+local function bound(set, ids, shared, id_field, most)
+  while redis.call('ZCARD', set) > most do
+    local old = redis.call('ZPOPMIN', set)[1]
+    redis.call('HDEL', ids, cjson.decode(old)[id_field])
+    for _, other in ipairs(shared) do redis.call('ZREM', other, old) end
+  end
+end
+"""
+)
+
+# In the scripts about users ARGV begins with the TTL in s and `features.USER_PREFIXES`, here "of users".
+# KEYS: recent, freshness. ARGV: of users, per user, recent, family, then per alert: user, id, event time, JSON.
+ALERTS: Final = (
+    _USERS
+    + """
+local per_user, recent, family = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local shared, users, newest = {KEYS[1]}, {}, 0
+for i = 11, #ARGV, 4 do
+  local user, id, at, json = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3]
+  if replace(alerts_of .. user, alert_ids_of .. user, shared, 'alert_id', id, at, at, nil, json) then
+    redis.call('ZADD', KEYS[1], at, json)
+    bound(alerts_of .. user, alert_ids_of .. user, shared, 'alert_id', per_user)
+  end
+  users[user] = math.max(users[user] or 0, tonumber(at))
+  newest = math.max(newest, tonumber(at))
+end
+for user, at in pairs(users) do
+  local last = redis.call('ZRANGE', alerts_of .. user, -1, -1, 'WITHSCORES')
+  redis.call('HSET', features_of .. user, 'alerts', redis.call('ZCARD', alerts_of .. user),
+    'last_alert_type', cjson.decode(last[1]).alert_type, 'last_alert_at', last[2])
+  seen(user, at)
+  keep(user)
+end
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -recent - 1)
+redis.call('EXPIRE', KEYS[1], ttl)
+fresh(KEYS[2], family, newest)
+redis.call('EXPIRE', KEYS[2], ttl)
+"""
+)
+
+# KEYS: recent, open, freshness. ARGV: of users, per user, recent, family, then per session: user, id, start, end (0
+# when retracted), version, '1' when it is open, JSON.
+SESSIONS: Final = (
+    _USERS
+    + """
+local per_user, recent, family = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local shared, users, newest = {KEYS[1], KEYS[2]}, {}, 0
+for i = 11, #ARGV, 7 do
+  local user, id, start, ended, version, open, json = unpack(ARGV, i, i + 6)
+  if replace(sessions_of .. user, session_ids_of .. user, shared, 'session_id', id, version, start, start, json) then
+    redis.call('ZADD', KEYS[1], start, json)
+    if open == '1' then redis.call('ZADD', KEYS[2], start, json) end
+    bound(sessions_of .. user, session_ids_of .. user, shared, 'session_id', per_user)
+  end
+  users[user] = math.max(users[user] or 0, tonumber(ended))
+  newest = math.max(newest, tonumber(ended))
+end
+for user, at in pairs(users) do
+  local rank, last = -1
+  repeat
+    last = redis.call('ZRANGE', sessions_of .. user, rank, rank)[1]
+    rank = rank - 1
+  until not last or not cjson.decode(last).deleted
+  if last then
+    redis.call('HSET', features_of .. user, 'last_session', last)
+  else
+    redis.call('HDEL', features_of .. user, 'last_session')
+  end
+  seen(user, at)
+  keep(user)
+end
+local over = redis.call('ZCARD', KEYS[1]) - recent
+if over > 0 then
+  local out = redis.call('ZPOPMIN', KEYS[1], over)
+  for i = 1, #out, 2 do redis.call('ZREM', KEYS[2], out[i]) end
+end
+for i = 1, 2 do redis.call('EXPIRE', KEYS[i], ttl) end
+fresh(KEYS[3], family, newest)
+redis.call('EXPIRE', KEYS[3], ttl)
+"""
+)
+
+# KEYS: freshness. ARGV: of users, per user, an hour, a day in ms, family, then per order: user, id, event time, amount.
+ORDERS: Final = (
+    _USERS
+    + """
+local per_user, hour, day, family = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
+
+-- Amounts have up to 19 digits: the last nine are summed apart from the others.
+local function add(sum, digits)
+  sum.orders = sum.orders + 1
+  sum.high = sum.high + (tonumber(string.sub(digits, 1, -10)) or 0)
+  sum.low = sum.low + tonumber(string.sub(digits, -9))
+end
+local function text(sum)
+  local high, low = sum.high + math.floor(sum.low / 1e9), sum.low % 1e9
+  if high > 9223372036 or (high == 9223372036 and low > 854775807) then return '9223372036854775807' end
+  if high == 0 then return string.format('%.0f', low) end
+  return string.format('%.0f%09.0f', high, low)
+end
+
+local users, newest = {}, 0
+for i = 12, #ARGV, 4 do
+  local user, id, at, amount = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3]
+  redis.call('ZADD', orders_of .. user, 'GT', at, amount .. ':' .. id)
+  users[user] = true
+  newest = math.max(newest, tonumber(at))
+end
+for user in pairs(users) do
+  local key = orders_of .. user
+  local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('(%.0f', tonumber(last) - day))
+  redis.call('ZREMRANGEBYRANK', key, 0, -per_user - 1)
+  local in_hour, in_day = {orders = 0, high = 0, low = 0}, {orders = 0, high = 0, low = 0}
+  local kept = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  for i = 1, #kept, 2 do
+    local amount = string.match(kept[i], '^%d+')
+    add(in_day, amount)
+    if tonumber(kept[i+1]) >= tonumber(last) - hour then add(in_hour, amount) end
+  end
+  redis.call('HSET', features_of .. user, 'orders_1h', in_hour.orders, 'spend_1h_minor', text(in_hour),
+    'orders_24h', in_day.orders, 'spend_24h_minor', text(in_day), 'last_order_at', last)
+  seen(user, tonumber(last))
+  keep(user)
+end
+fresh(KEYS[1], family, newest)
+redis.call('EXPIRE', KEYS[1], ttl)
+"""
+)
+
+# KEYS: minutes, freshness. ARGV: TTL in s, minutes, prefix of a minute's key, family, TTL of freshness, then per row:
+# start, field, version, value.
+REVENUE: Final = (
+    _FRESHNESS
+    + """
+local ttl, minutes, prefix, family = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local newest = 0
+for i = 6, #ARGV, 4 do
+  local start, field, version, value = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3]
+  local stored = redis.call('HGET', prefix .. start, field)
+  if not stored or tonumber(string.match(stored, '^%S+')) < tonumber(version) then
+    redis.call('HSET', prefix .. start, field, value)
+  end
+  redis.call('EXPIRE', prefix .. start, ttl)
+  redis.call('ZADD', KEYS[1], start, start)
+  newest = math.max(newest, tonumber(start))
+end
+local over = redis.call('ZCARD', KEYS[1]) - minutes
+if over > 0 then
+  local out = redis.call('ZPOPMIN', KEYS[1], over)
+  for i = 1, #out, 2 do redis.call('DEL', prefix .. out[i]) end
+end
+redis.call('EXPIRE', KEYS[1], ttl)
+fresh(KEYS[2], family, newest)
+redis.call('EXPIRE', KEYS[2], ARGV[5])
+"""
+)
+
+# A ledger replaces an older one: of an earlier run, or of this run with fewer records in.
+# KEYS: ledger. ARGV: TTL in s, start of the run in ms, records in, then name and value of the other fields.
+LEDGER: Final = """
+local run, total = unpack(redis.call('HMGET', KEYS[1], 'run_ms', 'in'))
+if run and (tonumber(run) > tonumber(ARGV[2]) or (run == ARGV[2] and tonumber(total) > tonumber(ARGV[3]))) then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'run_ms', ARGV[2], 'in', ARGV[3], unpack(ARGV, 4))
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return 1
+"""
