@@ -1,6 +1,7 @@
 """Revenue: orders in, the figures of every minute out, while it is open, when it is over, and when it is corrected.
 
     transactions.orders ─▶ blocks ─▶ decode, validate ─▶ sums by shard ─▶ minutes ─▶ Redis, analytics.revenue, folder
+                                          ├─▶ orders by user ─▶ features in Redis
                                           ├─▶ dead letters ─▶ dlq.revenue-calculator
                                           └─▶ late         ─▶ late.revenue-calculator
 
@@ -32,6 +33,7 @@ from transforms.blocks import Block
 from transforms.decode import ORDERS
 from transforms.domain.durations import parse_duration_ms
 from transforms.errors import BadRecord
+from transforms.io.redis import WriteOrderFeaturesToRedis, WriteRevenueToRedis
 from transforms.ledger import Counts
 from transforms.revenue import CalculateRevenue, RevenueRows
 from transforms.sharded_rows import DecodeRows, Decoding
@@ -99,9 +101,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             early_every_s=None if settings.bounded else every_s,
             watermark_lead_ms=settings.watermark_lead_ms,
         )
-        for url in settings.outputs:
-            if isinstance(url, RedisUrl):
-                _to_redis(url.url)
         read = connect.read_blocks(settings)
         connect.check(settings)
         pipeline_options = runners.pipeline_options(settings, rest)
@@ -114,15 +113,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             settings,
             "real_time_revenue",
             msgspec.json.encode,
-            _to_redis,
+            WriteRevenueToRedis,
             RevenueAsAvro(settings.registry),
         )
+        for i, url in enumerate(settings.outputs):
+            if isinstance(url, RedisUrl):
+                outputs.orders | f"Features{i}" >> WriteOrderFeaturesToRedis(url.url)
         connect.write_refused(outputs.dead_letters, outputs.late, settings)
         connect.write_ledger(outputs.counts, settings)
-
-
-def _to_redis(url: str) -> beam.PTransform:
-    raise UsageError("--output", f"{url}: revenue cannot be written to Redis yet; use kafka://, gs:// or a folder")
 
 
 class RevenueAsAvro:

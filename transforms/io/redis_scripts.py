@@ -176,11 +176,14 @@ for user in pairs(users) do
   redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('(%.0f', tonumber(last) - day))
   redis.call('ZREMRANGEBYRANK', key, 0, -per_user - 1)
   local in_hour, in_day = {orders = 0, high = 0, low = 0}, {orders = 0, high = 0, low = 0}
-  local kept = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  local kept, counted = redis.call('ZREVRANGE', key, 0, -1, 'WITHSCORES'), {}
   for i = 1, #kept, 2 do
-    local amount = string.match(kept[i], '^%d+')
-    add(in_day, amount)
-    if tonumber(kept[i+1]) >= tonumber(last) - hour then add(in_hour, amount) end
+    local amount, id = string.match(kept[i], '^(%d+):(.*)$')
+    if not counted[id] then  -- an order_id counts once, also when it came with two amounts
+      counted[id] = true
+      add(in_day, amount)
+      if tonumber(kept[i+1]) >= tonumber(last) - hour then add(in_hour, amount) end
+    end
   end
   redis.call('HSET', features_of .. user, 'orders_1h', in_hour.orders, 'spend_1h_minor', text(in_hour),
     'orders_24h', in_day.orders, 'spend_24h_minor', text(in_day), 'last_order_at', last)

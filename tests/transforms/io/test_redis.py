@@ -139,8 +139,9 @@ def model(writes: Iterable[Write]) -> dict[str, Any]:
             member = f"{amount}:{order_id}"
             times[member] = max(at, times.get(member, 0))
         day = sorted((at, member) for member, at in times.items() if at >= last - DAY)[-features.ORDERS_PER_USER :]
-        hour = [(at, member) for at, member in day if at >= last - HOUR]
         keys[features.user_orders_key(user)] = [(member, at) for at, member in day]
+        day = list({member.split(":")[1]: (at, member) for at, member in day}.values())  # the newest of an order_id
+        hour = [(at, member) for at, member in day if at >= last - HOUR]
         users.setdefault(user, {}).update(
             orders_1h=str(len(hour)),
             spend_1h_minor=str(min(HUGE, sum(int(member.split(":")[0]) for _, member in hour))),
