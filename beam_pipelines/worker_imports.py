@@ -8,8 +8,10 @@ import fastavro
 import numpy as np
 import redis
 
+import transforms.archive
 import transforms.fraud
 import transforms.gather
+import transforms.io.archive_files
 import transforms.io.files
 import transforms.io.kafka
 import transforms.io.redis

@@ -33,7 +33,9 @@ __all__ = [
     "UnknownSchema",
     "canonical",
     "decode_datum",
+    "decode_valid",
     "encode",
+    "encode_datum",
     "from_fields",
     "from_json",
     "parse_schema",
@@ -91,8 +93,12 @@ def _plain(schema: Any) -> Any:
 
 def encode(record: msgspec.Struct, writer_id: int, parsed: dict[str, Any]) -> bytes:
     """One record as a Kafka payload: magic byte, schema id, Avro."""
+    return _FRAME.pack(0, writer_id) + encode_datum(record, parsed)
+
+
+def encode_datum(record: msgspec.Struct, parsed: dict[str, Any]) -> bytes:
+    """One record without a frame."""
     out = io.BytesIO()
-    out.write(_FRAME.pack(0, writer_id))
     fastavro.schemaless_writer(out, parsed, msgspec.to_builtins(record))
     return out.getvalue()
 
@@ -153,6 +159,11 @@ class Decoder(Generic[R]):
 def decode_datum(datum: bytes, writer: dict[str, Any], record: type[R]) -> R:
     """One record without a frame, as in container files. Raises: CodecError."""
     return _read_datum(datum, parse_schema(writer), parse_schema(avro_schema(record.__name__)), record)
+
+
+def decode_valid(datum: bytes, writer: dict[str, Any], reader: dict[str, Any], record: type[R]) -> R:
+    """One record that has been found to be right before; both schemas as `parse_schema` gives them."""
+    return from_fields(fastavro.schemaless_reader(io.BytesIO(datum), writer, reader), record)
 
 
 def _read_datum(datum: bytes | memoryview, writer: dict[str, Any], reader: dict[str, Any], record: type[R]) -> R:

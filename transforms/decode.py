@@ -45,7 +45,7 @@ class Part(NamedTuple):
       rows: row numbers in `columns` of the good ones that are not late.
       numbers: [n] record number in the block of each row.
       starts: [n] where its datum begins in the block's data; it ends where the payload does.
-      as_ours: the writer's schema is ours, and so a datum is just as we would write it.
+      writer: the writer's schema; None when that is ours, and so a datum is just as we would write it.
     """
 
     columns: Columns
@@ -53,7 +53,7 @@ class Part(NamedTuple):
     symbols: dict[str, list[str]]
     numbers: Ints
     starts: Ints
-    as_ours: bool
+    writer: dict[str, Any] | None
 
 
 class DecodedBlock(NamedTuple, Generic[R]):
@@ -82,7 +82,7 @@ class DecodedBlock(NamedTuple, Generic[R]):
 class _Plan(NamedTuple):
     steps: Any
     symbols: dict[str, list[str]]
-    as_ours: bool
+    writer: dict[str, Any] | None
 
 
 class BlockDecoder(Generic[R]):
@@ -110,7 +110,7 @@ class BlockDecoder(Generic[R]):
                 good = self._kind.good(cols, block.times_ms[rows])
                 late = good & (cols.ints["event_time"] < block.watermarks_ms[rows] - self._lateness_ms)
                 kept = np.nonzero(good & ~late)[0]
-                out.parts.append(Part(cols, kept, plan.symbols, rows, starts, plan.as_ours))
+                out.parts.append(Part(cols, kept, plan.symbols, rows, starts, plan.writer))
                 out.late.extend(self._late(block, int(i)) for i in rows[late])
                 alone[rows[good]] = False
         for i in np.nonzero(alone)[0].tolist():
@@ -215,7 +215,7 @@ def _make_plan(writer: Any, reader: dict[str, Any]) -> _Plan | None:
         elif theirs != ours:
             return None
     try:
-        return _Plan(columns.plan(writer), symbols, writer == reader)
+        return _Plan(columns.plan(writer), symbols, None if writer == reader else writer)
     except columns.UnsupportedSchemaError:
         return None
 

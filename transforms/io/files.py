@@ -19,21 +19,31 @@ from transforms.ledger import Counts
 __all__ = ["ReadBlocksFromFiles", "WriteLedgerToFile", "WriteToFolder", "match_files"]
 
 _BLOCK_RECORDS = 4_000
+_SUFFIXES = (".avro", ".jsonl")
 
 
 def match_files(pattern: str) -> list[str]:
-    """Paths of the .avro and .jsonl files that a path, glob or folder names.
+    """Paths of the .avro and .jsonl files that a path, glob or folder names; of a folder, also those in its folders.
+
+    In a glob, `**` stands for any path, `/` in it or not. Files whose name begins with . or _ have to be named in full.
 
     Raises:
       ValueError: there are none, or one is of another kind.
     """
-    paths = sorted(m.path for m in FileSystems.match([pattern])[0].metadata_list)
+    paths = _match(pattern)
+    if not pattern.endswith(_SUFFIXES) and not any(sign in pattern for sign in "*?["):
+        paths = _match(f"{pattern.rstrip('/')}/**") or paths
     if not paths:
         raise ValueError(f"no file matches {pattern}")
     for path in paths:
-        if not path.endswith((".avro", ".jsonl")):
+        if not path.endswith(_SUFFIXES):
             raise ValueError(f"{path} is neither .avro nor .jsonl")
     return paths
+
+
+def _match(pattern: str) -> list[str]:
+    found = sorted(m.path for m in FileSystems.match([pattern])[0].metadata_list)
+    return [path for path in found if path == pattern or FileSystems.split(path)[1][:1] not in (".", "_")]
 
 
 class ReadBlocksFromFiles(beam.PTransform):
