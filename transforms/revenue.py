@@ -11,10 +11,9 @@ import numpy as np
 from apache_beam.transforms import trigger
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 from apache_beam.utils.timestamp import Duration
-from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming
 
 from schemas.columns import Ints
-from schemas.events import OrderEvent, Pane, RevenueWindow
+from schemas.events import OrderEvent, RevenueWindow
 from transforms.decode import DecodedBlock, Part
 from transforms.domain.revenue import (
     MAX_LONG,
@@ -31,9 +30,10 @@ from transforms.domain.seen import Seen
 from transforms.gather import Added, Gather
 from transforms.keyed_state import shard_of
 from transforms.ledger import Counts
+from transforms.panes import pane_name
 from transforms.sharded_rows import encode_rows
 
-__all__ = ["CalculateRevenue", "RevenueGathering", "RevenueRows", "decode_rows"]
+__all__ = ["AddUpMinutes", "CalculateRevenue", "RevenueGathering", "RevenueRows", "decode_rows"]
 
 _CREATED = "CREATED"
 _Snapshot = tuple[list[tuple[int, list[str]]], list[tuple[int, MinuteUsers]]]  # order_ids, users; by minute
@@ -213,14 +213,13 @@ class CalculateRevenue(beam.PTransform):
     """Revenue of each minute of event time: early, when the watermark has passed it, and again when it is corrected.
 
     Input:  KV[shard, rows] of `RevenueRows`, in any order.
-    Output: RevenueWindow of all figures of the minute, each time it is looked at; and Counts of the orders. Of the rows
-            of a minute, dimension and value, the one of the newest version counts.
-    State:  see `RevenueGathering`; and of each minute until it is over for late orders, what the shards handed on.
+    Output: see `AddUpMinutes`; and Counts of the orders.
+    State:  see `RevenueGathering` and `AddUpMinutes`.
 
     Args:
       allowed_lateness_ms: how far Beam's watermark may be past an order that is not late.
       early_every_s: how long an order may wait in its shard, and again in its window, before there is a result with it;
-        None when the input has an end: then there is one result for each minute.
+        None when the input has an end: then there is one result for each minute, and one for each correction.
     """
 
     def __init__(self, allowed_lateness_ms: int, early_every_s: int | None):
@@ -230,17 +229,36 @@ class CalculateRevenue(beam.PTransform):
     def expand(
         self, orders: beam.PCollection[tuple[int, bytes]]
     ) -> tuple[beam.PCollection[RevenueWindow], beam.PCollection[Counts]]:
+        gathering = RevenueGathering(self._lateness_ms)
+        gathered, counts = orders | "Shards" >> Gather(gathering, self._early_every_s, tuple[bytes, bytes])
+        return gathered | "AddUp" >> AddUpMinutes(self._lateness_ms, self._early_every_s), counts
+
+
+class AddUpMinutes(beam.PTransform):
+    """One result of each minute from those of the shards.
+
+    Input:  KV[nothing, Figures as msgpack] of `RevenueGathering`, at the beginning of the minute.
+    Output: RevenueWindow of every figure of the minute, each time that the minute is looked at, in the global window.
+            Of the rows of a minute, dimension and value, the one of the newest version counts.
+    State:  of each minute until it is over for late orders, what the shards handed on.
+
+    Args: as of `CalculateRevenue`.
+    """
+
+    def __init__(self, allowed_lateness_ms: int, early_every_s: int | None):
+        super().__init__()
+        self._lateness_ms, self._early_every_s = allowed_lateness_ms, early_every_s
+
+    def expand(self, gathered: beam.PCollection[tuple[bytes, bytes]]) -> beam.PCollection[RevenueWindow]:
         every_s = self._early_every_s
-        gathered, counts = orders | "Shards" >> Gather(
-            RevenueGathering(self._lateness_ms), every_s, tuple[bytes, bytes]
-        )
-        revenue = (
+        return (
             gathered
             | "Minutes"
             >> beam.WindowInto(
                 FixedWindows(MINUTE_MS // 1000),
                 trigger=trigger.AfterWatermark(
                     early=None if every_s is None else trigger.AfterProcessingTime(every_s),
+                    # Every result costs a look at all that was handed on: late orders wait for each other, too.
                     late=trigger.AfterCount(1) if every_s is None else trigger.AfterProcessingTime(every_s),
                 ),
                 accumulation_mode=trigger.AccumulationMode.ACCUMULATING,
@@ -248,10 +266,9 @@ class CalculateRevenue(beam.PTransform):
             )
             # One key: what comes here is one element per shard and flush, however many orders there are.
             | "Together" >> beam.GroupByKey()
-            | "AddUp" >> beam.ParDo(_AddUpFn()).with_output_types(RevenueWindow)
+            | "Sum" >> beam.ParDo(_AddUpFn()).with_output_types(RevenueWindow)
             | "AllTime" >> beam.WindowInto(GlobalWindows())
         )
-        return revenue, counts
 
 
 class _AddUpFn(beam.DoFn):
@@ -262,15 +279,4 @@ class _AddUpFn(beam.DoFn):
         pane: Any = beam.DoFn.PaneInfoParam,
     ) -> Iterable[RevenueWindow]:
         figures = add_up(map(_decode_figures, keyed[1]))
-        return revenue_rows(figures, int(window.start.micros // 1000), _pane(pane))
-
-
-def _pane(pane: PaneInfo) -> Pane:
-    """Where there are no panes, in a batch, there is one, and it is on time."""
-    match pane.timing:
-        case PaneInfoTiming.EARLY:
-            return "EARLY"
-        case PaneInfoTiming.LATE:
-            return "LATE"
-        case _:
-            return "ON_TIME"
+        return revenue_rows(figures, int(window.start.micros // 1000), pane_name(pane))
