@@ -13,7 +13,7 @@ from serving.config import Config
 from serving.query import InvalidQuery
 from serving.store import StoreUnavailable
 
-__all__ = ["answer_errors", "listing", "one", "unavailable"]
+__all__ = ["answer_errors", "listing", "missing", "one", "unavailable"]
 
 _SENTENCES = {
     404: "there is nothing at this address; /api/v1/info lists what there is",
@@ -32,6 +32,10 @@ def listing(rows: list[bytes], next_cursor: str | None) -> Response:
 
 def one(data: Any, count: int = 1) -> Response:
     return _json(msgspec.json.encode({"success": True, "data": data, "count": count}))
+
+
+def missing(sentence: str) -> Response:
+    return _failure(404, sentence)
 
 
 def unavailable(sentence: str) -> Response:

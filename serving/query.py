@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from serving.store import Position, epoch_ms
 
-__all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "InvalidQuery", "Listing", "cursor_text", "listing", "user_id"]
+__all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "InvalidQuery", "Listing", "cursor_text", "flag", "listing", "user_id"]
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -57,9 +57,21 @@ def user_id(text: str) -> str:
     return text
 
 
+def flag(args: Mapping[str, str], name: str) -> bool:
+    """Whether it is `true`; `false` when it is not given.
+
+    Raises:
+      InvalidQuery: it is neither.
+    """
+    text = args.get(name, "false")
+    if text not in ("true", "false"):
+        raise InvalidQuery(f"{name} must be true or false")
+    return text == "true"
+
+
 def cursor_text(position: Position) -> str:
     """A position as the opaque text that `cursor` takes."""
-    raw = _CURSOR.pack(_CURSOR_VERSION, position.time_ms) + position.alert_id.encode()
+    raw = _CURSOR.pack(_CURSOR_VERSION, position.time_ms) + position.row_id.encode()
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
@@ -81,12 +93,12 @@ def _cursor(args: Mapping[str, str]) -> Position | None:
             raise ValueError("length")
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         version, time_ms = _CURSOR.unpack_from(raw)
-        alert_id = raw[_CURSOR.size :].decode()
+        row_id = raw[_CURSOR.size :].decode()
         if version != _CURSOR_VERSION or not 0 <= time_ms <= _MAX_TIME_MS:
             raise ValueError("not one of ours")
     except (binascii.Error, struct.error, ValueError) as e:
         raise InvalidQuery("cursor must be a next_cursor from an earlier answer") from e
-    return Position(time_ms, alert_id)
+    return Position(time_ms, row_id)
 
 
 def _time_ms(args: Mapping[str, str], name: str, up: bool) -> int | None:

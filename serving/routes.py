@@ -6,11 +6,12 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import cast
 
+import msgspec
 from flask import Blueprint, Response, current_app, request
 
 from serving import answers, query
 from serving.metrics import Metrics
-from serving.store import AlertPage, Store, StoreUnavailable
+from serving.store import Page, Store, StoreUnavailable
 
 __all__ = ["api", "scrape"]
 
@@ -74,9 +75,46 @@ def fraud_alerts_of_user(user_id: str) -> Response:
 
 def _alerts(user_id: str | None) -> Response:
     wanted = query.listing(request.args)
-    page: AlertPage = _store().alerts(user_id, *wanted)
-    _metrics().fraud_alerts_served.inc(len(page.alerts))
-    return answers.listing(page.alerts, query.cursor_text(page.end) if page.end else None)
+    page = _store().alerts(user_id, *wanted)
+    _metrics().fraud_alerts_served.inc(len(page.rows))
+    return _listing(page)
+
+
+def _listing(page: Page) -> Response:
+    return answers.listing(page.rows, query.cursor_text(page.end) if page.end else None)
+
+
+@api.get("/sessions")
+def sessions() -> Response:
+    """The newest sessions of all users; limit, cursor, since, until; open=true for those in progress."""
+    wanted, only_open = query.listing(request.args), query.flag(request.args, "open")
+    return _listing(_store().sessions(None, *wanted, only_open=only_open))
+
+
+@api.get("/sessions/<user_id>")
+def sessions_of_user(user_id: str) -> Response:
+    """The newest sessions of one user; limit, cursor, since, until."""
+    return _listing(_store().sessions(query.user_id(user_id), *query.listing(request.args)))
+
+
+@api.get("/revenue")
+def revenue() -> Response:
+    """Revenue by the minute, newest first; limit, cursor, since, until."""
+    return _listing(_store().revenue(*query.listing(request.args)))
+
+
+@api.get("/revenue/realtime")
+def revenue_realtime() -> Response:
+    """Revenue of the minute that is open, or of the last one with orders."""
+    minute = _store().revenue_now()
+    return answers.one(None, count=0) if minute is None else answers.one(msgspec.Raw(minute))
+
+
+@api.get("/features/<user_id>")
+def features_of_user(user_id: str) -> Response:
+    """What is known of one user: orders and spend, last session, alerts, when last seen."""
+    known = _store().features_of(query.user_id(user_id))
+    return answers.missing("nothing is known of this user") if known is None else answers.one(known)
 
 
 @scrape.get("/metrics")

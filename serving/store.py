@@ -1,7 +1,7 @@
 """The online store as the API reads it. The only module here that talks to Redis or reads the clock.
 
-Alerts are stored as the JSON that clients get, so reads return bytes and nothing here decodes them, except the last
-one of a page, for the place where the next page goes on.
+Alerts and sessions are stored as the JSON that clients get, so reads return bytes and nothing here decodes them, except
+the last one of a page, for the place where the next page goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from redis.retry import Retry
 from schemas import features
 from serving.config import Config
 
-__all__ = ["JOBS", "AlertPage", "Health", "Position", "Store", "StoreUnavailable", "epoch_ms"]
+__all__ = ["JOBS", "Health", "Page", "Position", "Store", "StoreUnavailable", "epoch_ms"]
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 # Asked for by name: SCAN would walk the whole key space at every health check.
 JOBS = ("fraud-detector", "session-aggregator", "revenue-calculator", "cdc-processor", "archiver")
 _LEDGER_FIELDS = (b"in", b"good", b"dead_letters", b"late", b"duplicates")
+_MINUTES_WITHOUT_TOTAL = 3  # a minute's dimensions are written one by one: so many of the newest may lack theirs yet
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -36,16 +37,21 @@ class StoreUnavailable(Exception):
 
 
 class Position(NamedTuple):
-    """The last alert a reader has seen, in the order newest first, then alert_id from high to low."""
+    """The last row a reader has seen, in the order newest first, then its id from high to low."""
 
     time_ms: int
-    alert_id: str
+    row_id: str
 
 
-class AlertPage(NamedTuple):
-    alerts: list[bytes]
+class Page(NamedTuple):
+    """Rows as JSON, newest first.
+
+    Attributes:
+      end: where the next page goes on; None when there is none.
+    """
+
+    rows: list[bytes]
     end: Position | None
-    """Where the next page goes on; None when there is none."""
 
 
 class Health(NamedTuple):
@@ -53,9 +59,16 @@ class Health(NamedTuple):
     ledgers: dict[str, dict[str, int | str]]
 
 
-class _Placed(msgspec.Struct):
-    alert_id: str
-    timestamp: datetime
+class _Place(NamedTuple):
+    """The fields of a row that say where it stands in its list; the id comes first in its JSON, as Redis orders equal
+    scores by that."""
+
+    row_id: str
+    time: str
+
+
+_ALERT = _Place("alert_id", "timestamp")
+_SESSION = _Place("session_id", "start_time")
 
 
 def epoch_ms(moment: datetime) -> int:
@@ -94,39 +107,107 @@ class Store:
         after: Position | None = None,
         since_ms: int | None = None,
         until_ms: int | None = None,
-    ) -> AlertPage:
+    ) -> Page:
         """Alerts of one user or of all, newest first.
 
         Args:
           user_id: None for all users.
           limit: at most this many.
-          after: the last alert of the page before.
+          after: the last row of the page before.
           since_ms, until_ms: bounds of the event time, both inclusive.
         """
         key = features.RECENT_ALERTS_KEY if user_id is None else features.user_alerts_key(user_id)
+        return self._page(key, _ALERT, limit, after, since_ms, until_ms)
+
+    def sessions(
+        self,
+        user_id: str | None,
+        limit: int,
+        after: Position | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        only_open: bool = False,
+    ) -> Page:
+        """Sessions by their start, as `alerts`. A page with a next one may be short: retracted sessions are left out.
+
+        Args:
+          only_open: those of all users that are in progress.
+        """
+        everyone = features.OPEN_SESSIONS_KEY if only_open else features.RECENT_SESSIONS_KEY
+        key = everyone if user_id is None else features.user_sessions_key(user_id)
+        page = self._page(key, _SESSION, limit, after, since_ms, until_ms)
+        return Page([row for row in page.rows if not row.endswith(features.TOMBSTONE_MARK)], page.end)
+
+    def revenue(
+        self,
+        limit: int,
+        after: Position | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> Page:
+        """Minutes by their start, newest first, as `alerts`; the open one too."""
+        newest: int | str = "+inf" if until_ms is None else until_ms
+        if after is not None and (until_ms is None or after.time_ms <= until_ms):
+            newest = f"({after.time_ms}"
+        oldest: int | str = "-inf" if since_ms is None else since_ms
+        starts, rows = self._ask(lambda: self._minutes(newest, oldest, limit + 1))
+        end = Position(starts[limit - 1], "") if len(starts) > limit else None
+        return Page([row for row in rows[:limit] if row is not None], end)
+
+    def revenue_now(self) -> bytes | None:
+        """The minute that is open, or, when there were no orders for a while, the last that was; None before any.
+
+        A minute ahead of the clock, of a producer whose clock is wrong, does not count.
+        """
+        now_ms = int(time.time() * 1000)
+        _, rows = self._ask(lambda: self._minutes(now_ms, "-inf", _MINUTES_WITHOUT_TOTAL))
+        return next((row for row in rows if row is not None), None)
+
+    def _minutes(self, newest: int | str, oldest: int | str, count: int) -> tuple[list[int], list[bytes | None]]:
+        starts = [int(s) for s in self._newest_first(self._redis, features.REVENUE_MINUTES_KEY, newest, oldest, count)]
+        with self._redis.pipeline(transaction=False) as commands:
+            for start in starts:
+                commands.hgetall(features.revenue_minute_key(start))
+            minutes = cast("list[dict[bytes, bytes]]", commands.execute())
+        return starts, [features.revenue_json(*minute) for minute in zip(starts, minutes, strict=True)]
+
+    def features_of(self, user_id: str) -> dict[str, Any] | None:
+        """What is known of a user; None when nothing is."""
+        fields = self._ask(lambda: cast("dict[bytes, bytes]", self._redis.hgetall(features.user_key(user_id))))
+        return features.user_features(user_id, fields)
+
+    def _page(
+        self,
+        key: str,
+        place: _Place,
+        limit: int,
+        after: Position | None,
+        since_ms: int | None,
+        until_ms: int | None,
+    ) -> Page:
         oldest: int | str = "-inf" if since_ms is None else since_ms
         if after is None or (until_ms is not None and until_ms < after.time_ms):
             newest = "+inf" if until_ms is None else until_ms
             found = self._ask(lambda: self._newest_first(self._redis, key, newest, oldest, limit + 1))
         else:
-            found = self._ask(lambda: self._page_after(key, after, oldest, limit + 1))
+            found = self._ask(lambda: self._page_after(key, place, after, oldest, limit + 1))
         page = found[:limit]
         if len(found) <= limit:
-            return AlertPage(page, None)
-        last = msgspec.json.decode(page[-1], type=_Placed)
-        return AlertPage(page, Position(epoch_ms(last.timestamp), last.alert_id))
+            return Page(page, None)
+        last = msgspec.json.decode(page[-1])
+        return Page(page, Position(epoch_ms(datetime.fromisoformat(last[place.time])), last[place.row_id]))
 
-    def _page_after(self, key: str, after: Position, oldest: int | str, count: int) -> list[bytes]:
+    def _page_after(self, key: str, place: _Place, after: Position, oldest: int | str, count: int) -> list[bytes]:
         """One round trip, one consistent view: the rest of the instant at which the last page ended, then what is
-        older. Redis orders equal scores by member, that is by alert_id, the first field of an alert's JSON."""
+        older. Redis orders equal scores by member, that is by id, the first field of a row's JSON."""
         if isinstance(oldest, int) and after.time_ms < oldest:
             return []
         with self._redis.pipeline(transaction=True) as both:
             self._newest_first(both, key, after.time_ms, after.time_ms)
             self._newest_first(both, key, f"({after.time_ms}", oldest, count)
             same_instant, older = cast("list[list[bytes]]", both.execute())
-        seen = b'{"alert_id":' + msgspec.json.encode(after.alert_id)
-        return [alert for alert in same_instant if alert < seen] + older
+        seen = b'{"%b":%b' % (place.row_id.encode(), msgspec.json.encode(after.row_id))
+        return [row for row in same_instant if row < seen] + older
 
     @staticmethod
     def _newest_first(

@@ -1,13 +1,14 @@
 "use strict";
 
 const EVERY_MS = 2000;
+const MONEY = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
 const COLUMNS = [
   (alert) => new Date(alert.timestamp).toLocaleString(),
   (alert) => alert.alert_type.replaceAll("_", " ").toLowerCase(),
   (alert) => alert.risk_score.toFixed(2),
   (alert) => alert.user_id,
   (alert) => alert.order_id,
-  (alert) => alert.amount.toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 }),
+  (alert) => alert.amount.toLocaleString(undefined, MONEY),
   (alert) => alert.description,
 ];
 const NUMBERS = new Set([2, 5]);
@@ -15,6 +16,7 @@ const NUMBERS = new Set([2, 5]);
 const state = document.getElementById("state");
 const rows = document.getElementById("alerts");
 const empty = document.getElementById("empty");
+const revenue = document.getElementById("revenue");
 let known = null;
 
 function row(alert) {
@@ -33,11 +35,28 @@ function say(text, bad) {
   state.className = bad ? "bad" : "";
 }
 
+async function ask(path) {
+  const response = await fetch(path, { signal: AbortSignal.timeout(5000) });
+  const answer = await response.json();
+  if (!answer.success) throw new Error(answer.error);
+  return answer;
+}
+
+function showRevenue(minute) {
+  if (!minute) return;
+  const from = new Date(minute.window_start).toLocaleTimeString();
+  const gmv = minute.total_gmv.toLocaleString(undefined, MONEY);
+  const top = minute.top_category ? `, most in ${minute.top_category}` : "";
+  revenue.textContent = `${gmv} TRY from ${minute.order_count} orders of ${minute.unique_users} users since ${from}${top}`;
+}
+
 async function refresh() {
   try {
-    const response = await fetch("/api/v1/fraud-alerts?limit=50", { signal: AbortSignal.timeout(5000) });
-    const answer = await response.json();
-    if (!answer.success) throw new Error(answer.error);
+    const [answer, minute] = await Promise.all([
+      ask("/api/v1/fraud-alerts?limit=50"),
+      ask("/api/v1/revenue/realtime"),
+    ]);
+    showRevenue(minute.data);
     rows.replaceChildren(...answer.data.map(row));
     known = new Set(answer.data.map((alert) => alert.alert_id));
     empty.hidden = answer.count > 0;

@@ -82,6 +82,11 @@ def test_since_and_until_include_their_own_instant(client, stored, make_alert):
         "/api/v1/fraud-alerts?since=yesterday",
         "/api/v1/fraud-alerts/a%20b",
         "/api/v1/fraud-alerts/a%00b",
+        "/api/v1/sessions?limit=0",
+        "/api/v1/sessions?open=1",
+        "/api/v1/sessions/a%20b",
+        "/api/v1/revenue?until=now",
+        "/api/v1/features/a%20b",
     ],
 )
 def test_wrong_input_is_a_400_with_one_sentence(client, path):
@@ -96,7 +101,7 @@ def test_wrong_input_is_a_400_with_one_sentence(client, path):
 @given(
     user=st.none() | st.text(max_size=150),
     args=st.dictionaries(
-        st.sampled_from(["limit", "cursor", "since", "until", "other"]),
+        st.sampled_from(["limit", "cursor", "since", "until", "open", "other"]),
         st.text(max_size=40)
         | st.integers().map(str)
         | st.datetimes().map(lambda t: t.isoformat() + "Z")
@@ -104,10 +109,11 @@ def test_wrong_input_is_a_400_with_one_sentence(client, path):
     ),
 )
 def test_no_input_makes_the_server_fail(client, user, args):
-    path = "/api/v1/fraud-alerts" + ("" if user is None else "/" + quote(user, safe="", errors="replace"))
-    answer = client.get(path, query_string=args)
-    assert answer.status_code in (200, 400, 404)
-    assert answer.json["success"] is (answer.status_code == 200)
+    of_user = "" if user is None else "/" + quote(user, safe="", errors="replace")
+    for path in ("fraud-alerts", "sessions", "revenue", "features"):
+        answer = client.get(f"/api/v1/{path}{of_user}", query_string=args)
+        assert answer.status_code in (200, 400, 404)
+        assert answer.json["success"] is (answer.status_code == 200)
 
 
 def test_health_names_the_ledgers(client, db):
@@ -161,8 +167,8 @@ def test_without_redis_the_answer_is_503_until_it_is_back(own_valkey):
     client = create_app(Config(redis_url=own_valkey.redis_url)).test_client()
     assert client.get("/api/v1/health").status_code == 200
     own_valkey.stop()
-    for path in ("/api/v1/health", "/api/v1/fraud-alerts", "/api/v1/fraud-alerts/user-1"):
-        answer = client.get(path)
+    for path in ("health", "fraud-alerts", "fraud-alerts/u", "sessions", "revenue", "revenue/realtime", "features/u"):
+        answer = client.get(f"/api/v1/{path}")
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) >= 1
         assert answer.json["success"] is False
@@ -170,7 +176,7 @@ def test_without_redis_the_answer_is_503_until_it_is_back(own_valkey):
     assert client.get("/api/v1/info").status_code == 200
     scrape = client.get("/metrics")
     assert scrape.status_code == 200
-    assert "streamforge_redis_errors_total 5.0" in scrape.text  # four answers above, and the scrape's own freshness
+    assert "streamforge_redis_errors_total 9.0" in scrape.text  # eight answers above, and the scrape's own freshness
     own_valkey.start()
     assert client.get("/api/v1/fraud-alerts").status_code == 200
     assert client.get("/api/v1/health").status_code == 200

@@ -110,7 +110,7 @@ def test_the_time_in_an_alert_is_its_score_to_the_millisecond(time_ms):
 
 def test_a_page_after_the_window_is_empty(store, stored, make_alert):
     stored(make_alert(1), make_alert(2))
-    assert store.alerts(None, 10, after=Position(T0, "zzz"), since_ms=T0 + 1).alerts == []
+    assert store.alerts(None, 10, after=Position(T0, "zzz"), since_ms=T0 + 1).rows == []
 
 
 def test_health_shows_the_ledgers_that_jobs_have_written(store, db):
@@ -142,7 +142,7 @@ def test_a_store_that_is_gone_fails_at_once_and_is_used_again_when_it_is_back(ow
     assert time.monotonic() - begin < 2
     assert errors.count == 5
     own_valkey.start()
-    assert store.alerts(None, 10).alerts == []  # the first call, without a wait
+    assert store.alerts(None, 10).rows == []  # the first call, without a wait
     assert errors.count == 5
 
 
@@ -185,7 +185,7 @@ def test_a_frozen_store_holds_threads_for_one_time_out_only_and_recovers_by_itse
     deadline = time.monotonic() + 5
     while True:
         try:
-            assert store.alerts(None, 10).alerts == []
+            assert store.alerts(None, 10).rows == []
             break
         except StoreUnavailable:
             assert time.monotonic() < deadline

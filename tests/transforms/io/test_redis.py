@@ -17,13 +17,10 @@ from schemas.events import FraudAlert, RevenueWindow, UserSession
 from stack import Stack
 from tests.build import HOUR, MINUTE, T0, alert, minute, session
 from tests.live import eventually
-from transforms.io import redis as writers
-from transforms.sharded_rows import encode_rows
+from tests.store import Order, Write, order, write
 
 pytestmark = pytest.mark.stack
 
-Order = tuple[str, str, int, int, str, bool, list[Any]]
-Write = FraudAlert | UserSession | RevenueWindow | Order
 DAY = 24 * HOUR
 HUGE = (1 << 63) - 1
 SMALL = {
@@ -34,30 +31,6 @@ SMALL = {
     "ORDERS_PER_USER": 4,
     "REVENUE_MINUTES": 3,
 }
-TABLES = {
-    FraudAlert: writers._alerts,
-    UserSession: writers._sessions,
-    RevenueWindow: writers._revenue,
-    tuple: writers._orders,
-}
-
-
-def order(order_id: str, at: int, amount: int = 100, user: str = "u-1") -> Order:
-    return user, order_id, at, amount, "Izmir", False, []
-
-
-def write(url: str, batch: Sequence[Write]) -> None:
-    """What Beam does with a bundle of one writer."""
-    fn = writers._WriteRowsFn(url, TABLES[type(batch[0])])
-    fn.setup()
-    fn.start_bundle()
-    if isinstance(batch[0], tuple):
-        fn.process((7, encode_rows(list(batch))))
-    else:
-        for row in batch:
-            fn.process(row)
-    fn.finish_bundle()
-    fn.teardown()
 
 
 def dump(db: redis.Redis) -> dict[str, Any]:
@@ -75,7 +48,7 @@ def dump(db: redis.Redis) -> dict[str, Any]:
 
 def model(writes: Iterable[Write]) -> dict[str, Any]:
     """What the store must hold after these writes, however they came."""
-    of: dict[type, list[Any]] = {kind: [] for kind in TABLES}
+    of: dict[type, list[Any]] = {kind: [] for kind in (FraudAlert, UserSession, RevenueWindow, tuple)}
     for each in writes:
         of[type(each)].append(each)
     keys: dict[str, Any] = {}
