@@ -16,6 +16,7 @@ import transforms.io.files
 import transforms.io.kafka
 import transforms.io.redis
 import transforms.io.registry
+import transforms.sessions
 
 __all__ = ["apache_beam", "confluent_kafka", "fastavro", "np", "redis", "transforms"]
 

@@ -172,7 +172,9 @@ class _GatherFn(beam.DoFn):
         added = self._add(kept, rows)
         if added.entry is not None:
             self._shards.append(live, _ROWS + added.entry, token, log)
-            self._set_expiry(live, self._gathering.due_ms(added.earliest_ms), expiry)
+            # Of all that is pending: after a restart it is not known what the timer is set for, and this moves it.
+            assert kept.pending_ms is not None
+            self._set_expiry(live, self._gathering.due_ms(kept.pending_ms), expiry)
             self._set_expiry(live, self._expiry_of(added.earliest_ms), expiry)
             if self._every_s is not None and not kept.flush_is_set:
                 flush.set(Timestamp.of(time.time() + self._every_s))

@@ -1,0 +1,170 @@
+"""Sessions: clicks in, each user's visits out, while they last, when they are over, and when they are corrected.
+
+    clickstream.events ─▶ blocks ─▶ decode, validate ─▶ bursts by user ─▶ sessions ─▶ Redis, analytics.sessions, folder
+                                         ├─▶ dead letters ─▶ dlq.session-aggregator
+                                         └─▶ late         ─▶ late.session-aggregator
+
+Clicks of a user are of one session while each comes less than 30 min after another. Every record ends in exactly one of
+good, dead letters, late, duplicates, and the ledger says how many in each. A row is replaced by one of a newer version,
+which knows more clicks, and a session that turns out to be part of another is taken back by a row that says `deleted`:
+so results are exact once nothing more can come, however often parts of the input are read again.
+
+    python -m beam_pipelines.sessions --runner=FlinkRunner
+    python -m beam_pipelines.sessions --runner=FlinkRunner --flink_master=host:8081 --environment_type=EXTERNAL \\
+        --environment_config=localhost:50000
+    python -m beam_pipelines.sessions --runner=DirectRunner --input='clicks/*.jsonl' --output=out --ledger=ledger.json
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import msgspec
+
+from beam_pipelines import connect, options, runners
+from beam_pipelines.options import Folder, Job, UsageError
+from schemas.events import UserSession
+from transforms.blocks import Block
+from transforms.decode import CLICKS
+from transforms.domain.durations import parse_duration_ms
+from transforms.errors import BadRecord
+from transforms.io.redis import WriteSessionsToRedis
+from transforms.ledger import Counts
+from transforms.sessions import AggregateSessions, ClickRows
+from transforms.sharded_rows import DecodeRows, Decoding
+
+JOB = Job(
+    name="session-aggregator",
+    module="beam_pipelines.sessions",
+    summary="Reads clicks, gives out each user's sessions.",
+    input_topic="clickstream.events",
+    output_topic="analytics.sessions",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the pipeline computes, apart from where it reads and writes.
+
+    Attributes:
+      gap_ms: clicks this far apart are of different sessions.
+      early_every_ms: how long a click may wait before there is a result with it; None for input with an end, which
+        needs no early ones.
+      only_once: whether all input is read before the first result, as of files: then no result is ever taken back.
+      watermark_lead_ms: how far Beam's watermark runs ahead of the one that tells late records; sessions can be
+        corrected that much longer.
+    """
+
+    decoding: Decoding
+    gap_ms: int = 30 * 60 * 1000
+    early_every_ms: int | None = None
+    only_once: bool = False
+    watermark_lead_ms: int = 0
+
+    def __post_init__(self) -> None:
+        if self.gap_ms < 1:
+            raise ValueError("gap_ms must be at least 1")
+        if self.early_every_ms is not None and self.early_every_ms < 1:
+            raise ValueError("early_every_ms must be at least 1")
+        if self.watermark_lead_ms < 0:
+            raise ValueError("watermark_lead_ms must not be negative")
+
+
+class Outputs(NamedTuple):
+    sessions: beam.PCollection[UserSession]
+    dead_letters: beam.PCollection[BadRecord]
+    late: beam.PCollection[BadRecord]
+    counts: beam.PCollection[Counts]
+
+
+def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
+    """The job without its ends: blocks of clicks in, sessions and everything that is in none out."""
+    clicks = blocks | "Clicks" >> DecodeRows(CLICKS, ClickRows(), config.decoding)
+    sessions, tracked = clicks.good | "Sessions" >> AggregateSessions(
+        config.gap_ms,
+        config.decoding.allowed_lateness_ms + config.watermark_lead_ms,
+        config.early_every_ms,
+        only_once=config.only_once,
+    )
+    counts = (clicks.counts, tracked) | "Counts" >> beam.Flatten()
+    return Outputs(sessions, clicks.bad, clicks.late, counts)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    try:
+        flags, settings, rest = options.parse(JOB, sys.argv[1:] if argv is None else argv, _add_flags)
+        gap_ms = _duration_ms("--session_gap", flags.session_gap)
+        early_every_ms = _duration_ms("--early_every", flags.early_every)
+        config = Config(
+            decoding=connect.decoding(settings),
+            gap_ms=gap_ms,
+            early_every_ms=None if settings.bounded else early_every_ms,
+            only_once=isinstance(settings.input, Folder),
+            watermark_lead_ms=settings.watermark_lead_ms,
+        )
+        read = connect.read_blocks(settings)
+        connect.check(settings)
+        pipeline_options = runners.pipeline_options(settings, rest)
+    except UsageError as e:
+        options.stop(e, JOB.module)
+    with runners.running(pipeline_options) as p:
+        outputs = build(p | "Read" >> read, config)
+        connect.write_rows(
+            outputs.sessions,
+            settings,
+            "user_sessions",
+            msgspec.json.encode,
+            WriteSessionsToRedis,
+            SessionsAsAvro(settings.registry),
+        )
+        connect.write_refused(outputs.dead_letters, outputs.late, settings)
+        connect.write_ledger(outputs.counts, settings)
+
+
+class SessionsAsAvro:
+    """Topic → encoder of UserSession: keyed by user, stamped with the session's end."""
+
+    def __init__(self, registry: str):
+        self._registry = registry
+
+    def __call__(self, topic: str) -> connect.AvroEncoder:
+        return connect.AvroEncoder(self._registry, topic, UserSession, _key_and_time)
+
+
+def _key_and_time(session: UserSession) -> tuple[str, int]:
+    return session.user_id, session.session_end
+
+
+def _add_flags(group: Any) -> None:
+    group.add_argument(
+        "--session_gap",
+        default="30m",
+        help="a click this long after the one before begins a new session; another gap needs another --output, as "
+        "sessions are corrected by their start (default: %(default)s)",
+    )
+    group.add_argument(
+        "--early_every",
+        default="5s",
+        help="how long a click may wait before there is a result with it; not for input with an end "
+        "(default: %(default)s)",
+    )
+
+
+def _duration_ms(flag: str, text: str) -> int:
+    try:
+        duration_ms = parse_duration_ms(text)
+    except ValueError as e:
+        raise UsageError(flag, e) from e
+    if duration_ms < 1:
+        raise UsageError(flag, f"{text} is not longer than nothing")
+    return duration_ms
+
+
+if __name__ == "__main__":
+    from beam_pipelines.sessions import main  # classes of __main__ cannot be unpickled by workers
+
+    main()

@@ -1,0 +1,272 @@
+"""Clicks in blocks → sessions, wired for Beam; the sums themselves are in `transforms.domain.sessions`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import msgspec
+import numpy as np
+from apache_beam.transforms import trigger
+from apache_beam.transforms.window import GlobalWindows, IntervalWindow, Sessions
+from apache_beam.utils.timestamp import Duration, Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+
+from schemas.events import ClickstreamEvent, UserSession
+from transforms.decode import DecodedBlock, Part
+from transforms.domain.seen import Seen
+from transforms.domain.sessions import (
+    KINDS,
+    MAX_LONG,
+    PURCHASE,
+    Burst,
+    Click,
+    add_click,
+    decode_burst,
+    encode_burst,
+    former_starts,
+    retraction,
+    session_of,
+)
+from transforms.gather import Added, Gather
+from transforms.keyed_state import shard_of
+from transforms.ledger import Counts
+from transforms.panes import pane_name
+from transforms.sharded_rows import encode_rows
+
+__all__ = ["AggregateSessions", "ClickGathering", "ClickRows", "decode_rows"]
+
+_OTHER = len(KINDS)
+_Snapshot = tuple[int, list[tuple[int, list[str]]]]
+
+decode_rows: Callable[[bytes], list[Click]] = msgspec.msgpack.Decoder(list[Click]).decode
+_decode_snapshot: Callable[[bytes], _Snapshot] = msgspec.msgpack.Decoder(_Snapshot).decode
+_encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+
+
+class ClickRows:
+    """What a session needs of each click, as rows. See `transforms.sharded_rows.RowsOf`."""
+
+    def __call__(self, decoded: DecodedBlock[ClickstreamEvent], shards: int) -> dict[int, list[Click]]:
+        rows: list[list[Click]] = [[] for _ in range(shards)]
+        for part in decoded.parts:
+            _add_columns(part, rows)
+        for click in decoded.records:
+            _add_record(click, rows)
+        return {shard: of_shard for shard, of_shard in enumerate(rows) if of_shard}
+
+
+def _add_record(click: ClickstreamEvent, shards: list[list[Click]]) -> None:
+    kind = KINDS.get(click.event_type, _OTHER)
+    row = (
+        click.user_id,
+        click.event_id,
+        click.event_time,
+        kind,
+        click.device_type,
+        click.geo_region,
+        click.category,
+        _revenue(click.price_minor or 0, click.quantity or 0) if kind == PURCHASE else 0,
+    )
+    shards[shard_of(click.user_id.encode(), len(shards))].append(row)
+
+
+def _revenue(price_minor: int, quantity: int) -> int:
+    """Price × quantity; 0 stands for no quantity, which means 1."""
+    return min(price_minor * (quantity or 1), MAX_LONG)
+
+
+def _add_columns(part: Part, shards: list[list[Click]]) -> None:
+    """`_add_record` for all good records of a part at once."""
+    columns, rows = part.columns, part.rows
+    ints, data = columns.ints, columns.data
+    kinds = np.array([KINDS.get(s, _OTHER) for s in part.symbols["event_type"]])[ints["event_type"][rows]]
+    revenue = [0] * len(rows)
+    bought = np.nonzero(kinds == PURCHASE)[0]
+    prices, quantities = (ints[name][rows[bought]].tolist() for name in ("price_minor", "quantity"))
+    for i, price, quantity in zip(bought.tolist(), prices, quantities, strict=True):
+        revenue[i] = _revenue(price, quantity)
+    categories: list[str | None] = [*columns.texts("category", rows)]
+    for i in np.nonzero(ints["category?"][rows] == 0)[0].tolist():
+        categories[i] = None
+    starts, ends = (bound[rows].tolist() for bound in columns.spans["user_id"])
+    users = [data[s:e] for s, e in zip(starts, ends, strict=True)]
+    clicks = zip(
+        [user.decode() for user in users],
+        columns.texts("event_id", rows),
+        ints["event_time"][rows].tolist(),
+        kinds.tolist(),
+        columns.texts("device_type", rows),
+        columns.texts("geo_region", rows),
+        categories,
+        revenue,
+        strict=True,
+    )
+    count = len(shards)
+    for user, click in zip(users, clicks, strict=True):
+        shards[shard_of(user, count)].append(click)
+
+
+class _State:
+    """What is known of a shard's users.
+
+    Attributes:
+      epoch: how often something was handed on. It tells which of two bursts came first, so it never starts again.
+      pending: each user's bursts that were not handed on.
+    """
+
+    __slots__ = ("epoch", "pending", "seen")
+
+    def __init__(self) -> None:
+        self.seen = Seen()
+        self.epoch = 0
+        self.pending: dict[str, list[Burst]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.epoch or self.seen)
+
+
+class ClickGathering:
+    """Clicks of a shard → bursts of its users. See `transforms.gather.Gathering`.
+
+    Hands on KV[user_id, PackedBurst as bytes], at the burst's start.
+
+    State: the event_ids of each user that can still be repeated, and the bursts that wait.
+
+    Args:
+      keep_ms: how far Beam's watermark may be past a click that is not late.
+    """
+
+    def __init__(self, gap_ms: int, keep_ms: int):
+        self._gap_ms, self.keep_ms = gap_ms, keep_ms
+        # An earlier session that a click belongs to may be over a millisecond after it, and Beam forgets it `keep_ms`
+        # later: by then the click must be there. Half a gap, so that few sessions are over before it is.
+        self._wait_ms = min(keep_ms, gap_ms // 2)
+
+    def new(self) -> _State:
+        return _State()
+
+    def add(self, state: _State, rows: bytes) -> Added:
+        clicks = decode_rows(rows)
+        is_new, pending, gap_ms = state.seen.add, state.pending, self._gap_ms
+        repeats: list[int] = []
+        earliest_ms = None
+        for i, click in enumerate(clicks):
+            user, event_id, at_ms = click[:3]
+            # A user's repeats count, not another user's click of the same id: two users may be in different shards.
+            if not is_new(f"{len(user)}:{user}{event_id}", at_ms):
+                repeats.append(i)
+                continue
+            bursts = pending.get(user)
+            if bursts is None:
+                pending[user] = [Burst(click)]
+            else:
+                add_click(bursts, click, gap_ms)
+            if earliest_ms is None or at_ms < earliest_ms:
+                earliest_ms = at_ms
+        if earliest_ms is None:
+            return Added(None, 0, len(repeats))
+        if repeats:
+            for i in reversed(repeats):
+                del clicks[i]
+            rows = encode_rows(clicks)
+        return Added(rows, len(clicks), len(repeats), earliest_ms)
+
+    def due_ms(self, event_time_ms: int) -> int:
+        return event_time_ms + self._wait_ms
+
+    def take(self, state: _State) -> Iterator[tuple[tuple[str, bytes], int]]:
+        pending, state.pending = state.pending, {}
+        epoch, state.epoch = state.epoch, state.epoch + 1
+        for user, bursts in pending.items():
+            for burst in bursts:
+                yield (user, encode_burst(epoch, burst)), burst.start_ms
+
+    def expire(self, state: _State, before_ms: int) -> int | None:
+        return state.seen.expire(before_ms)
+
+    def snapshot(self, state: _State) -> bytes:
+        return _encode((state.epoch, state.seen.items()))
+
+    def restore(self, state: _State, snapshot: bytes) -> None:
+        state.epoch, seen = _decode_snapshot(snapshot)
+        state.seen.restore(seen)
+
+
+class AggregateSessions(beam.PTransform):
+    """Each user's sessions: early, when the watermark has passed them, and again when they are corrected.
+
+    Input:  KV[shard, rows] of `ClickRows`, in any order.
+    Output: UserSession each time there is more to say; and Counts of the clicks. Of the rows of a session_id the one of
+            the newest version counts, and it does not if it is deleted.
+    State:  see `ClickGathering`; and of each session until it is over for late clicks, its bursts.
+
+    Args:
+      gap_ms: clicks this far apart are of different sessions.
+      allowed_lateness_ms: how far Beam's watermark may be past a click that is not late.
+      early_every_ms: how long a click may wait before there is a result with it; None when the input has an end.
+      only_once: whether no session is given out before all clicks are in: then there is nothing to take back.
+    """
+
+    def __init__(self, gap_ms: int, allowed_lateness_ms: int, early_every_ms: int | None, *, only_once: bool = False):
+        super().__init__()
+        self._gap_ms, self._lateness_ms = gap_ms, allowed_lateness_ms
+        self._early_every_ms, self._only_once = early_every_ms, only_once
+
+    def expand(
+        self, clicks: beam.PCollection[tuple[int, bytes]]
+    ) -> tuple[beam.PCollection[UserSession], beam.PCollection[Counts]]:
+        every_ms = self._early_every_ms
+        bursts, counts = clicks | "Shards" >> Gather(
+            ClickGathering(self._gap_ms, self._lateness_ms),
+            None if every_ms is None else every_ms / 1000,
+            tuple[str, bytes],
+        )
+        sessions = (
+            bursts
+            | "Windows"
+            >> beam.WindowInto(
+                Sessions(Duration(micros=self._gap_ms * 1000)),
+                trigger=trigger.AfterWatermark(
+                    early=None if every_ms is None else trigger.AfterCount(1), late=trigger.AfterCount(1)
+                ),
+                accumulation_mode=trigger.AccumulationMode.ACCUMULATING,
+                allowed_lateness=Duration(micros=self._lateness_ms * 1000),
+            )
+            | "Stretch" >> beam.ParDo(_StretchFn(self._gap_ms)).with_output_types(tuple[str, bytes])
+            | "Together" >> beam.GroupByKey()
+            | "Sum" >> beam.ParDo(_SumFn(self._gap_ms, self._only_once)).with_output_types(UserSession)
+            | "AllTime" >> beam.WindowInto(GlobalWindows())
+        )
+        return sessions, counts
+
+
+class _StretchFn(beam.DoFn):
+    """Gives a burst the window that all its clicks would have had together, so that it can travel as one element.
+
+    Runners merge session windows by their bounds, whatever made them.
+    """
+
+    def __init__(self, gap_ms: int):
+        self._gap_ms = gap_ms
+
+    def process(self, keyed: tuple[str, bytes], at: Timestamp = beam.DoFn.TimestampParam) -> Iterable[WindowedValue]:
+        _, start_ms, end_ms, *_ = decode_burst(keyed[1])
+        window = IntervalWindow(Timestamp(micros=start_ms * 1000), Timestamp(micros=(end_ms + self._gap_ms) * 1000))
+        return (WindowedValue(keyed, at, (window,)),)
+
+
+class _SumFn(beam.DoFn):
+    def __init__(self, gap_ms: int, only_once: bool):
+        self._gap_ms, self._only_once = gap_ms, only_once
+
+    def process(
+        self, keyed: tuple[str, Iterable[bytes]], pane_info: Any = beam.DoFn.PaneInfoParam
+    ) -> Iterator[UserSession]:
+        user_id, pane = keyed[0], pane_name(pane_info)
+        bursts = [decode_burst(burst) for burst in keyed[1]]
+        yield session_of(user_id, bursts, pane)
+        if not self._only_once:
+            for start_ms in former_starts(bursts, self._gap_ms):
+                yield retraction(user_id, start_ms, pane)
