@@ -27,6 +27,7 @@ from bench.orders import Encoder, Spec, generate
 from schemas import features
 from schemas.events import OrderEvent, avro_schema
 from stack import Stack
+from stack.flink import Cluster
 from tests.oracle import Alert
 from transforms.io.registry import Registry
 
@@ -250,6 +251,14 @@ def _workers_of(pid: int) -> list[int]:
     servers = {child for child, parent, args in rows if parent == pid and "multiprocessing.forkserver" in args}
     assert servers, f"process {pid} runs no fork server"
     return sorted(child for child, parent, _ in rows if parent in servers)
+
+
+def on_cluster(cluster: Cluster, pool: Workers, folder: Path) -> list[str]:
+    """The flags that run a job on a standalone Flink, with a checkpoint every two seconds."""
+    return [
+        *("--runner=FlinkRunner", f"--flink_master={cluster.master}", *pool.flags, "--parallelism=2"),
+        *("--checkpointing_interval=2000", f"--state_backend_storage_path={(folder / 'state').as_uri()}"),
+    ]
 
 
 def alerts_in_folder(folder: Path) -> set[Alert]:

@@ -12,7 +12,6 @@ import sys
 import threading
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,41 +154,6 @@ def _order(payload: str) -> bytes:
     return codec.to_json(decoder.decode(b64decode(payload)))
 
 
-@pytest.fixture(scope="module")
-def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Flink as two processes, heap state, restarted jobs go on after a second."""
-    folder = tmp_path_factory.mktemp("flink")
-    config = {
-        "restart-strategy.type": "fixed-delay",
-        "restart-strategy.fixed-delay.attempts": "20",
-        "restart-strategy.fixed-delay.delay": "1 s",
-        "heartbeat.interval": "1000",
-        "heartbeat.timeout": "5000",
-    }
-    with Cluster(folder, taskmanagers=1, slots=4, checkpoints=folder / "state", config=config) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def cluster(flink: Cluster) -> Iterator[Cluster]:
-    """The same Flink for every test, with all its slots free again after each."""
-    yield flink
-    live.cancel_all(flink.rest_url)
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[live.Workers]:
-    with live.workers() as workers:
-        yield workers
-
-
-def on_cluster(cluster: Cluster, pool: live.Workers, folder: Path) -> list[str]:
-    return [
-        *("--runner=FlinkRunner", f"--flink_master={cluster.master}", *pool.flags, "--parallelism=2"),
-        *("--checkpointing_interval=2000", f"--state_backend_storage_path={(folder / 'state').as_uri()}"),
-    ]
-
-
 HALVES = Spec(orders=30_000, users=2_000, seed=2)
 
 
@@ -200,7 +164,7 @@ def test_a_job_killed_in_the_middle_ends_with_the_same_alerts_and_counts(
     """Killed while records stream in: after a checkpoint, and with records read that are in none."""
     topic = f"kill.{victim.replace(' ', '')}"
     orders = live.fill_with_orders(live_stack, topic, HALVES, 0, 10_000)
-    flags = [*on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
+    flags = [*live.on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
     with live.job(*flags, folder=tmp_path) as job:
         job_id = live.running_job(cluster.rest_url)
         job.wait_for_ledger(10_000)
@@ -241,7 +205,7 @@ def test_a_savepoint_is_taken_and_resumed_from(
 ) -> None:
     topic = "savepoint.orders"
     orders = live.fill_with_orders(live_stack, topic, HALVES, 0, 15_000)
-    flags = [*on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
+    flags = [*live.on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
     with live.job(*flags, folder=tmp_path / "first") as job:
         job_id = live.running_job(cluster.rest_url)
         job.wait_for_ledger(15_000)
@@ -263,7 +227,7 @@ def test_idle_partitions_do_not_hold_the_watermark_back(
     spec = Spec(orders=200, users=1, seed=3)
     orders = live.fill_with_orders(live_stack, topic, spec)
     newest_ms = max(order.event_time for order in orders)
-    flags = [*on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
+    flags = [*live.on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
     with live.job(*flags, folder=tmp_path) as job:
         job_id = live.running_job(cluster.rest_url)
         job.wait_for_ledger(spec.records)
