@@ -32,7 +32,7 @@ from schemas.events import OrderEvent, avro_schema
 from transforms.decode import CLICKS, ORDERS, DecodedBlock, Part, RecordKind
 from transforms.domain.archive import Contents, File, Partition, Row, sort_out
 from transforms.domain.validity import END_MS
-from transforms.keyed_state import EXPIRY, LOG, TOKEN, Shard, Shards, shard_of
+from transforms.keyed_state import LOG, TOKEN, Shard, Shards, shard_of
 from transforms.ledger import Counts, counted
 from transforms.sharded_rows import encode_rows
 
@@ -204,6 +204,7 @@ class ArchiveTopic(beam.PTransform):
         return Archived.of(rows | "Archive" >> beam.ParDo(self._fn).with_outputs("counts", main="data"))
 
 
+_EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
 _FLUSH = TimerSpec("flush", TimeDomain.REAL_TIME)
 _END = TimerSpec("end", TimeDomain.WATERMARK)
 _ROWS, _COUNTED, _SNAPSHOT = b"r", b"c", b"s"
@@ -253,7 +254,7 @@ class _ArchiveTopicFn(beam.DoFn):
         keyed: tuple[int, bytes],
         token: Any = beam.DoFn.StateParam(TOKEN),
         log: Any = beam.DoFn.StateParam(LOG),
-        expiry: Any = beam.DoFn.TimerParam(EXPIRY),
+        expiry: Any = beam.DoFn.TimerParam(_EXPIRY),
         flush: Any = beam.DoFn.TimerParam(_FLUSH),
         end: Any = beam.DoFn.TimerParam(_END),
     ) -> Iterator[bytes]:
@@ -307,14 +308,14 @@ class _ArchiveTopicFn(beam.DoFn):
         """No event is of a later time: the input has ended."""
         self._write_open(number, token, log)
 
-    @userstate.on_timer(EXPIRY)
+    @userstate.on_timer(_EXPIRY)
     def expire(
         self,
         number: int = beam.DoFn.KeyParam,
         watermark: Timestamp = beam.DoFn.TimestampParam,
         token: Any = beam.DoFn.StateParam(TOKEN),
         log: Any = beam.DoFn.StateParam(LOG),
-        expiry: Any = beam.DoFn.TimerParam(EXPIRY),
+        expiry: Any = beam.DoFn.TimerParam(_EXPIRY),
     ) -> None:
         live = self._shards.open(number, token, log)
         next_ms = live.users.partition.seen.expire(int(watermark.micros // 1000) - self._store.keep_ms)

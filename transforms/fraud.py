@@ -11,6 +11,8 @@ import apache_beam as beam
 import msgspec
 import numpy as np
 from apache_beam.transforms import userstate
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import TimerSpec
 from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
@@ -20,7 +22,7 @@ from schemas.events import FraudAlert, OrderEvent
 from transforms.decode import DecodedBlock, Part
 from transforms.domain.fraud import Detector, Order, UserOrders, order_flags, prune
 from transforms.domain.fraud_rules import STATUSES, Rules
-from transforms.keyed_state import EXPIRY, LOG, TOKEN, Shards, shard_of
+from transforms.keyed_state import LOG, TOKEN, Shards, shard_of
 from transforms.ledger import Counts, counted
 from transforms.sharded_rows import encode_rows
 
@@ -29,6 +31,7 @@ __all__ = ["DetectFraud", "FraudRows"]
 Row = tuple[str, Order]
 """user_id, and what the rules need of an order."""
 _NEVER = 1 << 62
+_EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
 
 decode_rows: Callable[[bytes], list[Row]] = msgspec.msgpack.Decoder(list[Row]).decode
 
@@ -142,7 +145,7 @@ class _DetectFraudFn(beam.DoFn):
         keyed: tuple[int, bytes],
         token: Any = beam.DoFn.StateParam(TOKEN),
         log: Any = beam.DoFn.StateParam(LOG),
-        expiry: Any = beam.DoFn.TimerParam(EXPIRY),
+        expiry: Any = beam.DoFn.TimerParam(_EXPIRY),
     ) -> Iterator[Any]:
         shard, batch = keyed
         live = self._shards.open(shard, token, log)
@@ -179,14 +182,14 @@ class _DetectFraudFn(beam.DoFn):
             live.expiry_ms = at_ms
             expiry.set(Timestamp(micros=at_ms * 1000))
 
-    @userstate.on_timer(EXPIRY)
+    @userstate.on_timer(_EXPIRY)
     def expire(
         self,
         shard: int = beam.DoFn.KeyParam,
         watermark: Timestamp = beam.DoFn.TimestampParam,
         token: Any = beam.DoFn.StateParam(TOKEN),
         log: Any = beam.DoFn.StateParam(LOG),
-        expiry: Any = beam.DoFn.TimerParam(EXPIRY),
+        expiry: Any = beam.DoFn.TimerParam(_EXPIRY),
     ) -> None:
         live = self._shards.open(shard, token, log)
         at_ms = int(watermark.micros // 1000)

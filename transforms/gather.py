@@ -26,13 +26,14 @@ from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.keyed_state import EXPIRY, LOG, TOKEN, Shard, Shards
+from transforms.keyed_state import LOG, TOKEN, Shard, Shards
 from transforms.ledger import Counts, counted
 
 __all__ = ["Added", "Gather", "Gathering"]
 
 S = TypeVar("S")
 
+_EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
 _FLUSH = TimerSpec("flush", TimeDomain.REAL_TIME)
 _ROWS, _TAKEN, _SNAPSHOT = b"r", b"t", b"s"
 
@@ -163,7 +164,7 @@ class _GatherFn(beam.DoFn):
         keyed: tuple[int, bytes],
         token: Any = beam.DoFn.StateParam(TOKEN),
         log: Any = beam.DoFn.StateParam(LOG),
-        expiry: Any = beam.DoFn.TimerParam(EXPIRY),
+        expiry: Any = beam.DoFn.TimerParam(_EXPIRY),
         flush: Any = beam.DoFn.TimerParam(_FLUSH),
     ) -> None:
         shard, rows = keyed
@@ -196,14 +197,14 @@ class _GatherFn(beam.DoFn):
         self._shards.keep(shard, live)
         yield from taken
 
-    @userstate.on_timer(EXPIRY)
+    @userstate.on_timer(_EXPIRY)
     def expire(
         self,
         shard: int = beam.DoFn.KeyParam,
         watermark: Timestamp = beam.DoFn.TimestampParam,
         token: Any = beam.DoFn.StateParam(TOKEN),
         log: Any = beam.DoFn.StateParam(LOG),
-        expiry: Any = beam.DoFn.TimerParam(EXPIRY),
+        expiry: Any = beam.DoFn.TimerParam(_EXPIRY),
     ) -> Iterator[TimestampedValue]:
         """Hands on everything that is pending, due or not: so a snapshot never holds any."""
         live = self._shards.open(shard, token, log)

@@ -20,16 +20,14 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from apache_beam import coders
-from apache_beam.transforms.timeutil import TimeDomain
-from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec
+from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 
-__all__ = ["EXPIRY", "LOG", "TOKEN", "Shard", "Shards", "shard_of"]
+__all__ = ["LOG", "TOKEN", "Shard", "Shards", "shard_of"]
 
 T = TypeVar("T")
 
 TOKEN = ReadModifyWriteStateSpec("token", coders.BytesCoder())
 LOG = BagStateSpec("log", coders.BytesCoder())
-EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
 
 _ENTRY_V1 = b"\x01"  # every log entry begins with the version of its format
 _SMALL_LOG_BYTES = 64 * 1024  # a log this short is never worth rewriting
