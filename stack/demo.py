@@ -1,12 +1,12 @@
 """python -m stack.demo: the whole system on this machine, with traffic, until Ctrl-C or for a while.
 
-Starts the services, the fraud job on embedded Flink, the simulator and the API as processes of their own; waits until
-each works; shows how it goes; and in the end, when the simulator has stopped and all it sent has arrived, shows that
-every record is accounted for. Exit status: 0 the ledger balances and everything arrived; 1 it does not, or something
-failed; 2 a wrong flag.
+Starts the services, the jobs (fraud, sessions, revenue, archive), each on an embedded Flink of its own, the simulator
+and the API as processes of their own; waits until each works; shows how it goes; and in the end, when the simulator has
+stopped and all it sent has arrived, shows that every job accounts for every record. Exit status: 0 every ledger
+balances and everything arrived; 1 not so, or something failed; 2 a wrong flag.
 
 A demo begins with empty topics and an empty store, so that what it shows is its own: its data folder is emptied first.
-Only when the local stack is up already (`python -m stack up`) it uses that as it is. The job then reads what the topic
+Only when the local stack is up already (`python -m stack up`) it uses that as it is. The jobs then read what the topics
 held before too, and that is taken into account.
 """
 
@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 import signal
 import sys
@@ -33,11 +32,11 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import features
+from stack.children import Children, memory_bytes
 from stack.console import Console
 from stack.errors import StackError
 from stack.kafka import Kafka
 from stack.ports import HOST, holder, is_free
-from stack.process import Process
 from stack.registry import Registry
 from stack.service import fetch_url
 from stack.stack import Stack
@@ -47,22 +46,63 @@ from transforms.domain.fraud import alert_id
 
 __all__ = ["main"]
 
-_ROOT = Path(__file__).parent.parent
 _SERVICES = ("kafka", "registry", "valkey")
 _PORTS = (*Kafka.ports, *Registry.ports, *Valkey.ports, "api")
 _API_PORT = 8090
-_ORDERS = "transactions.orders"
-_TOPICS = (_ORDERS, "clickstream.events", "inventory.events")
-_JOB = "fraud-detector"
+_ORDERS, _CLICKS = "transactions.orders", "clickstream.events"
+_TOPICS = (_ORDERS, _CLICKS, "inventory.events")
 _SHARES = ("--fraud_share=0.2", "--bad_share=0.05", "--late_share=0.02", "--duplicate_share=0.03")
 
-_READY_S = 180.0
+_READY_S = 420.0  # several JVMs start at once, maybe on two cores
 _PROGRESS_S = 5.0
-_ARRIVAL_S = 60.0
+_ARRIVAL_S = 120.0
 _KAFKA_S = 20.0
-_QUIET_MS = 3_000  # the job's ledger is written every second while it changes
-_GRACE_S = {signal.SIGINT: 15.0, signal.SIGTERM: 5.0, signal.SIGKILL: 5.0}
+_QUIET_S = 3.0  # a job's ledger is written every second while it changes
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_OUTCOMES = ("good", "dead_letters", "late", "duplicates")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One of the jobs that run side by side.
+
+    Attributes:
+      name: of its module, its process and its log.
+      calls_itself: as in its topics and consumer group.
+      topics: what it reads.
+      output: the topic that it writes; None: files.
+    """
+
+    name: str
+    calls_itself: str
+    topics: tuple[str, ...]
+    output: str | None
+
+    def flags(self, stack: Stack, home: Path) -> list[str]:
+        kafka = f"kafka://{stack.address('kafka')}"
+        flags = [f"--input={kafka}/{topic}" for topic in self.topics]
+        if self.output is None:
+            flags += [f"--output={home / self.name}", "--flush_every=5s"]
+            flags += [f"--{kind}={kafka}/{start}.{self.calls_itself}" for kind, start in _REFUSED.items()]
+        else:
+            # With the default ports these are the defaults: `--runner=FlinkRunner` alone does the same.
+            flags += [f"--output={stack.redis_url}", f"--output={kafka}/{self.output}"]
+        checkpoints = f"--state_backend_storage_path={(home / 'checkpoints').as_uri()}"
+        ledger = f"--ledger={self.ledger(home)}"
+        return ["--runner=FlinkRunner", *flags, f"--registry={stack.registry_url}", checkpoints, ledger]
+
+    def ledger(self, home: Path) -> Path:
+        return home / f"{self.name}.ledger.json"
+
+
+_REFUSED = {"dead_letters": "dlq", "late": "late"}
+_FRAUD = _Job("fraud", "fraud-detector", (_ORDERS,), "alerts.fraud")
+_JOBS = (
+    _FRAUD,
+    _Job("sessions", "session-aggregator", (_CLICKS,), "analytics.sessions"),
+    _Job("revenue", "revenue-calculator", (_ORDERS,), "analytics.revenue"),
+    _Job("archive", "archiver", (_ORDERS, _CLICKS), None),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -156,7 +196,7 @@ class _Stop(threading.Event):
 def _run(options: argparse.Namespace, stop: _Stop) -> int:
     home, console, ports = _home(options), Console(sys.stdout), dict(options.port)
     api_port = ports.pop("api", _API_PORT)
-    children = _Children(home)
+    children = Children(home, ("simulator", *(job.name for job in _JOBS), "api"))
     with _only_one(home), contextlib.ExitStack() as opened:
         children.stop()  # of a demo that was killed
         if not is_free(api_port):
@@ -174,14 +214,13 @@ def _run(options: argparse.Namespace, stop: _Stop) -> int:
         shutil.rmtree(home / "checkpoints", ignore_errors=True)
 
         system = _System(stack, f"http://{HOST}:{api_port}", home, children)
-        started_ms = time.time_ns() // 1_000_000
         before = system.sent()
         system.start(options.rate, api_port)
-        system.wait_until_ready(started_ms, console)
+        system.wait_until_ready(console)
         print(_welcome(system, options.duration), flush=True)
         stop.running = True
-        _watch(system, before, started_ms, options.duration, stop)
-        return _settle(system, before[_ORDERS], started_ms, console)
+        _watch(system, before, options.duration, stop)
+        return _settle(system, before, console)
 
 
 @contextlib.contextmanager
@@ -200,64 +239,6 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class _Children:
-    """The demo's own processes, each a process group with all that it starts."""
-
-    NAMES = ("simulator", "fraud", "api")
-
-    def __init__(self, home: Path):
-        self._home = home
-        self._processes = {name: Process(home / f"{name}.pid") for name in self.NAMES}
-        self._groups: dict[str, int] = {}
-
-    def start(self, name: str, module: str, flags: Sequence[str]) -> None:
-        self.log(name).unlink(missing_ok=True)
-        command = [sys.executable, "-m", module, *flags]
-        self._processes[name].start(command, {"PYTHONUNBUFFERED": "1"}, _ROOT, self.log(name))
-        self._groups[name] = self._processes[name].pid() or 0
-
-    def log(self, name: str) -> Path:
-        return self._home / "logs" / f"{name}.log"
-
-    def require(self, *names: str) -> None:
-        """Raises: StackError, when one of them is gone."""
-        for name in names:
-            if not self._processes[name].pid():
-                lines = [line for line in self.log(name).read_text(errors="replace").splitlines() if line.strip()]
-                reason = lines[-1].strip()[:300] if lines else "it said nothing"
-                raise StackError(f"{name} ended unexpectedly: {reason} (log: {self.log(name)})")
-
-    def stop(self, *names: str) -> None:
-        """Ends them (default: all) and everything they started: asks first, then insists."""
-        groups = {group for name in names or self.NAMES if (group := self._group(name))}
-        for number, grace_s in _GRACE_S.items():
-            for group in groups:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(group, number)
-            deadline = time.monotonic() + grace_s
-            while groups and time.monotonic() < deadline:
-                time.sleep(0.05)
-                groups = {group for group in groups if _lives(group)}
-
-    def _group(self, name: str) -> int:
-        return self._groups.pop(name, 0) or self._processes[name].pid() or 0
-
-
-def _lives(group: int) -> bool:
-    """Whether a process of the group runs; one that nobody has waited for yet does not."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(-group, os.WNOHANG)
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    stats = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            stats.append(path.read_text().rpartition(")")[2].split())
-    return not stats or any(int(stat[2]) == group and stat[0] not in "ZX" for stat in stats)
-
-
 @dataclass(frozen=True)
 class _System:
     """What runs, and what can be asked of it."""
@@ -265,40 +246,40 @@ class _System:
     stack: Stack
     api: str
     home: Path
-    children: _Children
+    children: Children
 
     @property
     def truth(self) -> Path:
         return self.home / "truth.jsonl"
 
     def start(self, rate: int, api_port: int) -> None:
-        stack, kafka = self.stack, f"kafka://{self.stack.address('kafka')}"
-        registry = f"--registry={stack.registry_url}"
-        # With the default ports these are the defaults: `--runner=FlinkRunner` alone does the same.
-        addresses = [f"--input={kafka}/{_ORDERS}", f"--output={stack.redis_url}", f"--output={kafka}/alerts.fraud"]
-        checkpoints = f"--state_backend_storage_path={(self.home / 'checkpoints').as_uri()}"
-        job = ["--runner=FlinkRunner", *addresses, registry, checkpoints]
-        self.children.start("fraud", "beam_pipelines.fraud", job)
+        stack = self.stack
+        for job in _JOBS:
+            job.ledger(self.home).unlink(missing_ok=True)
+            self.children.start(job.name, f"beam_pipelines.{job.name}", job.flags(stack, self.home))
         self.children.start("api", "serving", [f"--port={api_port}", f"--redis={stack.redis_url}"])
-        traffic = [f"--rate={rate}", *_SHARES, f"--truth={self.truth}", f"--output={kafka}", registry]
-        self.children.start("simulator", "simulator", traffic)
+        topics = [f"--output=kafka://{stack.address('kafka')}", f"--registry={stack.registry_url}"]
+        self.children.start("simulator", "simulator", [f"--rate={rate}", *_SHARES, f"--truth={self.truth}", *topics])
 
-    def wait_until_ready(self, started_ms: int, console: Console) -> None:
+    def wait_until_ready(self, console: Console) -> None:
         """Raises: StackError."""
         waits: dict[str, Callable[[], bool]] = {
             "api": lambda: fetch_url(f"{self.api}/api/v1/health") is not None,
             "simulator": lambda: any(self.sent().values()),
-            "fraud": lambda: self.ledger(started_ms).get("in", 0) > 0,
         }
+        for job in _JOBS:
+            waits[job.name] = lambda job=job: self.ledger(job)["in"] > 0  # type: ignore[misc]
         begin = time.monotonic()
-        for name, ready in waits.items():
-            while not ready():
-                self.children.require(*self.children.NAMES)
-                if time.monotonic() - begin > _READY_S:
-                    raise StackError(f"{name} was not ready after {_READY_S:.0f} s (log: {self.children.log(name)})")
-                console.waiting(f"waiting for {name} ({time.monotonic() - begin:.0f} s)")
-                time.sleep(0.2)
-            console.line(f"{name}: works after {time.monotonic() - begin:.1f} s (log: {self.children.log(name)})")
+        while waits:
+            self.children.require(*self.children.names)
+            for name in [name for name, ready in waits.items() if ready()]:
+                del waits[name]
+                console.line(f"{name}: works after {time.monotonic() - begin:.1f} s (log: {self.children.log(name)})")
+            if waits and time.monotonic() - begin > _READY_S:
+                logs = ", ".join(str(self.children.log(name)) for name in waits)
+                raise StackError(f"{', '.join(waits)} not ready after {_READY_S:.0f} s (log: {logs})")
+            console.waiting(f"waiting for {', '.join(waits)} ({time.monotonic() - begin:.0f} s)")
+            time.sleep(0.2)
 
     def sent(self) -> dict[str, int]:
         """Records in each topic that the simulator writes."""
@@ -321,12 +302,22 @@ class _System:
                 counts[part.topic] += sign * found.result(timeout=10).offset
         return counts
 
-    def ledger(self, since_ms: int) -> dict[str, int]:
-        """This run's ledger; empty while there is none."""
-        with redis.Redis.from_url(self.stack.redis_url) as store:
-            fields = cast("Mapping[bytes, bytes]", store.hgetall(features.ledger_key(_JOB)))
-        ledger = {name.decode(): int(value) for name, value in fields.items()}
-        return ledger if ledger.get("run_ms", 0) >= since_ms else {}
+    def ledger(self, job: _Job) -> dict[str, int]:
+        """A job's ledger as it stands; zeros while there is none."""
+        try:
+            return cast("dict[str, int]", json.loads(job.ledger(self.home).read_text()))
+        except FileNotFoundError:
+            return dict.fromkeys(("in", *_OUTCOMES), 0)
+
+    def is_quiet(self, job: _Job) -> bool:
+        """Whether its ledger has not changed for a while."""
+        return time.time() - job.ledger(self.home).stat().st_mtime >= _QUIET_S
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Of every process of the demo, by what it is."""
+        groups = {name: self.children.pid(name) for name in self.children.names}
+        groups |= {name: self.stack.pid(name) for name in _SERVICES}
+        return {name: memory_bytes(group) for name, group in groups.items() if group}
 
     def alerts(self) -> int:
         with redis.Redis.from_url(self.stack.redis_url) as store:
@@ -347,7 +338,9 @@ def _welcome(system: _System, duration_s: float | None) -> str:
 StreamForge runs on {system.api}
   dashboard  {system.api}/
   alerts     curl -s '{system.api}/api/v1/fraud-alerts?limit=3'
-  one user   curl -s '{system.api}/api/v1/fraud-alerts/USER_ID'
+  revenue    curl -s {system.api}/api/v1/revenue/realtime
+  sessions   curl -s '{system.api}/api/v1/sessions?open=true&limit=3'
+  one user   curl -s {system.api}/api/v1/features/USER_ID   (sessions/USER_ID, fraud-alerts/USER_ID)
   health     curl -s {system.api}/api/v1/health
   metrics    curl -s {system.api}/metrics
   logs       {system.home / "logs"}
@@ -355,51 +348,75 @@ StreamForge runs on {system.api}
 """
 
 
-def _watch(
-    system: _System, before: Mapping[str, int], started_ms: int, duration_s: float | None, stop: threading.Event
-) -> None:
+def _watch(system: _System, before: Mapping[str, int], duration_s: float | None, stop: threading.Event) -> None:
     """Shows how it goes, until it shall stop."""
     begin = time.monotonic()
     end = begin + duration_s if duration_s is not None else float("inf")
     shown = begin
+    most: dict[str, int] = {}
     while not stop.is_set() and (now := time.monotonic()) < end:
-        system.children.require(*system.children.NAMES)
+        system.children.require(*system.children.names)
         if now >= shown + _PROGRESS_S:
             shown += _PROGRESS_S
-            ledger = system.ledger(started_ms)
+            most = max(most, system.memory_bytes(), key=lambda memory: sum(memory.values()))
             sent = sum(system.sent().values()) - sum(before.values())
-            counts = ", ".join(f"{ledger[name]:,} {name.replace('_', ' ')}" for name in _OUTCOMES)
-            print(
-                f"{now - begin:4.0f} s  {sent:,} events sent · {system.alerts():,} alerts · "
-                f"{ledger['in']:,} orders in: {counts}",
-                flush=True,
-            )
+            counts = ", ".join(f"{job.name} {system.ledger(job)['in']:,}" for job in _JOBS)
+            print(f"{now - begin:4.0f} s  {sent:,} events sent · {system.alerts():,} alerts · in: {counts}", flush=True)
         stop.wait(0.5)
+    if most:
+        parts = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in most.items())
+        print(f"memory: {sum(most.values()) / 1e9:.1f} GB in all, in MB: {parts}", flush=True)
 
 
-_OUTCOMES = ("good", "dead_letters", "late", "duplicates")
+@dataclass(frozen=True)
+class _Account:
+    """What a job says of its records, and what was sent to it.
+
+    Attributes:
+      before: what its topics held before the demo.
+    """
+
+    job: str
+    ledger: Mapping[str, int]
+    planted: Mapping[str, int]
+    before: int
+
+    @property
+    def missing(self) -> int:
+        return self.before + self.planted["sent"] - self.ledger["in"]
+
+    @property
+    def balances(self) -> bool:
+        return self.ledger["in"] == sum(self.ledger[name] for name in _OUTCOMES)
 
 
-def _settle(system: _System, before: int, started_ms: int, console: Console) -> int:
-    """Stops the traffic, waits until all of it has arrived, and shows the ledger; returns the exit status."""
+def _settle(system: _System, before: Mapping[str, int], console: Console) -> int:
+    """Stops the traffic, waits until all of it has arrived, and shows the ledgers; returns the exit status."""
     system.children.stop("simulator")
     lines = _truth(system.truth)
     if not lines or lines[-1]["kind"] != "summary":
         raise StackError(f"the simulator did not end cleanly (log: {system.children.log('simulator')})")
-    planted = lines[-1]["topics"][_ORDERS]
     frauds = [line for line in lines if line["kind"] == "fraud"]
-    expected = before + planted["sent"]
     begin = time.monotonic()
     while True:
-        system.children.require("fraud")
-        ledger, found = system.ledger(started_ms), system.found(frauds)
-        quiet = time.time_ns() // 1_000_000 - ledger["updated_ms"] >= _QUIET_MS
-        if (ledger["in"] >= expected and all(found) and quiet) or time.monotonic() > begin + _ARRIVAL_S:
+        system.children.require(*(job.name for job in _JOBS))
+        accounts = [_account(system, job, lines[-1]["topics"], before) for job in _JOBS]
+        found = system.found(frauds)
+        arrived = all(account.missing <= 0 for account in accounts) and all(found)
+        if (arrived and all(map(system.is_quiet, _JOBS))) or time.monotonic() > begin + _ARRIVAL_S:
             break
-        console.waiting(f"waiting for the last records: {ledger['in']:,} of {expected:,}")
+        console.waiting("waiting for the last records: " + ", ".join(f"{a.job} {a.missing:,}" for a in accounts))
         time.sleep(0.2)
-    console.line(_report(ledger, planted, before, found))
-    return 0 if _balances(ledger) and ledger["in"] == expected else 1
+    console.line(_report(accounts, found))
+    return 0 if all(account.balances and not account.missing for account in accounts) else 1
+
+
+def _account(
+    system: _System, job: _Job, planted: Mapping[str, Mapping[str, int]], before: Mapping[str, int]
+) -> _Account:
+    mine = [planted[topic] for topic in job.topics]
+    sums = {name: sum(each[name] for each in mine) for name in ("sent", "good", "bad", "late", "duplicates")}
+    return _Account(job.calls_itself, system.ledger(job), sums, sum(before[topic] for topic in job.topics))
 
 
 def _truth(path: Path) -> list[dict[str, Any]]:
@@ -410,23 +427,22 @@ def _truth(path: Path) -> list[dict[str, Any]]:
         return []
 
 
-def _balances(ledger: Mapping[str, int]) -> bool:
-    return ledger["in"] == sum(ledger[name] for name in _OUTCOMES)
+def _report(accounts: Sequence[_Account], found: Sequence[bool]) -> str:
+    def row(name: str, numbers: Mapping[str, int], columns: Sequence[str], verdict: str = "") -> str:
+        return f"{name:<20}" + "".join(f"{numbers[column]:>14,}" for column in columns) + verdict
 
-
-def _report(ledger: Mapping[str, int], planted: Mapping[str, int], before: int, found: Sequence[bool]) -> str:
-    rows = [("in", "sent"), ("good", "good"), ("dead_letters", "bad"), ("late", "late"), ("duplicates", "duplicates")]
-    lines = ["", f"{'ledger of ' + _JOB:<26}{'job':>10}{'sent':>10}"]
-    lines += [f"  {ours.replace('_', ' '):<24}{ledger[ours]:>10,}{planted[theirs]:>10,}" for ours, theirs in rows]
-    if before:
-        lines.append(f"  the topic held {before:,} orders before, which the job has read too")
-    if ledger["duplicates"] < planted["duplicates"] and not before:
-        lines.append("  repeats of orders that no rule looks at are good: nothing comes of them")
-    parts = " + ".join(f"{ledger[name]:,}" for name in _OUTCOMES)
-    verdict = "balances" if _balances(ledger) else "DOES NOT BALANCE"
-    lines.append(f"in = good + dead letters + late + duplicates: {ledger['in']:,} = {parts}, {verdict}")
-    missing = before + planted["sent"] - ledger["in"]
-    lines.append("everything sent has arrived" if not missing else f"DIFFERENCE: {missing:,} of what was sent")
+    lines = ["", f"{'ledger':<20}" + "".join(f"{name.replace('_', ' '):>14}" for name in ("in", *_OUTCOMES))]
+    for a in accounts:
+        lines.append(row(a.job, a.ledger, ("in", *_OUTCOMES), "" if a.balances else "  DOES NOT BALANCE"))
+        lines.append(row("  sent to it", a.planted, ("sent", "good", "bad", "late", "duplicates")))
+        if a.before:
+            lines.append(f"  its topics held {a.before:,} records before, which it has read too")
+    lines.append("repeats of records that a job does not keep are good: nothing comes of them")
+    if all(a.balances for a in accounts):
+        lines.append("in = good + dead letters + late + duplicates: every ledger balances")
+    lines += [f"DIFFERENCE: {a.missing:,} of what was sent to {a.job}" for a in accounts if a.missing]
+    if not any(a.missing for a in accounts):
+        lines.append("everything sent has arrived")
     lines.append(f"planted fraud: {sum(found):,} of {len(found):,} found")
     return "\n".join(lines)
 

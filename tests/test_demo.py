@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +19,12 @@ import pytest
 from stack import demo
 from stack.console import SILENT
 from stack.ports import HOST, is_free, pick_free
+from tests.live import eventually
 
+LISTS = ("fraud-alerts", "sessions?open=true", "sessions", "revenue")
 PORTS = ("kafka", "kafka-controller", "registry", "valkey", "api")
-LEDGER = re.compile(r"in = .*: ([\d,]+) = ([\d,]+) \+ ([\d,]+) \+ ([\d,]+) \+ ([\d,]+), balances")
+LEDGER = r"^{} +([\d,]+) +([\d,]+) +([\d,]+) +([\d,]+) +([\d,]+)$"
+SENT_TO_IT = LEDGER.format("  sent to it")
 
 
 @pytest.fixture
@@ -76,20 +78,23 @@ def test_a_missing_java_is_one_line_with_the_remedy(
     assert line.startswith("demo: Java not found: install a JDK 17")
 
 
-BALANCED = {"in": 10, "good": 7, "dead_letters": 1, "late": 1, "duplicates": 1, "updated_ms": 0}
+BALANCED = {"in": 10, "good": 7, "dead_letters": 1, "late": 1, "duplicates": 1}
+SENT = {"sent": 10, "good": 7, "bad": 1, "late": 1, "duplicates": 1}
+TOPICS = ("transactions.orders", "clickstream.events")
+JOBS = ("fraud-detector", "session-aggregator", "revenue-calculator", "archiver")
 
 
 @pytest.mark.parametrize(
     ("ledger", "before", "status", "said"),
     [
-        (BALANCED, 0, 0, "10 = 7 + 1 + 1 + 1, balances"),
-        (BALANCED | {"in": 15, "good": 12}, 5, 0, "the topic held 5 orders before"),
-        (BALANCED | {"good": 6}, 0, 1, "10 = 6 + 1 + 1 + 1, DOES NOT BALANCE"),
-        (BALANCED | {"in": 9, "good": 6}, 0, 1, "DIFFERENCE: 1 of what was sent"),
-        (BALANCED | {"in": 11, "good": 8}, 0, 1, "DIFFERENCE: -1 of what was sent"),
+        (BALANCED, 0, 0, "every ledger balances\neverything sent has arrived"),
+        (BALANCED | {"in": 15, "good": 12}, 5, 0, "its topics held 5 records before"),
+        (BALANCED | {"good": 6}, 0, 1, "1             1             1  DOES NOT BALANCE"),
+        (BALANCED | {"in": 9, "good": 6}, 0, 1, "DIFFERENCE: 1 of what was sent to session-aggregator"),
+        (BALANCED | {"in": 11, "good": 8}, 0, 1, "DIFFERENCE: -1 of what was sent to session-aggregator"),
     ],
 )
-def test_only_a_ledger_that_balances_and_holds_all_that_was_sent_gives_status_0(
+def test_only_ledgers_that_balance_and_hold_all_that_was_sent_give_status_0(
     ledger: dict[str, int],
     before: int,
     status: int,
@@ -98,19 +103,32 @@ def test_only_a_ledger_that_balances_and_holds_all_that_was_sent_gives_status_0(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """All jobs but one are as they should be."""
     monkeypatch.setattr(demo, "_ARRIVAL_S", 0)
     truth = tmp_path / "truth.jsonl"
-    sent = {"sent": 10, "good": 7, "bad": 1, "late": 1, "duplicates": 1}
-    truth.write_text(json.dumps({"kind": "summary", "topics": {"transactions.orders": sent}}) + "\n")
+    truth.write_text(json.dumps({"kind": "summary", "topics": dict.fromkeys(TOPICS, SENT)}) + "\n")
+    ledgers = {
+        "fraud": BALANCED,
+        "sessions": ledger,
+        "revenue": BALANCED,
+        "archive": {name: 2 * n + before * (name in ("in", "good")) for name, n in BALANCED.items()},
+    }
     system: Any = SimpleNamespace(
         truth=truth,
         children=SimpleNamespace(stop=lambda *_: None, require=lambda *_: None),
-        ledger=lambda _: ledger,
+        ledger=lambda job: ledgers[job.name],
+        is_quiet=lambda _: True,
         found=lambda _: [],
     )
     console = SimpleNamespace(line=print, waiting=SILENT.waiting)
-    assert demo._settle(system, before, 0, console) == status  # type: ignore[arg-type]
+    held = {"transactions.orders": 0, "clickstream.events": before}
+    assert demo._settle(system, held, console) == status  # type: ignore[arg-type]
     assert said in capsys.readouterr().out
+
+
+def test_a_missing_ledger_is_waited_for_and_not_taken_for_arrived(tmp_path: Path) -> None:
+    system = demo._System(None, "", tmp_path, None)  # type: ignore[arg-type]
+    assert system.ledger(demo._FRAUD) == dict.fromkeys(BALANCED, 0)
 
 
 @contextmanager
@@ -171,30 +189,55 @@ def get(url: str) -> Any:
         return json.load(answer)
 
 
+def numbers(pattern: str, text: str) -> list[list[int]]:
+    return [[int(n.replace(",", "")) for n in found] for found in re.findall(pattern, text, re.M)]
+
+
+def adds_up(minute: dict[str, Any]) -> bool:
+    """Regions are written one by one, beside the total."""
+    return 0 < minute["total_gmv"] == round(sum(minute["by_region"].values()), 2)
+
+
+def users_with_alerts(api: str) -> Iterator[dict[str, Any]]:
+    for user_id in {alert["user_id"] for alert in get(f"{api}/fraud-alerts")["data"]}:
+        yield get(f"{api}/features/{user_id}")["data"]
+
+
+def known_to_fraud_and_revenue(user: dict[str, Any]) -> bool:
+    return bool(user["alerts"] and user["spend_24h"])
+
+
 @pytest.mark.stack
-@pytest.mark.timeout(400)
-def test_the_demo_shows_alerts_accounts_for_every_record_and_leaves_nothing_behind(
+@pytest.mark.timeout(900)
+def test_the_demo_shows_every_jobs_results_accounts_for_every_record_and_leaves_nothing_behind(
     tmp_path: Path, ports: dict[str, int]
 ) -> None:
     with running(tmp_path, ports, "--duration=25s", "--rate=200") as process:
         read_until(process, "StreamForge runs")
         api = f"http://{HOST}:{ports['api']}/api/v1"
-        deadline = time.monotonic() + 20
-        while not (alerts := get(f"{api}/fraud-alerts")["data"]):
-            assert time.monotonic() < deadline, "no alert"
-            time.sleep(0.2)
+        shown = {path: eventually(lambda path=path: get(f"{api}/{path}")["data"], path, 120) for path in LISTS}
+        eventually(lambda: adds_up(get(f"{api}/revenue/realtime")["data"]), "regions that add up to the total", 120)
+        eventually(lambda: any(map(known_to_fraud_and_revenue, users_with_alerts(api))), "a user of two jobs", 120)
+        session = shown["sessions"][0]
+        assert get(f"{api}/features/{session['user_id']}")["data"]["last_session"]["user_id"] == session["user_id"]
         started = descendants(process.pid)
         said = read_until(process, "planted fraud:")
-        assert process.wait(60) == 0
-    assert {"alert_id", "user_id", "alert_type", "order_id"} <= alerts[0].keys()
-    for part in ("kafka.Kafka", "apicurio", "valkey", "beam_pipelines.fraud", "forkserver", "serving", "simulator"):
+        assert process.wait(120) == 0
+    assert {"alert_id", "user_id", "alert_type", "order_id"} <= shown["fraud-alerts"][0].keys()
+    parts = ["kafka.Kafka", "apicurio", "valkey", "forkserver", "serving", "simulator"]
+    for part in parts + [f"beam_pipelines.{job}" for job in ("fraud", "sessions", "revenue", "archive")]:
         assert any(part in command for command in started.values()), part
-    total, *parts = (int(number.replace(",", "")) for number in LEDGER.search(said).groups())  # type: ignore[union-attr]
-    assert total == sum(parts)
-    assert min(parts) > 0, "every outcome is planted"
+    for job, sent in zip(JOBS, numbers(SENT_TO_IT, said), strict=True):
+        [[total, *outcomes]] = numbers(LEDGER.format(job), said)
+        assert total == sum(outcomes) == sent[0], job
+        assert min(outcomes) > 0, "every outcome is planted"
+        assert outcomes[1:3] == sent[2:4], "dead letters and late records are those planted"
+    assert "every ledger balances" in said
     assert "everything sent has arrived" in said
     found, planted = map(int, re.search(r"planted fraud: (\d+) of (\d+) found", said).groups())  # type: ignore[union-attr]
     assert found == planted > 0
+    assert re.search(r"memory: \d+\.\d GB in all, in MB: .*fraud \d+.*kafka \d+", said)
+    assert list((tmp_path / "archive").rglob("*.avro"))
     assert alive(started) == []
     assert [name for name, port in ports.items() if not is_free(port)] == []
 
