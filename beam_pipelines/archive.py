@@ -55,6 +55,7 @@ JOB = Job(
     input_topic="transactions.orders",
     more_topics=("clickstream.events",),
     output_folder=".stack/archive",
+    tables=("orders", "clickstream"),
 )
 TABLES = (ORDERS_TABLE, CLICKSTREAM)
 

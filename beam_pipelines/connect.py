@@ -10,10 +10,12 @@ import apache_beam as beam
 from confluent_kafka import KafkaException
 
 from beam_pipelines import expansion
-from beam_pipelines.options import Folder, KafkaUrl, RedisUrl, Settings, UsageError
+from beam_pipelines.options import BigQueryUrl, Folder, KafkaUrl, RedisUrl, Settings, UsageError
 from schemas.codec import encode, parse_schema
 from schemas.events import avro_schema
+from schemas.tables import TABLES
 from transforms.errors import BadRecord
+from transforms.io.bigquery import BigQueryUnusableError, WriteToBigQueryTable, check_tables
 from transforms.io.files import ReadBlocksFromFiles, WriteLedgerToFile, WriteToFolder, match_files
 from transforms.io.kafka import KafkaRecord, KafkaTopic, ReadBlocksFromKafka, WriteToKafka
 from transforms.io.kafka_native import ReadBlocksFromKafkaNative
@@ -31,6 +33,7 @@ __all__ = [
     "write_ledger",
     "write_refused",
     "write_rows",
+    "write_to_bigquery",
 ]
 
 _LEDGER_EVERY_S = 1
@@ -89,11 +92,22 @@ def check(settings: Settings) -> None:
     for flag, url in named:
         if isinstance(url, KafkaUrl):
             _topic(flag, url)
+        elif isinstance(url, BigQueryUrl):
+            _tables(flag, url, settings)
     if any(isinstance(url, KafkaUrl) for url in (*settings.inputs, *settings.outputs)):
         try:
             Registry(settings.registry).check()
         except OSError as e:
             raise UsageError("--registry", e) from e
+
+
+def _tables(flag: str, url: BigQueryUrl, settings: Settings) -> None:
+    if not settings.job.tables:
+        raise UsageError(flag, f"{settings.job.name} writes no table of BigQuery")
+    try:
+        check_tables(url.name, [TABLES[name] for name in settings.job.tables])
+    except BigQueryUnusableError as e:
+        raise UsageError(flag, e) from e
 
 
 def read_blocks(settings: Settings, url: KafkaUrl | None = None) -> beam.PTransform:
@@ -138,7 +152,7 @@ def write_rows(
     """Writes the rows of one table to every --output.
 
     Args:
-      to_line: row → JSON line, for folders.
+      to_line: row → JSON line, for folders and BigQuery.
       to_redis: URL → the write.
       to_kafka: topic → an encoder, as `WriteToKafka` wants it.
     """
@@ -150,6 +164,23 @@ def write_rows(
                 rows | f"Kafka{i}" >> WriteToKafka(url.servers, url.topic, to_kafka(url.topic))
             case Folder():
                 rows | f"Folder{i}" >> WriteToFolder(*url.subfolder(table), to_line)
+    write_to_bigquery(rows, settings, table, to_line)
+
+
+def write_to_bigquery(
+    rows: beam.PCollection[Any], settings: Settings, table: str, to_line: Callable[[Any], bytes], label: str = ""
+) -> None:
+    """Appends the rows of one table to every bigquery:// of --output. Rows that it refuses are dead letters.
+
+    Args:
+      to_line: row → JSON line, as in a folder.
+      label: in the steps' names, for a job that calls this several times.
+    """
+    for i, url in enumerate(settings.outputs):
+        if isinstance(url, BigQueryUrl):
+            write = WriteToBigQueryTable(url.name, TABLES[table], to_line, settings.job.name)
+            refused = rows | f"BigQuery{label}{i}" >> write
+            _write_bad(refused, settings.dead_letters, "dead_letters", f"BigQuery{label}{i}DeadLetters")
 
 
 def write_refused(
@@ -159,11 +190,14 @@ def write_refused(
         (dead_letters, settings.dead_letters, "dead_letters"),
         (late, settings.late, "late"),
     ):
-        label = table.title().replace("_", "")
-        if isinstance(url, Folder):
-            records | label >> WriteToFolder(*url.subfolder(table), BadRecord.to_json)
-        else:
-            records | label >> WriteToKafka(url.servers, url.topic, _envelopes)
+        _write_bad(records, url, table, table.title().replace("_", ""))
+
+
+def _write_bad(records: beam.PCollection[BadRecord], url: KafkaUrl | Folder, table: str, label: str) -> None:
+    if isinstance(url, Folder):
+        records | label >> WriteToFolder(*url.subfolder(table), BadRecord.to_json)
+    else:
+        records | label >> WriteToKafka(url.servers, url.topic, _envelopes)
 
 
 def _envelopes() -> Callable[[BadRecord], KafkaRecord]:

@@ -43,6 +43,7 @@ JOB = Job(
     summary="Reads orders, alerts on those that complete a fraud pattern.",
     input_topic="transactions.orders",
     output_topic="alerts.fraud",
+    tables=("fraud_alerts",),
 )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from transforms.domain.durations import parse_duration_ms
 
-__all__ = ["Folder", "Job", "KafkaUrl", "RedisUrl", "Settings", "UsageError", "parse", "stop"]
+__all__ = ["BigQueryUrl", "Folder", "Job", "KafkaUrl", "RedisUrl", "Settings", "UsageError", "parse", "stop"]
 
 LOCAL_KAFKA = "127.0.0.1:29092"
 LOCAL_REDIS = "redis://127.0.0.1:6379/0"
@@ -69,6 +70,9 @@ _FLINK_ONLY = frozenset(
     ]
 )
 
+# As Google has them: letters, digits and - in a project, _ in a dataset.
+_BIGQUERY = re.compile(r"bigquery://([a-z][a-z0-9-]{4,28}[a-z0-9])\.(\w{1,1024})", re.ASCII)
+
 T = TypeVar("T")
 
 
@@ -88,6 +92,16 @@ class KafkaUrl:
 @dataclass(frozen=True)
 class RedisUrl:
     url: str
+
+
+@dataclass(frozen=True)
+class BigQueryUrl:
+    project: str
+    dataset: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.project}.{self.dataset}"
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,7 @@ class Job:
       input_topic, output_topic: read and written when no flag says otherwise; written beside Redis.
       more_topics: read too, by a job that takes --input several times.
       output_folder: written when no flag says otherwise, instead of Redis and a topic.
+      tables: of `schemas.tables`, that it can write to BigQuery.
     """
 
     name: str
@@ -120,6 +135,7 @@ class Job:
     output_topic: str = ""
     more_topics: tuple[str, ...] = ()
     output_folder: str | None = None
+    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,7 +153,7 @@ class Settings:
 
     job: Job
     inputs: tuple[KafkaUrl | Folder, ...]
-    outputs: tuple[KafkaUrl | RedisUrl | Folder, ...]
+    outputs: tuple[KafkaUrl | RedisUrl | BigQueryUrl | Folder, ...]
     dead_letters: KafkaUrl | Folder
     late: KafkaUrl | Folder
     registry: str
@@ -221,7 +237,8 @@ def _add_common(group: Any, job: Job) -> None:
     group.add_argument(
         "--output",
         action="append",
-        help="redis://host:port/db, kafka://host:port/topic, or a folder for JSON lines; may be given several times "
+        help="redis://host:port/db, bigquery://project.dataset, kafka://host:port/topic, or a folder for JSON lines; "
+        "may be given several times "
         f"(default, for Kafka input: {outputs})",
     )
     group.add_argument(
@@ -328,7 +345,7 @@ def _default_outputs(job: Job, source: Any) -> list[str]:
 def _side(flag: str, text: str | None, topic: str, source: Any, outputs: Sequence[Any]) -> KafkaUrl | Folder:
     if text is not None:
         url = _read(flag, _output_url, text)
-        if isinstance(url, RedisUrl):
+        if isinstance(url, RedisUrl | BigQueryUrl):
             raise UsageError(flag, f"{text} is neither a Kafka topic nor a folder")
         return url
     for output in outputs:
@@ -382,7 +399,7 @@ def _input_url(text: str) -> KafkaUrl | Folder:
     raise ValueError(f"{text}: cannot read {scheme}://; use kafka://, gs:// or a path")
 
 
-def _output_url(text: str) -> KafkaUrl | RedisUrl | Folder:
+def _output_url(text: str) -> KafkaUrl | RedisUrl | BigQueryUrl | Folder:
     scheme = _scheme(text)
     if scheme == "kafka":
         return _kafka_url(text)
@@ -391,11 +408,20 @@ def _output_url(text: str) -> KafkaUrl | RedisUrl | Folder:
         if not parts.hostname or not _port_is_right(parts) or not (parts.path.strip("/") or "0").isdigit():
             raise ValueError(f"{text} is not redis://host:port/db")
         return RedisUrl(text)
+    if scheme == "bigquery":
+        return _bigquery_url(text)
     if scheme in ("", "gs", "file"):
         if not text:
             raise ValueError("is empty")
         return Folder(text.removeprefix("file://"))
-    raise ValueError(f"{text}: cannot write to {scheme}://; use redis://, kafka://, gs:// or a folder")
+    raise ValueError(f"{text}: cannot write to {scheme}://; use redis://, bigquery://, kafka://, gs:// or a folder")
+
+
+def _bigquery_url(text: str) -> BigQueryUrl:
+    found = _BIGQUERY.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text} is not bigquery://project.dataset")
+    return BigQueryUrl(*found.groups())
 
 
 def _scheme(text: str) -> str:

@@ -44,6 +44,7 @@ JOB = Job(
     summary="Reads orders, adds up the revenue of every minute.",
     input_topic="transactions.orders",
     output_topic="analytics.revenue",
+    tables=("real_time_revenue",),
 )
 
 

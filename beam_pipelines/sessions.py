@@ -43,6 +43,7 @@ JOB = Job(
     summary="Reads clicks, gives out each user's sessions.",
     input_topic="clickstream.events",
     output_topic="analytics.sessions",
+    tables=("user_sessions",),
 )
 
 

@@ -12,6 +12,7 @@ import transforms.archive
 import transforms.fraud
 import transforms.gather
 import transforms.io.archive_files
+import transforms.io.bigquery
 import transforms.io.files
 import transforms.io.kafka
 import transforms.io.redis

@@ -11,7 +11,7 @@ import pytest
 
 from beam_pipelines import options
 from beam_pipelines.fraud import JOB, _add_flags, main
-from beam_pipelines.options import Folder, KafkaUrl, RedisUrl, Settings, UsageError
+from beam_pipelines.options import BigQueryUrl, Folder, KafkaUrl, RedisUrl, Settings, UsageError
 from schemas import codec
 from tests.build import order
 
@@ -64,10 +64,16 @@ def test_several_outputs_and_sides_of_their_own_can_be_given() -> None:
         "--output=redis://r:6380/3",
         "--output=gs://bucket/alerts/",
         "--output=kafka://k:9092/alerts",
+        "--output=bigquery://shop-1.live_2",
         "--dead_letters=kafka://k:9092/dlq",
         "--late=late",
     )
-    assert found.outputs == (RedisUrl("redis://r:6380/3"), Folder("gs://bucket/alerts/"), KafkaUrl("k:9092", "alerts"))
+    assert found.outputs == (
+        RedisUrl("redis://r:6380/3"),
+        Folder("gs://bucket/alerts/"),
+        KafkaUrl("k:9092", "alerts"),
+        BigQueryUrl("shop-1", "live_2"),
+    )
     assert (found.dead_letters, found.late) == (KafkaUrl("k:9092", "dlq"), Folder("late"))
 
 
@@ -116,12 +122,21 @@ WRONG = [
     ("--input=kafka://h:9092,/topic", "--input: kafka://h:9092,/topic: '' is not host:port"),
     ("--input=kafka://h:port/topic", "--input: kafka://h:port/topic: 'h:port' is not host:port"),
     ("--input=kafka:///topic", "--input: kafka:///topic: '' is not host:port"),
-    ("--output=ftp://h/x", "--output: ftp://h/x: cannot write to ftp://; use redis://, kafka://, gs:// or a folder"),
+    (
+        "--output=ftp://h/x",
+        "--output: ftp://h/x: cannot write to ftp://; use redis://, bigquery://, kafka://, gs:// or ",
+    ),
     ("--output=redis://", "--output: redis:// is not redis://host:port/db"),
     ("--output=redis://h:6379/first", "--output: redis://h:6379/first is not redis://host:port/db"),
     ("--output=redis://h:port/0", "--output: redis://h:port/0 is not redis://host:port/db"),
     ("--output=redis://h:99999/0", "--output: redis://h:99999/0 is not redis://host:port/db"),
     ("--output=kafka://h:9092", "--output: kafka://h:9092 names no topic"),
+    ("--output=bigquery://shop-1", "--output: bigquery://shop-1 is not bigquery://project.dataset"),
+    ("--output=bigquery://Shop.d", "--output: bigquery://Shop.d is not bigquery://project.dataset"),
+    ("--output=bigquery://shop-1.d-1", "--output: bigquery://shop-1.d-1 is not bigquery://project.dataset"),
+    ("--output=bigquery://shop-1.d.t", "--output: bigquery://shop-1.d.t is not bigquery://project.dataset"),
+    ("--input=bigquery://shop-1.d", "--input: bigquery://shop-1.d: cannot read bigquery://"),
+    ("--late=bigquery://shop-1.d", "--late: bigquery://shop-1.d is neither a Kafka topic nor a folder"),
     ("--output=", "--output: is empty"),
     ("--dead_letters=redis://h:6379/0", "--dead_letters: redis://h:6379/0 is neither a Kafka topic nor a folder"),
     ("--dead_letters=kafka://h/x", "--dead_letters: kafka://h/x: 'h' is not host:port"),

@@ -1,0 +1,93 @@
+"""The analytics tables in BigQuery: make them, or show them for who makes them otherwise (Terraform).
+
+    python -m beam_pipelines.tables show
+    python -m beam_pipelines.tables show bigquery://project.dataset user_sessions --json
+    python -m beam_pipelines.tables create bigquery://project.dataset
+
+`create` makes what is not there of the tables and their views in an existing dataset, and brings views up to date; it
+never changes a table. A wrong command line or a BigQuery that cannot be used ends it with one line and status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from beam_pipelines import options
+from beam_pipelines.options import BigQueryUrl, UsageError, _bigquery_url, _Parser
+from schemas.tables import TABLES, Column, Table, current_view, resources
+
+_MODULE = "beam_pipelines.tables"
+_PLACEHOLDER = "bigquery://project-id.dataset"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    try:
+        flags = _parser().parse_args(argv)
+        url = _bigquery_url(flags.dataset)
+        tables = _tables(flags.table)
+        if flags.command == "create":
+            _create(url, tables)
+        else:
+            _show(url, tables, flags.json)
+    except (UsageError, ValueError) as e:
+        options.stop(e, _MODULE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog=f"python -m {_MODULE}", description="The analytics tables in BigQuery.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="show|create")
+    show = commands.add_parser("show", help="print columns and views")
+    show.add_argument("dataset", nargs="?", default=_PLACEHOLDER, help="bigquery://project.dataset")
+    show.add_argument("table", nargs="*", help="default: all")
+    show.add_argument("--json", action="store_true", help="as BigQuery's REST API has tables and views")
+    create = commands.add_parser("create", help="make tables and views that are not there")
+    create.add_argument("dataset", help="bigquery://project.dataset")
+    create.add_argument("table", nargs="*", help="default: all")
+    return parser
+
+
+def _tables(names: Sequence[str]) -> list[Table]:
+    for name in names:
+        if name not in TABLES:
+            raise UsageError(name, f"is not one of {', '.join(TABLES)}")
+    return [TABLES[name] for name in names or TABLES]
+
+
+def _create(url: BigQueryUrl, tables: Sequence[Table]) -> None:
+    from transforms.io.bigquery import BigQueryUnusableError, create_tables
+
+    try:
+        made = create_tables(url.name, tables)
+    except BigQueryUnusableError as e:
+        raise UsageError("create", e) from e
+    print(f"{url.name}: made {', '.join(made)}" if made else f"{url.name}: everything is there")  # noqa: T201
+
+
+def _show(url: BigQueryUrl, tables: Sequence[Table], as_json: bool) -> None:
+    if as_json:
+        made = {r["tableReference"]["tableId"]: r for table in tables for r in resources(table, url.name)}
+        json.dump(made, sys.stdout, indent=2, ensure_ascii=False)
+        print()  # noqa: T201
+        return
+    for table in tables:
+        print(f"{url.name}.{table.name}, a partition per day of {table.partition_by}")  # noqa: T201
+        print(f"  key {', '.join(table.key)}; clustered by {', '.join(table.cluster_by)}")  # noqa: T201
+        for line in _lines(table.columns, "  "):
+            print(line)  # noqa: T201
+        print(f"{url.name}.{table.view}\n{current_view(table, url.name)}\n")  # noqa: T201
+
+
+def _lines(columns: Sequence[Column], indent: str) -> list[str]:
+    lines = []
+    for column in columns:
+        kind = column.type if column.mode == "REQUIRED" else f"{column.type} {column.mode}"
+        lines.append(f"{indent}{column.name:<20} {kind:<18} {column.description}".rstrip())
+        lines += _lines(column.fields, indent + "  ")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

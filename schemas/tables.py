@@ -1,0 +1,276 @@
+"""The analytics tables in BigQuery: names, columns, keys, partitions and views, for pipelines, Terraform and tests.
+
+A table's columns are the fields of its record's Avro schema, with their docs, and `version`. A row in a folder (JSON
+lines) has the same names; only times differ: epoch milliseconds there, TIMESTAMP in BigQuery (`to_bigquery`).
+
+Tables are only ever appended to. A row is one version of its key, and may be there more than once; readers take
+`<table>_current`, which has the newest version of each key, once, and no key whose newest version says `deleted`.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+import msgspec
+
+from schemas.events import avro_schema
+from schemas.features import rfc3339
+
+__all__ = [
+    "TABLES",
+    "Column",
+    "RowError",
+    "Table",
+    "current_view",
+    "from_bigquery",
+    "resources",
+    "to_bigquery",
+]
+
+Type = Literal["STRING", "INT64", "FLOAT64", "BOOL", "TIMESTAMP", "RECORD"]
+Mode = Literal["REQUIRED", "NULLABLE", "REPEATED"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_MS: Final = 253_402_300_799_999  # the end of the year 9999, as in BigQuery
+
+
+class RowError(ValueError):
+    """A row is not one of its table."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    name: str
+    type: Type
+    mode: Mode = "REQUIRED"
+    description: str = ""
+    fields: tuple[Column, ...] = ()
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table and its view `<name>_current`.
+
+    Attributes:
+      key: one row of these columns is current: the one with the greatest `version`.
+      partition_by: TIMESTAMP column; a partition per day.
+      day_of_key: all versions of a key have the same `partition_by`. Then a reader of the view who asks for some days
+        pays for those; else the view must look for newer versions everywhere.
+      cluster_by: at most four columns.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    partition_by: str
+    day_of_key: bool
+    cluster_by: tuple[str, ...]
+
+    @property
+    def view(self) -> str:
+        return f"{self.name}_current"
+
+    @property
+    def deletes(self) -> bool:
+        """Whether a newer version can take a key away."""
+        return any(column.name == "deleted" for column in self.columns)
+
+
+_TYPES: Final[dict[str, Type]] = {
+    "string": "STRING",
+    "int": "INT64",
+    "long": "INT64",
+    "double": "FLOAT64",
+    "boolean": "BOOL",
+}
+_VERSION = Column("version", "INT64", description="The greatest of a key counts.")
+
+
+def _columns(record: dict[str, Any]) -> tuple[Column, ...]:
+    return tuple(_column(field) for field in record["fields"])
+
+
+def _column(field: dict[str, Any]) -> Column:
+    """The column of an Avro field. One with a default may be null, as it is in rows written before there was such."""
+    name, kind = field["name"], field["type"]
+    mode: Mode = "NULLABLE" if "default" in field else "REQUIRED"
+    if isinstance(kind, list):
+        kind = next(branch for branch in kind if branch != "null")
+    if isinstance(kind, dict) and kind["type"] == "array":
+        kind, mode = kind["items"], "REPEATED"
+    doc = field.get("doc", "")
+    if isinstance(kind, str):
+        return Column(name, _TYPES[kind], mode, doc)
+    if kind["type"] == "record":
+        return Column(name, "RECORD", mode, doc, _columns(kind))
+    if kind["type"] == "enum":
+        return Column(name, "STRING", mode, doc or f"{', '.join(kind['symbols'])}.")
+    timestamp = kind.get("logicalType") == "timestamp-millis"
+    return Column(name, "TIMESTAMP" if timestamp else _TYPES[kind["type"]], mode, doc)
+
+
+def _table(
+    name: str,
+    record: str,
+    key: tuple[str, ...],
+    partition_by: str,
+    cluster_by: tuple[str, ...],
+    *,
+    day_of_key: bool,
+) -> Table:
+    columns = _columns(avro_schema(record))
+    if all(column.name != "version" for column in columns):
+        columns = (*columns, _VERSION)
+    return Table(name, columns, key, partition_by, day_of_key, cluster_by)
+
+
+TABLES: Final[dict[str, Table]] = {
+    table.name: table
+    for table in (
+        _table("fraud_alerts", "FraudAlert", ("alert_id",), "event_time", ("user_id", "alert_type"), day_of_key=True),
+        _table(
+            "user_sessions", "UserSession", ("session_id",), "session_start", ("user_id", "session_id"), day_of_key=True
+        ),
+        _table(
+            "real_time_revenue",
+            "RevenueWindow",
+            ("window_start", "dimension", "value"),
+            "window_start",
+            ("dimension", "value"),
+            day_of_key=True,
+        ),
+        # The producer gives an order or a click its id and its time, and could give one id two times.
+        _table(
+            "orders",
+            "OrderEvent",
+            ("order_id", "order_status"),
+            "event_time",
+            ("user_id", "order_id"),
+            day_of_key=False,
+        ),
+        _table(
+            "clickstream", "ClickstreamEvent", ("event_id",), "event_time", ("user_id", "event_id"), day_of_key=False
+        ),
+    )
+}
+
+
+def resources(table: Table, dataset: str) -> list[dict[str, Any]]:
+    """The table and its view as BigQuery's REST API wants them; Terraform takes `schema` and `query` from here.
+
+    Args:
+      dataset: project.dataset.
+    """
+    project, _, dataset_id = dataset.rpartition(".")
+    where = {"projectId": project, "datasetId": dataset_id}
+    return [
+        {
+            "tableReference": {**where, "tableId": table.name},
+            "schema": {"fields": [_resource(column) for column in table.columns]},
+            "timePartitioning": {"type": "DAY", "field": table.partition_by},
+            "clustering": {"fields": list(table.cluster_by)},
+        },
+        {
+            "tableReference": {**where, "tableId": table.view},
+            "view": {"query": current_view(table, dataset), "useLegacySql": False},
+        },
+    ]
+
+
+def _resource(column: Column) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": column.name, "type": column.type, "mode": column.mode}
+    if column.description:
+        found["description"] = column.description
+    if column.fields:
+        found["fields"] = [_resource(field) for field in column.fields]
+    return found
+
+
+def current_view(table: Table, dataset: str) -> str:
+    """The query of `<table>_current`.
+
+    Versions that are equal are told apart by their whole contents, so that every reader gets the same one.
+
+    Args:
+      dataset: project.dataset.
+    """
+    one_per = [*table.key]
+    if table.day_of_key and table.partition_by not in one_per:
+        one_per.append(table.partition_by)  # changes no result; lets BigQuery skip the days that nobody asks for
+    query = (
+        f"SELECT * FROM `{dataset}.{table.name}` AS row_version WHERE TRUE\n"  # noqa: S608
+        f"QUALIFY ROW_NUMBER() OVER (PARTITION BY {', '.join(one_per)} "
+        "ORDER BY version DESC, TO_JSON_STRING(row_version)) = 1"
+    )
+    return f"SELECT * FROM (\n{query}\n) WHERE deleted IS NOT TRUE" if table.deletes else query  # noqa: S608
+
+
+def to_bigquery(table: Table, row: Any) -> dict[str, Any]:
+    """A folder row as BigQuery takes it in JSON: times as RFC 3339 with milliseconds, everything else as it is.
+
+    Raises:
+      RowError: it has a column that the table has not, lacks one, or a value is of another type or out of range.
+    """
+    return _record(table.columns, row, "")
+
+
+def _record(columns: tuple[Column, ...], row: Any, path: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise RowError(f"{path.rstrip('.') or 'the row'} is {type(row).__name__}, not an object")
+    found: dict[str, Any] = {}
+    for column in columns:
+        value = row.get(column.name)
+        if column.mode == "REPEATED":
+            if not isinstance(value, list):
+                raise RowError(f"{path}{column.name} is {type(value).__name__}, not an array")
+            found[column.name] = [_value(column, each, path) for each in value]
+        elif value is not None:
+            found[column.name] = _value(column, value, path)
+        elif column.mode == "REQUIRED":
+            raise RowError(f"{path}{column.name} is missing")
+        else:
+            found[column.name] = None
+    if unknown := row.keys() - found.keys():
+        raise RowError(f"{path}{min(unknown)} is not a column")
+    return found
+
+
+def _value(column: Column, value: Any, path: str) -> Any:
+    match column.type:
+        case "STRING" if isinstance(value, str):
+            return value
+        case "INT64" if type(value) is int:
+            if -(1 << 63) <= value < 1 << 63:
+                return value
+            raise RowError(f"{path}{column.name} is out of range: {value}")
+        case "TIMESTAMP" if type(value) is int:
+            if 0 <= value <= _MOST_MS:
+                return rfc3339(value)
+            raise RowError(f"{path}{column.name} is out of range: {value}")
+        case "BOOL" if isinstance(value, bool):
+            return value
+        case "FLOAT64" if isinstance(value, float) or type(value) is int:
+            if math.isfinite(value):
+                return value
+            raise RowError(f"{path}{column.name} is out of range: {value}")
+        case "RECORD":
+            return _record(column.fields, value, f"{path}{column.name}.")
+    raise RowError(f"{path}{column.name} is {type(value).__name__}, not {column.type}")
+
+
+def from_bigquery(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    """The folder row again: the inverse of `to_bigquery`."""
+    return _back(table.columns, row)
+
+
+def _back(columns: tuple[Column, ...], row: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for column in columns:
+        value = row[column.name]
+        if column.type == "RECORD":
+            found[column.name] = [_back(column.fields, each) for each in value]
+        elif column.type == "TIMESTAMP" and value is not None:
+            found[column.name] = (datetime.fromisoformat(value) - _EPOCH) // timedelta(milliseconds=1)
+        else:
+            found[column.name] = value
+    return found
