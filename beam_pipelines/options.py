@@ -277,8 +277,8 @@ def _add_tuning(group: Any) -> None:
         "--kafka_read",
         choices=["blocks", "native"],
         default="blocks",
-        help="blocks: our own source, fast; native: Beam's Java KafkaIO, slower, for RocksDB on older job servers "
-        "(default: %(default)s)",
+        help="blocks: our own source, fast; native: Beam's Java KafkaIO, slower, for RocksDB on Beam's older "
+        "job servers (default: %(default)s)",
     )
     group.add_argument(
         "--expansion_service",

@@ -31,7 +31,6 @@ __all__ = ["pipeline_options", "running"]
 # CPU time of a drain of a million orders).
 _JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _EMBEDDED = ("[auto]", "[local]")
-_NO_LEAK = (2, 76)  # the first release in which a self-checkpoint leaves nothing behind
 _NATIVE_RUNNERS = ("FlinkRunner", "DataflowRunner")
 
 # Reasons and measurements: docs/performance.md.
@@ -156,15 +155,15 @@ def _value(flags: Sequence[str], name: str) -> str:
 
 
 def _refuse_leaking_job_server(jar: str) -> None:
-    from stack.flink import beam_version
+    from stack.flink import beam_version, pauses_leak
 
-    version = beam_version(jar) if jar else None
-    if version is not None and version < _NO_LEAK:
+    if pauses_leak(jar):
+        release = ".".join(map(str, beam_version(jar) or ()))
         raise UsageError(
             "--state_backend=rocksdb",
-            f"with --kafka_read=blocks, a job server of Beam {version[0]}.{version[1]} adds a column family to RocksDB "
+            f"with --kafka_read=blocks, a job server of Beam {release} adds a column family to RocksDB "
             "at every pause of the reader, some each second, until memory is full; take --kafka_read=native, or "
-            f"--state_backend=filesystem, or a job server of Beam {_NO_LEAK[0]}.{_NO_LEAK[1]} or newer",
+            "--state_backend=filesystem, or the job server that is built here, or one of Beam 2.76 or newer",
         )
 
 
@@ -181,5 +180,6 @@ def _find_job_server(flags: list[str], given: set[str], native: bool) -> None:
         flags.append(f"--flink_job_server_jar={built_job_server_jar() if native else job_server_jar()}")
     except StackError as e:
         raise UsageError("--runner=FlinkRunner", e) from e
-    if "job_server_jvm_properties" not in given:
-        flags.extend(f"--job_server_jvm_properties={option}" for option in (*ADD_OPENS, *_JVM))
+    # Without the first, Flink does not run on this Java; whoever gives options of their own cannot know that.
+    ours = ADD_OPENS if "job_server_jvm_properties" in given else (*ADD_OPENS, *_JVM)
+    flags.extend(f"--job_server_jvm_properties={option}" for option in ours)

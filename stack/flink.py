@@ -7,10 +7,10 @@ from typing import Literal, Self
 
 from stack.console import SILENT, Console
 from stack.flink_processes import JobManager, TaskManager
-from stack.job_server import FLINK_VERSION, beam_version, built_job_server_jar, job_server_jar
+from stack.job_server import FLINK_VERSION, beam_version, built_job_server_jar, job_server_jar, pauses_leak
 from stack.stack import Stack
 
-__all__ = ["FLINK_VERSION", "Cluster", "beam_version", "built_job_server_jar", "job_server_jar"]
+__all__ = ["FLINK_VERSION", "Cluster", "beam_version", "built_job_server_jar", "job_server_jar", "pauses_leak"]
 
 
 class Cluster:

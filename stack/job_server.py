@@ -10,12 +10,14 @@ from stack.artefacts import cache_folder, maven
 from stack.console import SILENT, Console
 from stack.process import exclusive
 
-__all__ = ["FLINK_VERSION", "beam_version", "built_job_server_jar", "job_server_jar"]
+__all__ = ["FLINK_VERSION", "beam_version", "built_job_server_jar", "job_server_jar", "pauses_leak"]
 
 FLINK_VERSION = "1.19"
 """The pipeline option --flink_version that goes with the job server jars and the cluster of this module."""
 
 _REACH_TIMEOUT_S = 4
+_NO_LEAK = (2, 76)  # the first release in which a paused splittable source leaves nothing behind
+_MENDED = b"StreamForge-Bounded-Residuals: true"  # in the manifest of ours, which is older
 
 
 def job_server_jar(console: Console = SILENT, *, ask_again: bool = False) -> Path:
@@ -42,6 +44,21 @@ def beam_version(jar: str) -> tuple[int, int] | None:
         # Not here to be looked into, or another's: Beam's own are named for their release.
         found = re.search(r"job-server-(\d+)\.(\d+)", jar.rpartition("/")[2])
     return (int(found[1]), int(found[2])) if found else None
+
+
+def pauses_leak(jar: str) -> bool:
+    """Whether every pause of a splittable source registers one more state in this job server, for good (ADR 9).
+
+    False also where that cannot be told.
+    """
+    version = beam_version(jar)
+    if version is None or version >= _NO_LEAK:
+        return False
+    try:
+        with zipfile.ZipFile(jar) as content:
+            return _MENDED not in content.read("META-INF/MANIFEST.MF")
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return True
 
 
 def _beams_job_server_jar(console: Console, ask_again: bool) -> Path | None:

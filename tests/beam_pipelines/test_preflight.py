@@ -13,7 +13,7 @@ from beam_pipelines import expansion, options, runners
 from beam_pipelines.fraud import JOB, _add_flags
 from beam_pipelines.options import UsageError
 from stack.errors import StackError
-from stack.flink import beam_version
+from stack.flink import beam_version, pauses_leak
 from stack.ports import pick_free
 
 KAFKA = "--input=kafka://127.0.0.1:1/orders"
@@ -31,10 +31,11 @@ def flink(*argv: str) -> PipelineOptions:
 
 
 @pytest.fixture
-def jar(tmp_path: Path) -> Callable[[str], Path]:
-    def make(version: str) -> Path:
-        path = tmp_path / f"job-server-of-{version}.jar"
+def jar(tmp_path: Path) -> Callable[..., Path]:
+    def make(version: str, manifest: str = "") -> Path:
+        path = tmp_path / f"job-server-of-{version}{'-ours' if manifest else ''}.jar"
         with zipfile.ZipFile(path, "w") as content:
+            content.writestr("META-INF/MANIFEST.MF", f"Manifest-Version: 1.0\r\n{manifest}\r\n")
             content.writestr("org/apache/beam/sdk/sdk.properties", f"# Beam\nversion={version}\nsdk_version=x\n")
         return path
 
@@ -60,7 +61,13 @@ def test_rocksdb_behind_our_source_is_refused_on_old_job_servers(
     text = str(refused.value)
     assert text.startswith("--state_backend=rocksdb: with --kafka_read=blocks, ")
     assert f"Beam {version.rpartition('.')[0]} " in text
-    assert all(remedy in text for remedy in (NATIVE, "--state_backend=filesystem", "Beam 2.76 or newer"))
+    assert all(remedy in text for remedy in (NATIVE, "--state_backend=filesystem", "built here", "Beam 2.76 or newer"))
+
+
+def test_rocksdb_behind_our_source_works_on_the_job_server_that_is_built_here(jar: Callable[..., Path]) -> None:
+    ours = jar("2.70.0", manifest="StreamForge-Bounded-Residuals: true\r\n")
+    assert not pauses_leak(str(ours))
+    flink(ROCKSDB, f"--flink_job_server_jar={ours}")
 
 
 def test_the_job_server_that_would_be_found_is_looked_at(found: dict[str, Path]) -> None:

@@ -97,7 +97,7 @@ public class BundleCheckpointHandlers {
 
         /** The first name that no residual of this key and window is waiting under. */
         private String freeName(Object key, StateNamespace namespace) throws Exception {
-            if (waitingTimers.isEmpty()) { // A batch: its cells are in memory, shared by all keys, and end with the bundle.
+            if (waitingTimers.isEmpty()) { // A batch: its cells are in memory, shared by all keys, and end with it.
                 return name(named++);
             }
             Set<String> taken = waitingTimers.get().names(key, namespace);
@@ -121,7 +121,7 @@ public class BundleCheckpointHandlers {
             return watermarks.stream()
                     .map(watermark -> Instant.ofEpochMilli(watermark.getSeconds() * 1_000))
                     .min(Instant::compareTo)
-                    .map(earliest -> earliest.isBefore(BoundedWindow.TIMESTAMP_MAX_VALUE) ? earliest : BoundedWindow.TIMESTAMP_MAX_VALUE)
+                    .map(hold -> hold.isAfter(BoundedWindow.TIMESTAMP_MAX_VALUE) ? BoundedWindow.TIMESTAMP_MAX_VALUE : hold)
                     .orElse(BoundedWindow.TIMESTAMP_MIN_VALUE);
         }
     }
