@@ -273,17 +273,17 @@ def test_ids_are_forgotten_when_a_repeat_would_be_late_and_files_are_not(tmp_pat
 
 
 def test_state_is_a_snapshot_of_little_more_than_the_open_files(tmp_path: Path) -> None:
-    job = Job(tmp_path, per_file=4_000)
+    job = Job(tmp_path, per_file=10_000)
     size = 0
-    for start in range(0, 8_000, 500):
+    for start in range(0, 20_000, 500):
         job.bundle([row(i, at=T0 + i * 1_000) for i in range(start, start + 500)])
         job.expire(T0 + start * 1_000)
         size = max(size, job.cells.log.bytes)
-    raw = len(row(0)[3]) * 4_000
+    raw = len(row(0)[3]) * 10_000
     assert size < raw, "compressed, and a finished range is freed"
     job.restart()
     job.end()
-    assert sum(map(len, archive(tmp_path).values())) == 8_000
+    assert sum(map(len, archive(tmp_path).values())) == 20_000
 
 
 def test_without_a_folder_repeats_are_told_and_no_record_is_kept(tmp_path: Path) -> None:
