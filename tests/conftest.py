@@ -9,6 +9,7 @@ import redis
 from hypothesis import settings
 
 from stack import Stack
+from tests import bigquery_emulator
 
 settings.register_profile("default", max_examples=60, deadline=None, print_blob=True)
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=500)
@@ -36,3 +37,19 @@ def db(valkey: Stack) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(valkey.redis_url) as connection:
         connection.flushall()
         yield connection
+
+
+@pytest.fixture(scope="session")
+def bigquery_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigquery_emulator.Emulator]:
+    with bigquery_emulator.started(tmp_path_factory.mktemp("bigquery")) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def bigquery(
+    bigquery_process: bigquery_emulator.Emulator, monkeypatch: pytest.MonkeyPatch
+) -> bigquery_emulator.Emulator:
+    """BigQuery and Cloud Storage, and this process led there. Tests share them: make a dataset of your own."""
+    for name, value in bigquery_process.environment.items():
+        monkeypatch.setenv(name, value)
+    return bigquery_process
