@@ -7,7 +7,8 @@
 What is in it is what every other job counts as good: neither bad nor late nor a repeat. So the same `build` of another
 job over these files gives the final rows of its stream. A file's name is fixed by topic, partition, offsets and hour,
 and so is its content: a job that is restarted, or run again from the beginning, writes what is there already. Open
-files are written again every --flush_every, each whole or not at all.
+files are written again every --flush_every, each whole or not at all. With --output=bigquery://project.dataset, beside
+a folder or alone, each record is a row too; readers take orders_current and clickstream_current.
 
     python -m beam_pipelines.archive --runner=FlinkRunner
     python -m beam_pipelines.archive --runner=FlinkRunner --output=gs://bucket/archive --records_per_file=500000
@@ -27,7 +28,7 @@ import msgspec
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines import connect, options, runners
-from beam_pipelines.options import Folder, Job, KafkaUrl, RedisUrl, Settings, UsageError
+from beam_pipelines.options import BigQueryUrl, Folder, Job, KafkaUrl, RedisUrl, Settings, UsageError
 from schemas.events import ClickstreamEvent, OrderEvent
 from transforms.archive import (
     CLICKSTREAM,
@@ -36,6 +37,7 @@ from transforms.archive import (
     ArchiveFiles,
     ArchiveRows,
     ArchiveTopic,
+    Records,
     Store,
     Table,
 )
@@ -66,6 +68,7 @@ class Config:
 
     Attributes:
       folder: the archive's; None: no files are written.
+      rows: whether what is archived is wanted as rows too, which costs its decoding.
       records_per_file: offsets of a partition that a file stands for; part of the archive's file names.
       flush_every_s: how long a record may wait for being in a file; None when the input has an end.
       watermark_lead_ms: how far Beam's watermark runs ahead of the one that tells late records.
@@ -73,6 +76,7 @@ class Config:
 
     decoding: Decoding
     folder: Folder | None
+    rows: bool = False
     records_per_file: int = 100_000
     flush_every_s: float | None = None
     watermark_lead_ms: int = 0
@@ -91,7 +95,7 @@ class Config:
             folder = FileSystems.join(*self.folder.subfolder(table.name))
             write = ArchiveFolder(folder, table.kind.record, table.id_of).write
         keep_ms = self.decoding.allowed_lateness_ms + self.watermark_lead_ms
-        return Store(write, self.records_per_file, self.flush_every_s, keep_ms)
+        return Store(write, self.rows, self.records_per_file, self.flush_every_s, keep_ms)
 
 
 class Input(NamedTuple):
@@ -108,10 +112,10 @@ class Input(NamedTuple):
 
 class Outputs(NamedTuple):
     """Attributes:
-    data: table and what was archived of it, one per input; `Records` makes typed records of it.
+    records: table and what was archived of it, one per input; none unless rows are wanted.
     """
 
-    data: list[tuple[Table, beam.PCollection[bytes]]]
+    records: list[tuple[Table, beam.PCollection[Any]]]
     dead_letters: beam.PCollection[BadRecord]
     late: beam.PCollection[BadRecord]
     counts: beam.PCollection[Counts]
@@ -119,18 +123,19 @@ class Outputs(NamedTuple):
 
 def build(inputs: Sequence[Input], config: Config) -> Outputs:
     """The job without its source: blocks of orders and clicks in, files written, everything that is in none out."""
-    data, bad, late, counts = [], [], [], []
+    records, bad, late, counts = [], [], [], []
     for i, (table, topic, blocks) in enumerate(inputs):
         rows = blocks | f"Decode{i}" >> DecodeRows(table.kind, ArchiveRows(table), config.decoding)
         store = config.store(table)
         step = ArchiveFiles(store, config.decoding.shards) if topic is None else ArchiveTopic(table, topic, store)
         archived: Archived = rows.good | f"Archive{i}" >> step
-        data.append((table, archived.data))
+        if config.rows:
+            records.append((table, archived.data | f"Records{i}" >> Records(table)))
         bad.append(rows.bad)
         late.append(rows.late)
         counts += [rows.counts, archived.counts]
     return Outputs(
-        data,
+        records,
         bad | "AllBad" >> beam.Flatten(),
         late | "AllLate" >> beam.Flatten(),
         counts | "Counts" >> beam.Flatten(),
@@ -143,6 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = Config(
             decoding=connect.decoding(settings),
             folder=_folder(settings),
+            rows=any(isinstance(url, BigQueryUrl) for url in settings.outputs),
             records_per_file=_records_per_file(flags.records_per_file),
             flush_every_s=None if settings.bounded else _flush_every_s(flags.flush_every),
             watermark_lead_ms=settings.watermark_lead_ms,
@@ -155,6 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with runners.running(pipeline_options) as p:
         inputs = [Input(table, topic, p | f"Read{i}" >> read) for i, (table, topic, read) in enumerate(reads)]
         outputs = build(inputs, config)
+        for i, (table, records) in enumerate(outputs.records):
+            connect.write_to_bigquery(records, settings, table.name, archive_row, f"{table.name.title()}{i}")
         connect.write_refused(outputs.dead_letters, outputs.late, settings)
         connect.write_ledger(outputs.counts, settings)
 

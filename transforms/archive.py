@@ -100,12 +100,14 @@ class Store:
     Attributes:
       write: writes a file of the table: its path, its contents, and whether they are all that it shall hold; None when
         no files are wanted.
+      data: whether `Archived.data` is wanted too.
       records_per_file: offsets that a file stands for.
       flush_every_s: how long a record may wait for being in a file; None when the input has an end.
       keep_ms: an id may be forgotten once the watermark is this far past its event time.
     """
 
     write: Callable[[str, Contents, bool], None] | None
+    data: bool
     records_per_file: int
     flush_every_s: float | None
     keep_ms: int
@@ -116,6 +118,7 @@ class Archived(NamedTuple):
 
     Attributes:
       data: each good record once, as Avro data of our schema: lists of them, as msgpack. `Records` makes records of it.
+        Empty when not wanted.
       counts: of the records: good, once they are in a file; or duplicates.
     """
 
@@ -278,7 +281,7 @@ class _ArchiveTopicFn(beam.DoFn):
             self._set_expiry(live, min(row[1] for row in new), expiry)
         self._shards.keep(number, live)
         self._repeats += len(rows) - len(new)
-        if new:
+        if new and self._store.data:
             yield _encode_data(new)
 
     def _set_timers(self, kept: _Kept, flush: Any, end: Any) -> None:
@@ -459,6 +462,6 @@ class _ArchiveRangeFn(beam.DoFn):
             sort_out(rows, self._store.records_per_file, files)
             for file, contents in files.items():
                 self._store.write(file.path(f"file-{key:016x}"), contents, True)
-        if rows:
+        if rows and self._store.data:
             yield _encode_data(rows)
         yield beam.pvalue.TaggedOutput("counts", counted(Counts(len(every), len(rows), duplicates=len(repeats))))

@@ -60,7 +60,7 @@ class Job:
 
     def __init__(self, folder: Path, per_file: int = 10, flush_every_s: float | None = 60, *, files: bool = True):
         write = ArchiveFolder(str(folder), ClickstreamEvent, CLICKSTREAM.id_of).write if files else None
-        self._store = Store(write, per_file, flush_every_s, KEEP_MS)
+        self._store = Store(write, True, per_file, flush_every_s, KEEP_MS)
         self.cells, self.counts, self.data = Cells(), Counts(), list[bytes]()
         self.expiry, self.flush_timer, self.end_timer = _Timer(), _Timer(), _Timer()
         self.restart()
@@ -379,7 +379,7 @@ def test_of_repeats_among_files_the_first_is_kept_in_whatever_order_they_are_rea
     with TestPipeline() as p:
         rows = p | beam.Create([(key, encode_rows(rows)) for key, rows in batches[:: -1 if backwards else 1]])
         rows.element_type = beam.typehints.Tuple[int, bytes]
-        data, counts = rows | ArchiveFiles(Store(write, 10, None, KEEP_MS), shards=3)
+        data, counts = rows | ArchiveFiles(Store(write, True, 10, None, KEEP_MS), shards=3)
         assert_that(counts | SumCounts(None), equal_to([Counts(10, 5, duplicates=5)]), "counts")
         ids = data | Records(CLICKSTREAM) | beam.Map(lambda click: click.event_id)
         assert_that(ids, equal_to(["c-0", "c-1", "c-11", "x", "y"]), "records")
