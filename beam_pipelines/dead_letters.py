@@ -151,6 +151,8 @@ class _Plan:
         record = letter.record
         if record is None:
             return "cannot be read"
+        if record.stage == "bigquery":
+            return "is a row that BigQuery did not take, not a record: load it there"
         if record.attempts >= MAX_ATTEMPTS:
             return f"had {MAX_ATTEMPTS} attempts"
         if self._to is None and (record.topic.endswith((".avro", ".jsonl")) or not _TOPIC.fullmatch(record.topic)):

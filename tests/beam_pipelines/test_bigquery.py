@@ -6,18 +6,25 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from beam_pipelines import fraud, tables
+from beam_pipelines import archive, fraud, revenue, sessions, tables
 from schemas import codec
+from schemas.events import OrderEvent, avro_schema
 from schemas.tables import TABLES
+from stack import Stack
+from tests import live
 from tests.beam_pipelines.test_fraud import BAD, golden, keys, rows, write_jsonl
 from tests.bigquery_emulator import PROJECT, Emulator
+from tests.build import HOUR, MINUTE, T0, click
 from tests.live import ROOT
 from tests.oracle import expected_alerts
+from transforms.io.registry import Registry
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -56,6 +63,62 @@ def test_a_job_run_twice_leaves_the_view_as_it_was(
         for row in view:
             del row["detected_at"]  # the clock; of equal versions the view shows one
     assert views[0] == views[1]
+
+
+@pytest.mark.parametrize(
+    ("job", "records", "table"),
+    [
+        (
+            sessions,
+            lambda: [click(f"c-{i}", user=f"u-{i % 3}", at=T0 + i * 20 * MINUTE) for i in range(40)],
+            "user_sessions",
+        ),
+        (revenue, golden, "real_time_revenue"),
+        (archive, golden, "orders"),
+        (archive, lambda: [click(f"c-{i}", at=T0 + i) for i in range(10)], "clickstream"),
+    ],
+    ids=["sessions", "revenue", "archive-orders", "archive-clicks"],
+)
+def test_every_job_writes_its_rows(
+    bigquery: Emulator, tmp_path: Path, job: Any, records: Callable[[], list[Any]], table: str
+) -> None:
+    dataset = bigquery.make_dataset(f"job_{table}")
+    tables.main(["create", f"bigquery://{dataset}"])
+    path = tmp_path / f"{table}.jsonl"
+    write_jsonl(path, [codec.to_json(record) for record in records()])
+    out = tmp_path / "out"
+    job.main([f"--input={path}", f"--output={out}", f"--output=bigquery://{dataset}"])
+    if job is archive:
+        expected = [{**msgspec.to_builtins(record), "version": record.event_time} for record in records()]
+    else:
+        expected = rows(out / table)
+    assert expected
+    assert in_order(bigquery.rows(dataset, TABLES[table])) == in_order(expected)
+    assert not (out / "dead_letters").exists()
+
+
+def in_order(found: list[dict[str, Any]]) -> list[str]:
+    return sorted(json.dumps(row, sort_keys=True) for row in found)
+
+
+def test_on_flink_rows_arrive_by_streaming_inserts(bigquery: Emulator, live_stack: Stack, tmp_path: Path) -> None:
+    dataset = bigquery.make_dataset("flink")
+    tables.main(["create", f"bigquery://{dataset}"])
+    orders, topic = golden(), "bigquery.orders"
+    at = T0 + 12 * HOUR
+    live.fill_topic(live_stack, topic, [live.Message(each, b"k", at) for each in _framed(live_stack, orders)])
+    flags = live.addresses(live_stack, topic, tmp_path / "out")
+    output = [f"--output=bigquery://{dataset}", "--allowed_lateness=1d"]
+    with live.job("--runner=FlinkRunner", "--until=latest", *flags, *output, folder=tmp_path) as job:
+        assert job.wait()["good"] == len(orders)
+    assert len(bigquery.rows(dataset, ALERTS)) >= len(expected_alerts(orders))
+    assert keys(bigquery.rows(dataset, ALERTS, ALERTS.view)) == sorted(expected_alerts(orders))
+
+
+def _framed(stack: Stack, orders: list[OrderEvent]) -> list[bytes]:
+    schema = avro_schema("OrderEvent")
+    schema_id = Registry(stack.registry_url).register("bigquery.orders-value", schema)
+    return [codec.encode(o, schema_id, codec.parse_schema(schema)) for o in orders]
 
 
 def run(module: str, environment: dict[str, str], arguments: Sequence[str]) -> tuple[int, str]:
