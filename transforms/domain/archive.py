@@ -8,7 +8,7 @@ the same names with the same content: that is all there is to exactly once.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -61,13 +61,16 @@ class Contents:
         self._tail_bytes = 0
         self.uncounted = 0
 
-    def add(self, datum: bytes) -> None:
-        self._tail.append(datum)
-        self._tail_bytes += len(datum)
-        self.uncounted += 1
-        if self._tail_bytes >= _BLOCK_BYTES:
-            self._blocks.append(_block(self._tail))
-            self._tail, self._tail_bytes = [], 0
+    def add(self, data: Sequence[bytes]) -> None:
+        start, size = 0, self._tail_bytes
+        for i, datum in enumerate(data, 1):
+            size += len(datum)
+            if size >= _BLOCK_BYTES:
+                self._blocks.append(_block([*self._tail, *data[start:i]]))
+                self._tail, start, size = [], i, 0
+        self._tail += data[start:]
+        self._tail_bytes = size
+        self.uncounted += len(data)
 
     def blocks(self) -> list[bytes]:
         """What a container file has between its sync markers."""
@@ -98,16 +101,23 @@ def avro_long(value: int) -> bytes:
     return bytes(out)
 
 
-def sort_out(rows: Iterable[Row], records_per_file: int, files: dict[File, Contents]) -> None:
+def sort_out(rows: Sequence[Row], records_per_file: int, files: dict[File, Contents]) -> None:
     """Puts each row into the file that it belongs to."""
-    known: dict[tuple[int, int], Contents] = {}
-    for offset, time_ms, _, datum in rows:
-        place = (offset // records_per_file, time_ms // HOUR_MS)
-        contents = known.get(place)
-        if contents is None:
-            file = File(place[0] * records_per_file, place[1])
-            contents = known[place] = files.setdefault(file, Contents())
-        contents.add(datum)
+    if not rows:
+        return
+    offsets, times_ms, _, data = zip(*rows, strict=True)
+    ranges = min(offsets) // records_per_file, max(offsets) // records_per_file
+    hours = min(times_ms) // HOUR_MS, max(times_ms) // HOUR_MS
+    sorted_out: dict[tuple[int, int], Sequence[bytes]]
+    if ranges[0] == ranges[1] and hours[0] == hours[1]:  # nearly always
+        sorted_out = {(ranges[0], hours[0]): data}
+    else:
+        lists: dict[tuple[int, int], list[bytes]] = {}
+        for offset, time_ms, _, datum in rows:
+            lists.setdefault((offset // records_per_file, time_ms // HOUR_MS), []).append(datum)
+        sorted_out = dict(lists)
+    for (number, hour), found in sorted_out.items():
+        files.setdefault(File(number * records_per_file, hour), Contents()).add(found)
 
 
 class Partition:

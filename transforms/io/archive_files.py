@@ -92,12 +92,12 @@ class ArchiveFolder:
         merged, known = Contents(), set()
         with FileSystems.open(name, mime_type="application/octet-stream") as stream:
             for id_, datum in self._records(stream):
-                merged.add(datum)
+                merged.add([datum])
                 known.add(id_)
         there = len(known)
         for id_, datum in self._records(io.BytesIO(container(self._record, contents.blocks(), name))):
             if id_ not in known:
-                merged.add(datum)
+                merged.add([datum])
                 known.add(id_)
         return merged if len(known) > there else None
 
