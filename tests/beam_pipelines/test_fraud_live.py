@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,13 +15,14 @@ from base64 import b64decode
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from bench.orders import Spec, generate
 from schemas import codec
 from stack import Stack
-from stack.flink import Cluster
+from stack.flink import FLINK_VERSION, Cluster, built_job_server_jar
 from tests import live
 from tests.oracle import expected_alerts
 from transforms.errors import BadRecord
@@ -157,14 +159,16 @@ def _order(payload: str) -> bytes:
 HALVES = Spec(orders=30_000, users=2_000, seed=2)
 
 
-@pytest.mark.parametrize("victim", ["task manager", "worker"])
+@pytest.mark.parametrize(("victim", "backend"), [("task manager", "rocksdb"), ("worker", "filesystem")])
 def test_a_job_killed_in_the_middle_ends_with_the_same_alerts_and_counts(
-    victim: str, live_stack: Stack, cluster: Cluster, pool: live.Workers, tmp_path: Path
+    victim: str, backend: str, live_stack: Stack, cluster: Cluster, pool: live.Workers, tmp_path: Path
 ) -> None:
     """Killed while records stream in: after a checkpoint, and with records read that are in none."""
     topic = f"kill.{victim.replace(' ', '')}"
     orders = live.fill_with_orders(live_stack, topic, HALVES, 0, 10_000)
+    newest_ms = max(order.event_time for order in orders)
     flags = [*live.on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
+    flags.append(f"--state_backend={backend}")
     with live.job(*flags, folder=tmp_path) as job:
         job_id = live.running_job(cluster.rest_url)
         job.wait_for_ledger(10_000)
@@ -189,10 +193,41 @@ def test_a_job_killed_in_the_middle_ends_with_the_same_alerts_and_counts(
             lambda: live.restored_from(cluster.rest_url, job_id), "the job restored from a checkpoint", 120
         )
         ledger = job.wait_for_ledger(HALVES.records)
+        live.eventually(
+            lambda: fraud_watermark(cluster, job_id) >= newest_ms - 10_000, "the watermark at the newest order", 60
+        )
+        settings = live.flink_rest(cluster.rest_url, f"/jobs/{job_id}/checkpoints/config")
         live.cancel(cluster.rest_url, job_id)
+    assert ("RocksDB" in settings["state_backend"]) == (backend == "rocksdb")
     assert restored >= 1
     assert ledger == {"in": HALVES.records, "good": HALVES.records, "dead_letters": 0, "late": 0, "duplicates": 0}
     assert live.alerts_in_folder(tmp_path / "out") == expected_alerts(orders)
+
+
+def fraud_watermark(cluster: Cluster, job_id: str) -> int:
+    """The input watermark (ms) of the step with the rules, the smallest of its subtasks'; 0 while there is none."""
+    found = live.watermarks(cluster.rest_url, job_id)
+    return min((mark for name, marks in found.items() if "Fraud" in name for mark in marks), default=0)
+
+
+def test_a_reader_that_pauses_often_leaves_one_state_in_a_checkpoint(
+    live_stack: Stack, cluster: Cluster, pool: live.Workers, tmp_path: Path
+) -> None:
+    """Flink drops no state before the job ends, so a name for each pause would make it grow for ever."""
+    topic, rounds = "pauses.orders", 10
+    spec = Spec(orders=rounds, users=1, seed=4)
+    flags = [*live.on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
+    flags += [f"--flink_job_server_jar={built_job_server_jar()}", f"--flink_version={FLINK_VERSION}"]
+    live.fill_topic(live_stack, topic, [])
+    with live.job(*flags, folder=tmp_path) as job:
+        for read in range(rounds):  # what was read leaves the reader when it pauses
+            live.fill_with_orders(live_stack, topic, spec, read, read + 1)
+            job.wait_for_ledger(read + 1)
+        job_id = live.running_job(cluster.rest_url)
+        savepoint = live.take_savepoint(cluster.rest_url, job_id, tmp_path / "savepoints")
+    kept = [path.read_bytes() for path in Path(urlsplit(savepoint).path).iterdir()]
+    names = {name for content in kept for name in re.findall(rb"sdf_checkpoint[:\d]*", content)}
+    assert names == {b"sdf_checkpoint:0"}
 
 
 def _send_rest(stack: Stack, topic: str) -> None:
@@ -232,11 +267,9 @@ def test_idle_partitions_do_not_hold_the_watermark_back(
         job_id = live.running_job(cluster.rest_url)
         job.wait_for_ledger(spec.records)
 
-        def passed() -> bool:
-            marks = [
-                mark for name, of in live.watermarks(cluster.rest_url, job_id).items() if "Fraud" in name for mark in of
-            ]
-            return bool(marks) and min(marks) >= newest_ms - 10_000
-
-        live.eventually(passed, "the watermark of every reader within 10 s of the newest order", 60)
+        live.eventually(
+            lambda: fraud_watermark(cluster, job_id) >= newest_ms - 10_000,
+            "the watermark of every reader within 10 s of the newest order",
+            60,
+        )
         live.cancel(cluster.rest_url, job_id)
