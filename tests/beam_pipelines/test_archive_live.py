@@ -1,0 +1,184 @@
+"""The archive job on the real services: killed in the middle, then read, written again, and read by another job."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+from confluent_kafka import Message as KafkaMessage
+
+from schemas.codec import from_fields
+from schemas.events import OrderEvent, avro_schema
+from stack import Stack
+from stack.flink import Cluster
+from tests import live
+from tests.oracle import expected_alerts
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
+
+TOPICS = {"orders": "transactions.orders", "clickstream": "clickstream.events"}
+RECORDS = {"orders": "OrderEvent", "clickstream": "ClickstreamEvent"}
+OUT_OF_ORDERNESS_MS, ALLOWED_LATENESS_MS = 10_000, 600_000
+
+Fields = dict[str, Any]
+
+
+def shop(stack: Stack, folder: Path) -> tuple[dict[str, list[KafkaMessage]], set[str]]:
+    """A shop's traffic, each topic's messages by partition and offset; and the hashes of the bad ones."""
+    truth = folder / "truth.jsonl"
+    simulator = [
+        *(sys.executable, "-m", "simulator", "--rate=0", "--events=40000", "--event_rate=20", "--seed=5"),
+        *("--users=500", f"--topics={','.join(TOPICS.values())}", "--bad_share=0.05", "--late_share=0.02"),
+        *("--duplicate_share=0.03", f"--truth={truth}", f"--registry={stack.registry_url}"),
+        f"--output=kafka://{stack.address('kafka')}",
+    ]
+    subprocess.run(simulator, check=True, capture_output=True, cwd=live.ROOT)
+    planted = [json.loads(line) for line in truth.read_text().splitlines()]
+    bad = {line["sha256"] for line in planted if line["kind"] == "bad"}
+    return {table: ordered(live.messages_of(stack.address("kafka"), topic)) for table, topic in TOPICS.items()}, bad
+
+
+def ordered(messages: list[KafkaMessage]) -> list[KafkaMessage]:
+    return sorted(messages, key=lambda m: (m.partition(), m.offset()))
+
+
+def expected(table: str, messages: list[KafkaMessage], bad: set[str]) -> tuple[list[Fields], dict[str, int]]:
+    """What must be in the archive, and the ledger: written from the semantics, sharing no code with the job."""
+    schema = fastavro.parse_schema(avro_schema(RECORDS[table]))
+    good = []
+    counts = {"in": len(messages), "good": 0, "dead_letters": 0, "late": 0, "duplicates": 0}
+    for _, partition in groupby(messages, key=lambda m: m.partition()):
+        newest_ms, ids = 0, set()
+        for message in partition:
+            value, time_ms = message.value(), message.timestamp()[1]
+            if value is None or hashlib.sha256(value).hexdigest() in bad:
+                counts["dead_letters"] += 1
+            else:
+                fields = plain(fastavro.schemaless_reader(io.BytesIO(value[5:]), schema))
+                id_ = id_of(fields)
+                if fields["event_time"] < newest_ms - OUT_OF_ORDERNESS_MS - ALLOWED_LATENESS_MS:
+                    counts["late"] += 1
+                elif id_ in ids:
+                    counts["duplicates"] += 1
+                else:
+                    ids.add(id_)
+                    good.append(fields)
+            newest_ms = max(newest_ms, time_ms)
+    counts["good"] = len(good)
+    return good, counts
+
+
+def plain(fields: Fields) -> Fields:
+    return {**fields, "event_time": round(fields["event_time"].timestamp() * 1000)}
+
+
+def id_of(fields: Fields) -> tuple[str, ...]:
+    return (fields["event_id"],) if "event_id" in fields else (fields["order_id"], fields["order_status"])
+
+
+def archived(folder: Path) -> Iterator[Fields]:
+    for path in folder.rglob("*.avro"):
+        with path.open("rb") as stream:
+            yield from map(plain, fastavro.reader(stream))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.avro")}
+
+
+def halves(messages: list[KafkaMessage]) -> tuple[list[live.Message], list[live.Message]]:
+    """As they are to be sent again: of each partition, what comes before the middle of the time, and the rest.
+
+    All partitions move on together, each in its order: one that is left behind would follow the topic's time as idle.
+    """
+    times = [m.timestamp()[1] for m in messages]
+    middle_ms = (min(times) + max(times)) // 2
+    reached: list[tuple[int, live.Message]] = []
+    for _, partition in groupby(messages, key=lambda m: m.partition()):
+        newest_ms = 0
+        for m in partition:
+            newest_ms = max(newest_ms, m.timestamp()[1])
+            message = live.Message(m.value(), m.key(), m.timestamp()[1], m.partition(), m.headers() or [])
+            reached.append((newest_ms, message))
+    reached.sort(key=itemgetter(0))
+    return [m for at, m in reached if at <= middle_ms], [m for at, m in reached if at > middle_ms]
+
+
+def test_killed_in_the_middle_the_archive_has_each_good_record_once_and_gives_the_streams_results_in_batch(
+    cluster: Cluster, pool: live.Workers, tmp_path: Path
+) -> None:
+    with Stack(tmp_path / "stack", ["kafka", "registry"], ports="free") as stack:
+        messages, bad = shop(stack, tmp_path)
+        wanted = {table: expected(table, found, bad) for table, found in messages.items()}
+        ledger = {key: sum(counts[key] for _, counts in wanted.values()) for key in wanted["orders"][1]}
+        assert all(ledger.values())
+        sent = {table: halves(found) for table, found in messages.items()}
+        assert all(first and second for first, second in sent.values())
+        topics = {table: f"kill.{table}" for table in TOPICS}
+        for table, (first, _) in sent.items():
+            live.fill_topic(stack, topics[table], first)
+        read = sum(len(first) for first, _ in sent.values())
+
+        out = tmp_path / "archive"
+        inputs = [f"--input=kafka://{stack.address('kafka')}/{topic}" for topic in topics.values()]
+        where = [*inputs, f"--registry={stack.registry_url}", f"--output={out}", "--records_per_file=2000"]
+        refused = [f"--dead_letters={tmp_path / 'refused'}", f"--late={tmp_path / 'refused'}"]
+        flink = [
+            *("--runner=FlinkRunner", f"--flink_master={cluster.master}", *pool.flags, "--parallelism=2"),
+            *("--checkpointing_interval=2000", f"--state_backend_storage_path={(tmp_path / 'state').as_uri()}"),
+        ]
+        flags = [*flink, *where, *refused, "--flush_every=2s"]
+        with live.job(*flags, folder=tmp_path / "job", module="beam_pipelines.archive") as job:
+            job_id = live.running_job(cluster.rest_url, 300)
+            job.wait_for_ledger(read, 300)
+            before = live.completed_checkpoints(cluster.rest_url, job_id)
+            live.eventually(
+                lambda: live.completed_checkpoints(cluster.rest_url, job_id) > before, "a checkpoint with state", 120
+            )
+            # The rest arrives over some time; the blow falls between, when some of it is in files and in no checkpoint.
+            sender = threading.Thread(
+                target=_send, args=(stack, topics, {t: second for t, (_, second) in sent.items()})
+            )
+            sender.start()
+            job.wait_for_ledger(read + 1_000, 300)
+            cluster.kill_taskmanager()
+            cluster.start_taskmanager()
+            sender.join()
+            restored = live.eventually(lambda: live.restored_from(cluster.rest_url, job_id), "a restored job", 300)
+            found = job.wait_for_ledger(ledger["in"], 300)
+            live.cancel(cluster.rest_url, job_id)
+        assert restored >= 1
+        assert found == ledger
+        for table, (good, _) in wanted.items():
+            assert sorted(archived(out / table), key=id_of) == sorted(good, key=id_of)
+
+        once = content(out)
+        assert len(once) > 8, "several files for a partition"
+        again = ["--runner=DirectRunner", "--until=latest", *where, f"--dead_letters={tmp_path}", f"--late={tmp_path}"]
+        with live.job(*again, folder=tmp_path / "again", module="beam_pipelines.archive") as job:
+            assert job.wait(300) == ledger
+        assert content(out) == once
+
+    alerts = tmp_path / "alerts"
+    batch = ["--runner=DirectRunner", f"--input={out / 'orders' / '**'}", f"--output={alerts}"]
+    with live.job(*batch, folder=tmp_path / "batch") as job:
+        assert job.wait(300)["in"] == len(wanted["orders"][0])
+    orders = [from_fields(fields, OrderEvent) for fields in wanted["orders"][0]]
+    assert live.alerts_in_folder(alerts) == expected_alerts(orders) != set()
+
+
+def _send(stack: Stack, topics: dict[str, str], rest: dict[str, list[live.Message]]) -> None:
+    for table, messages in rest.items():
+        for start in range(0, len(messages), 1_000):
+            live.fill_topic(stack, topics[table], messages[start : start + 1_000])
