@@ -1,0 +1,254 @@
+"""The session job on the real services: the current sessions are the oracle's, whatever comes in and is killed."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import redis
+
+from schemas import codec, features
+from schemas.events import ClickstreamEvent, UserSession, avro_schema
+from stack import Stack
+from stack.flink import Cluster
+from tests import live
+from tests.build import HOUR, MINUTE, SECOND, click
+from tests.oracle_sessions import Session, expected_sessions
+from transforms.io.registry import Registry
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+
+MODULE, TOPIC, TABLE = "beam_pipelines.sessions", "clickstream.events", "user_sessions"
+LATENESS_MS, OUT_OF_ORDERNESS_MS = 10 * MINUTE, 10 * SECOND
+EVENTS = 100_000
+
+
+class Sent(NamedTuple):
+    """What lies in the topic, and what must come of it.
+
+    Attributes:
+      topic: its name.
+      messages: in the order of their arrival.
+      clicks: the valid ones that are not late, repeats among them, in their partitions' order.
+    """
+
+    topic: str
+    messages: list[live.Message]
+    clicks: list[ClickstreamEvent]
+    sessions: dict[str, Session]
+    ledger: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("stack"), ["kafka", "registry", "valkey"], ports="free") as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def sent(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Sent:
+    """Two hours of a shop's clicks, bad, late and repeated ones among them; and of all clicks some are held up on their
+    way: within the allowed lateness, where they begin, join and prolong sessions, or beyond it."""
+    truth = tmp_path_factory.mktemp("truth") / "truth.jsonl"
+    # So long ago that hours later is not in the future, which would not count as that for the watermark.
+    start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 6 * 3600))
+    simulator = [
+        *(sys.executable, "-m", "simulator", "--rate=0", f"--events={EVENTS}", "--seed=3", "--users=4000"),
+        *(
+            "--event_rate=14",
+            f"--start={start}",
+            f"--topics={TOPIC}",
+            "--bad_share=0.03",
+            "--late_share=0.01",
+            "--late_by=25m",
+        ),
+        *("--out_of_orderness=8s", "--duplicate_share=0.03", f"--truth={truth}"),
+        *(f"--registry={stack.registry_url}", f"--output=kafka://{stack.address('kafka')}"),
+    ]
+    subprocess.run(simulator, check=True, capture_output=True, cwd=live.ROOT)
+    planted = json.loads(truth.read_text().splitlines()[-1])["topics"][TOPIC]
+    messages = _held_up(live.messages_of(stack.address("kafka"), TOPIC), random.Random(3))
+    topic = "held.up.clicks"
+    live.fill_topic(stack, topic, messages)
+    clicks, late, bad = judge(messages, codec.Decoder(ClickstreamEvent, Registry(stack.registry_url).schema))
+    sessions = expected_sessions(clicks)
+    good = sum(session.clicks for session in sessions.values())
+    repeats = len(clicks) - good
+    assert bad == planted["bad"] > 0
+    assert late > planted["late"] > 0 < repeats
+    ledger = {"in": EVENTS, "good": good, "dead_letters": bad, "late": late, "duplicates": repeats}
+    return Sent(topic, messages, clicks, sessions, ledger)
+
+
+def _held_up(messages: list[Any], chance: random.Random) -> list[live.Message]:
+    arrivals = []
+    newest_ms: dict[int, int] = {}
+    for i, m in enumerate(sorted(messages, key=lambda m: (m.partition(), m.offset()))):
+        now_ms = newest_ms[m.partition()] = max(newest_ms.get(m.partition(), 0), m.timestamp()[1])
+        kind = chance.random()
+        by_ms = chance.randrange(15 * MINUTE, 30 * MINUTE) if kind < 0.005 else 0
+        by_ms = chance.randrange(8 * MINUTE) if kind > 0.95 else by_ms
+        message = live.Message(m.value(), m.key(), m.timestamp()[1], m.partition(), m.headers() or [])
+        arrivals.append((now_ms + by_ms, i, message))
+    return [message for _, _, message in sorted(arrivals, key=lambda a: a[:2])]
+
+
+def judge(
+    messages: Iterable[live.Message], decoder: codec.Decoder[ClickstreamEvent]
+) -> tuple[list[ClickstreamEvent], int, int]:
+    """What `docs/semantics.md` says of the records, one after the other: valid clicks in time; how many late, bad."""
+    newest_ms: dict[int, int] = {}
+    valid = []
+    late = bad = 0
+    for message in messages:
+        before_ms = newest_ms.get(message.partition, 0)
+        newest_ms[message.partition] = max(before_ms, message.time_ms)
+        try:
+            each = decoder.decode(message.value)
+        except codec.CodecError:
+            bad += 1
+            continue
+        amounts_are_right = (each.price_minor or 0) >= 0 and (each.quantity is None or each.quantity > 0)
+        if not (each.event_id and each.user_id and amounts_are_right and 0 < each.event_time <= message.time_ms + HOUR):
+            bad += 1
+        elif each.event_time < before_ms - OUT_OF_ORDERNESS_MS - LATENESS_MS:
+            late += 1
+        else:
+            valid.append(each)
+    return valid, late, bad
+
+
+def rows_in_folder(folder: Path) -> list[UserSession]:
+    parts = sorted((folder / TABLE).glob("*.jsonl"))
+    return [codec.from_json(line, UserSession) for part in parts for line in part.read_bytes().splitlines()]
+
+
+def newest(rows: Iterable[UserSession]) -> dict[str, UserSession]:
+    """Of each session the newest version, unless it is deleted."""
+    found: dict[str, UserSession] = {}
+    for row in rows:
+        if row.session_id not in found or found[row.session_id].version < row.version:
+            found[row.session_id] = row
+    return {session_id: row for session_id, row in found.items() if not row.deleted}
+
+
+def current(rows: Iterable[UserSession]) -> dict[str, Session]:
+    return {
+        session_id: Session(*(getattr(row, name) for name in Session._fields[:-1]), clicks=row.version // 4)
+        for session_id, row in newest(rows).items()
+    }
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_the_current_sessions_are_the_oracles(parallelism: int, stack: Stack, sent: Sent, tmp_path: Path) -> None:
+    topic = f"analytics.sessions.{parallelism}"
+    live.fill_topic(stack, topic, [])
+    url = f"{stack.redis_url.rpartition('/')[0]}/{parallelism}"
+    more = [f"--output=kafka://{stack.address('kafka')}/{topic}", f"--output={url}", f"--parallelism={parallelism}"]
+    flags = [*live.addresses(stack, sent.topic, tmp_path / "out"), *more]
+    with live.job("--runner=FlinkRunner", "--until=latest", *flags, folder=tmp_path, module=MODULE) as job:
+        assert job.wait(300) == sent.ledger
+    rows = rows_in_folder(tmp_path / "out")
+    assert current(rows) == sent.sessions
+    assert {row.pane for row in rows} <= {"ON_TIME", "LATE"}
+    assert any(row.deleted for row in rows)
+
+    messages = live.messages_of(stack.address("kafka"), topic)
+    schema_id = Registry(stack.registry_url).register(f"{topic}-value", avro_schema("UserSession"))
+    decoder = codec.Decoder(UserSession, {schema_id: avro_schema("UserSession")}.__getitem__)
+    by_kafka = [decoder.decode(message.value()) for message in messages]
+    assert current(by_kafka) == sent.sessions
+    for message, row in zip(messages, by_kafka, strict=True):
+        assert (message.key().decode(), message.timestamp()[1]) == (row.user_id, row.session_end)
+
+    assert sessions_in_redis(url) == {
+        session_id: (s.page_views, s.product_views, s.add_to_carts, s.purchases, s.revenue_minor / 100)
+        for session_id, s in sent.sessions.items()
+    }
+
+
+def sessions_in_redis(url: str) -> dict[str, tuple[float, ...]]:
+    """session_id → what was counted, of those that are not retracted."""
+    client = redis.Redis.from_url(url)
+    try:
+        keys = list(client.scan_iter(features.user_sessions_key("*"), count=1_000))
+        rows = [json.loads(row) for key in keys for row in client.zrange(key, 0, -1)]
+    finally:
+        client.close()
+    counted = ("page_views", "product_views", "add_to_carts", "purchases", "revenue")
+    return {row["session_id"]: tuple(row[name] for name in counted) for row in rows if not row.get("deleted")}
+
+
+def test_a_killed_task_manager_changes_nothing_and_sessions_are_seen_while_they_last(
+    stack: Stack, sent: Sent, cluster: Cluster, pool: live.Workers, tmp_path: Path
+) -> None:
+    """Killed while records stream in, with early results already given out that the next attempt may not repeat."""
+    topic, out = "kill.clicks", tmp_path / "out"
+    third = EVENTS // 3
+    live.fill_topic(stack, topic, sent.messages[:third])
+    flags = [*live.on_cluster(cluster, pool, tmp_path), *live.addresses(stack, topic, out), "--early_every=1s"]
+    with live.job(*flags, folder=tmp_path, module=MODULE) as job:
+        job_id = live.running_job(cluster.rest_url, 300)
+        job.wait_for_ledger(third, 180)
+        newest_ms = max(message.time_ms for message in sent.messages[:third])
+
+        def early() -> list[UserSession]:
+            rows = newest(rows_in_folder(out)).values()
+            return [row for row in rows if row.pane == "EARLY" and row.session_end > newest_ms - MINUTE]
+
+        live.eventually(early, "sessions that are not over", 120, every_s=0.5)
+        before = live.completed_checkpoints(cluster.rest_url, job_id)
+        live.eventually(lambda: live.completed_checkpoints(cluster.rest_url, job_id) > before, "a checkpoint", 120)
+        sender = threading.Thread(target=_send, args=(stack, topic, sent.messages[third:]))
+        sender.start()
+        job.wait_for_ledger(third + EVENTS // 6, 180)
+        cluster.kill_taskmanager()
+        cluster.start_taskmanager()
+        sender.join()
+        live.eventually(lambda: live.restored_from(cluster.rest_url, job_id), "the job restored", 180)
+        assert job.wait_for_ledger(EVENTS, 300) == sent.ledger
+        live.eventually(lambda: current(rows_in_folder(out)) == sent.sessions, "the oracle's sessions", 180, every_s=2)
+
+        # Two hours on, everything is over but the sessions of those who say so.
+        after_ms = max(message.time_ms for message in sent.messages) + 2 * HOUR
+        _click_everywhere(stack, topic, after_ms)
+
+        def over() -> bool:
+            found = newest(rows_in_folder(out))
+            return len(found) > len(sent.sessions) and all(
+                row.pane != "EARLY" for row in found.values() if row.session_end < after_ms
+            )
+
+        live.eventually(over, "every session over", 180, every_s=2)
+        live.cancel(cluster.rest_url, job_id)
+    found = current(rows_in_folder(out))
+    assert {session_id: s for session_id, s in found.items() if s.session_end < after_ms} == sent.sessions
+
+
+def _send(stack: Stack, topic: str, messages: list[live.Message]) -> None:
+    for start in range(0, len(messages), 5_000):
+        live.fill_topic(stack, topic, messages[start : start + 5_000])
+
+
+def _click_everywhere(stack: Stack, topic: str, at_ms: int) -> None:
+    """A click in every partition: together they let the watermark pass."""
+    schema = avro_schema("ClickstreamEvent")
+    schema_id = Registry(stack.registry_url).register(f"{topic}-value", schema)
+    parsed = codec.parse_schema(schema)
+    clicks = [click(f"after-{i}", user=f"after-{i}", at=at_ms) for i in range(4)]
+    live.fill_topic(
+        stack,
+        topic,
+        [
+            live.Message(codec.encode(each, schema_id, parsed), each.user_id.encode(), at_ms, partition=i)
+            for i, each in enumerate(clicks)
+        ],
+    )
