@@ -18,12 +18,17 @@ import fastavro
 import pytest
 from confluent_kafka import Message as KafkaMessage
 
-from schemas.codec import from_fields
+from beam_pipelines.archive import archive_row, main
+from schemas.codec import from_fields, to_json
 from schemas.events import OrderEvent, avro_schema
+from schemas.tables import TABLES
 from stack import Stack
 from stack.flink import Cluster
 from tests import live
+from tests.bigquery_emulator import Emulator
+from tests.build import T0, click, order
 from tests.oracle import expected_alerts
+from transforms.io.bigquery import create_tables
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
@@ -182,3 +187,30 @@ def _send(stack: Stack, topics: dict[str, str], rest: dict[str, list[live.Messag
     for table, messages in rest.items():
         for start in range(0, len(messages), 1_000):
             live.fill_topic(stack, topics[table], messages[start : start + 1_000])
+
+
+@pytest.mark.parametrize("with_folder", [True, False], ids=["beside files", "alone"])
+def test_in_bigquery_the_current_views_have_each_good_record_once_however_often_it_is_archived(
+    with_folder: bool, bigquery: Emulator, tmp_path: Path
+) -> None:
+    dataset = bigquery.make_dataset(f"archive_{with_folder}")
+    create_tables(dataset, TABLES.values())
+    orders = [order(f"o-{i}", at=T0 + i) for i in range(5)]
+    clicks = [click(f"c-{i}", at=T0 + i, price_minor=i or None) for i in range(6)]
+    (tmp_path / "in").mkdir()
+    for name, records in (("orders", orders + orders[:2]), ("clicks", clicks + clicks[3:])):
+        (tmp_path / "in" / f"{name}.jsonl").write_bytes(b"".join(to_json(record) + b"\n" for record in records))
+    refused, ledger = tmp_path / "refused", tmp_path / "ledger.json"
+    flags = [f"--input={tmp_path / 'in'}", f"--output=bigquery://{dataset}", f"--ledger={ledger}"]
+    flags += [f"--dead_letters={refused}", f"--late={refused}"]
+    for _ in range(2):
+        main([*flags, f"--output={tmp_path / 'files'}"] if with_folder else flags)
+        assert json.loads(ledger.read_text()) == {"in": 16, "good": 11, "dead_letters": 0, "late": 0, "duplicates": 5}
+    assert not refused.exists()
+    for name, records in (("orders", orders), ("clickstream", clicks)):
+        table = TABLES[name]
+        found = bigquery.rows(dataset, table, table.view)
+        assert sorted(found, key=id_of) == [json.loads(archive_row(record)) for record in records]
+        assert len(bigquery.rows(dataset, table)) == 2 * len(records), "appended to"
+    if with_folder:
+        assert len(list(archived(tmp_path / "files"))) == 11
