@@ -141,7 +141,9 @@ class TaskManager(Service):
     def healthy(self, place: Place) -> bool:
         answer = fetch_url(f"http://{place.address('jobmanager')}/taskmanagers")
         known = json.loads(answer)["taskmanagers"] if answer else []
-        return place.folder.joinpath("resource-id").read_text() in {each["id"] for each in known}
+        # It is known a moment before its slots are.
+        offering = {each["id"] for each in known if each["slotsNumber"]}
+        return place.folder.joinpath("resource-id").read_text() in offering
 
 
 def _class_path() -> list[str]:
