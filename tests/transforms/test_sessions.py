@@ -325,7 +325,7 @@ def test_a_click_within_the_allowed_lateness_corrects_a_session_that_is_over() -
 def test_without_allowed_lateness_no_click_is_dropped_for_having_waited() -> None:
     """A click just in time at the source waits in its shard; what it waits for is its own session's end."""
     check_stream(
-        [arrives(0), watermark(0, 29), arrives(29), watermark(29.5, 40), arrives(40, 41), watermark(41, 58, 200)],
+        [arrives(0), watermark(0, 29), arrives(29), watermark(29.5, 40), arrives(40, 41), watermark(41, 58, 60, 200)],
         [
             (0, 0, "EARLY", 4, False),
             (0, 29, "EARLY", 8, False),
