@@ -124,6 +124,13 @@ def test_a_users_event_id_is_known_again_and_another_users_is_not() -> None:
     assert [user for (user, _), _ in gathering.take(state)] == ["1", "11", "u-1"]
 
 
+@pytest.mark.parametrize("keep_ms", [0, MINUTE, LATENESS_MS, HOUR])
+def test_a_click_is_handed_on_before_beam_can_have_forgotten_a_session_that_it_belongs_to(keep_ms: int) -> None:
+    longest_ago_ms = T0 - GAP_MS + 1  # the earliest end of a session that a click at T0 prolongs
+    forgotten_ms = longest_ago_ms + GAP_MS - 1 + keep_ms
+    assert ClickGathering(GAP_MS, keep_ms).due_ms(T0) <= forgotten_ms
+
+
 # AggregateSessions
 
 
