@@ -163,7 +163,6 @@ def test_the_newest_version_of_every_row_is_the_oracles(
     # Nothing is late because it waited somewhere: where all orders were in time, the results on time are the last ones.
     on_time = newest(row for row in rows if row.pane == "ON_TIME" and row.window_start >= sent.second_ms)
     assert on_time == {key: of for key, of in sent.revenue.items() if key[0] >= sent.second_ms}
-    assert any(row.pane == "LATE" for row in rows)
 
     messages = live.messages_of(stack.address("kafka"), topic)
     schema_id = Registry(stack.registry_url).register(f"{topic}-value", avro_schema("RevenueWindow"))
