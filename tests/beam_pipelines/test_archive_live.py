@@ -20,14 +20,17 @@ from confluent_kafka import Message as KafkaMessage
 
 from beam_pipelines.archive import archive_row, main
 from schemas.codec import from_fields, to_json
-from schemas.events import OrderEvent, avro_schema
+from schemas.events import ClickstreamEvent, OrderEvent, avro_schema
 from schemas.tables import TABLES
 from stack import Stack
 from stack.flink import Cluster
 from tests import live
+from tests.beam_pipelines import test_revenue_live, test_sessions_live
 from tests.bigquery_emulator import Emulator
 from tests.build import T0, click, order
 from tests.oracle import expected_alerts
+from tests.oracle_revenue import expected_revenue
+from tests.oracle_sessions import expected_sessions
 from transforms.io.bigquery import create_tables
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
@@ -175,12 +178,16 @@ def test_killed_in_the_middle_the_archive_has_each_good_record_once_and_gives_th
             assert job.wait(300) == ledger
         assert content(out) == once
 
-    alerts = tmp_path / "alerts"
-    batch = ["--runner=DirectRunner", f"--input={out / 'orders' / '**'}", f"--output={alerts}"]
-    with live.job(*batch, folder=tmp_path / "batch") as job:
-        assert job.wait(300)["in"] == len(wanted["orders"][0])
+    batch = tmp_path / "batch"
+    for name, table in (("fraud", "orders"), ("revenue", "orders"), ("sessions", "clickstream")):
+        flags = ["--runner=DirectRunner", f"--input={out / table / '**'}", f"--output={batch}"]
+        with live.job(*flags, folder=tmp_path / name, module=f"beam_pipelines.{name}") as job:
+            assert job.wait(300) == {**dict.fromkeys(ledger, 0), "in": (n := len(wanted[table][0])), "good": n}
     orders = [from_fields(fields, OrderEvent) for fields in wanted["orders"][0]]
-    assert live.alerts_in_folder(alerts) == expected_alerts(orders) != set()
+    clicks = [from_fields(fields, ClickstreamEvent) for fields in wanted["clickstream"][0]]
+    assert live.alerts_in_folder(batch) == expected_alerts(orders) != set()
+    assert test_revenue_live.newest(test_revenue_live.rows_in_folder(batch)) == expected_revenue(orders)
+    assert test_sessions_live.current(test_sessions_live.rows_in_folder(batch)) == expected_sessions(clicks)
 
 
 def _send(stack: Stack, topics: dict[str, str], rest: dict[str, list[live.Message]]) -> None:
