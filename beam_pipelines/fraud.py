@@ -100,20 +100,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     with runners.running(pipeline_options) as p:
         outputs = build(p | "Read" >> read, config)
         connect.write_rows(
-            outputs.alerts, settings, "fraud_alerts", alert_row, WriteAlertsToRedis, AlertsAsAvro(settings.registry)
+            outputs.alerts,
+            settings,
+            "fraud_alerts",
+            alert_row,
+            WriteAlertsToRedis,
+            lambda topic: connect.AvroEncoder(settings.registry, topic, FraudAlert, _key_and_time),
         )
         connect.write_refused(outputs.dead_letters, outputs.late, settings)
         connect.write_ledger(outputs.counts, settings)
-
-
-class AlertsAsAvro:
-    """Topic → encoder of FraudAlert: keyed by user, stamped with the event time."""
-
-    def __init__(self, registry: str):
-        self._registry = registry
-
-    def __call__(self, topic: str) -> connect.AvroEncoder:
-        return connect.AvroEncoder(self._registry, topic, FraudAlert, _key_and_time)
 
 
 def _key_and_time(alert: FraudAlert) -> tuple[str, int]:

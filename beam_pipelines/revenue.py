@@ -115,23 +115,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             "real_time_revenue",
             msgspec.json.encode,
             WriteRevenueToRedis,
-            RevenueAsAvro(settings.registry),
+            lambda topic: connect.AvroEncoder(settings.registry, topic, RevenueWindow, _key_and_time),
         )
         for i, url in enumerate(settings.outputs):
             if isinstance(url, RedisUrl):
                 outputs.orders | f"Features{i}" >> WriteOrderFeaturesToRedis(url.url)
         connect.write_refused(outputs.dead_letters, outputs.late, settings)
         connect.write_ledger(outputs.counts, settings)
-
-
-class RevenueAsAvro:
-    """Topic → encoder of RevenueWindow: keyed by dimension and value, stamped with the beginning of the minute."""
-
-    def __init__(self, registry: str):
-        self._registry = registry
-
-    def __call__(self, topic: str) -> connect.AvroEncoder:
-        return connect.AvroEncoder(self._registry, topic, RevenueWindow, _key_and_time)
 
 
 def _key_and_time(row: RevenueWindow) -> tuple[str, int]:

@@ -120,20 +120,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             "user_sessions",
             msgspec.json.encode,
             WriteSessionsToRedis,
-            SessionsAsAvro(settings.registry),
+            lambda topic: connect.AvroEncoder(settings.registry, topic, UserSession, _key_and_time),
         )
         connect.write_refused(outputs.dead_letters, outputs.late, settings)
         connect.write_ledger(outputs.counts, settings)
-
-
-class SessionsAsAvro:
-    """Topic → encoder of UserSession: keyed by user, stamped with the session's end."""
-
-    def __init__(self, registry: str):
-        self._registry = registry
-
-    def __call__(self, topic: str) -> connect.AvroEncoder:
-        return connect.AvroEncoder(self._registry, topic, UserSession, _key_and_time)
 
 
 def _key_and_time(session: UserSession) -> tuple[str, int]:

@@ -23,17 +23,15 @@ from apache_beam import typehints
 from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import TimerSpec
-from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
-from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas import codec
 from schemas.events import OrderEvent, avro_schema
 from transforms.decode import CLICKS, ORDERS, DecodedBlock, Part, RecordKind
 from transforms.domain.archive import Contents, File, Partition, Row, sort_out
 from transforms.domain.validity import END_MS
-from transforms.keyed_state import LOG, TOKEN, Shard, Shards, shard_of
-from transforms.ledger import Counts, counted
+from transforms.keyed_state import LOG, TOKEN, Shards, multiple_after, shard_of
+from transforms.ledger import Counts, counted, of_bundle
 from transforms.sharded_rows import encode_rows
 
 __all__ = [
@@ -247,10 +245,7 @@ class _ArchiveTopicFn(beam.DoFn):
         self._good = self._repeats = 0
 
     def finish_bundle(self) -> Iterator[Any]:
-        if self._good or self._repeats:
-            counts = counted(Counts(self._good + self._repeats, self._good, duplicates=self._repeats))
-            window = GlobalWindow()
-            yield beam.pvalue.TaggedOutput("counts", WindowedValue(counts, window.start, [window]))
+        yield from of_bundle(Counts(self._good + self._repeats, self._good, duplicates=self._repeats))
 
     def process(
         self,
@@ -278,7 +273,7 @@ class _ArchiveTopicFn(beam.DoFn):
         self._shards.append(live, _ROWS + self._format + reached.to_bytes(_OFFSET_BYTES, "big") + logged, token, log)
         self._shards.compact(live, token, log)
         if new:
-            self._set_expiry(live, min(row[1] for row in new), expiry)
+            live.expire_by(self._expiry_of(min(row[1] for row in new)), expiry)
         self._shards.keep(number, live)
         self._repeats += len(rows) - len(new)
         if new and self._store.data:
@@ -324,7 +319,7 @@ class _ArchiveTopicFn(beam.DoFn):
         next_ms = live.users.partition.seen.expire(int(watermark.micros // 1000) - self._store.keep_ms)
         live.expiry_ms = None
         if next_ms is not None:
-            self._set_expiry(live, next_ms, expiry)
+            live.expire_by(self._expiry_of(next_ms), expiry)
         self._shards.compact(live, token, log)
         self._shards.keep(number, live)
 
@@ -346,12 +341,8 @@ class _ArchiveTopicFn(beam.DoFn):
         self._good += contents.uncounted
         contents.uncounted = 0
 
-    def _set_expiry(self, live: Shard[Any], event_time_ms: int, expiry: Any) -> None:
-        at_ms = event_time_ms + self._store.keep_ms
-        at_ms += self._expire_every_ms - at_ms % self._expire_every_ms
-        if live.expiry_ms is None or at_ms < live.expiry_ms:
-            live.expiry_ms = at_ms
-            expiry.set(Timestamp(micros=at_ms * 1000))
+    def _expiry_of(self, event_time_ms: int) -> int:
+        return multiple_after(event_time_ms + self._store.keep_ms, self._expire_every_ms)
 
     def _replay(self, kept: _Kept, entry: bytes) -> None:
         partition, kind = kept.partition, entry[:1]

@@ -13,17 +13,16 @@ import numpy as np
 from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import TimerSpec
-from apache_beam.transforms.window import GlobalWindow, TimestampedValue
+from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
-from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.columns import Ints
 from schemas.events import FraudAlert, OrderEvent
 from transforms.decode import DecodedBlock, Part
 from transforms.domain.fraud import Detector, Order, UserOrders, order_flags, prune
 from transforms.domain.fraud_rules import STATUSES, Rules
-from transforms.keyed_state import LOG, TOKEN, Shards, shard_of
-from transforms.ledger import Counts, counted
+from transforms.keyed_state import LOG, TOKEN, Shards, multiple_after, shard_of
+from transforms.ledger import Counts, of_bundle
 from transforms.sharded_rows import encode_rows
 
 __all__ = ["DetectFraud", "FraudRows"]
@@ -130,10 +129,7 @@ class _DetectFraudFn(beam.DoFn):
         self._orders = self._repeats = 0
 
     def finish_bundle(self) -> Iterator[Any]:
-        if self._orders:
-            counts = counted(Counts(self._orders, self._orders - self._repeats, duplicates=self._repeats))
-            window = GlobalWindow()
-            yield beam.pvalue.TaggedOutput("counts", WindowedValue(counts, window.start, [window]))
+        yield from of_bundle(Counts(self._orders, self._orders - self._repeats, duplicates=self._repeats))
 
     def _replay(self, users: Users, entry: bytes) -> None:
         add = self._detector.add
@@ -169,18 +165,13 @@ class _DetectFraudFn(beam.DoFn):
             batch = encode_rows(rows)
         if rows:
             self._shards.append(live, batch, token, log)
-            self._set_expiry(live, min(o[0] + self._keep_ms[o[2] & 7] for _, o in rows), expiry)
+            first = min(o[0] + self._keep_ms[o[2] & 7] for _, o in rows)
+            live.expire_by(multiple_after(first, self._expire_every_ms), expiry)
         self._shards.keep(shard, live)
         for alert in alerts:
             yield TimestampedValue(alert, Timestamp(micros=alert.event_time * 1000))
         self._orders += orders_in
         self._repeats += len(repeats)
-
-    def _set_expiry(self, live: Any, at_ms: int, expiry: Any) -> None:
-        at_ms += self._expire_every_ms - at_ms % self._expire_every_ms
-        if live.expiry_ms is None or at_ms < live.expiry_ms:
-            live.expiry_ms = at_ms
-            expiry.set(Timestamp(micros=at_ms * 1000))
 
     @userstate.on_timer(_EXPIRY)
     def expire(
@@ -205,7 +196,7 @@ class _DetectFraudFn(beam.DoFn):
                 next_ms = first if next_ms is None else min(next_ms, first)
         live.expiry_ms = None
         if next_ms is not None:
-            self._set_expiry(live, max(next_ms, at_ms), expiry)
+            live.expire_by(multiple_after(max(next_ms, at_ms), self._expire_every_ms), expiry)
         self._shards.compact(live, token, log)
         self._shards.keep(shard, live)
 

@@ -22,12 +22,11 @@ import apache_beam as beam
 from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import TimerSpec
-from apache_beam.transforms.window import GlobalWindow, TimestampedValue
+from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
-from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.keyed_state import LOG, TOKEN, Shard, Shards
-from transforms.ledger import Counts, counted
+from transforms.keyed_state import LOG, TOKEN, Shard, Shards, multiple_after
+from transforms.ledger import Counts, of_bundle
 
 __all__ = ["Added", "Gather", "Gathering"]
 
@@ -154,10 +153,7 @@ class _GatherFn(beam.DoFn):
         self._new = self._repeats = 0
 
     def finish_bundle(self) -> Iterator[Any]:
-        if self._new or self._repeats:
-            counts = counted(Counts(self._new + self._repeats, self._new, duplicates=self._repeats))
-            window = GlobalWindow()
-            yield beam.pvalue.TaggedOutput("counts", WindowedValue(counts, window.start, [window]))
+        yield from of_bundle(Counts(self._new + self._repeats, self._new, duplicates=self._repeats))
 
     def process(
         self,
@@ -175,8 +171,8 @@ class _GatherFn(beam.DoFn):
             self._shards.append(live, _ROWS + added.entry, token, log)
             # Of all that is pending: after a restart it is not known what the timer is set for, and this moves it.
             assert kept.pending_ms is not None
-            self._set_expiry(live, self._gathering.due_ms(kept.pending_ms), expiry)
-            self._set_expiry(live, self._expiry_of(added.earliest_ms), expiry)
+            live.expire_by(self._gathering.due_ms(kept.pending_ms), expiry)
+            live.expire_by(self._expiry_of(added.earliest_ms), expiry)
             if self._every_s is not None and not kept.flush_is_set:
                 flush.set(Timestamp.of(time.time() + self._every_s))
                 kept.flush_is_set = True
@@ -213,7 +209,7 @@ class _GatherFn(beam.DoFn):
         next_ms = self._gathering.expire(live.users.state, at_ms - self._gathering.keep_ms)
         live.expiry_ms = None
         if next_ms is not None:
-            self._set_expiry(live, self._expiry_of(next_ms), expiry)
+            live.expire_by(self._expiry_of(next_ms), expiry)
         self._shards.compact(live, token, log)
         self._shards.keep(shard, live)
         yield from taken
@@ -234,14 +230,7 @@ class _GatherFn(beam.DoFn):
         return taken
 
     def _expiry_of(self, event_time_ms: int) -> int:
-        at_ms = event_time_ms + self._gathering.keep_ms
-        return at_ms + self._expire_every_ms - at_ms % self._expire_every_ms
-
-    @staticmethod
-    def _set_expiry(live: Shard[Any], at_ms: int, expiry: Any) -> None:
-        if live.expiry_ms is None or at_ms < live.expiry_ms:
-            live.expiry_ms = at_ms
-            expiry.set(Timestamp(micros=at_ms * 1000))
+        return multiple_after(event_time_ms + self._gathering.keep_ms, self._expire_every_ms)
 
     def _replay(self, kept: _Gathered[Any], entry: bytes) -> None:
         kind, body = entry[:1], entry[1:]

@@ -21,8 +21,9 @@ from typing import Any, Generic, TypeVar
 
 from apache_beam import coders
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
+from apache_beam.utils.timestamp import Timestamp
 
-__all__ = ["LOG", "TOKEN", "Shard", "Shards", "shard_of"]
+__all__ = ["LOG", "TOKEN", "Shard", "Shards", "multiple_after", "shard_of"]
 
 T = TypeVar("T")
 
@@ -36,6 +37,11 @@ _SMALL_LOG_BYTES = 64 * 1024  # a log this short is never worth rewriting
 def shard_of(user_id: bytes, shards: int) -> int:
     """The shard of a user: CRC-32 modulo the number of shards, the same in every process and release."""
     return zlib.crc32(user_id) % shards
+
+
+def multiple_after(at_ms: int, every_ms: int) -> int:
+    """The next multiple of `every_ms`: timers set for those fire once for much that expires at about the same time."""
+    return at_ms + every_ms - at_ms % every_ms
 
 
 class Shard(Generic[T]):
@@ -54,6 +60,12 @@ class Shard(Generic[T]):
         self.log_bytes = 0
         self.compact_bytes = 0  # what log_bytes was when the log was last a snapshot
         self.expiry_ms: int | None = None
+
+    def expire_by(self, at_ms: int, timer: Any) -> None:
+        """Makes sure that the timer fires by then (event time)."""
+        if self.expiry_ms is None or at_ms < self.expiry_ms:
+            self.expiry_ms = at_ms
+            timer.set(Timestamp(micros=at_ms * 1000))
 
 
 # Copies in memory, per DoFn (by an id made at construction) and shard. Shared by all instances in a process: a runner

@@ -6,14 +6,15 @@ exact after a kill, where a runner's counters start again or count twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.transforms import trigger, window
+from apache_beam.utils.windowed_value import WindowedValue
 
-__all__ = ["Counts", "SumCounts", "counted"]
+__all__ = ["Counts", "SumCounts", "counted", "of_bundle"]
 
 
 class Counts(NamedTuple):
@@ -42,6 +43,14 @@ def counted(counts: Counts) -> Counts:
         if number:
             _METRICS[name].inc(number)
     return counts
+
+
+def of_bundle(counts: Counts) -> Iterator[beam.pvalue.TaggedOutput]:
+    """What a step's finish_bundle gives to its output `counts`, if there is anything to count."""
+    if counts:
+        everywhere = window.GlobalWindow()
+        value = WindowedValue(counted(counts), everywhere.start, [everywhere])
+        yield beam.pvalue.TaggedOutput("counts", value)
 
 
 class _SumCountsFn(beam.CombineFn):
