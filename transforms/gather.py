@@ -234,17 +234,16 @@ class _GatherFn(beam.DoFn):
 
     def _replay(self, kept: _Gathered[Any], entry: bytes) -> None:
         kind, body = entry[:1], entry[1:]
-        match kind:
-            case b"r":
-                self._add(kept, body)
-            case b"t":
-                for _ in self._gathering.take(kept.state):
-                    pass
-                kept.pending_ms = None
-            case b"s":
-                self._gathering.restore(kept.state, body)
-            case _:
-                raise ValueError(f"state entry of kind {kind!r}: written by a newer release")
+        if kind == _ROWS:
+            self._add(kept, body)
+        elif kind == _TAKEN:
+            for _ in self._gathering.take(kept.state):
+                pass
+            kept.pending_ms = None
+        elif kind == _SNAPSHOT:
+            self._gathering.restore(kept.state, body)
+        else:
+            raise ValueError(f"state entry of kind {kind!r}: written by a newer release")
 
     def _snapshot(self, kept: _Gathered[Any]) -> bytes:
         return _SNAPSHOT + self._gathering.snapshot(kept.state)

@@ -16,7 +16,6 @@ from schemas.columns import Ints
 from schemas.events import OrderEvent, RevenueWindow
 from transforms.decode import DecodedBlock, Part
 from transforms.domain.revenue import (
-    MAX_LONG,
     MINUTE_MS,
     Figures,
     Minute,
@@ -27,6 +26,7 @@ from transforms.domain.revenue import (
     revenue_rows,
 )
 from transforms.domain.seen import Seen
+from transforms.domain.versions import MAX_LONG
 from transforms.gather import Added, Gather
 from transforms.keyed_state import shard_of
 from transforms.ledger import Counts

@@ -18,7 +18,6 @@ from transforms.decode import DecodedBlock, Part
 from transforms.domain.seen import Seen
 from transforms.domain.sessions import (
     KINDS,
-    MAX_LONG,
     PURCHASE,
     Burst,
     Click,
@@ -29,6 +28,7 @@ from transforms.domain.sessions import (
     retraction,
     session_of,
 )
+from transforms.domain.versions import MAX_LONG
 from transforms.gather import Added, Gather
 from transforms.keyed_state import shard_of
 from transforms.ledger import Counts

@@ -28,7 +28,8 @@ from tests.build import HOUR, MINUTE, T0, block, item, make_fetch, order
 from tests.oracle_revenue import Key, Revenue, expected_revenue
 from transforms.blocks import Block
 from transforms.decode import ORDERS, BlockDecoder
-from transforms.domain.revenue import MAX_LONG, MINUTE_MS, Figures, Order, add_up, version
+from transforms.domain.revenue import MINUTE_MS, Figures, Order, add_up
+from transforms.domain.versions import MAX_LONG, version
 from transforms.keyed_state import shard_of
 from transforms.ledger import Counts, SumCounts
 from transforms.revenue import AddUpMinutes, CalculateRevenue, RevenueGathering, RevenueRows, decode_rows

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from schemas.events import Dimension, Pane, RevenueWindow
+from transforms.domain.versions import MAX_LONG, version
 
 __all__ = [
-    "MAX_LONG",
     "MINUTE_MS",
     "Figures",
     "Minute",
@@ -24,11 +24,9 @@ __all__ = [
     "add_up",
     "category_totals",
     "revenue_rows",
-    "version",
 ]
 
 MINUTE_MS = 60_000
-MAX_LONG = (1 << 63) - 1
 
 Order = tuple[str, str, int, int, str, bool, list[tuple[str, int]]]
 """user_id, order_id, event_time_ms, total_amount_minor, shipping_region, is_first_order; category and its items' total,
@@ -41,7 +39,6 @@ MinuteUsers = tuple[list[tuple[Dimension, str]], list[tuple[str, list[int]]]]
 """The figures of a minute, in the order of their numbers, and for each user the numbers of those they count in."""
 
 _FEW = 8
-_RANK: dict[Pane, int] = {"EARLY": 0, "ON_TIME": 1, "LATE": 2}
 
 
 class Minute:
@@ -151,15 +148,6 @@ def add_up(parts: Iterable[Iterable[Figures]]) -> list[Figures]:
                 for i, number in enumerate(numbers):
                     known[i] += number
     return [(*key, min(gmv, MAX_LONG), orders, users, first) for key, (gmv, orders, users, first) in sums.items()]
-
-
-def version(order_count: int, pane: Pane) -> int:
-    """Of a row: one that knows more orders is newer, and of the same orders the later pane is.
-
-    A function of what the row says: so whoever reads the input again gives a result the version it had, and what was
-    known better before a failure is not replaced by what is known less well after it.
-    """
-    return 4 * order_count + _RANK[pane]
 
 
 def revenue_rows(figures: Iterable[Figures], start_ms: int, pane: Pane) -> list[RevenueWindow]:

@@ -17,10 +17,10 @@ from typing import Any, Final
 import msgspec
 
 from schemas.events import Pane, UserSession
+from transforms.domain.versions import MAX_LONG, version
 
 __all__ = [
     "KINDS",
-    "MAX_LONG",
     "PURCHASE",
     "RETRACTED",
     "Burst",
@@ -44,11 +44,8 @@ PackedBurst = tuple[int, int, int, list[int], int, list[tuple[str, str, str | No
 KINDS: Final = {"PAGE_VIEW": 0, "PRODUCT_VIEW": 1, "ADD_TO_CART": 2, "PURCHASE": 3}
 """The types of click that are counted apart; all others are of kind 4."""
 PURCHASE: Final = KINDS["PURCHASE"]
-MAX_LONG: Final = (1 << 63) - 1
 RETRACTED: Final = (1 << 53) - 1
 """The version of a session that is no more: the largest that every reader of JSON can tell from its neighbours."""
-
-_RANK: dict[Pane, int] = {"EARLY": 0, "ON_TIME": 1, "LATE": 2}
 
 decode_burst: Callable[[bytes], PackedBurst] = msgspec.msgpack.Decoder(PackedBurst).decode
 _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
@@ -148,7 +145,7 @@ def session_of(user_id: str, bursts: list[PackedBurst], pane: Pane) -> UserSessi
         geo_region=_most((region, n) for _, region, _, n in facets) or "",
         primary_category=_most((category, n) for _, _, category, n in facets if category is not None),
         pane=pane,
-        version=4 * clicks + _RANK[pane],
+        version=version(clicks, pane),
     )
 
 
