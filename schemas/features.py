@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -76,7 +76,7 @@ __all__ = [
     "session_version",
     "user_alert_ids_key",
     "user_alerts_key",
-    "user_features",
+    "user_features_json",
     "user_key",
     "user_orders_key",
     "user_session_ids_key",
@@ -258,7 +258,7 @@ def revenue_json(start_ms: int, fields: Mapping[bytes, bytes]) -> bytes | None:
     )
 
 
-def user_features(user_id: str, fields: Mapping[bytes, bytes]) -> dict[str, Any] | None:
+def user_features_json(user_id: str, fields: Mapping[bytes, bytes]) -> bytes | None:
     """A user's hash as the API returns it; amounts in major units (TRY); None when there is none.
 
     What no event has told yet is null, or zero when it is a count or a sum.
@@ -274,16 +274,18 @@ def user_features(user_id: str, fields: Mapping[bytes, bytes]) -> dict[str, Any]
 
     kind = fields.get(b"last_alert_type")
     session = fields.get(b"last_session")
-    return {
-        "user_id": user_id,
-        "last_seen": time("last_seen"),
-        "orders_1h": number("orders_1h"),
-        "spend_1h": number("spend_1h_minor") / 100,
-        "orders_24h": number("orders_24h"),
-        "spend_24h": number("spend_24h_minor") / 100,
-        "last_order_at": time("last_order_at"),
-        "last_session": None if session is None else msgspec.Raw(session),
-        "alerts": number("alerts"),
-        "last_alert_type": None if kind is None else kind.decode(),
-        "last_alert_at": time("last_alert_at"),
-    }
+    return msgspec.json.encode(
+        {
+            "user_id": user_id,
+            "last_seen": time("last_seen"),
+            "orders_1h": number("orders_1h"),
+            "spend_1h": number("spend_1h_minor") / 100,
+            "orders_24h": number("orders_24h"),
+            "spend_24h": number("spend_24h_minor") / 100,
+            "last_order_at": time("last_order_at"),
+            "last_session": None if session is None else msgspec.Raw(session),
+            "alerts": number("alerts"),
+            "last_alert_type": None if kind is None else kind.decode(),
+            "last_alert_at": time("last_alert_at"),
+        }
+    )

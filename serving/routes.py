@@ -114,7 +114,7 @@ def revenue_realtime() -> Response:
 def features_of_user(user_id: str) -> Response:
     """What is known of one user: orders and spend, last session, alerts, when last seen."""
     known = _store().features_of(query.user_id(user_id))
-    return answers.missing("nothing is known of this user") if known is None else answers.one(known)
+    return answers.missing("nothing is known of this user") if known is None else answers.one(msgspec.Raw(known))
 
 
 @scrape.get("/metrics")

@@ -126,6 +126,14 @@ def test_a_ledger_with_foreign_values_does_not_break_health(store, db):
     assert store.health().ledgers == {"archiver": {"late": 3}}
 
 
+def test_features_of_many_come_in_the_order_asked_with_none_for_the_unknown(store, db):
+    db.hset(features.user_key("ada"), mapping={"orders_1h": 1})
+    db.hset(features.user_key("bob"), mapping={"orders_1h": 2})
+    ada, bob = (features.user_features_json(user, db.hgetall(features.user_key(user))) for user in ("ada", "bob"))
+    assert store.features_of_many(["bob", "nobody", "ada", "bob"]) == [bob, None, ada, bob]
+    assert (store.features_of("ada"), store.features_of("nobody")) == (ada, None)
+
+
 def test_freshness_is_the_age_of_the_newest_event(store, db):
     db.hset(features.FRESHNESS_KEY, mapping={"fraud_alerts": int(time.time() * 1000) - 60_000, "odd": "x"})
     assert store.freshness_s() == {"fraud_alerts": pytest.approx(60, abs=5)}
