@@ -13,6 +13,7 @@ left out when the input has an end.
 
 from __future__ import annotations
 
+import struct
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,7 @@ S = TypeVar("S")
 _EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
 _FLUSH = TimerSpec("flush", TimeDomain.REAL_TIME)
 _ROWS, _TAKEN, _SNAPSHOT = b"r", b"t", b"s"
+_TIME = struct.Struct(">q")
 
 
 class Added(NamedTuple):
@@ -73,19 +75,25 @@ class Gathering(Protocol[S]):
         """Until when a row of that event time must have been handed on."""
         ...
 
-    def take(self, state: S) -> Iterable[tuple[Any, int]]:
-        """What is pending, as (element, timestamp in ms); it is pending no more."""
+    def take(self, state: S, at_ms: int | None) -> Iterable[tuple[Any, int]]:
+        """What is pending and due by then, and what else may go with it, as (element, timestamp in ms); everything if
+        None. It is pending no more. The same state and time take the same, as logs are replayed; nothing changes
+        nothing."""
+        ...
+
+    def earliest_ms(self, state: S) -> int | None:
+        """The smallest event time of what is pending; None when nothing is."""
         ...
 
     def expire(self, state: S, before_ms: int) -> int | None:
-        """Forgets what only rows with an event time before that need. Nothing is pending then.
+        """Forgets what only rows with an event time before that need. What is pending has later ones.
 
         Returns: the least `before_ms` at which there will be more to forget; None when nothing is left.
         """
         ...
 
     def snapshot(self, state: S) -> bytes:
-        """The state as bytes, when nothing is pending."""
+        """The state as bytes, with what is pending."""
         ...
 
     def restore(self, state: S, snapshot: bytes) -> None:
@@ -189,7 +197,7 @@ class _GatherFn(beam.DoFn):
     ) -> Iterator[TimestampedValue]:
         live = self._shards.open(shard, token, log)
         live.users.flush_is_set = False
-        taken = self._take(live, token, log)
+        taken = self._take(live, None, token, log)
         self._shards.keep(shard, live)
         yield from taken
 
@@ -202,14 +210,15 @@ class _GatherFn(beam.DoFn):
         log: Any = beam.DoFn.StateParam(LOG),
         expiry: Any = beam.DoFn.TimerParam(_EXPIRY),
     ) -> Iterator[TimestampedValue]:
-        """Hands on everything that is pending, due or not: so a snapshot never holds any."""
         live = self._shards.open(shard, token, log)
         at_ms = int(watermark.micros // 1000)
-        taken = self._take(live, token, log)
+        taken = self._take(live, at_ms, token, log)
         next_ms = self._gathering.expire(live.users.state, at_ms - self._gathering.keep_ms)
         live.expiry_ms = None
         if next_ms is not None:
             live.expire_by(self._expiry_of(next_ms), expiry)
+        if live.users.pending_ms is not None:
+            live.expire_by(self._gathering.due_ms(live.users.pending_ms), expiry)
         self._shards.compact(live, token, log)
         self._shards.keep(shard, live)
         yield from taken
@@ -220,13 +229,16 @@ class _GatherFn(beam.DoFn):
             kept.pending_ms = added.earliest_ms if kept.pending_ms is None else min(kept.pending_ms, added.earliest_ms)
         return added
 
-    def _take(self, live: Shard[_Gathered[Any]], token: Any, log: Any) -> list[TimestampedValue]:
+    def _take(self, live: Shard[_Gathered[Any]], at_ms: int | None, token: Any, log: Any) -> list[TimestampedValue]:
+        """What is due by then; everything if None."""
         kept = live.users
         if kept.pending_ms is None:
             return []
-        taken = [TimestampedValue(e, Timestamp(micros=ms * 1000)) for e, ms in self._gathering.take(kept.state)]
-        kept.pending_ms = None
-        self._shards.append(live, _TAKEN, token, log)
+        taken = [TimestampedValue(e, Timestamp(micros=ms * 1000)) for e, ms in self._gathering.take(kept.state, at_ms)]
+        if not taken:
+            return taken
+        kept.pending_ms = self._gathering.earliest_ms(kept.state)
+        self._shards.append(live, _TAKEN + (b"" if at_ms is None else _TIME.pack(at_ms)), token, log)
         return taken
 
     def _expiry_of(self, event_time_ms: int) -> int:
@@ -237,11 +249,12 @@ class _GatherFn(beam.DoFn):
         if kind == _ROWS:
             self._add(kept, body)
         elif kind == _TAKEN:
-            for _ in self._gathering.take(kept.state):
+            for _ in self._gathering.take(kept.state, _TIME.unpack(body)[0] if body else None):
                 pass
-            kept.pending_ms = None
+            kept.pending_ms = self._gathering.earliest_ms(kept.state)
         elif kind == _SNAPSHOT:
             self._gathering.restore(kept.state, body)
+            kept.pending_ms = self._gathering.earliest_ms(kept.state)
         else:
             raise ValueError(f"state entry of kind {kind!r}: written by a newer release")
 

@@ -189,10 +189,14 @@ class RevenueGathering:
     def due_ms(self, event_time_ms: int) -> int:
         return event_time_ms - event_time_ms % MINUTE_MS + MINUTE_MS - 1
 
-    def take(self, state: _State) -> Iterator[tuple[tuple[bytes, bytes], int]]:
+    def take(self, state: _State, at_ms: int | None) -> Iterator[tuple[tuple[bytes, bytes], int]]:  # noqa: ARG002
+        """Everything, due or not: it is few elements, and then snapshots need not hold sums."""
         for number in sorted(state.pending):
             yield (b"", _encode(state.minutes[number].take())), number * MINUTE_MS
         state.pending.clear()
+
+    def earliest_ms(self, state: _State) -> int | None:
+        return min(state.pending) * MINUTE_MS if state.pending else None
 
     def expire(self, state: _State, before_ms: int) -> int | None:
         for number in [n for n in state.minutes if (n + 1) * MINUTE_MS <= before_ms]:

@@ -38,7 +38,7 @@ from transforms.sharded_rows import encode_rows
 __all__ = ["AggregateSessions", "ClickGathering", "ClickRows", "decode_rows"]
 
 _OTHER = len(KINDS)
-_Snapshot = tuple[int, list[tuple[int, list[str]]]]
+_Snapshot = tuple[int, list[tuple[int, list[str]]], list[tuple[str, list[bytes]]]]
 
 decode_rows: Callable[[bytes], list[Click]] = msgspec.msgpack.Decoder(list[Click]).decode
 _decode_snapshot: Callable[[bytes], _Snapshot] = msgspec.msgpack.Decoder(_Snapshot).decode
@@ -176,22 +176,38 @@ class ClickGathering:
     def due_ms(self, event_time_ms: int) -> int:
         return event_time_ms + self._wait_ms
 
-    def take(self, state: _State) -> Iterator[tuple[tuple[str, bytes], int]]:
-        pending, state.pending = state.pending, {}
+    def take(self, state: _State, at_ms: int | None) -> list[tuple[tuple[str, bytes], int]]:
+        """All bursts of the users of whom one is due, or will be soon: a visit that others wait for is not cut in two,
+        and a shard is looked at a few times in a wait, not once for every user."""
+        if at_ms is None:
+            taken, state.pending = state.pending, {}
+        else:
+            until_ms = at_ms - self._wait_ms + self._wait_ms // 4
+            taken = {user: bursts for user, bursts in state.pending.items() if bursts[0].start_ms <= until_ms}
+            for user in taken:
+                del state.pending[user]
+        if not taken:
+            return []
         epoch, state.epoch = state.epoch, state.epoch + 1
-        for user, bursts in pending.items():
-            for burst in bursts:
-                yield (user, encode_burst(epoch, burst)), burst.start_ms
+        return [
+            ((user, encode_burst(epoch, burst)), burst.start_ms) for user, bursts in taken.items() for burst in bursts
+        ]
+
+    def earliest_ms(self, state: _State) -> int | None:
+        return min((bursts[0].start_ms for bursts in state.pending.values()), default=None)
 
     def expire(self, state: _State, before_ms: int) -> int | None:
         return state.seen.expire(before_ms)
 
     def snapshot(self, state: _State) -> bytes:
-        return _encode((state.epoch, state.seen.items()))
+        pending = [(user, [encode_burst(0, burst) for burst in bursts]) for user, bursts in state.pending.items()]
+        return _encode((state.epoch, state.seen.items(), pending))
 
     def restore(self, state: _State, snapshot: bytes) -> None:
-        state.epoch, seen = _decode_snapshot(snapshot)
+        state.epoch, seen, pending = _decode_snapshot(snapshot)
         state.seen.restore(seen)
+        for user, bursts in pending:
+            state.pending[user] = [Burst.unpacked(decode_burst(burst)) for burst in bursts]
 
 
 class AggregateSessions(beam.PTransform):

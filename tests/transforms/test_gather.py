@@ -50,19 +50,23 @@ class Rows:
     def due_ms(self, event_time_ms: int) -> int:
         return event_time_ms + DUE_MS
 
-    def take(self, state: _State) -> Iterator[tuple[Row, int]]:
-        taken, state.pending = state.pending, []
+    def take(self, state: _State, at_ms: int | None) -> Iterator[tuple[Row, int]]:
+        taken = [row for row in state.pending if at_ms is None or row[1] + DUE_MS <= at_ms]
+        state.pending = [row for row in state.pending if row not in taken]
         return ((row, row[1]) for row in taken)
+
+    def earliest_ms(self, state: _State) -> int | None:
+        return min((at for _, at in state.pending), default=None)
 
     def expire(self, state: _State, before_ms: int) -> int | None:
         return state.seen.expire(before_ms)
 
     def snapshot(self, state: _State) -> bytes:
-        assert not state.pending
-        return msgspec.msgpack.encode(state.seen.items())
+        return msgspec.msgpack.encode((state.seen.items(), state.pending))
 
     def restore(self, state: _State, snapshot: bytes) -> None:
-        state.seen.restore(msgspec.msgpack.decode(snapshot, type=list[tuple[int, list[str]]]))
+        seen, state.pending = msgspec.msgpack.decode(snapshot, type=tuple[list[tuple[int, list[str]]], list[Row]])
+        state.seen.restore(seen)
 
 
 class _Timer:
@@ -149,12 +153,13 @@ def test_a_flush_is_known_to_the_next_worker() -> None:
     assert shard.flush() == [("b", 2)]
 
 
-def test_everything_is_handed_on_when_the_first_is_due_and_not_before() -> None:
+def test_each_is_handed_on_when_it_is_due_and_not_before() -> None:
     shard = Shard()
     shard.add(("a", 5_000))
     shard.add(("b", 4_000), ("c", 60_000))
     assert shard.advance(4_000 + DUE_MS - 1) == []
-    assert shard.advance(4_000 + DUE_MS) == [("a", 5_000), ("b", 4_000), ("c", 60_000)]
+    assert shard.advance(5_000 + DUE_MS) == [("b", 4_000), ("a", 5_000)]
+    assert shard.advance(60_000 + DUE_MS) == [("c", 60_000)]
 
 
 def test_what_came_before_a_restart_is_not_handed_on_later_for_what_comes_after_it() -> None:
@@ -162,7 +167,9 @@ def test_what_came_before_a_restart_is_not_handed_on_later_for_what_comes_after_
     shard.add(("a", 5_000))
     shard.new_worker()
     shard.add(("b", 50_000))
-    assert shard.advance(5_000 + DUE_MS) == [("a", 5_000), ("b", 50_000)]
+    assert shard.advance(5_000 + DUE_MS) == [("a", 5_000)]
+    shard.new_worker()
+    assert shard.advance(50_000 + DUE_MS) == [("b", 50_000)]
 
 
 def test_what_is_overdue_when_it_comes_is_handed_on_at_once() -> None:
@@ -171,7 +178,7 @@ def test_what_is_overdue_when_it_comes_is_handed_on_at_once() -> None:
     shard.advance(200_000)
     shard.add(("b", 110_000))
     assert shard.expiry.at == Timestamp(micros=(110_000 + DUE_MS) * 1000)
-    assert shard.advance(200_001) == [("a", 200_000), ("b", 110_000)]
+    assert shard.advance(200_001) == [("b", 110_000)]
 
 
 def test_repeats_are_recognised_until_they_are_late_and_then_forgotten_with_all_that_is_stored() -> None:

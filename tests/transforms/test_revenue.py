@@ -146,15 +146,15 @@ def test_repeats_and_any_division_into_batches_and_takes_give_the_oracles_sums(
                 assert gathering.add(replayed, added.entry) == added._replace(repeats=0)
                 assert added.earliest_ms == min(row[2] for row in decode_rows(added.entry))
             if chance.random() < 0.3:
-                once, again = list(gathering.take(state)), list(gathering.take(replayed))
+                once, again = list(gathering.take(state, None)), list(gathering.take(replayed, None))
                 assert once == again
                 taken += once
-                assert list(gathering.take(state)) == []
+                assert list(gathering.take(state, None)) == []
                 if restores:
                     state = gathering.new()
                     gathering.restore(state, gathering.snapshot(replayed))
                     replayed = copy.deepcopy(state)
-        taken += gathering.take(state)
+        taken += gathering.take(state, None)
     assert summed(taken) == expected_revenue(events)
     assert new == sum(each.order_status == "CREATED" for each in events)
     assert new + repeats == sum(each.order_status == "CREATED" for each in delivered)
@@ -173,13 +173,13 @@ def test_a_minute_is_forgotten_when_only_late_orders_can_belong_to_it() -> None:
     assert not state
     rows = [("u-1", f"o-{at}", at, 5, "Izmir", False, []) for at in (START, START + MINUTE)]
     gathering.add(state, encode_rows(rows))
-    list(gathering.take(state))
+    list(gathering.take(state, None))
     assert gathering.expire(state, START + MINUTE - 1) == START + MINUTE
     assert gathering.add(state, encode_rows(rows)).repeats == 2
     assert gathering.expire(state, START + MINUTE) == START + 2 * MINUTE
     same_user = [("u-1", f"new-{at}", at, 5, "Izmir", False, []) for at in (START, START + MINUTE)]
     gathering.add(state, encode_rows(same_user))
-    found = summed(list(gathering.take(state)))
+    found = summed(list(gathering.take(state, None)))
     assert found[START, "total", "*"].unique_users == 1
     assert found[START + MINUTE, "total", "*"].unique_users == 0  # seen before, and not forgotten
     assert gathering.expire(state, START + 2 * MINUTE) is None

@@ -101,7 +101,7 @@ def test_hand_overs_are_numbered_also_when_nothing_else_is_left_to_remember() ->
     state = gathering.new()
     assert not state
     gathering.add(state, batch(click("c-1", at=T0)))
-    ((_, first), at_ms), *rest = gathering.take(state)
+    ((_, first), at_ms), *rest = gathering.take(state, None)
     assert (decode_burst(first)[0], at_ms, rest) == (0, T0, [])
     assert gathering.expire(state, T0 + HOUR) is None
     restored = gathering.new()
@@ -109,7 +109,7 @@ def test_hand_overs_are_numbered_also_when_nothing_else_is_left_to_remember() ->
     for each in (state, restored):
         assert each
         gathering.add(each, batch(click("c-2", at=T0)))
-        ((_, second), _), *rest = gathering.take(each)
+        ((_, second), _), *rest = gathering.take(each, None)
         assert (decode_burst(second)[0], rest) == (1, [])
 
 
@@ -121,7 +121,7 @@ def test_a_users_event_id_is_known_again_and_another_users_is_not() -> None:
     assert first.entry == batch(click("c", user="1"), click("c", user="11"), click("c"))
     again = gathering.add(state, batch(click("c", user="1", at=T0 + 1)))
     assert (again.entry, again.new, again.repeats) == (None, 0, 1)
-    assert [user for (user, _), _ in gathering.take(state)] == ["1", "11", "u-1"]
+    assert [user for (user, _), _ in gathering.take(state, None)] == ["1", "11", "u-1"]
 
 
 @pytest.mark.parametrize("keep_ms", [0, MINUTE, LATENESS_MS, HOUR])
@@ -129,6 +129,44 @@ def test_a_click_is_handed_on_before_beam_can_have_forgotten_a_session_that_it_b
     longest_ago_ms = T0 - GAP_MS + 1  # the earliest end of a session that a click at T0 prolongs
     forgotten_ms = longest_ago_ms + GAP_MS - 1 + keep_ms
     assert ClickGathering(GAP_MS, keep_ms).due_ms(T0) <= forgotten_ms
+
+
+Taken = list[tuple[tuple[str, bytes], int]]
+
+
+@given(st.integers(0, 2**32), st.booleans())
+def test_a_log_replayed_or_a_snapshot_in_between_hands_on_the_same_bursts(seed: int, snapshots: bool) -> None:
+    """What is due goes with all of its user, in time; what is not stays; nothing goes twice."""
+    chance = random.Random(seed)
+    gathering = ClickGathering(GAP_MS, LATENESS_MS)
+    state, other = gathering.new(), gathering.new()
+    taken: Taken = []
+    at_ms = T0
+    rows = [row(each) for each in story(seed)]
+    while rows:
+        size = chance.randint(1, 9)
+        added = gathering.add(state, encode_rows(rows[:size]))
+        rows = rows[size:]
+        if added.entry is not None:
+            gathering.add(other, added.entry)
+        at_ms += chance.randrange(20 * MINUTE)
+        pending = set(state.pending)
+        due = {user for user in pending if gathering.due_ms(state.pending[user][0].start_ms) <= at_ms}
+        if snapshots:
+            copied = gathering.new()
+            gathering.restore(copied, gathering.snapshot(other))
+            other = copied
+        until = chance.choice([at_ms, at_ms, at_ms, None])
+        once, again = gathering.take(state, until), gathering.take(other, until)
+        assert once == again
+        users = {user for (user, _), _ in once}
+        assert (due <= users) if until else (pending == users)
+        assert users.isdisjoint(state.pending)
+        assert gathering.earliest_ms(state) == gathering.earliest_ms(other)
+        taken += once
+    taken += gathering.take(state, None)
+    assert state.pending == {}
+    assert sum(sum(decode_burst(burst)[3]) for (_, burst), _ in taken) == len(state.seen)
 
 
 # AggregateSessions

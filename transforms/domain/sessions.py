@@ -72,6 +72,14 @@ class Burst:
         self.facets: dict[Facets, int] = {(device, region, category): 1}
         self.former: list[int] = []
 
+    @classmethod
+    def unpacked(cls, packed: PackedBurst) -> Burst:
+        """The burst that `encode_burst` was given."""
+        burst = cls.__new__(cls)
+        _, burst.start_ms, burst.end_ms, burst.counts, burst.revenue_minor, facets, burst.former = packed
+        burst.facets = {(device, region, category): clicks for device, region, category, clicks in facets}
+        return burst
+
     def take_in(self, other: Burst) -> None:
         """Becomes both; the starts that this leaves behind are the caller's matter."""
         self.start_ms = min(self.start_ms, other.start_ms)
