@@ -5,6 +5,7 @@
     sf:alerts:user:{user_id}        ZSET  alerts as JSON, score = event time in ms; newest 1,000
     sf:alerts:ids:{user_id}         HASH  alert_id → version (event time in ms) of what the ZSET holds
     sf:alerts:recent                ZSET  the same JSON for all users; newest 10,000
+    sf:alerts:log                   STREAM  the same JSON, field `alert`, in the order in which it got in; last 10,000
     sf:sessions:user:{user_id}      ZSET  sessions as JSON, score = start in ms; newest 100, retracted ones included
     sf:sessions:ids:{user_id}       HASH  session_id → version of what the ZSET holds
     sf:sessions:recent              ZSET  the same JSON for all users; newest 10,000
@@ -19,6 +20,9 @@
 A value is written only when its version is newer than the stored one, by one script per batch: a replay changes
 nothing. A retracted session stays as a tombstone, whose version nothing exceeds, so that an older row cannot bring it
 back. Every key has a TTL, and all keys of a user expire together. JSON values are what the API returns, byte for byte.
+
+The log of alerts is the one key whose contents depend on the order of writes. It is for readers that follow: a late
+order completes an alert among older ones, which no reader that remembers a time would see.
 
 Fields of the user's hash, by writer. Each is computed, in the script that writes, from the versioned keys above, so it
 is a function of the set of events that came, whatever their order:
@@ -41,9 +45,11 @@ import msgspec
 from schemas.events import FraudAlert, RevenueWindow, UserSession
 
 __all__ = [
+    "ALERTS_LOGGED",
     "ALERTS_PER_USER",
     "ALERTS_RECENT",
     "ALERT_FAMILY",
+    "ALERT_LOG_KEY",
     "DAY_MS",
     "FRESHNESS_KEY",
     "HOUR_MS",
@@ -92,12 +98,14 @@ LEDGER_TTL_S: Final = 24 * 3600
 
 ALERTS_PER_USER: Final = 1_000
 ALERTS_RECENT: Final = 10_000
+ALERTS_LOGGED: Final = 10_000
 SESSIONS_PER_USER: Final = 100
 SESSIONS_RECENT: Final = 10_000
 ORDERS_PER_USER: Final = 1_000
 REVENUE_MINUTES: Final = 48 * 60
 
 RECENT_ALERTS_KEY: Final = "sf:alerts:recent"
+ALERT_LOG_KEY: Final = "sf:alerts:log"
 RECENT_SESSIONS_KEY: Final = "sf:sessions:recent"
 OPEN_SESSIONS_KEY: Final = "sf:sessions:open"
 REVENUE_MINUTE_PREFIX: Final = "sf:revenue:minute:"

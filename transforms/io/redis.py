@@ -128,8 +128,14 @@ class WriteAlertsToRedis(beam.PTransform):
 def _alerts() -> _Table:
     return _Table(
         redis_scripts.ALERTS,
-        (features.RECENT_ALERTS_KEY, features.FRESHNESS_KEY),
-        (*_USERS, features.ALERTS_PER_USER, features.ALERTS_RECENT, features.ALERT_FAMILY),
+        (features.RECENT_ALERTS_KEY, features.FRESHNESS_KEY, features.ALERT_LOG_KEY),
+        (
+            *_USERS,
+            features.ALERTS_PER_USER,
+            features.ALERTS_RECENT,
+            features.ALERT_FAMILY,
+            features.ALERTS_LOGGED,
+        ),
         lambda alert: (alert.user_id, alert.alert_id, alert.event_time, features.alert_json(alert)),
     )
 

@@ -73,17 +73,21 @@ end
 )
 
 # In the scripts about users ARGV begins with the TTL in s and `features.USER_PREFIXES`, here "of users".
-# KEYS: recent, freshness. ARGV: of users, per user, recent, family, then per alert: user, id, event time, JSON.
+# KEYS: recent, freshness, log. ARGV: of users, per user, recent, family, logged, then per alert: user, id, event time,
+# JSON.
 ALERTS: Final = (
     _USERS
     + """
-local per_user, recent, family = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local per_user, recent, family, logged = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
 local shared, users, newest = {KEYS[1]}, {}, 0
-for i = 11, #ARGV, 4 do
+for i = 12, #ARGV, 4 do
   local user, id, at, json = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3]
   if replace(alerts_of .. user, alert_ids_of .. user, shared, 'alert_id', id, at, at, nil, json) then
     redis.call('ZADD', KEYS[1], at, json)
     bound(alerts_of .. user, alert_ids_of .. user, shared, 'alert_id', per_user)
+    if redis.call('ZSCORE', alerts_of .. user, json) then  -- else a replay of what was pushed out would be news
+      redis.call('XADD', KEYS[3], 'MAXLEN', '~', logged, '*', 'alert', json)
+    end
   end
   users[user] = math.max(users[user] or 0, tonumber(at))
   newest = math.max(newest, tonumber(at))
@@ -96,7 +100,7 @@ for user, at in pairs(users) do
   keep(user)
 end
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -recent - 1)
-redis.call('EXPIRE', KEYS[1], ttl)
+for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ttl) end
 fresh(KEYS[2], family, newest)
 redis.call('EXPIRE', KEYS[2], ttl)
 """

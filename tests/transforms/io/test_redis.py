@@ -34,13 +34,15 @@ SMALL = {
 
 
 def dump(db: redis.Redis) -> dict[str, Any]:
-    """Every key's contents; each must have a TTL."""
+    """Every key's contents; each must have a TTL. Not those of the log of alerts, which are as the order of writes."""
     found: dict[str, Any] = {}
     for key in db.scan_iter(count=1_000):
         name: str = key.decode()
         assert 0 < db.ttl(key) <= 7 * 24 * 3600, f"{name} has no TTL"
         if db.type(key) == b"zset":
             found[name] = [(member.decode(), int(score)) for member, score in db.zrange(key, 0, -1, withscores=True)]
+        elif db.type(key) == b"stream":
+            assert name == features.ALERT_LOG_KEY
         else:
             found[name] = {field.decode(): value.decode() for field, value in db.hgetall(key).items()}
     return found
@@ -239,6 +241,30 @@ def test_the_bounds_are_those_of_the_layout_and_a_replay_of_everything_changes_n
     for batch in reversed(writes):
         write(url, batch[::-1])
     assert dump(db) == first
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(alerts(), min_size=1, max_size=20), st.data())
+def test_the_log_tells_every_alert_that_gets_in_once_and_ends_with_what_is_stored(
+    valkey: Stack, db: redis.Redis, writes: list[FraudAlert], data: st.DataObject
+) -> None:
+    db.flushall()
+    deliver(valkey.redis_url, writes, data)
+    told = [entry[b"alert"] for _, entry in db.xrange(features.ALERT_LOG_KEY)]
+    assert len(told) == len(set(told))
+    last_of = {(alert["user_id"], alert["alert_id"]): text for text in told for alert in [json.loads(text)]}
+    assert sorted(last_of.values()) == sorted(db.zrange(features.RECENT_ALERTS_KEY, 0, -1))
+
+
+def test_a_replay_is_no_news_also_of_alerts_that_newer_ones_pushed_out(valkey: Stack, db: redis.Redis) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "ALERTS_PER_USER", 2)
+        writes = [alert(alert_id=f"a-{i}", event_time=T0 + i) for i in range(5)]
+        for _ in range(2):
+            write(valkey.redis_url, writes)
+    assert [entry[b"alert"] for _, entry in db.xrange(features.ALERT_LOG_KEY)] == [
+        features.alert_json(each) for each in writes
+    ]
 
 
 def test_a_retracted_session_stays_away_and_the_one_before_is_the_users_last_again(
