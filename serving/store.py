@@ -1,4 +1,4 @@
-"""The online store as the API reads it. The only module here that talks to Redis or reads the clock.
+"""The online store as the API reads it. The only module here that knows its layout or reads the clock.
 
 Alerts and sessions are stored as the JSON that clients get, so reads return bytes and nothing here decodes them, except
 the last one of a page, for the place where the next page goes on.
@@ -10,19 +10,17 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from schemas import features
 from serving.config import Config
+from serving.connections import Command, Connections
 
 __all__ = ["JOBS", "Health", "Page", "Position", "Store", "StoreUnavailable", "epoch_ms"]
 
-T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
 # Asked for by name: SCAN would walk the whole key space at every health check.
@@ -89,16 +87,7 @@ class Store:
         self._count_error = count_error
         self._shut_until = 0.0
         self._failing = False
-        pool = redis.ConnectionPool.from_url(
-            config.redis_url,
-            max_connections=config.redis_connections,
-            socket_connect_timeout=config.redis_timeout_s,
-            socket_timeout=config.redis_timeout_s,
-            # Once, at once, and only for a broken connection: one that was idle when Redis restarted. A time-out is
-            # not repeated, or the wait would double.
-            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-        )
-        self._redis = redis.Redis(connection_pool=pool)
+        self._connections = Connections(config)
 
     def alerts(
         self,
@@ -150,7 +139,7 @@ class Store:
         if after is not None and (until_ms is None or after.time_ms <= until_ms):
             newest = f"({after.time_ms}"
         oldest: int | str = "-inf" if since_ms is None else since_ms
-        starts, rows = self._ask(lambda: self._minutes(newest, oldest, limit + 1))
+        starts, rows = self._minutes(newest, oldest, limit + 1)
         end = Position(starts[limit - 1], "") if len(starts) > limit else None
         return Page([row for row in rows[:limit] if row is not None], end)
 
@@ -160,15 +149,13 @@ class Store:
         A minute ahead of the clock, of a producer whose clock is wrong, does not count.
         """
         now_ms = int(time.time() * 1000)
-        _, rows = self._ask(lambda: self._minutes(now_ms, "-inf", _MINUTES_WITHOUT_TOTAL))
+        _, rows = self._minutes(now_ms, "-inf", _MINUTES_WITHOUT_TOTAL)
         return next((row for row in rows if row is not None), None)
 
     def _minutes(self, newest: int | str, oldest: int | str, count: int) -> tuple[list[int], list[bytes | None]]:
-        starts = [int(s) for s in self._newest_first(self._redis, features.REVENUE_MINUTES_KEY, newest, oldest, count)]
-        with self._redis.pipeline(transaction=False) as commands:
-            for start in starts:
-                commands.hgetall(features.revenue_minute_key(start))
-            minutes = cast("list[dict[bytes, bytes]]", commands.execute())
+        [found] = self._ask(_newest_first(features.REVENUE_MINUTES_KEY, newest, oldest, count))
+        starts = [int(start) for start in found]
+        minutes = self._ask(*(("HGETALL", features.revenue_minute_key(start)) for start in starts))
         return starts, [features.revenue_json(*minute) for minute in zip(starts, minutes, strict=True)]
 
     def features_of(self, user_id: str) -> bytes | None:
@@ -177,14 +164,8 @@ class Store:
 
     def features_of_many(self, user_ids: Sequence[str]) -> list[bytes | None]:
         """As `features_of`, of each user, in the order asked; one round trip."""
-
-        def ask() -> list[dict[bytes, bytes]]:
-            with self._redis.pipeline(transaction=False) as commands:
-                for user_id in user_ids:
-                    commands.hgetall(features.user_key(user_id))
-                return cast("list[dict[bytes, bytes]]", commands.execute())
-
-        return [features.user_features_json(*user) for user in zip(user_ids, self._ask(ask), strict=True)]
+        hashes = self._ask(*(("HGETALL", features.user_key(user_id)) for user_id in user_ids))
+        return [features.user_features_json(*user) for user in zip(user_ids, hashes, strict=True)]
 
     def _page(
         self,
@@ -198,9 +179,9 @@ class Store:
         oldest: int | str = "-inf" if since_ms is None else since_ms
         if after is None or (until_ms is not None and until_ms < after.time_ms):
             newest = "+inf" if until_ms is None else until_ms
-            found = self._ask(lambda: self._newest_first(self._redis, key, newest, oldest, limit + 1))
+            [found] = self._ask(_newest_first(key, newest, oldest, limit + 1))
         else:
-            found = self._ask(lambda: self._page_after(key, place, after, oldest, limit + 1))
+            found = self._page_after(key, place, after, oldest, limit + 1)
         page = found[:limit]
         if len(found) <= limit:
             return Page(page, None)
@@ -212,42 +193,25 @@ class Store:
         older. Redis orders equal scores by member, that is by id, the first field of a row's JSON."""
         if isinstance(oldest, int) and after.time_ms < oldest:
             return []
-        with self._redis.pipeline(transaction=True) as both:
-            self._newest_first(both, key, after.time_ms, after.time_ms)
-            self._newest_first(both, key, f"({after.time_ms}", oldest, count)
-            same_instant, older = cast("list[list[bytes]]", both.execute())
-        seen = b'{"%b":%b' % (place.row_id.encode(), msgspec.json.encode(after.row_id))
-        return [row for row in same_instant if row < seen] + older
-
-    @staticmethod
-    def _newest_first(
-        client: redis.Redis, key: str, newest: int | str, oldest: int | str, count: int | None = None
-    ) -> list[bytes]:
-        offset = None if count is None else 0
-        # On a pipeline the answer comes from its execute().
-        return cast(
-            "list[bytes]",
-            client.zrange(key, newest, oldest, desc=True, byscore=True, offset=offset, num=count),
+        same_instant, older = self._ask(
+            _newest_first(key, after.time_ms, after.time_ms),
+            _newest_first(key, f"({after.time_ms}", oldest, count),
+            one_view=True,
         )
+        seen = b'{"%b":%b' % (place.row_id.encode(), msgspec.json.encode(after.row_id))
+        return [*(row for row in same_instant if row < seen), *older]
 
     def health(self) -> Health:
         """How long Redis took, and the ledgers of the jobs that have written one."""
-
-        def ask() -> tuple[list[dict[bytes, bytes]], float]:
-            start = time.perf_counter()
-            with self._redis.pipeline(transaction=False) as commands:
-                for job in JOBS:
-                    commands.hgetall(features.ledger_key(job))
-                answers = cast("list[dict[bytes, bytes]]", commands.execute())
-            return answers, (time.perf_counter() - start) * 1000
-
-        answers, latency_ms = self._ask(ask)
+        start = time.perf_counter()
+        answers = self._ask(*(("HGETALL", features.ledger_key(job)) for job in JOBS))
+        latency_ms = (time.perf_counter() - start) * 1000
         ledgers = {job: _ledger(fields) for job, fields in zip(JOBS, answers, strict=True) if fields}
         return Health(round(latency_ms, 3), ledgers)
 
     def freshness_s(self) -> dict[str, float]:
         """Per feature family: seconds from the newest event time in the store to now."""
-        newest = self._ask(lambda: cast("dict[bytes, bytes]", self._redis.hgetall(features.FRESHNESS_KEY)))
+        [newest] = self._ask(("HGETALL", features.FRESHNESS_KEY))
         now_ms = time.time() * 1000
         return {
             family.decode("utf-8", "replace"): (now_ms - int(at)) / 1000
@@ -255,7 +219,8 @@ class Store:
             if at.isdigit()
         }
 
-    def _ask(self, question: Callable[[], T]) -> T:
+    def _ask(self, *commands: Command, one_view: bool = False) -> list[Any]:
+        """As `Connections.ask`, for a Redis that may be away."""
         now = time.monotonic()
         if now < self._shut_until:
             self._count_error()
@@ -263,7 +228,7 @@ class Store:
         if self._shut_until:
             self._shut_until = now + 2 * self._config.redis_timeout_s  # this call tries; others go on failing at once
         try:
-            answer = question()
+            answers = self._connections.ask(*commands, one_view=one_view)
         except redis.TimeoutError as e:
             self._shut_until = time.monotonic() + self._config.retry_after_s
             raise self._failure(f"Redis did not answer within {self._config.redis_timeout_s} s") from e
@@ -274,7 +239,7 @@ class Store:
         if self._failing:
             self._failing = False
             _LOG.warning("Redis answers again")
-        return answer
+        return answers
 
     def _failure(self, reason: str) -> StoreUnavailable:
         self._count_error()
@@ -282,6 +247,11 @@ class Store:
             self._failing = True
             _LOG.warning("%s", reason)
         return StoreUnavailable(reason)
+
+
+def _newest_first(key: str, newest: int | str, oldest: int | str, count: int | None = None) -> Command:
+    limit = () if count is None else ("LIMIT", 0, count)
+    return ("ZRANGE", key, newest, oldest, "BYSCORE", "REV", *limit)
 
 
 def _ledger(fields: dict[bytes, bytes]) -> dict[str, int | str]:

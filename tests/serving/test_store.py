@@ -164,6 +164,14 @@ def test_a_restart_between_two_requests_goes_unnoticed(own_valkey, errors):
     assert errors.count == 0
 
 
+def test_connections_are_as_many_as_threads_ask_at_once_and_are_kept(store, db):
+    store.health()
+    before = db.info("clients")["connected_clients"]
+    for _ in range(20):
+        store.alerts(None, 10)
+    assert db.info("clients")["connected_clients"] == before
+
+
 def test_a_frozen_store_holds_threads_for_one_time_out_only_and_recovers_by_itself(own_valkey, errors):
     config = Config(redis_url=own_valkey.redis_url, redis_timeout_s=0.3, retry_after_s=0.5)
     store = Store(config, errors)
@@ -204,4 +212,14 @@ def test_an_answer_that_is_an_error_is_a_failure_of_the_store(store, db, errors)
     db.set(features.RECENT_ALERTS_KEY, "not a sorted set")
     with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
         store.alerts(None, 10)
-    assert errors.count == 1
+    with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+        store.alerts(None, 10, after=Position(T0, "a"))  # within a transaction
+    assert errors.count == 2
+
+
+def test_an_error_among_answers_leaves_none_of_them_to_the_next_question(store, db, stored, make_alert):
+    stored(make_alert())
+    db.set(features.ledger_key(JOBS[0]), "not a hash")
+    with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+        store.health()
+    assert store.alerts(None, 10).rows == [features.alert_json(make_alert())]

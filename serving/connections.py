@@ -1,0 +1,83 @@
+"""Connections to Redis and what goes through them: commands sent together, their answers in order.
+
+The lower half of redis-py (connect, log in, TLS, send, parse) without the upper, whose pool, retries, callbacks and
+telemetry cost as much as the round trip itself (docs/adr/0015-serving-speed.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import hiredis
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import Connection, parse_url
+from redis.retry import Retry
+
+from serving.config import Config
+
+__all__ = ["Command", "Connections"]
+
+Command = tuple[str | int, ...]
+
+
+class Connections:
+    """As many connections as threads ask at the same time; those not in use are kept."""
+
+    def __init__(self, config: Config):
+        settings: dict[str, Any] = parse_url(config.redis_url)  # type: ignore[no-untyped-call]
+        self._kind: type[Connection] = settings.pop("connection_class", Connection)
+        self._settings = settings | {
+            "socket_connect_timeout": config.redis_timeout_s,
+            "socket_timeout": config.redis_timeout_s,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 3,
+            "lib_name": None,  # it and the version would be two more answers to wait for at each connect
+            "lib_version": None,
+        }
+        self._idle: list[Connection] = []  # append and pop are atomic; the last used is the next
+
+    def ask(self, *commands: Command, one_view: bool = False) -> list[Any]:
+        """The answers, in order; one round trip.
+
+        Args:
+          one_view: nothing is written between the commands.
+
+        A broken connection, which was idle when Redis restarted, is replaced once, at once. A time-out is not repeated:
+        the wait would double.
+
+        Raises:
+          redis.RedisError: no answer, or one of them is an error.
+        """
+        if one_view:
+            return _exec(self.ask(("MULTI",), *commands, ("EXEC",)))
+        packed = [b"".join([hiredis.pack_command(command) for command in commands])]  # type: ignore[arg-type]
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._kind(**self._settings)
+        try:
+            try:
+                return _round_trip(connection, packed, len(commands))
+            except redis.ConnectionError:
+                return _round_trip(connection, packed, len(commands))
+        finally:
+            self._idle.append(connection)
+
+
+def _exec(answers: list[Any]) -> list[Any]:
+    """Of a transaction; an error in it does not make it fail as a whole."""
+    for answer in answers[-1]:
+        if isinstance(answer, redis.RedisError):
+            raise answer
+    return cast("list[Any]", answers[-1])
+
+
+def _round_trip(connection: Connection, packed: list[bytes], answers: int) -> list[Any]:
+    try:
+        connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
+        return [connection.read_response() for _ in range(answers)]
+    except BaseException:
+        # Or answers that were not read would be taken for those to the next commands.
+        connection.disconnect()  # type: ignore[no-untyped-call]
+        raise
