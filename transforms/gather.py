@@ -7,8 +7,9 @@ recognised, the rest is summed up, per user or per minute, and handed on as few,
 - a moment after the first of it came (`every_s`, processing time), so that early results are early; and
 - before the watermark passes the instant at which it is due, so that nothing is ever late because it waited here.
 
-The timer for the second holds the watermark back, so it is right at any speed. The first is for freshness only, and is
-left out when the input has an end.
+The timer for the second holds the watermark back, so it is right at any speed. The first is for freshness only: it is
+left out when the input has an end, and put off while a backlog is read, when a moment of processing time is so many
+minutes of events that it would cut everything in pieces.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
 _FLUSH = TimerSpec("flush", TimeDomain.REAL_TIME)
 _ROWS, _TAKEN, _SNAPSHOT = b"r", b"t", b"s"
 _TIME = struct.Struct(">q")
+# A step whose event time runs this many times as fast as the clock is catching up.
+_CATCHING_UP = 10
 
 
 class Added(NamedTuple):
@@ -131,14 +134,16 @@ class _Gathered(Generic[S]):
     Attributes:
       pending_ms: the smallest event time of what is pending; None when nothing is.
       flush_is_set: whether the timer for freshness is.
+      reached_ms: about how far in event time the rows have come; and where that was when the timer was set.
     """
 
-    __slots__ = ("flush_is_set", "pending_ms", "state")
+    __slots__ = ("flush_is_set", "pending_ms", "reached_ms", "set_at_ms", "state")
 
     def __init__(self, state: S):
         self.state = state
         self.pending_ms: int | None = None
         self.flush_is_set = False
+        self.reached_ms = self.set_at_ms = 0
 
     def __bool__(self) -> bool:
         return bool(self.state)
@@ -181,9 +186,9 @@ class _GatherFn(beam.DoFn):
             assert kept.pending_ms is not None
             live.expire_by(self._gathering.due_ms(kept.pending_ms), expiry)
             live.expire_by(self._expiry_of(added.earliest_ms), expiry)
+            kept.reached_ms = max(kept.reached_ms, added.earliest_ms)
             if self._every_s is not None and not kept.flush_is_set:
-                flush.set(Timestamp.of(time.time() + self._every_s))
-                kept.flush_is_set = True
+                self._set(flush, kept, self._every_s)
         self._shards.keep(shard, live)
         self._new += added.new
         self._repeats += added.repeats
@@ -194,10 +199,17 @@ class _GatherFn(beam.DoFn):
         shard: int = beam.DoFn.KeyParam,
         token: Any = beam.DoFn.StateParam(TOKEN),
         log: Any = beam.DoFn.StateParam(LOG),
+        again: Any = beam.DoFn.TimerParam(_FLUSH),
     ) -> Iterator[TimestampedValue]:
+        assert self._every_s is not None
         live = self._shards.open(shard, token, log)
-        live.users.flush_is_set = False
-        taken = self._take(live, None, token, log)
+        kept = live.users
+        kept.flush_is_set = False
+        taken: list[TimestampedValue] = []
+        if kept.reached_ms - kept.set_at_ms > _CATCHING_UP * self._every_s * 1000:
+            self._set(again, kept, self._every_s)
+        else:
+            taken = self._take(live, None, token, log)
         self._shards.keep(shard, live)
         yield from taken
 
@@ -222,6 +234,11 @@ class _GatherFn(beam.DoFn):
         self._shards.compact(live, token, log)
         self._shards.keep(shard, live)
         yield from taken
+
+    @staticmethod
+    def _set(flush: Any, kept: _Gathered[Any], every_s: float) -> None:
+        flush.set(Timestamp.of(time.time() + every_s))
+        kept.flush_is_set, kept.set_at_ms = True, kept.reached_ms
 
     def _add(self, kept: _Gathered[Any], rows: bytes) -> Added:
         added = self._gathering.add(kept.state, rows)

@@ -113,8 +113,16 @@ class Shard:
         return self.fn._new, self.fn._repeats
 
     def flush(self) -> list[Row]:
+        """Fires the timer until there is nothing left to fire: it may have been put off once."""
+        taken: list[Row] = []
+        while self.flush_timer.at is not None:
+            taken += self.fire_flush()
+        return taken
+
+    def fire_flush(self) -> list[Row]:
         self.flush_timer.at = None
-        return [timed.value for timed in self.fn.flush(0, self.cells.token, self.cells.log)]
+        fired = self.fn.flush(0, self.cells.token, self.cells.log, self.flush_timer)
+        return [timed.value for timed in fired]
 
     def advance(self, watermark_ms: int) -> list[Row]:
         """Fires the timer until it is after the watermark; returns what was handed on."""
@@ -216,6 +224,19 @@ def test_flushes_are_set_only_where_there_is_something_to_flush_and_no_end() -> 
     assert bounded.flush_timer.at is None
     shard.flush()
     shard.add(("a", 1))
+    assert shard.flush_timer.at is None
+
+
+def test_while_a_backlog_is_read_a_flush_waits_until_event_time_is_no_faster_than_the_clock() -> None:
+    shard = Shard(every_s=1)
+    shard.add(("a", 100_000))
+    shard.add(("b", 110_000))
+    assert shard.fire_flush() == [("a", 100_000), ("b", 110_000)]
+    shard.add(("c", 120_000))
+    shard.add(("d", 130_001))  # over ten seconds of events in a second
+    assert shard.fire_flush() == []
+    shard.add(("e", 130_002))
+    assert shard.fire_flush() == [("c", 120_000), ("d", 130_001), ("e", 130_002)]
     assert shard.flush_timer.at is None
 
 
