@@ -13,9 +13,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 __all__ = [
+    "CdcChange",
     "ClickstreamEvent",
     "FraudAlert",
     "InventoryEvent",
+    "LowStockAlert",
     "OrderEvent",
     "OrderItem",
     "RevenueWindow",
@@ -93,6 +95,43 @@ class InventoryEvent(msgspec.Struct, frozen=True):
     stock_after: Int
     event_time: Long
     order_id: str | None = None
+
+
+class LowStockAlert(msgspec.Struct, frozen=True):
+    """A product's stock fell to its threshold or below; `alert_id` is that of the product and the change."""
+
+    alert_id: str
+    product_id: str
+    product_name: str
+    category: str
+    stock: Int
+    low_stock_threshold: Int
+    event_time: Long
+    version: str
+
+
+class CdcChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the shop's database as it was read or changed; a greater `version` of (table_name, key) replaces an
+    older one, and one of op t all of the table_name.
+
+    Attributes:
+      key: the primary key's columns as a JSON object, sorted by name.
+      before, after: the row as JSON, without personal data.
+      event_time: when the change was committed.
+      version: see `transforms.domain.cdc`; compared as text.
+    """
+
+    table_name: str
+    key: str
+    op: str
+    before: str | None = None
+    after: str | None = None
+    event_time: Long
+    lsn: Long
+    tx_id: Long | None = None
+    snapshot: str
+    version: str
+    deleted: bool = False
 
 
 class FraudAlert(msgspec.Struct, frozen=True):

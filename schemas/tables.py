@@ -5,6 +5,7 @@ lines) has the same names; only times differ: epoch milliseconds there, TIMESTAM
 
 Tables are only ever appended to. A row is one version of its key, and may be there more than once; readers take
 `<table>_current`, which has the newest version of each key, once, and no key whose newest version says `deleted`.
+A version is a number or, as of changes of the database, text.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Table(msgspec.Struct, frozen=True):
       day_of_key: all versions of a key have the same `partition_by`. Then a reader of the view who asks for some days
         pays for those; else the view must look for newer versions everywhere.
       cluster_by: at most four columns.
+      emptied_by: columns; a row with `op` t takes away all older rows that have the same values there.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Table(msgspec.Struct, frozen=True):
     partition_by: str
     day_of_key: bool
     cluster_by: tuple[str, ...]
+    emptied_by: tuple[str, ...] = ()
 
     @property
     def view(self) -> str:
@@ -117,11 +120,12 @@ def _table(
     cluster_by: tuple[str, ...],
     *,
     day_of_key: bool,
+    emptied_by: tuple[str, ...] = (),
 ) -> Table:
     columns = _columns(avro_schema(record))
     if all(column.name != "version" for column in columns):
         columns = (*columns, _VERSION)
-    return Table(name, columns, key, partition_by, day_of_key, cluster_by)
+    return Table(name, columns, key, partition_by, day_of_key, cluster_by, emptied_by)
 
 
 TABLES: Final[dict[str, Table]] = {
@@ -150,6 +154,23 @@ TABLES: Final[dict[str, Table]] = {
         ),
         _table(
             "clickstream", "ClickstreamEvent", ("event_id",), "event_time", ("user_id", "event_id"), day_of_key=False
+        ),
+        _table(
+            "cdc_changes",
+            "CdcChange",
+            ("table_name", "key"),
+            "event_time",
+            ("table_name", "key"),
+            day_of_key=False,
+            emptied_by=("table_name",),
+        ),
+        _table(
+            "low_stock_alerts",
+            "LowStockAlert",
+            ("alert_id",),
+            "event_time",
+            ("product_id", "alert_id"),
+            day_of_key=True,
         ),
     )
 }
@@ -202,6 +223,11 @@ def current_view(table: Table, dataset: str) -> str:
         f"QUALIFY ROW_NUMBER() OVER (PARTITION BY {', '.join(one_per)} "
         "ORDER BY version DESC, TO_JSON_STRING(row_version)) = 1"
     )
+    if table.emptied_by:
+        query += (
+            "\nAND version >= IFNULL(MAX(IF(op = 't', version, NULL)) "
+            f"OVER (PARTITION BY {', '.join(table.emptied_by)}), '')"
+        )
     return f"SELECT * FROM (\n{query}\n) WHERE deleted IS NOT TRUE" if table.deletes else query  # noqa: S608
 
 

@@ -10,9 +10,11 @@ import numpy as np
 
 from schemas import codec
 from schemas.events import (
+    CdcChange,
     ClickstreamEvent,
     FraudAlert,
     InventoryEvent,
+    LowStockAlert,
     OrderEvent,
     OrderItem,
     RevenueWindow,
@@ -35,6 +37,8 @@ SCHEMA_IDS: dict[type[msgspec.Struct], int] = {
     FraudAlert: 4,
     UserSession: 5,
     RevenueWindow: 6,
+    LowStockAlert: 7,
+    CdcChange: 8,
 }
 UNKNOWN_ID = 4_040
 

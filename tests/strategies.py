@@ -7,9 +7,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from schemas.events import (
+    CdcChange,
     ClickstreamEvent,
     FraudAlert,
     InventoryEvent,
+    LowStockAlert,
     OrderEvent,
     OrderItem,
     RevenueWindow,
@@ -103,7 +105,22 @@ revenue = st.builds(
     first_time_orders=longs,
     version=longs,
 )
-records = st.one_of(orders, clicks, movements, alerts, sessions, revenue)
+low_stock = st.builds(LowStockAlert, texts, texts, texts, texts, ints, ints, longs, texts)
+changes = st.builds(
+    CdcChange,
+    table_name=texts,
+    key=texts,
+    op=texts,
+    before=st.none() | texts,
+    after=st.none() | texts,
+    event_time=longs,
+    lsn=longs,
+    tx_id=st.none() | longs,
+    snapshot=texts,
+    version=texts,
+    deleted=st.booleans(),
+)
+records = st.one_of(orders, clicks, movements, alerts, sessions, revenue, low_stock, changes)
 
 
 def avro_data(schema: Any) -> st.SearchStrategy[Any]:

@@ -7,9 +7,18 @@ import msgspec
 import pytest
 
 from schemas import events
-from schemas.events import ClickstreamEvent, FraudAlert, InventoryEvent, OrderEvent, OrderItem, avro_schema
+from schemas.events import (
+    CdcChange,
+    ClickstreamEvent,
+    FraudAlert,
+    InventoryEvent,
+    LowStockAlert,
+    OrderEvent,
+    OrderItem,
+    avro_schema,
+)
 
-RECORDS = [OrderEvent, ClickstreamEvent, InventoryEvent, FraudAlert]
+RECORDS = [OrderEvent, ClickstreamEvent, InventoryEvent, FraudAlert, CdcChange, LowStockAlert]
 
 
 def _python_type(schema: Any) -> Any:

@@ -25,7 +25,7 @@ from transforms.io.files import WriteToFolder
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
-ALERTS, SESSIONS, REVENUE, ORDERS, CLICKS = TABLES.values()
+ALERTS, SESSIONS, REVENUE, ORDERS, CLICKS, CHANGES, LOW_STOCK = TABLES.values()
 
 
 @pytest.fixture
@@ -67,6 +67,23 @@ def session(session_id: str, version: int = 1, **changes: Any) -> dict[str, Any]
     return fields | changes
 
 
+def change(key: str, version: int, op: str = "u", table: str = "products", **changes: Any) -> dict[str, Any]:
+    fields = {
+        "table_name": table,
+        "key": key,
+        "op": op,
+        "before": None,
+        "after": None if op in "dt" else f'{{"stock":{version}}}',
+        "event_time": T0 + version,
+        "lsn": version,
+        "tx_id": None,
+        "snapshot": "false",
+        "version": f"{version:032x}",
+        "deleted": op in "dt",
+    }
+    return fields | changes
+
+
 def versioned(record: Any) -> dict[str, Any]:
     return {**msgspec.to_builtins(record), "version": record.event_time}
 
@@ -102,6 +119,11 @@ def test_every_table_gives_back_the_rows_that_were_written(
         ],
         "orders": [versioned(order(at=253_402_300_799_999)), versioned(order("o-2", at=1, items=[]))],
         "clickstream": [versioned(click()), versioned(click("c-2", category="a\"'\n\\", quantity=3, referrer=""))],
+        "cdc_changes": [change('{"product_id":"p-1"}', 7, lsn=most), change("", 3, "t", tx_id=most)],
+        "low_stock_alerts": [
+            {"alert_id": "a", "product_id": "p", "product_name": "Çay", "category": "", "stock": -1}
+            | {"low_stock_threshold": 10, "event_time": T0, "version": "0" * 32}
+        ],
     }
     for name, table in TABLES.items():
         assert write(dataset, table, rows[name], tmp_path / name, flags) == []
@@ -130,6 +152,27 @@ def test_the_current_view_has_the_newest_version_of_each_key_once_whatever_was_w
     write(dataset, SESSIONS, rows + rows[:4], tmp_path)
     assert len(bigquery.rows(dataset, SESSIONS)) == 2 * len(rows) + 4
     assert in_order(bigquery.rows(dataset, SESSIONS, SESSIONS.view)) == in_order(newest)
+
+
+def test_the_current_view_of_changes_has_no_row_that_was_deleted_or_older_than_the_last_time_its_table_was_emptied(
+    bigquery: Emulator, dataset: str, tmp_path: Path
+) -> None:
+    current = [change("kept", 9), change("old", 0x1F, "c"), change("o-1", 1, table="orders"), change("back", 0x30, "c")]
+    rows = [
+        *current,
+        change("kept", 8),
+        change("gone", 3),
+        change("emptied", 5),
+        change("emptied", 4, "c"),
+        change("gone", 10, "d"),
+        change("old", 0x1E, "d"),
+        change("back", 7),
+        change("", 6, "t"),
+        change("", 5, "t"),
+    ]
+    random.Random(2).shuffle(rows)
+    write(dataset, CHANGES, rows, tmp_path)
+    assert in_order(bigquery.rows(dataset, CHANGES, CHANGES.view)) == in_order(current)
 
 
 def test_keys_of_several_columns_are_told_apart_and_equal_versions_give_every_reader_the_same_row(
