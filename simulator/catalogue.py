@@ -9,7 +9,18 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from schemas.events import OrderItem
 
-__all__ = ["DEVICES", "PAYMENT_METHODS", "PRODUCTS", "QUERIES", "REFERRERS", "REGIONS", "Product", "Weighted", "priced"]
+__all__ = [
+    "CATALOGUE",
+    "DEVICES",
+    "PAYMENT_METHODS",
+    "PRODUCTS",
+    "QUERIES",
+    "REFERRERS",
+    "REGIONS",
+    "Product",
+    "Weighted",
+    "priced",
+]
 
 T = TypeVar("T")
 
@@ -94,8 +105,8 @@ def _products() -> list[Product]:
     return products
 
 
-_ALL: Final = _products()
-_BY_PRICE: Final = sorted(_ALL, key=lambda product: (product.price_minor, product.product_id))
+CATALOGUE: Final = tuple(_products())
+_BY_PRICE: Final = sorted(CATALOGUE, key=lambda product: (product.price_minor, product.product_id))
 
 
 def priced(at_least_minor: int) -> Product:
@@ -104,7 +115,7 @@ def priced(at_least_minor: int) -> Product:
 
 
 # Cheap things sell more often: most baskets stay below 5000 TRY.
-PRODUCTS: Final = Weighted({product: 1 / product.price_minor**0.6 for product in _ALL})
+PRODUCTS: Final = Weighted({product: 1 / product.price_minor**0.6 for product in CATALOGUE})
 REGIONS: Final = Weighted({f"TR-{n:02d}": float(_LARGE_PROVINCES.get(n, 8)) for n in range(1, 82)})
 DEVICES: Final = Weighted({"mobile": 66.0, "desktop": 27.0, "tablet": 7.0})
 PAYMENT_METHODS: Final = Weighted(

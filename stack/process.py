@@ -62,7 +62,7 @@ class Process:
             time.sleep(0.01)
         return None
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         """Signals the process and its children; does nothing when it is not running."""
         pid = self.pid()
         if pid:

@@ -1,6 +1,7 @@
 """What the stack must know of a service; one small class per service says it."""
 
 import http.client
+import signal
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class Service:
     needs: tuple[str, ...] = ()
     """Services that must be healthy before this one starts, and that stop after it."""
     start_timeout_s = 120.0
+    stop_signal = signal.SIGTERM
+    """What asks it to end in good order."""
 
     def fetch(self, console: Console) -> None:
         """Downloads or builds what the service runs from, unless it is there."""

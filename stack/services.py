@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+from stack.connect import Connect
 from stack.errors import StackError
 from stack.expansion import Expansion
 from stack.flink_processes import JobManager, TaskManager
 from stack.kafka import Kafka
+from stack.postgres import Postgres
 from stack.registry import Registry
 from stack.service import Service
 from stack.valkey import Valkey
@@ -19,6 +21,8 @@ SERVICES: dict[str, Callable[[], Service]] = {
     "jobmanager": JobManager,
     "taskmanager": TaskManager,
     "expansion": Expansion,
+    "postgres": Postgres,
+    "connect": Connect,
 }
 DEFAULT = ("kafka", "registry", "valkey")
 

@@ -42,6 +42,7 @@ class _Record:
     needs: tuple[str, ...]
     wanted: bool
     """False once it was stopped on purpose."""
+    stop_signal: int = signal.SIGTERM
 
     @classmethod
     def read(cls, folder: Path) -> "_Record | None":
@@ -49,7 +50,12 @@ class _Record:
             content = json.loads((folder / "service.json").read_text())
         except FileNotFoundError:
             return None
-        return cls(content["ports"], tuple(content["needs"]), content.get("wanted", True))
+        return cls(
+            content["ports"],
+            tuple(content["needs"]),
+            content.get("wanted", True),
+            content.get("stop_signal", signal.SIGTERM),
+        )
 
     @classmethod
     def read_all(cls, data: Path) -> "dict[str, _Record]":
@@ -167,7 +173,7 @@ class Stack:
         while left:
             needed = {need for name in left for need in records[name].needs}
             wave = sorted(left - needed) or sorted(left)
-            stopped += self._stop_together(wave)
+            stopped += self._stop_together({name: records[name].stop_signal for name in wave})
             left -= set(wave)
         self._mine -= records.keys()
         for name, record in records.items():
@@ -251,7 +257,8 @@ class Stack:
         log.parent.mkdir(parents=True, exist_ok=True)
         if log.exists():
             log.replace(log.with_suffix(".log.old"))
-        _Record({name: self._ports[name] for name in each.ports}, each.needs, wanted=True).write(folder)
+        ports = {name: self._ports[name] for name in each.ports}
+        _Record(ports, each.needs, wanted=True, stop_signal=each.stop_signal).write(folder)
         each.prepare(self._place(each.name))
         command, environment = each.command(self._place(each.name)), each.environment(self._place(each.name))
         self._process(each.name).start(command, environment, folder, log)
@@ -269,10 +276,10 @@ class Stack:
             )
         return False
 
-    def _stop_together(self, names: Sequence[str]) -> list[str]:
-        ran = [name for name in names if self.pid(name)]
+    def _stop_together(self, signals: Mapping[str, int]) -> list[str]:
+        ran = [name for name in signals if self.pid(name)]
         for name in ran:
-            self._process(name).signal(signal.SIGTERM)
+            self._process(name).signal(signals[name])
         deadline = time.monotonic() + _GRACE_S
         for name in ran:
             self._console.waiting(f"stopping {name}")

@@ -11,9 +11,15 @@ DATA = (
     "analytics.sessions",
     "analytics.revenue",
 )
+CAPTURED = ("products", "customers", "orders", "order_items", "inventory_movements")
 PARTITIONS = 4
 
-NAMES = (*DATA, *(f"dlq.{job}" for job in JOBS), *(f"late.{job}" for job in JOBS))
+NAMES = (
+    *DATA,
+    *(f"cdc.public.{table}" for table in CAPTURED),
+    *(f"dlq.{job}" for job in JOBS),
+    *(f"late.{job}" for job in JOBS),
+)
 
 TOPICS: dict[str, int] = dict.fromkeys(NAMES, PARTITIONS)
 

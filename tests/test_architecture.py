@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "stack": {"stack"},
     "dags": {"dags"},
     "dags.spark": {"schemas", "transforms.domain", "dags.spark"},
-    "cdc": {"schemas", "cdc"},
+    "cdc": {"schemas", "simulator.catalogue", "cdc"},
 }
 ONLY_IN_FUNCTIONS = {"beam_pipelines": {"stack"}}  # what is local is found when it is needed: workers have no stack
 BUT_NOT = {"transforms": {"transforms.io"}}  # only jobs join rules and systems

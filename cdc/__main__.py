@@ -1,0 +1,187 @@
+"""python -m cdc: the shop's database made ready for capture, its connector, and its replication slots."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import psycopg
+
+from cdc import connect, database, sample, slots
+from cdc.database import Database
+from cdc.errors import CdcError, WrongInput
+
+_ABOUT = """Captures the changes of the shop's PostgreSQL into Kafka (cdc.public.<table>), with Debezium.
+
+  python -m stack up kafka postgres connect
+  python -m cdc setup --sample_data       tables, publication, the role that Debezium uses
+  python -m cdc register                  the connector: made, or brought up to date, and seen to run
+  python -m cdc.workload                  some traffic
+
+Passwords come from files, or PGPASSWORD; never from the command line. The defaults are the local stack's."""
+
+_STATUS = "exit status: 0 done; 1 it did not work, with the reason in one line; 2 wrong input"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message.removeprefix('argument ')} (see --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except WrongInput as error:
+        parser.error(str(error))
+    except CdcError as error:
+        print(f"cdc: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("cdc: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="cdc", description=_ABOUT, epilog=_STATUS, formatter_class=raw)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, run: object, about: str, *flags: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=about, description=about, epilog=_STATUS)
+        sub.set_defaults(run=run)
+        if "database" in flags:
+            sub.add_argument("--database", default=database.LOCAL, metavar="URL", help=f"default: {database.LOCAL}")
+        if "secrets" in flags:
+            secrets = Path(".stack/connect/secrets")
+            about = f"the folder with the file {database.SECRET} (default: {secrets})"
+            sub.add_argument("--secrets", type=Path, default=secrets, metavar="DIR", help=about)
+        if "connect" in flags:
+            sub.add_argument("--connect", default=connect.LOCAL, metavar="URL", help=f"default: {connect.LOCAL}")
+            sub.add_argument("--name", default=connect.NAME, help=f"of the connector (default: {connect.NAME})")
+        return sub
+
+    setup = command(
+        "setup",
+        _setup,
+        "make the tables, the publication, and the role that Debezium uses; changes nothing that is there",
+        "database",
+        "secrets",
+    )
+    setup.add_argument("--password_file", type=Path, metavar="FILE", help="of the URL's user (default: PGPASSWORD)")
+    setup.add_argument("--sample_data", action="store_true", help="also products and customers, where they are missing")
+    register = command(
+        "register",
+        _register,
+        "make the connector or bring it up to date, and wait until it runs; URL and DIR are as Connect sees them",
+        "database",
+        "secrets",
+        "connect",
+    )
+    register.add_argument("--timeout", type=_positive, default=60.0, metavar="SECONDS", help="default: 60")
+    register.add_argument("--dry_run", action="store_true", help="only print the connector's configuration")
+    command("status", _status, "tell how the connector and its task are; 0 when both run, else 1", "connect")
+    snapshot = command(
+        "snapshot",
+        _snapshot,
+        "have tables read again, while changes go on (incremental snapshot)",
+        "database",
+        "secrets",
+    )
+    snapshot.add_argument(
+        "tables", nargs="+", choices=database.TABLES, metavar="TABLE", help=", ".join(database.TABLES)
+    )
+    slot = command(
+        "slots",
+        _slots,
+        "tell how far behind each replication slot is; 1 when one is left behind, lost or too far back, else 0",
+        "database",
+        "secrets",
+    )
+    slot.add_argument("--max_lag_mb", type=_positive, default=1024.0, metavar="MB", help="too far back (default: 1024)")
+    slot.add_argument("--prometheus", action="store_true", help="print metrics in Prometheus's text format")
+    slot.add_argument("--output", type=Path, metavar="FILE", help="write the metrics there, whole or not at all")
+    return parser
+
+
+def _setup(options: argparse.Namespace) -> int:
+    where = Database.parse(options.database)
+    with where.connect(database.owner_password(options.password_file, options.database)) as connection:
+        database.set_up(connection, options.secrets)
+        if options.sample_data:
+            sample.fill(connection)
+    print(f"{where.name} is ready for capture by the role {database.ROLE}")
+    return 0
+
+
+def _register(options: argparse.Namespace) -> int:
+    config = connect.connector(Database.parse(options.database), options.secrets)
+    if options.dry_run:
+        print(json.dumps(config, indent=2))
+        return 0
+    started = time.monotonic()
+    done = connect.Connect(options.connect, options.name).register(config, options.timeout)
+    print(f"connector {options.name}: {done}, running after {time.monotonic() - started:.1f} s")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    state = connect.Connect(options.connect, options.name).state()
+    tasks = ", ".join(state.tasks) or "none"
+    print(f"connector {options.name}: {state.connector}; tasks: {tasks}{f'; {state.reason}' if state.reason else ''}")
+    return 0 if state.running else 1
+
+
+def _snapshot(options: argparse.Namespace) -> int:
+    tables = [f"public.{table}" for table in options.tables]
+    asked = json.dumps({"type": "incremental", "data-collections": tables})
+    try:
+        with _as_capture(options) as connection:
+            connection.execute(
+                "INSERT INTO capture.signal (id, type, data) VALUES (%s, 'execute-snapshot', %s)",
+                [str(uuid.uuid4()), asked],
+            )
+    except psycopg.Error as error:
+        raise CdcError(f"{' '.join(str(error).split())} (python -m cdc setup makes what is missing)") from error
+    print(f"asked for a snapshot of {', '.join(tables)}")
+    return 0
+
+
+def _slots(options: argparse.Namespace) -> int:
+    with _as_capture(options) as connection:
+        found = slots.read_slots(connection)
+    if options.output:
+        new = options.output.with_name(f"{options.output.name}.new")
+        try:
+            new.write_text(slots.exposition(found))
+            new.replace(options.output)
+        except OSError as error:
+            raise WrongInput(f"{options.output}: {(error.strerror or str(error)).lower()}") from None
+    max_lag_bytes = int(options.max_lag_mb * 2**20)
+    print(slots.exposition(found) if options.prometheus else slots.table(found, max_lag_bytes))
+    return 1 if any(slot.trouble(max_lag_bytes) for slot in found) else 0
+
+
+def _as_capture(options: argparse.Namespace) -> psycopg.Connection[object]:
+    return Database.parse(options.database).connect(database.secret(options.secrets), user=database.ROLE)
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 < number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

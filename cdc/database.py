@@ -1,0 +1,122 @@
+"""The shop's PostgreSQL: how it is reached, and how it is made ready for capture."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from cdc.errors import CdcError, WrongInput
+
+__all__ = ["LOCAL", "ROLE", "SECRET", "TABLES", "Database", "owner_password", "secret", "set_up"]
+
+LOCAL = "postgresql://postgres@127.0.0.1:5432/shop"
+"""The local stack's."""
+_LOCAL_PASSWORD = Path(".stack/postgres/password")
+
+TABLES = ("products", "customers", "orders", "order_items", "inventory_movements")
+ROLE = "streamforge_capture"
+SECRET = "capture-password"  # noqa: S105 - the file's name
+_HERE = Path(__file__).parent
+
+
+class Database(NamedTuple):
+    """Where PostgreSQL listens; without any password."""
+
+    url: str
+    host: str
+    port: int
+    user: str
+    name: str
+
+    @classmethod
+    def parse(cls, url: str) -> Database:
+        """Raises: WrongInput, also for a URL that holds a password, which everybody on the machine could read."""
+        shape = "postgresql://user@host[:port]/database"
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise WrongInput(f"{url!r} is not {shape}")
+        try:
+            parts = conninfo_to_dict(url)
+        except psycopg.ProgrammingError:
+            raise WrongInput(f"not a URL of the shape {shape}") from None
+        if "password" in parts:
+            raise WrongInput("a password does not belong in the URL: give a file, or PGPASSWORD in the environment")
+        host, port, user, name = (str(parts.get(key) or "") for key in ("host", "port", "user", "dbname"))
+        port = port or "5432"
+        if not (host and user and name and port.isdecimal() and "," not in host):
+            raise WrongInput(f"{url!r} is not {shape}")
+        return cls(url, host, int(port), user, name)
+
+    def connect(self, password: str | None, *, user: str | None = None) -> psycopg.Connection[Any]:
+        """Raises: CdcError."""
+        try:
+            return psycopg.connect(
+                self.url, user=user or self.user, password=password, connect_timeout=10, autocommit=True
+            )
+        except psycopg.OperationalError as error:
+            raise CdcError(f"{self.host}:{self.port}/{self.name}: {_one_line(error)}") from error
+
+
+def owner_password(file: Path | None, url: str) -> str | None:
+    """The file's, else PGPASSWORD's, else the local stack's; None leaves it to libpq (~/.pgpass).
+
+    Raises: WrongInput.
+    """
+    if file is None and "PGPASSWORD" not in os.environ and url == LOCAL and _LOCAL_PASSWORD.exists():
+        file = _LOCAL_PASSWORD
+    return _read(file) if file else os.environ.get("PGPASSWORD")
+
+
+def secret(folder: Path) -> str:
+    """The capture role's password. Raises: WrongInput."""
+    return _read(folder / SECRET)
+
+
+def set_up(connection: psycopg.Connection[Any], folder: Path) -> None:
+    """Tables, publication and the capture role, whose password is the folder's; if none is there, one is invented.
+
+    Raises: CdcError, and nothing is changed then; WrongInput.
+    """
+    if not (folder / SECRET).exists():
+        _keep(secrets.token_urlsafe(24), folder / SECRET)
+    password = secret(folder).encode()
+    # Hashed here: a password in a statement could end in the server's log.
+    hashed = connection.pgconn.encrypt_password(password, ROLE.encode(), b"scram-sha-256").decode()
+    try:
+        with connection.transaction():
+            connection.execute((_HERE / "schema.sql").read_bytes())
+            connection.execute((_HERE / "capture.sql").read_bytes())
+            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(ROLE), sql.Literal(hashed)))
+    except psycopg.Error as error:
+        raise CdcError(_one_line(error)) from error
+    (level,) = connection.execute("SHOW wal_level").fetchone() or ("",)
+    if level != "logical":
+        raise CdcError(f"wal_level is {level}: set it to logical in postgresql.conf and restart PostgreSQL")
+
+
+def _read(file: Path) -> str:
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise WrongInput(f"{file}: {(error.strerror or str(error)).lower()}") from None
+    if not text.strip():
+        raise WrongInput(f"{file} is empty")
+    return text.strip()
+
+
+def _keep(password: str, file: Path) -> None:
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(password)  # without a line break: Connect would take it for a part of the password
+    except OSError as error:
+        raise WrongInput(f"{file}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _one_line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,95 @@
+"""Replication slots: how far behind each is, and how much WAL the server keeps for it.
+
+A slot that nobody reads keeps WAL until the disk is full; docs/runbook.md says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import psycopg
+
+from cdc.errors import CdcError
+
+__all__ = ["Slot", "exposition", "read_slots", "table"]
+
+# A slot that was lost has no restart_lsn: nothing is kept for it any more.
+_QUERY = """
+SELECT slot_name,
+       coalesce(database, ''),
+       active,
+       coalesce(wal_status, ''),
+       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(confirmed_flush_lsn, restart_lsn)), 0)::bigint,
+       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint
+FROM pg_replication_slots
+WHERE NOT temporary
+ORDER BY slot_name
+"""
+
+
+class Slot(NamedTuple):
+    name: str
+    database: str
+    active: bool
+    wal_status: str
+    """reserved, extended, unreserved; lost: WAL it needs is gone, and it can never be read again."""
+    lag_bytes: int
+    """Written by the server, not confirmed by the reader."""
+    retained_bytes: int
+    """WAL that the server must keep for it; more than the lag, as it reaches back to the oldest open transaction."""
+
+    def trouble(self, max_lag_bytes: int) -> str:
+        """What an operator should know, in a few words; '' when all is well."""
+        if self.wal_status == "lost":
+            return "lost: drop it, and take a new snapshot"
+        if not self.active:
+            return f"nobody reads it, and it keeps {megabytes(self.retained_bytes)} of WAL"
+        if self.lag_bytes > max_lag_bytes:
+            return f"behind by more than {megabytes(max_lag_bytes)}"
+        return ""
+
+
+def read_slots(connection: psycopg.Connection[Any]) -> list[Slot]:
+    """Raises: CdcError."""
+    try:
+        return [Slot(*row) for row in connection.execute(_QUERY)]
+    except psycopg.Error as error:
+        raise CdcError(" ".join(str(error).split())) from error
+
+
+def table(slots: Sequence[Slot], max_lag_bytes: int) -> str:
+    """For a person."""
+    if not slots:
+        return "no replication slots"
+    lines = [f"{'slot':<20} {'database':<12} {'active':<7} {'lag':>10} {'kept WAL':>10}  status"]
+    lines += [
+        f"{s.name:<20} {s.database:<12} {'yes' if s.active else 'no':<7} {megabytes(s.lag_bytes):>10}"
+        f" {megabytes(s.retained_bytes):>10}  {s.trouble(max_lag_bytes) or 'well'}"
+        for s in slots
+    ]
+    return "\n".join(lines)
+
+
+def exposition(slots: Sequence[Slot]) -> str:
+    """For Prometheus, in its text format."""
+    metrics = (
+        ("lag_bytes", "WAL written by the server and not confirmed by the slot's reader.", lambda s: s.lag_bytes),
+        ("retained_bytes", "WAL that the server keeps for the slot.", lambda s: s.retained_bytes),
+        ("active", "1 while somebody reads the slot.", lambda s: int(s.active)),
+        ("lost", "1 when the slot can never be read again.", lambda s: int(s.wal_status == "lost")),
+    )
+    lines = []
+    for name, text, value in metrics:
+        metric = f"streamforge_replication_slot_{name}"
+        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} gauge"]
+        lines += [f'{metric}{{slot="{s.name}",database="{_escape(s.database)}"}} {value(s)}' for s in slots]
+    return "\n".join(lines) + "\n"
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 2**20:.1f} MB"
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
