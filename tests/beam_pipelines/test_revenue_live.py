@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 TOPIC = "transactions.orders"
 LATENESS_MS, OUT_OF_ORDERNESS_MS = 10 * MINUTE, 10 * SECOND
 DAY = 24 * 60 * MINUTE
-EACH = 55_000  # records of a run of the simulator
+EACH = 100_000  # records of a run of the simulator
 
 
 class Sent(NamedTuple):
@@ -64,8 +64,8 @@ def sent(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Sent:
     for start_ms, late_by, seed in ((start, "4m", 1), (second, "25m", 2)):
         truth = folder / f"{seed}.jsonl"
         simulator = [
-            *(sys.executable, "-m", "simulator", "--rate=0", f"--events={EACH}", f"--seed={seed}", "--users=3000"),
-            *("--event_rate=50", f"--start={_rfc3339(start_ms)}", f"--topics={TOPIC}", "--bad_share=0.03"),
+            *(sys.executable, "-m", "simulator", "--rate=0", f"--events={EACH}", f"--seed={seed}", "--users=6000"),
+            *("--event_rate=90", f"--start={_rfc3339(start_ms)}", f"--topics={TOPIC}", "--bad_share=0.03"),
             *("--late_share=0.01", f"--late_by={late_by}", "--duplicate_share=0.03", f"--truth={truth}"),
             *(f"--registry={stack.registry_url}", f"--output=kafka://{stack.address('kafka')}"),
         ]

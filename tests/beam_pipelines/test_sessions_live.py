@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 MODULE, TOPIC, TABLE = "beam_pipelines.sessions", "clickstream.events", "user_sessions"
 LATENESS_MS, OUT_OF_ORDERNESS_MS = 10 * MINUTE, 10 * SECOND
-EVENTS = 100_000
+EVENTS = 200_000
 
 
 class Sent(NamedTuple):
@@ -61,9 +61,9 @@ def sent(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Sent:
     # So long ago that hours later is not in the future, which would not count as that for the watermark.
     start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 6 * 3600))
     simulator = [
-        *(sys.executable, "-m", "simulator", "--rate=0", f"--events={EVENTS}", "--seed=3", "--users=4000"),
+        *(sys.executable, "-m", "simulator", "--rate=0", f"--events={EVENTS}", "--seed=3", "--users=8000"),
         *(
-            "--event_rate=14",
+            "--event_rate=28",
             f"--start={start}",
             f"--topics={TOPIC}",
             "--bad_share=0.03",
