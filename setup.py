@@ -14,6 +14,7 @@ setup(
     package_data={
         "": ["*.avsc", "*.yaml", "*.html", "*.css", "*.js", "*.svg", "*.properties"],
         "serving.dashboard": ["vendor/*"],
+        "serving.dashboard": ["vendor/*"],
         "cdc": ["*.sql", "*.json"],
         "stack": ["maven/**/*", "java/*.java"],
     },

@@ -1,47 +1,48 @@
-"""The page at /: the newest alerts, kept up to date by polling. Everything it loads comes from here."""
+"""The page at /: alerts, revenue, sessions and the pipelines, live. All that it loads is in this folder.
+
+The page uses the API as any client does: there is nothing here but files. `vendor/` holds uPlot 1.6.32 as published on
+npm, unchanged, with its licence (MIT).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, abort, request
 
 __all__ = ["pages"]
 
 pages = Blueprint("dashboard", __name__)
 
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
 _FILES = {
     file.name: (file.read_bytes(), _TYPES[file.suffix])
-    for file in Path(__file__).parent.iterdir()
+    for file in Path(__file__).parent.rglob("*")
     if file.suffix in _TYPES
 }
 
 
 @pages.get("/")
 def page() -> Response:
-    """The newest alerts, live."""
+    """The dashboard."""
     return _file("page.html")
 
 
-@pages.get("/page.css")
-def styles() -> Response:
-    """The page's styles."""
-    return _file("page.css")
-
-
-@pages.get("/page.js")
-def script() -> Response:
-    """The page's script."""
-    return _file("page.js")
+@pages.get("/dashboard/<name>")
+def part(name: str) -> Response:
+    """What the dashboard loads: scripts, styles, its icon."""
+    if name not in _FILES:
+        abort(404)
+    return _file(name)
 
 
 def _file(name: str) -> Response:

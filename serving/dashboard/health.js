@@ -1,0 +1,78 @@
+// The jobs' ledgers, how fast they grow, and how old the newest features are.
+
+import { byId, keep, make, number, say } from "./dom.js";
+import { count, span, words } from "./format.js";
+
+const OUTCOMES = ["good", "dead_letters", "late", "duplicates"];
+const RATE_OVER_MS = 15_000;
+const samples = new Map(); // job → [{at, in}], the oldest at most RATE_OVER_MS before the newest
+
+const missing = (ledger) => ledger.in - OUTCOMES.reduce((sum, name) => sum + (ledger[name] ?? 0), 0);
+
+function rate(job, ledger) {
+  const at = Date.parse(ledger.updated_at);
+  const seen = (samples.get(job) ?? []).filter((sample) => sample.in <= ledger.in && at - sample.at <= RATE_OVER_MS);
+  if (seen.at(-1)?.at !== at) seen.push({ at, in: ledger.in });
+  samples.set(job, seen);
+  const [first] = seen;
+  if (Date.now() - at > RATE_OVER_MS) return 0;
+  return at - first.at >= 1000 ? ((ledger.in - first.in) / (at - first.at)) * 1000 : null;
+}
+
+function share(ledger) {
+  const bar = make("span", { class: "share", "aria-hidden": "true" });
+  for (const name of OUTCOMES) {
+    const part = make("i", { class: `part ${name}` });
+    part.style.flexGrow = ledger.in ? (ledger[name] ?? 0) / ledger.in : 0;
+    bar.append(part);
+  }
+  return bar;
+}
+
+function fill(tr, [job, ledger]) {
+  const perSecond = rate(job, ledger);
+  const off = missing(ledger);
+  tr.replaceChildren(
+    make("th", { scope: "row" }, job, share(ledger)),
+    number(count(ledger.in ?? 0)),
+    number(perSecond === null ? "…" : perSecond >= 10 ? count(Math.round(perSecond)) : perSecond.toFixed(1)),
+    ...OUTCOMES.map((name) => number(count(ledger[name] ?? 0))),
+    make("td", { class: off ? "bad" : "ok" }, off ? `${count(Math.abs(off))} ${off > 0 ? "missing" : "too many"}` : "✓ balances"),
+    number(ledger.updated_at ? `${span((Date.now() - Date.parse(ledger.updated_at)) / 1000)} ago` : "–"),
+  );
+  return tr;
+}
+
+export function showHealth(health) {
+  const ledgers = Object.entries(health.ledgers);
+  const empty = byId("health-empty");
+  keep(
+    byId("health-scroll").querySelector("tbody"),
+    ledgers,
+    ([job]) => job,
+    (row) => fill(make("tr"), row),
+    fill,
+  );
+  byId("health-scroll").hidden = !ledgers.length;
+  empty.hidden = ledgers.length > 0;
+  say(empty, "No job has reported. “make demo” starts them all; a job shows its ledger a second after its first record.");
+  say(byId("health-store"), `store answers in ${health.redis.latency_ms.toFixed(1)} ms`);
+
+  const all = ledgers.map(([, ledger]) => ledger);
+  const total = all.reduce((sum, ledger) => sum + ledger.in, 0);
+  const wrong = all.filter((ledger) => missing(ledger)).length;
+  say(byId("tile-ledger"), ledgers.length ? count(total) : "–");
+  say(
+    byId("tile-ledger-more"),
+    !ledgers.length ? "no job has reported" : wrong ? `${wrong} of ${ledgers.length} ledgers do not balance` : "every ledger balances",
+  );
+  byId("tile-ledger-more").className = `hint${wrong ? " bad" : ledgers.length ? " ok" : ""}`;
+
+  const ages = Object.entries(health.freshness_s ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+  byId("freshness").replaceChildren(
+    ...ages.map(([family, age]) => make("div", null, make("dt", null, `Newest in ${words(family).toLowerCase()}`), make("dd", null, `${span(age)} ago`))),
+  );
+  const newest = ages.reduce((least, each) => (least && least[1] <= each[1] ? least : each), null);
+  say(byId("tile-fresh"), newest ? `${span(newest[1])} ago` : "–");
+  say(byId("tile-fresh-more"), newest ? `in ${words(newest[0]).toLowerCase()}` : "the store is empty");
+}

@@ -1,0 +1,128 @@
+// The dashboard: who asks the API for what, how often, and what the page says when there is no answer.
+
+import { makeFeed } from "./alerts.js";
+import { ask, useKey } from "./api.js";
+import { makeDetail } from "./detail.js";
+import { byId, say } from "./dom.js";
+import { clock } from "./format.js";
+import { showHealth } from "./health.js";
+import { showInventory } from "./inventory.js";
+import { follow } from "./live.js";
+import { makeRevenue } from "./revenue.js";
+import { showSessions } from "./sessions.js";
+
+const feed = makeFeed();
+const revenue = makeRevenue();
+let routes = new Set(); // what this API has
+let health = null; // its last answer
+let answeredAt = null;
+let mode = "polling";
+
+function showStatus(error) {
+  const pill = byId("status");
+  const away = byId("away");
+  document.body.classList.toggle("stale", Boolean(error));
+  byId("key-form").hidden = error?.status !== 401;
+  away.hidden = !error || error.status === 401;
+  if (!error) {
+    pill.dataset.level = "ok";
+    say(pill, mode === "live" ? "Live" : "Live, every 2 s");
+    return;
+  }
+  pill.dataset.level = "bad";
+  const since = answeredAt ? ` What you see is of ${clock(answeredAt)}.` : "";
+  const [short, long] =
+    error.status === 0
+      ? ["API away", "The API does not answer. Is it running? “make demo” or “python -m serving” starts it."]
+      : error.status === 503
+        ? ["Store away", `The API answers, but its store does not: ${error.message}.`]
+        : error.status === 401
+          ? ["Key needed", ""]
+          : ["Not up to date", `${error.message}.`];
+  say(pill, short);
+  say(away, `${long}${since} This page tries again by itself.`);
+}
+
+// Asks again and again while the page is shown; the health check alone speaks about failures, as it hears of them too.
+function every(ms, task) {
+  let timer = null;
+  let isBusy = false;
+  async function run() {
+    clearTimeout(timer);
+    if (isBusy) return;
+    isBusy = true;
+    try {
+      if (!document.hidden) await task();
+    } catch {
+      // the next time
+    } finally {
+      isBusy = false;
+      timer = setTimeout(run, ms);
+    }
+  }
+  document.addEventListener("visibilitychange", () => document.hidden || run());
+  run();
+  return run;
+}
+
+const refreshes = [
+  every(15_000, async () => revenue.addPage(await ask("/revenue?limit=60"))),
+  every(4000, async () => {
+    const answer = await ask("/sessions?open=true&limit=200");
+    showSessions(answer, health?.open_sessions);
+  }),
+  every(15_000, async () => {
+    if (!routes.has("/api/v1/inventory")) return;
+    const answer = await ask("/inventory?low_stock=true&limit=20");
+    showInventory(answer.data, "cdc-processor" in (health?.ledgers ?? {}));
+  }),
+];
+
+async function refreshLive() {
+  try {
+    const [alerts, minute] = await Promise.all([ask("/fraud-alerts?limit=200"), ask("/revenue/realtime")]);
+    feed.addPage(alerts);
+    if (minute.data) revenue.add(minute.data);
+  } catch {
+    // the health check says why
+  }
+}
+
+async function checkHealth() {
+  const wasAway = byId("status").dataset.level !== "ok";
+  try {
+    if (!routes.size) {
+      const info = await ask("/info");
+      routes = new Set(info.data.routes.map((route) => route.path));
+    }
+    health = (await ask("/health")).data;
+    answeredAt = Date.now();
+    showHealth(health);
+    showStatus(null);
+  } catch (error) {
+    showStatus(error);
+    return;
+  }
+  if (wasAway) for (const refresh of [...refreshes, refreshLive]) refresh();
+}
+
+const checkNow = every(2000, checkHealth);
+setInterval(revenue.draw, 5000);
+
+byId("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useKey(byId("key").value);
+  checkNow();
+});
+
+follow({
+  hasStream: () => routes.has("/api/v1/stream"),
+  refresh: refreshLive,
+  onAlert: (alert) => feed.add([alert]),
+  onMinute: revenue.add,
+  onMode: (now) => {
+    mode = now;
+    if (byId("status").dataset.level === "ok") showStatus(null);
+  },
+});
+makeDetail(feed.find);

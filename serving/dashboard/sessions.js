@@ -1,0 +1,41 @@
+// Who is on the site now.
+
+import { byId, cells, keep, make, number, say, userLink } from "./dom.js";
+import { clock, count, money, span } from "./format.js";
+
+const SHOWN = 12;
+
+function row(session) {
+  return make(
+    "tr",
+    null,
+    make("td", null, userLink(session.user_id)),
+    ...cells(clock(session.start_time)),
+    number(span(session.duration_seconds)),
+    number(count(session.page_views)),
+    number(count(session.product_views)),
+    number(count(session.add_to_carts)),
+    number(session.purchases ? money(session.revenue) : "–"),
+    ...cells(session.primary_category ?? "–", `${session.device_type}, ${session.geo_region}`),
+  );
+}
+
+// A session that goes on is a new row: its key holds what can change.
+const key = (s) => [s.session_id, s.end_time, s.page_views, s.product_views, s.add_to_carts, s.purchases].join(" ");
+
+export function showSessions(answer, inProgress) {
+  const panel = byId("sessions");
+  const empty = panel.querySelector(".empty");
+  const sessions = answer.data;
+  keep(panel.querySelector("tbody"), sessions.slice(0, SHOWN), key, row);
+  panel.querySelector(".scroll").hidden = !sessions.length;
+  empty.hidden = sessions.length > 0;
+  say(empty, "Nobody is on the site. “make demo” sends visitors.");
+
+  const more = answer.next_cursor === null ? "" : "+";
+  say(byId("tile-sessions"), inProgress === undefined ? `${count(sessions.length)}${more}` : count(inProgress));
+  const withCart = sessions.filter((session) => session.add_to_carts).length;
+  const bought = sessions.filter((session) => session.purchases).length;
+  const of = more ? `of the newest ${count(sessions.length)}: ` : "";
+  say(byId("tile-sessions-more"), `${of}${count(withCart)} with a cart, ${count(bought)} bought`);
+}
