@@ -15,6 +15,7 @@
     sf:revenue:minute:{start_ms}    HASH  dimension:value → version, GMV, orders, users, first orders, end
     sf:revenue:minutes              ZSET  the minutes that there are, score = start in ms; newest 2,880 (48 h)
     sf:freshness                    HASH  feature family → newest event time in ms
+    sf:rate:{…}                     STRING  requests of a caller in this second, minute, …; only the API's, if it counts
     sf:ledger:{job}                 HASH  in, good, dead_letters, late, duplicates of a running job; updated_ms
 
 A value is written only when its version is newer than the stored one, by one script per batch: a replay changes
@@ -57,6 +58,7 @@ __all__ = [
     "OPEN_SESSIONS_KEY",
     "ORDERS_PER_USER",
     "ORDER_FAMILY",
+    "RATE_LIMIT_PREFIX",
     "RECENT_ALERTS_KEY",
     "RECENT_SESSIONS_KEY",
     "REVENUE_FAMILY",
@@ -111,6 +113,7 @@ OPEN_SESSIONS_KEY: Final = "sf:sessions:open"
 REVENUE_MINUTE_PREFIX: Final = "sf:revenue:minute:"
 REVENUE_MINUTES_KEY: Final = "sf:revenue:minutes"
 FRESHNESS_KEY: Final = "sf:freshness"
+RATE_LIMIT_PREFIX: Final = "sf:rate"
 
 ALERT_FAMILY: Final = "fraud_alerts"
 SESSION_FAMILY: Final = "sessions"

@@ -22,19 +22,29 @@ def create_app(config: Config) -> Flask:
     # processes, and `python -m serving` imports this package before it can say so.
     from flask import Flask
 
-    from serving import answers, dashboard, routes
+    from serving import answers, auth, dashboard, reference, routes
     from serving.metrics import Metrics
+    from serving.openapi import MAX_BODY_BYTES
     from serving.store import Store
+    from serving.stream import Streams
 
     app = Flask("serving", static_folder=None)
     app.url_map.merge_slashes = False  # a path with // is unknown, not a redirect
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     metrics = Metrics(config.metrics_dir)
     app.extensions["streamforge.config"] = config
     app.extensions["streamforge.metrics"] = metrics
     app.extensions["streamforge.store"] = Store(config, count_error=metrics.redis_errors.inc)
+    # Streams wait for a store of their own: one connection, and no request waits behind them.
+    app.extensions["streamforge.streams"] = Streams(
+        Store(config, count_error=metrics.redis_errors.inc), config.streams, config.retry_after_s
+    )
     app.register_blueprint(routes.api)
-    app.register_blueprint(routes.scrape)
+    if config.metrics_route:
+        app.register_blueprint(routes.scrape)
+    app.register_blueprint(reference.pages)
     app.register_blueprint(dashboard.pages)
     answers.answer_errors(app)
     metrics.watch(app)
+    auth.guard(app, config)  # after the metrics, which count what it refuses
     return app

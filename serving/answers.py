@@ -3,30 +3,63 @@
 from __future__ import annotations
 
 import math
+import zlib
 from typing import Any, cast
 
 import msgspec
-from flask import Flask, Response, current_app
+from backports import zstd
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from serving.config import Config
+from serving.openapi import JSON, MAX_BODY_BYTES, WrongContentType
 from serving.query import InvalidQuery
 from serving.store import StoreUnavailable
 
-__all__ = ["answer_errors", "listing", "missing", "one", "unavailable"]
+__all__ = [
+    "answer_errors",
+    "compressed",
+    "features_of_many",
+    "listing",
+    "missing",
+    "one",
+    "one_ready",
+    "too_many",
+    "unauthorized",
+    "unavailable",
+]
 
 _SENTENCES = {
-    404: "there is nothing at this address; /api/v1/info lists what there is",
+    404: "there is nothing at this address; /docs says what there is",
     405: "this address does not take this method",
+    413: f"the body is larger than {MAX_BODY_BYTES // 1024} KiB",
     500: "the server failed; the failure is in its log",
 }
+# Below this a compressed answer is no fewer packets. Above it, 100 alerts (30 kB) become 5 kB in 40 µs of zstd, or 7 kB
+# in 60 µs of gzip; higher levels take three times as long for a tenth less.
+_COMPRESS_FROM_BYTES = 1024
+_LEVEL = 1
 
 
 def listing(rows: list[bytes], next_cursor: str | None) -> Response:
     """Rows that are JSON already are joined, not read."""
-    return _json(
-        b'{"success":true,"data":[%b],"count":%d,"next_cursor":%b}'
-        % (b",".join(rows), len(rows), msgspec.json.encode(next_cursor))
+    return compressed(
+        _json(
+            b'{"success":true,"data":[%b],"count":%d,"next_cursor":%b}'
+            % (b",".join(rows), len(rows), msgspec.json.encode(next_cursor))
+        )
+    )
+
+
+def features_of_many(asked: list[str], known: list[bytes | None]) -> Response:
+    """Those known in the order asked; the others by id."""
+    rows = [row for row in known if row is not None]
+    unknown = [user_id for user_id, row in zip(asked, known, strict=True) if row is None]
+    return compressed(
+        _json(
+            b'{"success":true,"data":[%b],"count":%d,"missing":%b}'
+            % (b",".join(rows), len(rows), msgspec.json.encode(unknown))
+        )
     )
 
 
@@ -34,8 +67,25 @@ def one(data: Any, count: int = 1) -> Response:
     return _json(msgspec.json.encode({"success": True, "data": data, "count": count}))
 
 
+def one_ready(data: bytes) -> Response:
+    """As `one`, of what is JSON already."""
+    return _json(b'{"success":true,"data":%b,"count":1}' % data)
+
+
 def missing(sentence: str) -> Response:
     return _failure(404, sentence)
+
+
+def unauthorized(sentence: str) -> Response:
+    response = _failure(401, sentence)
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def too_many(sentence: str, retry_after_s: int) -> Response:
+    response = _failure(429, sentence)
+    response.headers["Retry-After"] = str(retry_after_s)
+    return response
 
 
 def unavailable(sentence: str) -> Response:
@@ -45,12 +95,33 @@ def unavailable(sentence: str) -> Response:
     return response
 
 
+def compressed(response: Response) -> Response:
+    """The response as the client takes it: with zstd, gzip or as it is."""
+    response.headers["Vary"] = "Accept-Encoding"
+    body = response.get_data()
+    if len(body) < _COMPRESS_FROM_BYTES or "Accept-Encoding" not in request.headers:
+        return response
+    accepted = request.accept_encodings
+    if accepted.quality("zstd") > 0:
+        response.set_data(zstd.compress(body, _LEVEL))
+        response.headers["Content-Encoding"] = "zstd"
+    elif accepted.quality("gzip") > 0:
+        gzip = zlib.compressobj(_LEVEL, wbits=31)
+        response.set_data(gzip.compress(body) + gzip.flush())
+        response.headers["Content-Encoding"] = "gzip"
+    return response
+
+
 def answer_errors(app: Flask) -> None:
     """Every error leaves in the envelope, whoever raised it."""
 
     @app.errorhandler(InvalidQuery)
     def _invalid(error: InvalidQuery) -> Response:
         return _failure(400, str(error))
+
+    @app.errorhandler(WrongContentType)
+    def _wrong_content_type(_: WrongContentType) -> Response:
+        return _failure(415, f"the body must be JSON, sent with Content-Type: {JSON}")
 
     @app.errorhandler(StoreUnavailable)
     def _unavailable(_: StoreUnavailable) -> Response:
@@ -72,6 +143,6 @@ def _failure(status: int, sentence: str) -> Response:
 
 
 def _json(body: bytes, status: int = 200) -> Response:
-    response = Response(body, status, content_type="application/json")
+    response = Response(body, status, content_type=JSON)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from serving.keys import ApiKey
+
 __all__ = ["Config", "ConfigError"]
+
+
+_RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour|day)")
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:.]+\](:\d{1,5})?")
 
 
 class ConfigError(ValueError):
@@ -23,6 +30,11 @@ class Config:
       redis_connections: at most this many connections per process; the server runs as many threads.
       retry_after_s: what a 503 asks clients to wait, and how long a store that timed out is left alone.
       metrics_dir: folder in which several worker processes share their metrics; None in a single process.
+      metrics_route: whether the app has /metrics, or leaves it to a port of its own.
+      streams: at most this many streams of events per process, each with a thread of the server; 0 for none.
+      api_keys: who may call; empty for everybody.
+      rate_limit: requests of a caller, such as 1000/second; None for no limit.
+      cors_origins: web pages of these origins may call, such as https://shop.example; no wildcard.
     """
 
     redis_url: str = "redis://127.0.0.1:6379/0"
@@ -30,6 +42,11 @@ class Config:
     redis_connections: int = 8
     retry_after_s: float = 1.0
     metrics_dir: Path | None = None
+    metrics_route: bool = True
+    streams: int = 32
+    api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)
+    rate_limit: str | None = None
+    cors_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_redis_url(self.redis_url)
@@ -39,6 +56,13 @@ class Config:
             raise ConfigError(f"redis_connections must be between 1 and 1000, not {self.redis_connections}")
         if not 0 < self.retry_after_s <= 60:
             raise ConfigError(f"retry_after_s must be above 0 and at most 60 seconds, not {self.retry_after_s}")
+        if not 0 <= self.streams <= 1000:
+            raise ConfigError(f"streams must be between 0 and 1000, not {self.streams}")
+        if self.rate_limit is not None and not _RATE.fullmatch(self.rate_limit):
+            raise ConfigError(f"rate_limit must be such as 1000/second, 50/minute or 10/hour, not {self.rate_limit!r}")
+        for origin in self.cors_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ConfigError(f"cors_origins must be such as https://shop.example, without a path, not {origin!r}")
 
 
 def _check_redis_url(text: str) -> None:

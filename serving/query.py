@@ -1,4 +1,4 @@
-"""What callers may ask for: each function reads one parameter and refuses it in one sentence."""
+"""What callers may ask for. A parameter is declared once: how it is read, and what the OpenAPI document says of it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,45 @@ import base64
 import binascii
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from serving.resources import USER_ID_PATTERN
 from serving.store import Position, epoch_ms
 
-__all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "InvalidQuery", "Listing", "cursor_text", "flag", "listing", "user_id"]
+__all__ = [
+    "ALERT_TYPE",
+    "CURSOR",
+    "EVENTS",
+    "LAST_EVENT_ID",
+    "LIMIT",
+    "LISTING",
+    "MAX_LIMIT",
+    "OPEN",
+    "OPTIONAL_USER_ID",
+    "SINCE",
+    "UNTIL",
+    "USER_ID",
+    "InvalidQuery",
+    "Listing",
+    "Parameter",
+    "cursor_text",
+    "listing",
+    "read",
+    "user_id",
+    "user_ids",
+]
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
+EVENT_KINDS = ("alert", "revenue")
 
-_USER_ID = re.compile(r"[A-Za-z0-9._:@+=~-]{1,128}")
+_USER_ID = re.compile(USER_ID_PATTERN.strip("^$"))
+_USER_IDS = re.compile(f"(?:{USER_ID_PATTERN.strip('^$')}\n)*")
+_ALERT_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_EVENT_ID = re.compile(r"(\d{1,19})-(\d{1,19})", re.ASCII)
 # RFC 3339, section 5.6. `datetime.fromisoformat` alone would also take week dates, times without an offset and others.
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _CURSOR = struct.Struct(">Bq")
@@ -30,6 +57,29 @@ class InvalidQuery(ValueError):
     """A parameter is wrong; the message is one sentence for the caller."""
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """One value that a caller may give.
+
+    Attributes:
+      name: as callers write it; the view gets it as `argument`.
+      read: the text as a value; raises InvalidQuery.
+      schema: of the text, as JSON schema.
+      description: for people.
+      default: the value when it is not given.
+    """
+
+    name: str
+    read: Callable[[str], Any]
+    schema: Mapping[str, Any]
+    description: str
+    default: Any = None
+
+    @property
+    def argument(self) -> str:
+        return self.name.lower().replace("-", "_")
+
+
 class Listing(NamedTuple):
     limit: int
     after: Position | None
@@ -37,17 +87,33 @@ class Listing(NamedTuple):
     until_ms: int | None
 
 
-def listing(args: Mapping[str, str]) -> Listing:
-    """limit, cursor, since and until of a list.
+def read(parameters: Mapping[str, Parameter], given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Values by argument; those that are not given have their default.
+
+    Args:
+      parameters: by name.
+      given: texts by name.
 
     Raises:
-      InvalidQuery: one of them is wrong.
+      InvalidQuery: one is unknown, given twice or wrong.
     """
-    since_ms = _time_ms(args, "since", up=True)
-    until_ms = _time_ms(args, "until", up=False)
-    if since_ms is not None and until_ms is not None and since_ms > until_ms:
+    values = {parameter.argument: parameter.default for parameter in parameters.values()}
+    for name, texts in given.items():
+        parameter = parameters.get(name)
+        if parameter is None:
+            known = ", ".join(parameters)
+            raise InvalidQuery(f"this address takes {f'only {known}' if known else 'no parameters'}, not {name[:40]!r}")
+        if len(texts) != 1:
+            raise InvalidQuery(f"{name} must be given once")
+        values[parameter.argument] = parameter.read(texts[0])
+    return values
+
+
+def listing(limit: int, cursor: Position | None, since: int | None, until: int | None) -> Listing:
+    """The parameters of `LISTING` together. Raises: InvalidQuery."""
+    if since is not None and until is not None and since > until:
         raise InvalidQuery("since must not be later than until")
-    return Listing(_limit(args), _cursor(args), since_ms, until_ms)
+    return Listing(limit, cursor, since, until)
 
 
 def user_id(text: str) -> str:
@@ -57,16 +123,14 @@ def user_id(text: str) -> str:
     return text
 
 
-def flag(args: Mapping[str, str], name: str) -> bool:
-    """Whether it is `true`; `false` when it is not given.
-
-    Raises:
-      InvalidQuery: it is neither.
-    """
-    text = args.get(name, "false")
-    if text not in ("true", "false"):
-        raise InvalidQuery(f"{name} must be true or false")
-    return text == "true"
+def user_ids(texts: list[str]) -> list[str]:
+    """All of them checked in one go. Raises: InvalidQuery."""
+    lines = "\n".join(texts) + "\n"
+    # No id holds a line end, so as many lines as ids are the ids.
+    if lines.count("\n") != len(texts) or not _USER_IDS.fullmatch(lines):
+        for text in texts:
+            user_id(text)
+    return texts
 
 
 def cursor_text(position: Position) -> str:
@@ -75,19 +139,22 @@ def cursor_text(position: Position) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def _limit(args: Mapping[str, str]) -> int:
-    text = args.get("limit")
-    if text is None:
-        return DEFAULT_LIMIT
+def _flag(name: str) -> Callable[[str], bool]:
+    def parse(text: str) -> bool:
+        if text not in ("true", "false"):
+            raise InvalidQuery(f"{name} must be true or false")
+        return text == "true"
+
+    return parse
+
+
+def _limit(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_LIMIT:
         return int(text)
     raise InvalidQuery(f"limit must be a whole number from 1 to {MAX_LIMIT}")
 
 
-def _cursor(args: Mapping[str, str]) -> Position | None:
-    text = args.get("cursor")
-    if text is None:
-        return None
+def _cursor(text: str) -> Position:
     try:
         if not 0 < len(text) <= _MAX_CURSOR_CHARS:
             raise ValueError("length")
@@ -101,16 +168,86 @@ def _cursor(args: Mapping[str, str]) -> Position | None:
     return Position(time_ms, row_id)
 
 
-def _time_ms(args: Mapping[str, str], name: str, up: bool) -> int | None:
+def _time_ms(name: str, up: bool) -> Callable[[str], int]:
     """A time as milliseconds; finer digits are rounded inwards, so that the bounds stay inclusive."""
-    text = args.get(name)
-    if text is None:
-        return None
-    try:
-        if not _RFC3339.fullmatch(text):
-            raise ValueError("form")
-        moment = datetime.fromisoformat(text.upper())
-    except ValueError as e:
-        raise InvalidQuery(f"{name} must be an RFC 3339 time such as 2026-11-22T10:00:00Z (in a URL, + is %2B)") from e
-    below = epoch_ms(moment)
-    return below + 1 if up and moment.microsecond % 1000 else below
+
+    def parse(text: str) -> int:
+        try:
+            if not _RFC3339.fullmatch(text):
+                raise ValueError("form")
+            moment = datetime.fromisoformat(text.upper())
+        except ValueError as e:
+            raise InvalidQuery(
+                f"{name} must be an RFC 3339 time such as 2026-11-22T10:00:00Z (in a URL, + is %2B)"
+            ) from e
+        below = epoch_ms(moment)
+        return below + 1 if up and moment.microsecond % 1000 else below
+
+    return parse
+
+
+def _events(text: str) -> frozenset[str]:
+    kinds = text.split(",")
+    if not set(kinds) <= set(EVENT_KINDS) or len(kinds) > len(EVENT_KINDS):
+        raise InvalidQuery(f"events must be one or more of {', '.join(EVENT_KINDS)}, with commas between")
+    return frozenset(kinds)
+
+
+def _alert_type(text: str) -> str:
+    if not _ALERT_TYPE.fullmatch(text):
+        raise InvalidQuery("alert_type is the name of a rule, such as RAPID_ORDERS")
+    return text
+
+
+def _event_id(text: str) -> tuple[int, int]:
+    match = _EVENT_ID.fullmatch(text)
+    if not match:
+        raise InvalidQuery("Last-Event-ID must be the id of an event of this stream")
+    return int(match[1]), int(match[2])
+
+
+_USER_ID_SCHEMA = {"type": "string", "pattern": USER_ID_PATTERN, "examples": ["user-1"]}
+_TIME_SCHEMA = {"type": "string", "format": "date-time"}
+
+LIMIT = Parameter(
+    "limit",
+    _limit,
+    {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    "At most this many rows.",
+    DEFAULT_LIMIT,
+)
+CURSOR = Parameter(
+    "cursor",
+    _cursor,
+    {"type": "string", "minLength": 1, "maxLength": _MAX_CURSOR_CHARS},
+    "`next_cursor` of the page before; the other parameters stay as they were.",
+)
+SINCE = Parameter("since", _time_ms("since", up=True), _TIME_SCHEMA, "Rows of this instant and later; RFC 3339.")
+UNTIL = Parameter("until", _time_ms("until", up=False), _TIME_SCHEMA, "Rows of this instant and earlier; RFC 3339.")
+LISTING = (LIMIT, CURSOR, SINCE, UNTIL)
+
+OPEN = Parameter(
+    "open", _flag("open"), {"type": "boolean", "default": False}, "`true` for those in progress.", default=False
+)
+USER_ID = Parameter("user_id", user_id, _USER_ID_SCHEMA, "The user.")
+
+EVENTS = Parameter(
+    "events",
+    _events,
+    {"type": "string", "pattern": "^(alert|revenue)(,(alert|revenue))?$", "default": ",".join(EVENT_KINDS)},
+    "Which kinds of event, with commas between.",
+    frozenset(EVENT_KINDS),
+)
+ALERT_TYPE = Parameter(
+    "alert_type",
+    _alert_type,
+    {"type": "string", "pattern": f"^{_ALERT_TYPE.pattern}$", "examples": ["RAPID_ORDERS"]},
+    "Alerts of this rule only.",
+)
+OPTIONAL_USER_ID = Parameter("user_id", user_id, _USER_ID_SCHEMA, "Alerts of this user only.")
+LAST_EVENT_ID = Parameter(
+    "Last-Event-ID",
+    _event_id,
+    {"type": "string", "pattern": f"^{_EVENT_ID.pattern}$".replace("\\d", "[0-9]")},
+    "The last id that was seen: alerts after it come first. Browsers send it by themselves when they reconnect.",
+)

@@ -1,19 +1,21 @@
-"""The routes. Each reads its parameters, asks the store once and answers in the envelope."""
+"""The routes. Each declares what it takes and gives, asks the store once and answers in the envelope."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
-from typing import cast
+from typing import Any, cast
 
-import msgspec
 from flask import Blueprint, Response, current_app, request
 
-from serving import answers, query
+from serving import answers, query, resources
 from serving.metrics import Metrics
+from serving.openapi import operation, operations
+from serving.query import LISTING, USER_ID
 from serving.store import Page, Store, StoreUnavailable
+from serving.stream import EventId, Streams, TooManyStreams, Wanted
 
-__all__ = ["api", "scrape"]
+__all__ = ["api", "scrape", "version"]
 
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 scrape = Blueprint("scrape", __name__)
@@ -27,11 +29,20 @@ def _metrics() -> Metrics:
     return cast(Metrics, current_app.extensions["streamforge.metrics"])
 
 
+def version() -> str:
+    try:
+        return installed_version("streamforge")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
+
+
 @api.get("/health")
+@operation(resources.HealthAnswer, free=True)
 def health() -> Response:
-    """Whether the API can answer, and the pipelines' ledgers."""
+    """Whether Redis answers, the pipelines' ledgers, how fresh the features are."""
     try:
         store = _store().health()
+        freshness_s = _store().freshness_s()
     except StoreUnavailable as e:
         return answers.unavailable(str(e))
     return answers.one(
@@ -39,43 +50,59 @@ def health() -> Response:
             "status": "ok",
             "redis": {"status": "ok", "latency_ms": store.latency_ms},
             "ledgers": store.ledgers,
+            "freshness_s": freshness_s,
         }
     )
 
 
+@api.get("/health/live")
+@operation(resources.ProbeAnswer, needs_store=False, free=True)
+def live() -> Response:
+    """Whether this process answers.
+
+    For a liveness probe: a store that is away is no reason to restart a server.
+    """
+    return answers.one({"status": "ok"})
+
+
+@api.get("/health/ready")
+@operation(resources.ProbeAnswer, free=True)
+def ready() -> Response:
+    """Whether the online store answers.
+
+    For a readiness probe: without the store this server has nothing to tell.
+    """
+    _store().freshness_s()
+    return answers.one({"status": "ok"})
+
+
 @api.get("/info")
+@operation(resources.InfoAnswer, needs_store=False)
 def info() -> Response:
     """The version, and every route."""
-    try:
-        version = installed_version("streamforge")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        version = "unknown"
-    routes = [
-        {
-            "path": rule.rule,
-            "methods": sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}),
-            "summary": (current_app.view_functions[rule.endpoint].__doc__ or "").partition("\n")[0],
-        }
-        for rule in sorted(current_app.url_map.iter_rules(), key=lambda rule: rule.rule)
-    ]
-    return answers.one({"name": "StreamForge", "version": version, "routes": routes})
+    routes: dict[str, dict[str, Any]] = {}
+    for rule, method, view, _ in operations(current_app):
+        summary = (view.__doc__ or "").partition("\n")[0]
+        routes.setdefault(rule.rule, {"path": rule.rule, "methods": [], "summary": summary})["methods"].append(method)
+    return answers.one({"name": "StreamForge", "version": version(), "routes": list(routes.values())})
 
 
 @api.get("/fraud-alerts")
-def fraud_alerts() -> Response:
-    """The newest fraud alerts of all users; limit, cursor, since, until."""
-    return _alerts(None)
+@operation(resources.AlertPage, query=LISTING)
+def fraud_alerts(**asked: Any) -> Response:
+    """The newest fraud alerts of all users."""
+    return _alerts(None, asked)
 
 
 @api.get("/fraud-alerts/<user_id>")
-def fraud_alerts_of_user(user_id: str) -> Response:
-    """The newest fraud alerts of one user; limit, cursor, since, until."""
-    return _alerts(query.user_id(user_id))
+@operation(resources.AlertPage, path=[USER_ID], query=LISTING)
+def fraud_alerts_of_user(user_id: str, **asked: Any) -> Response:
+    """The newest fraud alerts of one user."""
+    return _alerts(user_id, asked)
 
 
-def _alerts(user_id: str | None) -> Response:
-    wanted = query.listing(request.args)
-    page = _store().alerts(user_id, *wanted)
+def _alerts(user_id: str | None, asked: dict[str, Any]) -> Response:
+    page = _store().alerts(user_id, *query.listing(**asked))
     _metrics().fraud_alerts_served.inc(len(page.rows))
     return _listing(page)
 
@@ -85,39 +112,96 @@ def _listing(page: Page) -> Response:
 
 
 @api.get("/sessions")
-def sessions() -> Response:
-    """The newest sessions of all users; limit, cursor, since, until; open=true for those in progress."""
-    wanted, only_open = query.listing(request.args), query.flag(request.args, "open")
-    return _listing(_store().sessions(None, *wanted, only_open=only_open))
+@operation(resources.SessionPage, query=[*LISTING, query.OPEN])
+def sessions(open: bool, **asked: Any) -> Response:  # noqa: A002 - the parameter's name
+    """The newest sessions of all users.
+
+    A page can have fewer rows than `limit` and a next one all the same.
+    """
+    return _listing(_store().sessions(None, *query.listing(**asked), only_open=open))
 
 
 @api.get("/sessions/<user_id>")
-def sessions_of_user(user_id: str) -> Response:
-    """The newest sessions of one user; limit, cursor, since, until."""
-    return _listing(_store().sessions(query.user_id(user_id), *query.listing(request.args)))
+@operation(resources.SessionPage, path=[USER_ID], query=LISTING)
+def sessions_of_user(user_id: str, **asked: Any) -> Response:
+    """The newest sessions of one user.
+
+    A page can have fewer rows than `limit` and a next one all the same.
+    """
+    return _listing(_store().sessions(user_id, *query.listing(**asked)))
 
 
 @api.get("/revenue")
-def revenue() -> Response:
-    """Revenue by the minute, newest first; limit, cursor, since, until."""
-    return _listing(_store().revenue(*query.listing(request.args)))
+@operation(resources.MinutePage, query=LISTING)
+def revenue(**asked: Any) -> Response:
+    """Revenue by the minute, newest first.
+
+    A page can have fewer rows than `limit` and a next one all the same.
+    """
+    return _listing(_store().revenue(*query.listing(**asked)))
 
 
 @api.get("/revenue/realtime")
+@operation(resources.MinuteAnswer)
 def revenue_realtime() -> Response:
     """Revenue of the minute that is open, or of the last one with orders."""
     minute = _store().revenue_now()
-    return answers.one(None, count=0) if minute is None else answers.one(msgspec.Raw(minute))
+    return answers.one(None, count=0) if minute is None else answers.one_ready(minute)
 
 
 @api.get("/features/<user_id>")
+@operation(resources.FeaturesAnswer, path=[USER_ID], missing="Nothing is known of this user.")
 def features_of_user(user_id: str) -> Response:
     """What is known of one user: orders and spend, last session, alerts, when last seen."""
-    known = _store().features_of(query.user_id(user_id))
-    return answers.missing("nothing is known of this user") if known is None else answers.one(msgspec.Raw(known))
+    known = _store().features_of(user_id)
+    return answers.missing("nothing is known of this user") if known is None else answers.one_ready(known)
+
+
+@api.post("/features")
+@operation(resources.FeaturesOfMany, body=resources.UserIds)
+def features_of_users(body: resources.UserIds) -> Response:
+    """What is known of up to 1,000 users, in one round trip to the store.
+
+    Users of whom nothing is known are not in `data`, but in `missing`; an id that is asked twice is answered twice.
+    """
+    user_ids = query.user_ids(body.user_ids)
+    return answers.features_of_many(user_ids, _store().features_of_many(user_ids))
+
+
+@api.get("/stream")
+@operation(
+    "text/event-stream",
+    query=[query.EVENTS, query.ALERT_TYPE, query.OPTIONAL_USER_ID],
+    headers=[query.LAST_EVENT_ID],
+    busy="This server holds no more streams; try again after so many seconds, or ask for the lists instead.",
+    needs_store=False,
+)
+def stream(
+    events: frozenset[str], alert_type: str | None, user_id: str | None, last_event_id: EventId | None
+) -> Response:
+    """Alerts as the store gets them, and the open minute as it changes: server-sent events.
+
+    `event: alert` has an alert as in /fraud-alerts and an id; after a cut, alerts since `Last-Event-ID` come first, as
+    far back as the store's last 10,000. An alert can come again when it is corrected: tell them apart by `alert_id`.
+    `event: revenue` has a minute as in /revenue/realtime; the first comes at once. When there is nothing to tell, a
+    comment comes every 15 seconds.
+
+    The stream stays open while the online store does not answer, and goes on when it does. To have the alerts before
+    the stream as well, open the stream first, then read the list. A stream that is read too slowly is closed.
+    """
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would hold events back
+    if request.method == "HEAD":
+        return Response(content_type="text/event-stream", headers=headers)
+    streams = cast(Streams, current_app.extensions["streamforge.streams"])
+    try:
+        frames = streams.open(Wanted(events, alert_type, user_id, last_event_id))
+    except TooManyStreams:
+        return answers.unavailable("this server holds no more streams; try again shortly")
+    return Response(frames, content_type="text/event-stream", headers=headers)
 
 
 @scrape.get("/metrics")
+@operation("text/plain", needs_store=False, free=True)
 def metrics() -> Response:
     """Prometheus metrics of all workers."""
     try:

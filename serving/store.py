@@ -108,6 +108,11 @@ class Store:
         key = features.RECENT_ALERTS_KEY if user_id is None else features.user_alerts_key(user_id)
         return self._page(key, _ALERT, limit, after, since_ms, until_ms)
 
+    def alert_log(self, after: tuple[int, int], count: int) -> list[tuple[tuple[int, int], bytes]]:
+        """Alerts in the order in which the store got them, as id and JSON: at most `count` after an id."""
+        [entries] = self._ask(("XRANGE", features.ALERT_LOG_KEY, f"({after[0]}-{after[1]}", "+", "COUNT", count))
+        return [((int(at), int(number)), fields[1]) for entry, fields in entries for at, number in [entry.split(b"-")]]
+
     def sessions(
         self,
         user_id: str | None,

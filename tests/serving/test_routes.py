@@ -112,7 +112,7 @@ def test_no_input_makes_the_server_fail(client, user, args):
     of_user = "" if user is None else "/" + quote(user, safe="", errors="replace")
     for path in ("fraud-alerts", "sessions", "revenue", "features"):
         answer = client.get(f"/api/v1/{path}{of_user}", query_string=args)
-        assert answer.status_code in (200, 400, 404)
+        assert answer.status_code in (200, 400, 404, *([405] if path == "features" and not of_user else []))
         assert answer.json["success"] is (answer.status_code == 200)
 
 
@@ -133,7 +133,7 @@ def test_info_lists_every_route_with_a_summary(client):
     assert data["version"]
     paths = [route["path"] for route in data["routes"]]
     assert {"/", "/metrics", "/api/v1/health", "/api/v1/fraud-alerts/<user_id>"} <= set(paths)
-    assert all(route["summary"] and route["methods"] == ["GET"] for route in data["routes"])
+    assert all(route["summary"] and route["methods"] in (["GET"], ["POST"]) for route in data["routes"])
 
 
 def test_an_unknown_address_is_a_404_in_the_envelope(client):

@@ -1,0 +1,105 @@
+"""Who may call, how often, and from which web pages. Each is off unless a flag turns it on, and then costs nothing."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import limits
+import redis
+from flask import Flask, Response, current_app, g, request
+from limits.storage import RedisStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from schemas import features
+from serving import answers, keys
+from serving.config import Config
+from serving.openapi import Operation
+
+__all__ = ["guard"]
+
+_METHODS = "GET, POST"
+_HEADERS = "Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-ID"
+_EXPOSED = "Retry-After, X-Request-ID"
+_PREFLIGHT_S = 3600
+
+
+def guard(app: Flask, config: Config) -> None:
+    """Turns on what the config asks for."""
+    if config.cors_origins:
+        _allow_origins(app, config.cors_origins)
+    if config.api_keys:
+        _require_key(app, config.api_keys)
+    if config.rate_limit:
+        _limit_rate(app, config)
+
+
+def _is_free() -> bool:
+    """Whether the address is for everybody: pages, documents, metrics, health. A CORS preflight never has a key."""
+    if request.method == "OPTIONS" or request.url_rule is None:
+        return True
+    operation: Operation | None = getattr(current_app.view_functions[request.url_rule.endpoint], "operation", None)
+    return operation.free if operation else not request.url_rule.rule.startswith("/api/")
+
+
+def _require_key(app: Flask, known: Sequence[keys.ApiKey]) -> None:
+    @app.before_request
+    def _check() -> Response | None:
+        if _is_free():
+            return None
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        presented = token.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key", "")
+        if not presented:
+            return answers.unauthorized("this address needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY")
+        name = keys.owner(known, presented)
+        if name is None:
+            return answers.unauthorized("this API key is not known")
+        g.caller = f"key/{name}"
+        return None
+
+
+def _limit_rate(app: Flask, config: Config) -> None:
+    """Counts in Redis: right across workers and servers, for one more round trip a request.
+
+    When Redis does not answer nothing is limited, for `retry_after_s`: reads fail by themselves then.
+    """
+    rate = limits.parse(config.rate_limit or "")
+    storage = RedisStorage(
+        config.redis_url,
+        key_prefix=features.RATE_LIMIT_PREFIX,
+        socket_timeout=config.redis_timeout_s,
+        socket_connect_timeout=config.redis_timeout_s,
+    )
+    limiter = FixedWindowRateLimiter(storage)
+    off_until = 0.0
+
+    @app.before_request
+    def _count() -> Response | None:
+        nonlocal off_until
+        if _is_free() or time.monotonic() < off_until:
+            return None
+        caller = g.get("caller") or f"address/{request.remote_addr}"
+        try:
+            if limiter.hit(rate, caller):
+                return None
+            wait_s = limiter.get_window_stats(rate, caller).reset_time - time.time()
+        except redis.RedisError:
+            off_until = time.monotonic() + config.retry_after_s
+            return None
+        return answers.too_many(f"more than {rate}; try again shortly", max(1, math.ceil(wait_s)))
+
+
+def _allow_origins(app: Flask, origins: Sequence[str]) -> None:
+    @app.after_request
+    def _allow(response: Response) -> Response:
+        response.vary.add("Origin")
+        origin = request.headers.get("Origin")
+        if origin in origins:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+            if request.method == "OPTIONS":
+                response.headers["Access-Control-Allow-Methods"] = _METHODS
+                response.headers["Access-Control-Allow-Headers"] = _HEADERS
+                response.headers["Access-Control-Max-Age"] = str(_PREFLIGHT_S)
+        return response

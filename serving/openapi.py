@@ -1,0 +1,253 @@
+"""The OpenAPI document, made from what each route declares; the declaration is also what reads the request.
+
+So a parameter that is not declared cannot be read, and one that is declared is read as declared. A route without a
+declaration is left out of the document; `tests/serving/test_openapi.py` fails for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import msgspec
+from flask import Flask, Response, request
+from werkzeug.routing import Rule
+
+from serving import query
+from serving.query import InvalidQuery, Parameter
+from serving.resources import Failure
+
+__all__ = ["JSON", "MAX_BODY_BYTES", "Operation", "WrongContentType", "document", "operation", "operations"]
+
+V = TypeVar("V", bound=Callable[..., Response])
+
+JSON = "application/json"
+MAX_BODY_BYTES = 256 * 1024  # 1,000 user ids of 128 characters take 131 kB
+
+_INTRODUCTION = """\
+What StreamForge's jobs keep in the online store: fraud alerts, sessions, revenue by the minute, features of users.
+
+Every answer is `{"success":true,"data":…,"count":n}` or `{"success":false,"error":"one sentence"}`. Amounts are in TRY,
+times are RFC 3339 in UTC. Lists are newest first; follow `next_cursor` until it is null. An address that is not here
+answers 404, another method 405 with `Allow`. Clients must bear fields that are new."""
+_KEYS_INTRODUCTION = """
+
+Send your API key with every request that asks for one, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+_MEANING = {
+    400: "A parameter or the body is wrong, or there is no such parameter.",
+    401: "The API key is missing or unknown.",
+    413: f"The body is larger than {MAX_BODY_BYTES // 1024} KiB.",
+    415: "The body is not JSON, or does not say so.",
+    429: "Too many requests; try again after so many seconds.",
+    500: "The server failed; the failure is in its log.",
+    503: "The online store does not answer; try again after so many seconds.",
+}
+_RETRY_AFTER = {
+    "Retry-After": {"description": "seconds", "required": True, "schema": {"type": "integer", "minimum": 1}}
+}
+
+
+class WrongContentType(Exception):
+    """A body that is not said to be JSON."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a route takes and gives.
+
+    Attributes:
+      answer: what a 200 holds: a type, as JSON, or a media type.
+      path, query, headers: what is read.
+      body: the type of the JSON body.
+      missing: what a 404 means; None if there is none.
+      needs_store: a store that does not answer makes it 503.
+      free: it takes neither an API key nor part in the rate limit.
+    """
+
+    answer: type | str
+    path: Sequence[Parameter]
+    query: Sequence[Parameter]
+    headers: Sequence[Parameter]
+    body: type | None
+    missing: str | None
+    busy: str | None
+    needs_store: bool
+    free: bool
+
+    def failures(self, keys: bool, limited: bool) -> dict[int, str]:
+        """What each status other than 200 means."""
+        statuses = [400]
+        if keys and not self.free:
+            statuses.append(401)
+        if self.body:
+            statuses += [413, 415]
+        if limited and not self.free:
+            statuses.append(429)
+        statuses.append(500)
+        if self.needs_store:
+            statuses.append(503)
+        found = {status: _MEANING[status] for status in statuses}
+        if self.missing:
+            found[404] = self.missing
+        if self.busy:
+            found[503] = self.busy
+        return dict(sorted(found.items()))
+
+
+def operation(
+    answer: type | str,
+    *,
+    path: Sequence[Parameter] = (),
+    query: Sequence[Parameter] = (),
+    headers: Sequence[Parameter] = (),
+    body: type | None = None,
+    missing: str | None = None,
+    busy: str | None = None,
+    needs_store: bool = True,
+    free: bool = False,
+) -> Callable[[V], V]:
+    """Declares a view, as `Operation` says. It gets the values that it declares by name, the body as `body`.
+
+    The view's docstring becomes summary (first line) and description.
+    """
+    declared = Operation(answer, path, query, headers, body, missing, busy, needs_store, free)
+
+    def declare(view: V) -> V:
+        read = _reader(declared)
+
+        @functools.wraps(view)
+        def read_and_answer(**texts: str) -> Response:
+            return view(**read(texts))
+
+        read_and_answer.operation = declared  # type: ignore[attr-defined]
+        return read_and_answer  # type: ignore[return-value]
+
+    return declare
+
+
+def _reader(declared: Operation) -> Callable[[Mapping[str, str]], dict[str, Any]]:
+    """The values of a request; most have no query, and that costs them nothing."""
+    in_query = {parameter.name: parameter for parameter in declared.query}
+    nothing_asked = query.read(in_query, {})
+    in_headers = {parameter.name: parameter for parameter in declared.headers}
+    decoder: msgspec.json.Decoder[Any] | None = msgspec.json.Decoder(declared.body) if declared.body else None
+
+    def read(texts: Mapping[str, str]) -> dict[str, Any]:
+        values = {parameter.argument: parameter.read(texts[parameter.name]) for parameter in declared.path}
+        values |= query.read(in_query, request.args.to_dict(flat=False)) if request.query_string else nothing_asked
+        if in_headers:
+            given = {name: [request.headers[name]] for name in in_headers if name in request.headers}
+            values |= query.read(in_headers, given)
+        if decoder:
+            values["body"] = _body(decoder)
+        return values
+
+    return read
+
+
+def _body(decoder: msgspec.json.Decoder[Any]) -> Any:
+    if request.mimetype != JSON:
+        raise WrongContentType
+    try:
+        return decoder.decode(request.get_data())
+    except msgspec.ValidationError as e:
+        raise InvalidQuery(f"the body is not as described in /docs: {str(e)[:200]}") from e
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise InvalidQuery("the body is not JSON") from e
+
+
+def operations(app: Flask) -> Iterator[tuple[Rule, str, Callable[..., Any], Operation | None]]:
+    """Every route with its method, view and declaration, sorted; without HEAD and OPTIONS, which Flask answers."""
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        view = app.view_functions[rule.endpoint]
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            yield rule, method, view, getattr(view, "operation", None)
+
+
+def document(app: Flask, version: str, keys: bool, limited: bool) -> dict[str, Any]:
+    """OpenAPI 3.1 of the app's routes.
+
+    Args:
+      keys: requests need an API key.
+      limited: requests are counted.
+    """
+    declared = [(rule, method, view, found) for rule, method, view, found in operations(app) if found]
+    types = [t for *_, found in declared for t in (found.answer, found.body) if isinstance(t, type)]
+    types = list(dict.fromkeys([Failure, *types]))
+    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    paths: dict[str, dict[str, Any]] = {}
+    for rule, method, view, found in declared:
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        paths.setdefault(path, {})[method.lower()] = _operation(rule, view, found, keys, limited)
+    introduction = _INTRODUCTION + (_KEYS_INTRODUCTION if keys else "")
+    components: dict[str, Any] = {"schemas": {name: schemas[name] for name in sorted(schemas)}}
+    if keys:
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "StreamForge",
+            "version": version,
+            "description": introduction,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": components,
+    }
+
+
+def _operation(rule: Rule, view: Callable[..., Any], declared: Operation, keys: bool, limited: bool) -> dict[str, Any]:
+    summary, _, description = (view.__doc__ or "").partition("\n")
+    told: dict[str, Any] = {"operationId": rule.endpoint.rpartition(".")[2], "summary": summary}
+    if description.strip():
+        told["description"] = "\n".join(line.strip() for line in description.strip().splitlines())
+    if keys and not declared.free:
+        told["security"] = [{"bearer": []}, {"header": []}]
+    places = (("path", declared.path), ("query", declared.query), ("header", declared.headers))
+    parameters = [_parameter(each, place) for place, those in places for each in those]
+    if parameters:
+        told["parameters"] = parameters
+    if declared.body:
+        told["requestBody"] = {"required": True, "content": {JSON: {"schema": _schema(declared.body)}}}
+    good = {"description": _first_line(declared.answer), "content": _content(declared.answer)}
+    bad = {
+        str(status): {"description": meaning, "content": _content(Failure)}
+        | ({"headers": _RETRY_AFTER} if status in (429, 503) else {})
+        for status, meaning in declared.failures(keys, limited).items()
+    }
+    told["responses"] = {"200": good, **bad}
+    return told
+
+
+def _parameter(parameter: Parameter, place: str) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": place,
+        "required": place == "path",
+        "description": parameter.description,
+        "schema": dict(parameter.schema),
+    }
+
+
+def _schema(kind: type) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+
+
+def _content(answer: type | str) -> dict[str, Any]:
+    if isinstance(answer, str):
+        return {answer: {"schema": {"type": "string"}}}
+    return {JSON: {"schema": _schema(answer)}}
+
+
+def _first_line(answer: type | str) -> str:
+    if isinstance(answer, str):
+        return HTTPStatus(200).phrase
+    return (answer.__doc__ or "").partition("\n")[0]
