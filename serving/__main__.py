@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from serving import Config, ConfigError
+from serving import Config, ConfigError, api_keys
 
 __all__ = ["main"]
+
+_KEYS_VARIABLE = "STREAMFORGE_API_KEYS"
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line; argparse would print the usage before it."""
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        """What is off by default needs no "default: None"."""
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -46,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m serving",
         description="Serves StreamForge's API, its metrics and the dashboard. Stops cleanly on SIGTERM and Ctrl-C.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
@@ -66,12 +76,65 @@ def _parser() -> argparse.ArgumentParser:
         help="longest wait for a connection to the store, and for its answer",
     )
     parser.add_argument("--workers", type=_whole(1, 64), default=1, help="processes that answer; one per core at most")
+    parser.add_argument(
+        "--streams",
+        type=_setting("streams", int),
+        default=Config.streams,
+        help="streams of events that each process holds at most; each takes a thread",
+    )
+    parser.add_argument(
+        "--api_keys",
+        type=_keys,
+        metavar="FILE",
+        help="ask for an API key: a file of lines name:sha256hex, as `python -m serving.keys new NAME` makes them, "
+        f"read at the start; more can be in {_KEYS_VARIABLE}, with commas between. Health, metrics and pages stay open",
+    )
+    parser.add_argument(
+        "--rate_limit",
+        type=_setting("rate_limit", str),
+        metavar="RATE",
+        help="answer 429 to a caller (an API key, else an address) above it, such as 1000/second; counted in the store",
+    )
+    parser.add_argument(
+        "--cors_origin",
+        type=_origin,
+        action="append",
+        metavar="ORIGIN",
+        help="let web pages of this origin call, such as https://shop.example; repeatable",
+    )
     return parser
+
+
+def _keys(path: str) -> tuple[api_keys.ApiKey, ...]:
+    try:
+        return api_keys.read(Path(path).read_text(encoding="ascii"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise argparse.ArgumentTypeError(f"{path} cannot be read: {getattr(e, 'strerror', None) or e}") from e
+    except api_keys.InvalidKeys as e:
+        raise argparse.ArgumentTypeError(f"{path}: {e}") from e
+
+
+def _origin(text: str) -> str:
+    _setting("cors_origins", lambda origin: (origin,))(text)
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    config = Config(redis_url=args.redis, redis_timeout_s=args.redis_timeout)
+    known = args.api_keys or ()
+    if _KEYS_VARIABLE in os.environ:
+        try:
+            known += api_keys.read(os.environ[_KEYS_VARIABLE].replace(",", "\n"))
+        except api_keys.InvalidKeys as e:
+            return _failed(f"{_KEYS_VARIABLE}: {e}", 2)
+    config = Config(
+        redis_url=args.redis,
+        redis_timeout_s=args.redis_timeout,
+        streams=args.streams,
+        api_keys=known,
+        rate_limit=args.rate_limit,
+        cors_origins=tuple(args.cors_origin or ()),
+    )
     from serving.server import serve  # not before the flags are right: it takes a moment
 
     def announce() -> None:

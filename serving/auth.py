@@ -13,7 +13,7 @@ from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from schemas import features
-from serving import answers, keys
+from serving import answers, api_keys
 from serving.config import Config
 from serving.openapi import Operation
 
@@ -43,7 +43,7 @@ def _is_free() -> bool:
     return operation.free if operation else not request.url_rule.rule.startswith("/api/")
 
 
-def _require_key(app: Flask, known: Sequence[keys.ApiKey]) -> None:
+def _require_key(app: Flask, known: Sequence[api_keys.ApiKey]) -> None:
     @app.before_request
     def _check() -> Response | None:
         if _is_free():
@@ -52,7 +52,7 @@ def _require_key(app: Flask, known: Sequence[keys.ApiKey]) -> None:
         presented = token.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key", "")
         if not presented:
             return answers.unauthorized("this address needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY")
-        name = keys.owner(known, presented)
+        name = api_keys.owner(known, presented)
         if name is None:
             return answers.unauthorized("this API key is not known")
         g.caller = f"key/{name}"

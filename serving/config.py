@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from serving.keys import ApiKey
+from serving.api_keys import ApiKey
 
 __all__ = ["Config", "ConfigError"]
 
