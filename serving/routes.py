@@ -50,6 +50,7 @@ def health() -> Response:
             "status": "ok",
             "redis": {"status": "ok", "latency_ms": store.latency_ms},
             "ledgers": store.ledgers,
+            "open_sessions": store.open_sessions,
             "freshness_s": freshness_s,
         }
     )

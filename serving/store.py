@@ -55,6 +55,7 @@ class Page(NamedTuple):
 class Health(NamedTuple):
     latency_ms: float
     ledgers: dict[str, dict[str, int | str]]
+    open_sessions: int
 
 
 class _Place(NamedTuple):
@@ -207,12 +208,15 @@ class Store:
         return [*(row for row in same_instant if row < seen), *older]
 
     def health(self) -> Health:
-        """How long Redis took, and the ledgers of the jobs that have written one."""
+        """How long Redis took, the ledgers of the jobs that have written one, and how many sessions are in progress."""
         start = time.perf_counter()
-        answers = self._ask(*(("HGETALL", features.ledger_key(job)) for job in JOBS))
+        answers = self._ask(
+            *(("HGETALL", features.ledger_key(job)) for job in JOBS), ("ZCARD", features.OPEN_SESSIONS_KEY)
+        )
         latency_ms = (time.perf_counter() - start) * 1000
-        ledgers = {job: _ledger(fields) for job, fields in zip(JOBS, answers, strict=True) if fields}
-        return Health(round(latency_ms, 3), ledgers)
+        *hashes, open_sessions = answers
+        ledgers = {job: _ledger(fields) for job, fields in zip(JOBS, hashes, strict=True) if fields}
+        return Health(round(latency_ms, 3), ledgers, open_sessions)
 
     def freshness_s(self) -> dict[str, float]:
         """Per feature family: seconds from the newest event time in the store to now."""

@@ -44,8 +44,10 @@ def test_a_users_sessions_are_the_writers_bytes_newest_first(client, stored):
 def test_open_sessions_can_be_listed(client, stored):
     stored(session("ada", T0), session("bob", T0, pane="ON_TIME"), session("eve", T0, deleted=True))
     assert [s["user_id"] for s in client.get("/api/v1/sessions?open=true").json["data"]] == ["ada"]
+    assert client.get("/api/v1/health").json["data"]["open_sessions"] == 1
     stored(session("ada", T0, pane="ON_TIME", version=2))
     assert client.get("/api/v1/sessions?open=true").json["data"] == []
+    assert client.get("/api/v1/health").json["data"]["open_sessions"] == 0
 
 
 def test_pages_of_sessions_leave_out_the_retracted_and_nothing_else(client, stored):
