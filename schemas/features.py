@@ -1,6 +1,7 @@
 """The online store's layout: keys, values and times to live. Writers (`transforms/io/redis.py`) and readers
 (`serving/store.py`) both use this module and nothing else, so that they cannot disagree.
 
+    sf:features:{user_id}           STRING  the user's features as JSON, made of the hash whenever that changes
     sf:user:{user_id}               HASH  the user's features, see below
     sf:alerts:user:{user_id}        ZSET  alerts as JSON, score = event time in ms; newest 1,000
     sf:alerts:ids:{user_id}         HASH  alert_id → version (event time in ms) of what the ZSET holds
@@ -85,6 +86,7 @@ __all__ = [
     "user_alert_ids_key",
     "user_alerts_key",
     "user_features_json",
+    "user_features_key",
     "user_key",
     "user_orders_key",
     "user_session_ids_key",
@@ -127,6 +129,7 @@ USER_PREFIXES: Final = (
     "sf:sessions:user:",
     "sf:sessions:ids:",
     "sf:orders:user:",
+    "sf:features:",
 )
 """What a user's keys begin with; the user_id follows."""
 
@@ -140,6 +143,10 @@ _MAX_TIME_MS = 253_402_300_799_999  # the end of the year 9999, the last that RF
 
 def user_key(user_id: str) -> str:
     return f"sf:user:{user_id}"
+
+
+def user_features_key(user_id: str) -> str:
+    return f"sf:features:{user_id}"
 
 
 def user_alerts_key(user_id: str) -> str:
@@ -272,7 +279,8 @@ def revenue_json(start_ms: int, fields: Mapping[bytes, bytes]) -> bytes | None:
 def user_features_json(user_id: str, fields: Mapping[bytes, bytes]) -> bytes | None:
     """A user's hash as the API returns it; amounts in major units (TRY); None when there is none.
 
-    What no event has told yet is null, or zero when it is a count or a sum.
+    What no event has told yet is null, or zero when it is a count or a sum. The scripts that write the hash
+    (`transforms/io/redis_scripts.py`) write these bytes beside it; this says what they are.
     """
     if not fields:
         return None
@@ -280,8 +288,12 @@ def user_features_json(user_id: str, fields: Mapping[bytes, bytes]) -> bytes | N
     def number(name: str) -> int:
         return int(fields.get(name.encode(), b"0"))
 
+    def amount(name: str) -> msgspec.Raw:
+        """With two decimals; a float could not hold all of them."""
+        return msgspec.Raw(b"%d.%02d" % divmod(number(name), 100))
+
     def time(name: str) -> str | None:
-        return rfc3339(number(name)) if name.encode() in fields else None
+        return rfc3339(min(number(name), _MAX_TIME_MS)) if name.encode() in fields else None
 
     kind = fields.get(b"last_alert_type")
     session = fields.get(b"last_session")
@@ -290,9 +302,9 @@ def user_features_json(user_id: str, fields: Mapping[bytes, bytes]) -> bytes | N
             "user_id": user_id,
             "last_seen": time("last_seen"),
             "orders_1h": number("orders_1h"),
-            "spend_1h": number("spend_1h_minor") / 100,
+            "spend_1h": amount("spend_1h_minor"),
             "orders_24h": number("orders_24h"),
-            "spend_24h": number("spend_24h_minor") / 100,
+            "spend_24h": amount("spend_24h_minor"),
             "last_order_at": time("last_order_at"),
             "last_session": None if session is None else msgspec.Raw(session),
             "alerts": number("alerts"),

@@ -32,8 +32,7 @@ class Connections:
             "socket_timeout": config.redis_timeout_s,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 3,
-            "lib_name": None,  # it and the version would be two more answers to wait for at each connect
-            "lib_version": None,
+            "driver_info": None,  # or two more answers to wait for at each connect
         }
         self._idle: list[Connection] = []  # append and pop are atomic; the last used is the next
 

@@ -166,6 +166,7 @@ def test_keys_begin_with_our_prefix_and_no_two_families_share_one() -> None:
         features.user_sessions_key("u"),
         features.user_session_ids_key("u"),
         features.user_orders_key("u"),
+        features.user_features_key("u"),
         features.revenue_minute_key(0),
         features.REVENUE_MINUTES_KEY,
         features.RECENT_SESSIONS_KEY,
@@ -191,5 +192,6 @@ def test_the_prefixes_are_those_of_all_keys_of_a_user() -> None:
         features.user_sessions_key("u"),
         features.user_session_ids_key("u"),
         features.user_orders_key("u"),
+        features.user_features_key("u"),
     }
     assert {prefix + "u" for prefix in features.USER_PREFIXES} == keys

@@ -25,14 +25,68 @@ end
 
 _USERS = (
     _FRESHNESS
-    + """
+    + r"""
 local ttl = ARGV[1]
 local features_of, alerts_of, alert_ids_of = ARGV[2], ARGV[3], ARGV[4]
-local sessions_of, session_ids_of, orders_of = ARGV[5], ARGV[6], ARGV[7]
+local sessions_of, session_ids_of, orders_of, json_of = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+
+local escapes = {
+  ['"'] = '\\"', ['\\'] = '\\\\', ['\b'] = '\\b', ['\f'] = '\\f', ['\n'] = '\\n', ['\r'] = '\\r', ['\t'] = '\\t'
+}
+local function text(value)
+  return '"' .. string.gsub(value, '[%z\1-\31"\\]', function(c)
+    return escapes[c] or string.format('\\u%04x', string.byte(c))
+  end) .. '"'
+end
+
+local function amount(minor)
+  minor = string.rep('0', 3 - #minor) .. minor
+  return string.sub(minor, 1, -3) .. '.' .. string.sub(minor, -2)
+end
+
+-- The civil date of a day since 1970, counted in eras of 400 years that begin on 1 March.
+local dates = {}
+local function date(days)
+  local shifted = days + 719468
+  local day = shifted % 146097
+  local year = math.floor((day - math.floor(day / 1460) + math.floor(day / 36524) - math.floor(day / 146096)) / 365)
+  day = day - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  local month = math.floor((5 * day + 2) / 153)
+  day = day - math.floor((153 * month + 2) / 5) + 1
+  month = month < 10 and month + 3 or month - 9
+  year = year + math.floor(shifted / 146097) * 400 + (month <= 2 and 1 or 0)
+  dates[days] = string.format('"%04d-%02d-%02dT', year, month, day)
+  return dates[days]
+end
+
+local function time(ms)
+  ms = math.min(ms, 253402300799999)  -- the end of the year 9999
+  local rest = ms % 86400000
+  local days = (ms - rest) / 86400000
+  return (dates[days] or date(days)) .. string.format('%02d:%02d:%02d.%03dZ"',
+    rest / 3600000, rest / 60000 % 60, rest / 1000 % 60, rest % 1000)
+end
+
+-- The user's features as the API returns them: `features.user_features_json`, byte for byte.
+local function tell(user)
+  local seen, orders_1h, spend_1h, orders_24h, spend_24h, ordered, session, alerts, kind, alerted = unpack(redis.call(
+    'HMGET', features_of .. user, 'last_seen', 'orders_1h', 'spend_1h_minor', 'orders_24h', 'spend_24h_minor',
+    'last_order_at', 'last_session', 'alerts', 'last_alert_type', 'last_alert_at'))
+  if not (seen or ordered or session or alerted) then return end  -- nothing but retracted sessions
+  redis.call('SET', json_of .. user, table.concat({
+    '{"user_id":', text(user), ',"last_seen":', seen and time(seen) or 'null',
+    ',"orders_1h":', orders_1h or '0', ',"spend_1h":', amount(spend_1h or '0'),
+    ',"orders_24h":', orders_24h or '0', ',"spend_24h":', amount(spend_24h or '0'),
+    ',"last_order_at":', ordered and time(ordered) or 'null', ',"last_session":', session or 'null',
+    ',"alerts":', alerts or '0', ',"last_alert_type":', kind and text(kind) or 'null',
+    ',"last_alert_at":', alerted and time(alerted) or 'null', '}'
+  }), 'EX', ttl)
+end
 
 -- Together, so that a sum never outlives what it is summed from: a late replay would begin it anew.
 local function keep(user)
   for i = 2, 7 do redis.call('EXPIRE', ARGV[i] .. user, ttl) end
+  tell(user)
 end
 
 local function seen(user, at)
@@ -78,9 +132,9 @@ end
 ALERTS: Final = (
     _USERS
     + """
-local per_user, recent, family, logged = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
+local per_user, recent, family, logged = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], ARGV[12]
 local shared, users, newest = {KEYS[1]}, {}, 0
-for i = 12, #ARGV, 4 do
+for i = 13, #ARGV, 4 do
   local user, id, at, json = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3]
   if replace(alerts_of .. user, alert_ids_of .. user, shared, 'alert_id', id, at, at, nil, json) then
     redis.call('ZADD', KEYS[1], at, json)
@@ -111,9 +165,9 @@ redis.call('EXPIRE', KEYS[2], ttl)
 SESSIONS: Final = (
     _USERS
     + """
-local per_user, recent, family = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local per_user, recent, family = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
 local shared, users, newest = {KEYS[1], KEYS[2]}, {}, 0
-for i = 11, #ARGV, 7 do
+for i = 12, #ARGV, 7 do
   local user, id, start, ended, version, open, json = unpack(ARGV, i, i + 6)
   if replace(sessions_of .. user, session_ids_of .. user, shared, 'session_id', id, version, start, start, json) then
     redis.call('ZADD', KEYS[1], start, json)
@@ -152,15 +206,15 @@ redis.call('EXPIRE', KEYS[3], ttl)
 ORDERS: Final = (
     _USERS
     + """
-local per_user, hour, day, family = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
+local per_user, hour, day, family = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
 
 -- Amounts have up to 19 digits: the last nine are summed apart from the others.
-local function add(sum, digits)
+local function add(sum, minor)
   sum.orders = sum.orders + 1
-  sum.high = sum.high + (tonumber(string.sub(digits, 1, -10)) or 0)
-  sum.low = sum.low + tonumber(string.sub(digits, -9))
+  sum.high = sum.high + (tonumber(string.sub(minor, 1, -10)) or 0)
+  sum.low = sum.low + tonumber(string.sub(minor, -9))
 end
-local function text(sum)
+local function digits(sum)
   local high, low = sum.high + math.floor(sum.low / 1e9), sum.low % 1e9
   if high > 9223372036 or (high == 9223372036 and low > 854775807) then return '9223372036854775807' end
   if high == 0 then return string.format('%.0f', low) end
@@ -168,9 +222,9 @@ local function text(sum)
 end
 
 local users, newest = {}, 0
-for i = 12, #ARGV, 4 do
-  local user, id, at, amount = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3]
-  redis.call('ZADD', orders_of .. user, 'GT', at, amount .. ':' .. id)
+for i = 13, #ARGV, 4 do
+  local user, id, at, minor = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3]
+  redis.call('ZADD', orders_of .. user, 'GT', at, minor .. ':' .. id)
   users[user] = true
   newest = math.max(newest, tonumber(at))
 end
@@ -182,15 +236,15 @@ for user in pairs(users) do
   local in_hour, in_day = {orders = 0, high = 0, low = 0}, {orders = 0, high = 0, low = 0}
   local kept, counted = redis.call('ZREVRANGE', key, 0, -1, 'WITHSCORES'), {}
   for i = 1, #kept, 2 do
-    local amount, id = string.match(kept[i], '^(%d+):(.*)$')
+    local minor, id = string.match(kept[i], '^(%d+):(.*)$')
     if not counted[id] then  -- an order_id counts once, also when it came with two amounts
       counted[id] = true
-      add(in_day, amount)
-      if tonumber(kept[i+1]) >= tonumber(last) - hour then add(in_hour, amount) end
+      add(in_day, minor)
+      if tonumber(kept[i+1]) >= tonumber(last) - hour then add(in_hour, minor) end
     end
   end
-  redis.call('HSET', features_of .. user, 'orders_1h', in_hour.orders, 'spend_1h_minor', text(in_hour),
-    'orders_24h', in_day.orders, 'spend_24h_minor', text(in_day), 'last_order_at', last)
+  redis.call('HSET', features_of .. user, 'orders_1h', in_hour.orders, 'spend_1h_minor', digits(in_hour),
+    'orders_24h', in_day.orders, 'spend_24h_minor', digits(in_day), 'last_order_at', last)
   seen(user, tonumber(last))
   keep(user)
 end

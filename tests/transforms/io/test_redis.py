@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from schemas import features
@@ -39,7 +39,9 @@ def dump(db: redis.Redis) -> dict[str, Any]:
     for key in db.scan_iter(count=1_000):
         name: str = key.decode()
         assert 0 < db.ttl(key) <= 7 * 24 * 3600, f"{name} has no TTL"
-        if db.type(key) == b"zset":
+        if db.type(key) == b"string":
+            found[name] = db.get(key)
+        elif db.type(key) == b"zset":
             found[name] = [(member.decode(), int(score)) for member, score in db.zrange(key, 0, -1, withscores=True)]
         elif db.type(key) == b"stream":
             assert name == features.ALERT_LOG_KEY
@@ -140,7 +142,10 @@ def model(writes: Iterable[Write]) -> dict[str, Any]:
 
     for user, at in seen.items():
         users.setdefault(user, {})["last_seen"] = str(at)
-    keys |= {features.user_key(user): fields for user, fields in users.items()}
+    for user, fields in users.items():
+        keys[features.user_key(user)] = fields
+        stored = {name.encode(): value.encode() for name, value in fields.items()}
+        keys[features.user_features_key(user)] = features.user_features_json(user, stored)
     fresh = {
         "fraud_alerts": max((a.event_time for a in of[FraudAlert]), default=0),
         "sessions": max((s.session_end for s in of[UserSession] if not s.deleted), default=0),
@@ -236,7 +241,8 @@ def test_the_bounds_are_those_of_the_layout_and_a_replay_of_everything_changes_n
     first = dump(db)
     assert first == model([row for batch in writes for row in batch])
     sizes = {name: len(contents) for name, contents in first.items()}
-    assert {sizes[prefix + "u-1"] for prefix in features.USER_PREFIXES} == {10, 1_000, 100}
+    collections = [prefix + "u-1" for prefix in features.USER_PREFIXES if prefix != "sf:features:"]
+    assert {sizes[name] for name in collections} == {10, 1_000, 100}
     assert sizes["sf:revenue:minutes"] == sum("sf:revenue:minute:" in name for name in first) == 2_880
     for batch in reversed(writes):
         write(url, batch[::-1])
@@ -286,6 +292,37 @@ def test_a_retracted_session_stays_away_and_the_one_before_is_the_users_last_aga
 def test_sums_are_exact_up_to_the_largest_amount(valkey: Stack, db: redis.Redis, amount: int) -> None:
     write(valkey.redis_url, [order("o-1", T0, amount), order("o-2", T0, 1)])
     assert db.hget("sf:user:u-1", "spend_1h_minor") == str(min(amount + 1, HUGE)).encode()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    user=st.text(min_size=1, max_size=20),
+    kind=st.text(max_size=20),
+    at=st.integers(1, (1 << 53) - 1) | st.integers(1, 4_102_444_800_000),
+    amount=st.integers(0, HUGE) | st.integers(0, 1_000),
+)
+@example(
+    user='"/\x00\x1f\x7f\\\u2028', kind="\b\f\n\r\t", at=951_782_400_000 - 1, amount=7
+)  # the end of 28 February 2000
+@example(user="u", kind="k", at=951_868_799_999, amount=10)  # and of the 29th
+@example(user="u", kind="k", at=253_402_300_800_000, amount=HUGE)  # beyond the last year that can be written
+def test_the_json_that_the_scripts_make_is_the_contracts_byte_for_byte(
+    valkey: Stack, db: redis.Redis, user: str, kind: str, at: int, amount: int
+) -> None:
+    db.flushall()
+    for rows in ([order("o-1", at, amount, user)], [alert(user_id=user, alert_type=kind)], [session(user)]):
+        write(valkey.redis_url, rows)
+        made = db.get(features.user_features_key(user))
+        assert made == features.user_features_json(user, db.hgetall(features.user_key(user)))
+    known = json.loads(made)
+    assert (known["user_id"], known["last_alert_type"], known["orders_1h"]) == (user, kind, 1)
+
+
+def test_a_user_whose_only_session_is_retracted_has_no_features(valkey: Stack, db: redis.Redis) -> None:
+    write(valkey.redis_url, [session("u-1", T0, deleted=True)])
+    assert not db.exists(features.user_features_key("u-1"), features.user_key("u-1"))
+    write(valkey.redis_url, [session("u-1", T0 + HOUR)])
+    assert db.exists(features.user_features_key("u-1"), features.user_key("u-1")) == 2
 
 
 def test_all_keys_of_a_user_expire_together_whoever_wrote_last(valkey: Stack, db: redis.Redis) -> None:
