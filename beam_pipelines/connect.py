@@ -184,13 +184,15 @@ def write_to_bigquery(
 
 
 def write_refused(
-    dead_letters: beam.PCollection[BadRecord], late: beam.PCollection[BadRecord], settings: Settings
+    dead_letters: beam.PCollection[BadRecord], late: beam.PCollection[BadRecord] | None, settings: Settings
 ) -> None:
+    """Writes what a job refused; `late` is None for a job to which nothing is late."""
     for records, url, table in (
         (dead_letters, settings.dead_letters, "dead_letters"),
         (late, settings.late, "late"),
     ):
-        _write_bad(records, url, table, table.title().replace("_", ""))
+        if records is not None:
+            _write_bad(records, url, table, table.title().replace("_", ""))
 
 
 def _write_bad(records: beam.PCollection[BadRecord], url: KafkaUrl | Folder, table: str, label: str) -> None:

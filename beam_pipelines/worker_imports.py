@@ -9,6 +9,7 @@ import numpy as np
 import redis
 
 import transforms.archive
+import transforms.cdc
 import transforms.fraud
 import transforms.gather
 import transforms.io.archive_files
@@ -16,6 +17,7 @@ import transforms.io.bigquery
 import transforms.io.files
 import transforms.io.kafka
 import transforms.io.redis
+import transforms.io.redis_cdc
 import transforms.io.registry
 import transforms.sessions
 

@@ -8,6 +8,7 @@ DATA = (
     "transactions.orders",
     "inventory.events",
     "alerts.fraud",
+    "alerts.stock",
     "analytics.sessions",
     "analytics.revenue",
 )

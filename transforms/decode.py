@@ -21,7 +21,7 @@ from transforms.blocks import Block
 from transforms.domain.validity import InvalidRecordError, check_click, check_order, good_clicks, good_orders
 from transforms.errors import BadRecord, attempts_before
 
-__all__ = ["CLICKS", "ORDERS", "BlockDecoder", "DecodedBlock", "Part", "RecordKind"]
+__all__ = ["CLICKS", "ORDERS", "BlockDecoder", "DecodedBlock", "Part", "RecordKind", "refused"]
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -153,7 +153,7 @@ class BlockDecoder(Generic[R]):
             self._kind.check(record, time_ms)
         except (codec.CodecError, InvalidRecordError) as e:
             stage = "validate" if isinstance(e, InvalidRecordError) else "decode"
-            out.bad.append(self._refused(block, i, stage, type(e).__name__, str(e)))
+            out.bad.append(refused(block, i, self._job, stage, type(e).__name__, str(e)))
             return
         if record.event_time < block.watermarks_ms[i] - self._lateness_ms:
             out.late.append(self._late(block, i))
@@ -170,30 +170,32 @@ class BlockDecoder(Generic[R]):
 
     def _late(self, block: Block, i: int) -> BadRecord:
         behind = f"more than {self._lateness_ms} ms behind the partition's watermark {int(block.watermarks_ms[i])}"
-        return self._refused(block, i, "lateness", "Late", behind)
+        return refused(block, i, self._job, "lateness", "Late", behind)
 
-    def _refused(self, block: Block, i: int, stage: str, error_class: str, message: str) -> BadRecord:
-        payload, headers = block.payload(i), block.headers.get(i, [])
-        try:
-            writer_id = codec.schema_id(payload) if block.encoding == "confluent" else None
-        except codec.NotFramed:
-            writer_id = None
-        return BadRecord(
-            payload=payload,
-            job=self._job,
-            stage=stage,
-            error_class=error_class,
-            error_message=message,
-            topic=block.topic,
-            partition=block.partition,
-            offset=int(block.offsets[i]),
-            timestamp=int(block.times_ms[i]),
-            key=block.keys[i] if block.keys else None,
-            headers=headers,
-            schema_id=writer_id,
-            attempts=attempts_before(headers) + 1,
-            seen_at=time.time_ns() // 1_000_000,
-        )
+
+def refused(block: Block, i: int, job: str, stage: str, error_class: str, message: str) -> BadRecord:
+    """A record of a block as a dead letter or late record."""
+    payload, headers = block.payload(i), block.headers.get(i, [])
+    try:
+        writer_id = codec.schema_id(payload) if block.encoding == "confluent" else None
+    except codec.NotFramed:
+        writer_id = None
+    return BadRecord(
+        payload=payload,
+        job=job,
+        stage=stage,
+        error_class=error_class,
+        error_message=message,
+        topic=block.topic,
+        partition=block.partition,
+        offset=int(block.offsets[i]),
+        timestamp=int(block.times_ms[i]),
+        key=block.keys[i] if block.keys else None,
+        headers=headers,
+        schema_id=writer_id,
+        attempts=attempts_before(headers) + 1,
+        seen_at=time.time_ns() // 1_000_000,
+    )
 
 
 def _make_plan(writer: Any, reader: dict[str, Any]) -> _Plan | None:

@@ -1,0 +1,329 @@
+"""The part of the online store that follows the shop's database: `schemas.inventory` has the layout.
+
+As everything in `transforms.io.redis`, any repeat of any write, in any order, leaves the same contents: of a row the
+newest version stays, deleted ones as their version alone, and figures change only with the rows that they are of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import apache_beam as beam
+
+from schemas import features, inventory
+from schemas.events import LowStockAlert
+from transforms.domain.cdc import Customer, OrderPlace, Product
+from transforms.io.redis import _RedisFn, _Table, _WriteRowsFn
+from transforms.io.redis_scripts import _FRESHNESS
+
+__all__ = [
+    "WriteCustomersToRedis",
+    "WriteEmptiedToRedis",
+    "WriteOrderPlacesToRedis",
+    "WriteProductsToRedis",
+    "WriteStockAlertsToRedis",
+]
+
+_SCAN = 500  # keys looked at in one go when a table was truncated
+
+# KEYS: products, all, low, emptied, freshness. ARGV: TTL in s, family, TTL of freshness, then per product: id, version,
+# when updated in ms, '1' when low, JSON (empty: deleted), event time in ms.
+_PRODUCTS: Final = (
+    _FRESHNESS
+    + """
+local ttl, family = ARGV[1], ARGV[2]
+local floor = redis.call('HGET', KEYS[4], 'products') or ''
+local newest = 0
+for i = 4, #ARGV, 6 do
+  local id, version, at, low, json = unpack(ARGV, i, i + 4)
+  if version <= floor then json = '' end
+  local stored = redis.call('HGET', KEYS[1], id)
+  if not stored or string.sub(stored, 1, 32) < version then
+    local old = stored and string.sub(stored, 34) or ''
+    if old ~= '' then
+      redis.call('ZREM', KEYS[2], old)
+      redis.call('ZREM', KEYS[3], old)
+    end
+    redis.call('HSET', KEYS[1], id, version .. ' ' .. json)
+    if json ~= '' then
+      redis.call('ZADD', KEYS[2], at, json)
+      if low == '1' then redis.call('ZADD', KEYS[3], at, json) end
+    end
+  end
+  newest = math.max(newest, tonumber(ARGV[i+5]))
+end
+for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ttl) end
+fresh(KEYS[5], family, newest)
+redis.call('EXPIRE', KEYS[5], ARGV[3])
+"""
+)
+
+# KEYS: alerts. ARGV: TTL in s, how many, then per alert: event time in ms, JSON. An alert is the same bytes always.
+_ALERTS: Final = """
+for i = 3, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i+1]) end
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -ARGV[2] - 1)
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+"""
+
+_CUSTOMER: Final = """
+local ttl, customer_of, orders_of = ARGV[1], ARGV[2], ARGV[3]
+local function keep(customer)
+  redis.call('EXPIRE', customer_of .. customer, ttl)
+  redis.call('EXPIRE', orders_of .. customer, ttl)
+end
+"""
+
+# KEYS: emptied, freshness. ARGV: TTL in s, prefixes, family, TTL of freshness, then per customer: id, version, '1' when
+# there is one, region, event time in ms.
+_CUSTOMERS: Final = (
+    _FRESHNESS
+    + _CUSTOMER
+    + """
+local floor = redis.call('HGET', KEYS[1], 'customers') or ''
+local newest = 0
+for i = 6, #ARGV, 5 do
+  local customer, version, exists, region = unpack(ARGV, i, i + 3)
+  if version <= floor then exists, region = '0', '' end
+  local stored = redis.call('HGET', customer_of .. customer, 'version')
+  if not stored or stored < version then
+    redis.call('HSET', customer_of .. customer, 'version', version, 'exists', exists, 'region', region)
+  end
+  keep(customer)
+  newest = math.max(newest, tonumber(ARGV[i+4]))
+end
+fresh(KEYS[2], ARGV[4], newest)
+redis.call('EXPIRE', KEYS[2], ARGV[5])
+"""
+)
+
+# A sum that would leave 64 bits stands still.
+_COUNT: Final = """
+local function add(customer, name, number)
+  if number ~= '0' then redis.pcall('HINCRBY', customer_of .. customer, name, number) end
+end
+local function negative(number)
+  if string.sub(number, 1, 1) == '-' then return string.sub(number, 2) end
+  return number == '0' and number or '-' .. number
+end
+local function count(customer, status, total, sign)
+  if status == '' then return end
+  add(customer, 'orders', sign .. '1')
+  if status == 'CANCELLED' or status == 'REFUNDED' then
+    add(customer, 'cancelled', sign .. '1')
+  else
+    add(customer, 'spent_minor', sign == '-' and negative(total) or total)
+  end
+end
+"""
+
+# KEYS: emptied. ARGV: TTL in s, prefixes, then per order: customer, id, version, status (empty: not theirs), total.
+_ORDERS: Final = (
+    _CUSTOMER
+    + _COUNT
+    + """
+local floor = redis.call('HGET', KEYS[1], 'orders') or ''
+for i = 4, #ARGV, 5 do
+  local customer, id, version, status, total = unpack(ARGV, i, i + 4)
+  if version <= floor then status = '' end
+  local stored = redis.call('HGET', orders_of .. customer, id)
+  local old_version, old_total, old_status = string.match(stored or '', '^(%x+) (%-?%d+) (.*)$')
+  if not old_version or old_version < version then
+    if old_version then count(customer, old_status, old_total, '-') end
+    count(customer, status, total, '')
+    redis.call('HSET', orders_of .. customer, id, version .. ' ' .. total .. ' ' .. status)
+  end
+  keep(customer)
+end
+"""
+)
+
+# KEYS: emptied, products, all, low. ARGV: TTL in s, then table and version of each truncation.
+_EMPTIED: Final = """
+for i = 2, #ARGV, 2 do
+  local name, version = ARGV[i], ARGV[i+1]
+  local stored = redis.call('HGET', KEYS[1], name)
+  if not stored or stored < version then redis.call('HSET', KEYS[1], name, version) end
+  if name == 'products' then
+    for _, json in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+      local id = cjson.decode(json).product_id
+      if string.sub(redis.call('HGET', KEYS[2], id), 1, 32) < version then
+        redis.call('HSET', KEYS[2], id, version .. ' ')
+        redis.call('ZREM', KEYS[3], json)
+        redis.call('ZREM', KEYS[4], json)
+      end
+    end
+  end
+end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+"""
+
+# KEYS: of customers. ARGV: version.
+_EMPTY_CUSTOMERS: Final = """
+for _, key in ipairs(KEYS) do
+  local version = redis.call('HGET', key, 'version')
+  if version and version < ARGV[1] then
+    redis.call('HSET', key, 'version', ARGV[1], 'exists', '0', 'region', '')
+  end
+end
+"""
+
+# KEYS: of customers' orders. ARGV: TTL in s, prefixes, version.
+_EMPTY_ORDERS: Final = (
+    _CUSTOMER
+    + _COUNT
+    + """
+for _, key in ipairs(KEYS) do
+  local customer, orders = string.sub(key, #orders_of + 1), redis.call('HGETALL', key)
+  for i = 1, #orders, 2 do
+    local version, total, status = string.match(orders[i+1], '^(%x+) (%-?%d+) (.*)$')
+    if version < ARGV[4] then
+      count(customer, status, total, '-')
+      redis.call('HSET', key, orders[i], ARGV[4] .. ' 0 ')
+    end
+  end
+end
+"""
+)
+
+_CUSTOMER_KEYS: Final = (inventory.CUSTOMER_TTL_S, inventory.CUSTOMER_PREFIX, inventory.CUSTOMER_ORDERS_PREFIX)
+
+
+class _WriteCdcToRedis(beam.PTransform):
+    """Input: lists of rows, or rows, in any order."""
+
+    def __init__(self, url: str):
+        super().__init__()
+        self._url = url
+
+    def _fn(self) -> beam.DoFn:
+        raise NotImplementedError
+
+    def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[None]:
+        return rows | "Store" >> beam.ParDo(self._fn())
+
+
+class WriteProductsToRedis(_WriteCdcToRedis):
+    """Keeps what is current of each product. Input: lists of Product."""
+
+    def _fn(self) -> beam.DoFn:
+        return _WriteRowsFn(self._url, _products)
+
+
+class WriteCustomersToRedis(_WriteCdcToRedis):
+    """Keeps which customers there are. Input: lists of Customer."""
+
+    def _fn(self) -> beam.DoFn:
+        return _WriteRowsFn(self._url, _customers)
+
+
+class WriteOrderPlacesToRedis(_WriteCdcToRedis):
+    """Keeps customers' figures. Input: lists of OrderPlace."""
+
+    def _fn(self) -> beam.DoFn:
+        return _WriteRowsFn(self._url, _orders)
+
+
+class WriteStockAlertsToRedis(_WriteCdcToRedis):
+    """Stores low-stock alerts for the API. Input: LowStockAlert."""
+
+    def _fn(self) -> beam.DoFn:
+        return _WriteRowsFn(self._url, _alerts)
+
+
+class WriteEmptiedToRedis(_WriteCdcToRedis):
+    """Takes away what was in a table when it was truncated. Input: lists of (table, version)."""
+
+    def _fn(self) -> beam.DoFn:
+        return _WriteEmptiedFn(self._url)
+
+
+def _products() -> _Table:
+    return _Table(
+        _PRODUCTS,
+        (
+            inventory.PRODUCTS_KEY,
+            inventory.PRODUCTS_ALL_KEY,
+            inventory.LOW_KEY,
+            inventory.EMPTIED_KEY,
+            features.FRESHNESS_KEY,
+        ),
+        (inventory.INVENTORY_TTL_S, inventory.INVENTORY_FAMILY, features.USER_TTL_S),
+        _product_arguments,
+        lambda products: products,
+    )
+
+
+def _product_arguments(each: Product) -> tuple[Any, ...]:
+    product = Product(*each)  # what a coder wrote and read is a plain tuple
+    json: bytes | str = ""
+    if product.exists:
+        json = inventory.product_json(
+            product.product_id,
+            product.name,
+            product.category,
+            product.price_minor,
+            product.currency,
+            product.stock,
+            product.low_stock_threshold,
+            product.updated_ms,
+        )
+    return (product.product_id, product.version, product.updated_ms, int(product.low), json, product.event_time_ms)
+
+
+def _customers() -> _Table:
+    return _Table(
+        _CUSTOMERS,
+        (inventory.EMPTIED_KEY, features.FRESHNESS_KEY),
+        (*_CUSTOMER_KEYS, inventory.CUSTOMER_FAMILY, features.USER_TTL_S),
+        _customer_arguments,
+        lambda customers: customers,
+    )
+
+
+def _customer_arguments(each: Customer) -> tuple[Any, ...]:
+    customer_id, version, exists, region, event_time_ms = each
+    return (customer_id, version, int(exists), region, event_time_ms)
+
+
+def _orders() -> _Table:
+    return _Table(_ORDERS, (inventory.EMPTIED_KEY,), _CUSTOMER_KEYS, _order_arguments, lambda orders: orders)
+
+
+def _order_arguments(each: OrderPlace) -> tuple[Any, ...]:
+    return tuple(each[:5])
+
+
+def _alerts() -> _Table:
+    return _Table(
+        _ALERTS,
+        (inventory.STOCK_ALERTS_KEY,),
+        (inventory.INVENTORY_TTL_S, inventory.STOCK_ALERTS_RECENT),
+        _alert_arguments,
+    )
+
+
+def _alert_arguments(alert: LowStockAlert) -> tuple[Any, ...]:
+    return (alert.event_time, inventory.stock_alert_json(alert))
+
+
+class _WriteEmptiedFn(_RedisFn):
+    """First it is noted, so that nothing older gets in any more; then what is there goes, key by key."""
+
+    def process(self, emptied: list[tuple[str, str]]) -> Iterable[None]:
+        keys = (inventory.EMPTIED_KEY, inventory.PRODUCTS_KEY, inventory.PRODUCTS_ALL_KEY, inventory.LOW_KEY)
+        self._run(_EMPTIED, keys, (inventory.CUSTOMER_TTL_S, *(word for each in emptied for word in each)))
+        for table, version in emptied:
+            if table in ("customers", "orders"):
+                self._empty(table, version)
+        return ()
+
+    def _empty(self, table: str, version: str) -> None:
+        of_orders = table == "orders"
+        prefix = inventory.CUSTOMER_ORDERS_PREFIX if of_orders else inventory.CUSTOMER_PREFIX
+        keys = list(self._client.scan_iter(f"{prefix}*", count=_SCAN))
+        for i in range(0, len(keys), _SCAN):
+            if of_orders:
+                self._run(_EMPTY_ORDERS, keys[i : i + _SCAN], (*_CUSTOMER_KEYS, version))
+            else:
+                self._run(_EMPTY_CUSTOMERS, keys[i : i + _SCAN], (version,))
