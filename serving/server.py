@@ -53,7 +53,7 @@ def serve(config: Config, host: str, port: int, workers: int, on_listening: Call
             interface=Interfaces.WSGI,
             http=HTTPModes.http1,
             workers=workers,
-            blocking_threads=config.redis_connections,
+            blocking_threads=config.redis_connections + config.streams,  # a stream holds one as long as it is open
             respawn_failed_workers=True,
             workers_kill_timeout=_STOP_WITHIN_S,
             log_level=LogLevels.error,  # it warns of more threads than cores, but ours wait for Redis
@@ -96,4 +96,19 @@ def _app_of_a_worker(config: Config) -> Flask:
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, signal.SIG_DFL)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    return serving.create_app(config)
+    app = serving.create_app(config)
+    _at_stop(app.extensions["streamforge.streams"].close)
+    return app
+
+
+def _at_stop(end: Callable[[], None]) -> None:
+    """Calls it when a signal reaches this worker, whose handlers are granian's: it waits for open streams otherwise."""
+    told, tells = socket.socketpair()
+    tells.setblocking(False)
+    signal.set_wakeup_fd(tells.detach(), warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while told.recv(1):  # for ever: the signals that follow are written there too, and must find it open
+            end()
+
+    threading.Thread(target=wait, name="stop", daemon=True).start()
