@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z_]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z_]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements-dev.txt setup.py
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install python3.11"; exit 1; }
@@ -39,6 +39,9 @@ bench: setup  ## drain a million orders, beside peers; and the latency from orde
 	$(BIN)/python -m bench throughput
 	$(BIN)/python -m bench latency
 
+screenshots: setup  ## docs/dashboard-*.png anew, of a demo that runs or of its own
+	$(BIN)/python -m tests.screenshots
+
 lock: $(STAMP)  ## write requirements*.txt anew from the ranges in setup.py
 	$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp setup.py -o requirements.txt
 	$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp --extra stack --extra dev --extra bench -c requirements.txt setup.py -o requirements-dev.txt
@@ -47,4 +50,4 @@ clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test demo bench lock clean
+.PHONY: help setup check test demo bench screenshots lock clean

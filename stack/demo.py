@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, cast
@@ -149,6 +150,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--duration", type=_duration_s, metavar="TIME", help="end by itself after so long, as 60s (default: never)")
     add("--rate", type=_rate, default=50, metavar="N", help="events a second (50)")
     add(
+        "--history",
+        type=_duration_s,
+        metavar="TIME",
+        help="begin so long ago, as 1h: that much traffic is sent at once, then it goes on live; "
+        "--rate is then the mean over a day (default: begin now)",
+    )
+    add(
         "--data",
         type=Path,
         metavar="DIR",
@@ -224,12 +232,20 @@ def _run(options: argparse.Namespace, stop: _Stop) -> int:
 
         system = _System(stack, f"http://{HOST}:{api_port}", home, children)
         before = system.sent()
-        system.start(options.rate, api_port)
+        system.start(_pace(options), api_port)
         system.wait_until_ready(console)
         print(_welcome(system, options.duration), flush=True)
         stop.running = True
         _watch(system, before, options.duration, stop)
         return _settle(system, before, console)
+
+
+def _pace(options: argparse.Namespace) -> list[str]:
+    """The simulator's flags for how much it sends, and from when on."""
+    if options.history is None:
+        return [f"--rate={options.rate}"]
+    start = datetime.now(UTC) - timedelta(seconds=options.history)
+    return ["--rate=0", f"--event_rate={options.rate}", f"--start={start.isoformat(timespec='seconds')}"]
 
 
 @contextlib.contextmanager
@@ -261,14 +277,14 @@ class _System:
     def truth(self) -> Path:
         return self.home / "truth.jsonl"
 
-    def start(self, rate: int, api_port: int) -> None:
+    def start(self, pace: Sequence[str], api_port: int) -> None:
         stack = self.stack
         for job in _JOBS:
             job.ledger(self.home).unlink(missing_ok=True)
             self.children.start(job.name, f"beam_pipelines.{job.name}", job.flags(stack, self.home))
         self.children.start("api", "serving", [f"--port={api_port}", f"--redis={stack.redis_url}"])
         topics = [f"--output=kafka://{stack.address('kafka')}", f"--registry={stack.registry_url}"]
-        self.children.start("simulator", "simulator", [f"--rate={rate}", *_SHARES, f"--truth={self.truth}", *topics])
+        self.children.start("simulator", "simulator", [*pace, *_SHARES, f"--truth={self.truth}", *topics])
 
     def wait_until_ready(self, console: Console) -> None:
         """Raises: StackError."""

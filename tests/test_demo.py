@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -129,6 +130,14 @@ def test_only_ledgers_that_balance_and_hold_all_that_was_sent_give_status_0(
 def test_a_missing_ledger_is_waited_for_and_not_taken_for_arrived(tmp_path: Path) -> None:
     system = demo._System(None, "", tmp_path, None)  # type: ignore[arg-type]
     assert system.ledger(demo._FRAUD) == dict.fromkeys(BALANCED, 0)
+
+
+def test_a_history_begins_so_long_ago_and_goes_on_at_the_same_rate() -> None:
+    before = datetime.now(UTC)
+    rate, event_rate, start = demo._pace(demo._parser().parse_args(["--history=1h", "--rate=20"]))
+    assert (rate, event_rate) == ("--rate=0", "--event_rate=20")
+    assert before - timedelta(hours=1, seconds=1) < datetime.fromisoformat(start.removeprefix("--start="))
+    assert datetime.fromisoformat(start.removeprefix("--start=")) <= datetime.now(UTC) - timedelta(hours=1)
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 import { byId, keep, make, say, userLink } from "./dom.js";
 import { clock, count, dateAndTime, money, moneyExact, plural, words } from "./format.js";
 
-const KEPT = 1000;
+const KEPT = 2000;
 const SHOWN = 60;
 const ANNOUNCE_EVERY_MS = 5000;
 const FRESH_MS = 10_000;
-const HOUR_MS = 3_600_000;
+const RECENT_MS = 600_000;
 
 export const level = (risk) => (risk >= 0.9 ? "critical" : risk >= 0.8 ? "high" : "medium");
 export const badge = (risk) => make("span", { class: `badge ${level(risk)}` }, `risk ${risk.toFixed(2)}`);
@@ -39,10 +39,10 @@ export function makeFeed() {
   const chips = byId("rules");
   const pause = byId("pause");
   const announcer = byId("announce");
-  const alerts = new Map(); // by id; an alert's content never changes
+  const alerts = new Map(); // by id
   const unseen = new Set(); // came after the first answer, and are to be shown as new
   let begun = false;
-  let isCut = false; // whether the store may hold more alerts of the last hour than we have
+  let isCut = false; // whether the store may hold more recent alerts than we have
   let rule = null;
   let isPaused = false;
   let unannounced = [];
@@ -50,8 +50,9 @@ export function makeFeed() {
   function add(rows) {
     let newOnes = 0;
     for (const alert of rows) {
-      if (alerts.has(alert.alert_id)) continue;
-      alerts.set(alert.alert_id, alert);
+      const isKnown = alerts.has(alert.alert_id);
+      alerts.set(alert.alert_id, alert); // one that is known comes again when its order was corrected
+      if (isKnown) continue;
       newOnes += 1;
       if (begun) {
         unseen.add(alert.alert_id);
@@ -110,7 +111,7 @@ export function makeFeed() {
   }
 
   function drawTile(sorted) {
-    const since = new Date(Date.now() - HOUR_MS).toISOString();
+    const since = new Date(Date.now() - RECENT_MS).toISOString();
     const recent = sorted.filter((alert) => alert.timestamp >= since);
     const isAll = !isCut || recent.length < sorted.length;
     const worth = recent.reduce((sum, alert) => sum + alert.amount, 0);
@@ -144,5 +145,6 @@ export function makeFeed() {
       draw();
     },
     find: (alertId) => alerts.get(alertId),
+    hasBegun: () => begun,
   };
 }

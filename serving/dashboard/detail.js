@@ -19,8 +19,7 @@ function table(heads, rows) {
   return make("div", { class: "scroll" }, make("table", null, make("thead", null, head), make("tbody", null, ...rows)));
 }
 
-// Of an order behind an alert the store may know time and amount: that it completed a pattern itself, or that it is
-// among the user's orders of the last day.
+// The API tells time and amount of those orders that completed a pattern, of the others the id.
 function ordersBehind(alert, known) {
   const ids = alert.related_events.includes(alert.order_id) ? alert.related_events : [...alert.related_events, alert.order_id];
   return make(
@@ -35,7 +34,7 @@ function ordersBehind(alert, known) {
         make(
           "p",
           { class: "line hint" },
-          make("span", null, order ? clock(order.timestamp) : "no longer in the store"),
+          make("span", null, order ? clock(order.timestamp) : ""),
           make("span", null, id === alert.order_id ? "completes the pattern" : ""),
         ),
       );

@@ -68,7 +68,7 @@ function every(ms, task) {
 const refreshes = [
   every(15_000, async () => revenue.addPage(await ask("/revenue?limit=60"))),
   every(4000, async () => {
-    const answer = await ask("/sessions?open=true&limit=200");
+    const answer = await ask("/sessions?open=true&limit=100");
     showSessions(answer, health?.open_sessions);
   }),
   every(15_000, async () => {
@@ -80,7 +80,8 @@ const refreshes = [
 
 async function refreshLive() {
   try {
-    const [alerts, minute] = await Promise.all([ask("/fraud-alerts?limit=200"), ask("/revenue/realtime")]);
+    const alertsPath = `/fraud-alerts?limit=${feed.hasBegun() ? 100 : 1000}`;
+    const [alerts, minute] = await Promise.all([ask(alertsPath), ask("/revenue/realtime")]);
     feed.addPage(alerts);
     if (minute.data) revenue.add(minute.data);
   } catch {

@@ -36,6 +36,6 @@ export function showSessions(answer, inProgress) {
   say(byId("tile-sessions"), inProgress === undefined ? `${count(sessions.length)}${more}` : count(inProgress));
   const withCart = sessions.filter((session) => session.add_to_carts).length;
   const bought = sessions.filter((session) => session.purchases).length;
-  const of = more ? `of the newest ${count(sessions.length)}: ` : "";
+  const of = more ? `newest ${count(sessions.length)}: ` : "";
   say(byId("tile-sessions-more"), `${of}${count(withCart)} with a cart, ${count(bought)} bought`);
 }

@@ -1,0 +1,332 @@
+"""The dashboard in a real browser: a real server, a real store, rows written as the jobs write them while the page is
+open. At the end of each test no console error may be left: the browser reports there what its policy has stopped."""
+
+import os
+import re
+import time
+
+import pytest
+import redis
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from schemas import features
+from stack import Stack
+from tests import browser as shop
+from tests.build import MINUTE, minute
+from tests.store import write
+
+pytestmark = pytest.mark.stack
+
+expect.set_options(timeout=15_000)
+PHONE = {"width": 390, "height": 844}
+CARDS = "#alerts ol > li"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    path = shop.executable()
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(shop.HOW_TO_GET_IT)
+        pytest.skip(shop.HOW_TO_GET_IT)
+    with shop.chromium(path) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with Stack(tmp_path_factory.mktemp("valkey"), ["valkey"], ports="free") as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def server(store, tmp_path_factory):
+    server = shop.Server(store.redis_url, tmp_path_factory.mktemp("server") / "log")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def db(store):
+    with redis.Redis.from_url(store.redis_url) as connection:
+        connection.flushall()
+        yield connection
+
+
+@pytest.fixture
+def hour(store, db):
+    shop.write_an_hour(store.redis_url)
+
+
+class Visit:
+    """A page, and what its console complained about."""
+
+    def __init__(self, page, url):
+        self.page, self.url = page, url
+        self.faults = []
+        page.on("console", lambda message: message.type == "error" and self.faults.append(message.text))
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+
+    def open(self, hash_=""):
+        self.page.goto(f"{self.url}/{hash_}")
+        expect(self.page.locator("#status")).to_have_attribute("data-level", "ok")
+        return self.page
+
+
+@pytest.fixture
+def visit(chromium, server):
+    """Opens the page as a visitor with these settings."""
+    opened = []
+
+    def make(**settings):
+        context = chromium.new_context(**({"viewport": {"width": 1440, "height": 1000}} | settings))
+        opened.append((context, Visit(context.new_page(), server.url)))
+        return opened[-1][1]
+
+    yield make
+    for context, each in opened:
+        context.close()
+        assert each.faults == []
+
+
+def card(page, user):
+    return page.locator(CARDS).filter(has=page.get_by_role("link", name=user, exact=True))
+
+
+def colours(page):
+    """How many colours the chart shows."""
+    return page.evaluate(
+        """() => {
+            const canvas = document.querySelector("#chart canvas");
+            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            const seen = new Map();
+            for (let i = 0; i < data.length; i += 4) {
+                const colour = data.slice(i, i + 4).join();
+                seen.set(colour, (seen.get(colour) ?? 0) + 1);
+            }
+            return [...seen.values()].filter((pixels) => pixels > 500).length;
+        }"""
+    )
+
+
+@pytest.mark.parametrize("has_stream", [True, False], ids=["by the stream", "by polling"])
+def test_an_alert_appears_without_a_reload(visit, store, hour, has_stream):
+    seen = visit()
+    if not has_stream:
+        seen.page.route("**/api/v1/stream*", lambda route: route.fulfill(status=503, body="full"))
+    page = seen.open()
+    expect(page.locator("#status")).to_have_text("Live" if has_stream else "Live, every 2 s")
+    expect(page.locator(CARDS)).not_to_have_count(0)
+    page.evaluate("window.isTheSamePage = true")
+    write(store.redis_url, [shop.an_alert("new", rule="HIGH_VALUE_BURST")])
+    expect(card(page, "user-of-new")).to_contain_text("High value burst")
+    expect(card(page, "user-of-new")).to_have_class(re.compile("fresh"))
+    expect(page.locator("#announce")).to_contain_text("High value burst, user user-of-new")
+    assert page.evaluate("window.isTheSamePage")
+    if not has_stream:
+        seen.faults = [fault for fault in seen.faults if "503" not in fault]
+
+
+def test_the_chart_draws_the_hour_and_grows_with_the_open_minute(visit, store, hour):
+    page = visit().open()
+    expect(page.locator("#legend li")).to_have_count(7)
+    expect(page.locator("#legend")).to_contain_text("Elektronik")
+    assert colours(page) >= 7
+    page.get_by_role("button", name="Region").click()
+    expect(page.locator("#legend")).to_contain_text("Trabzon")
+    expect(page.locator("#legend")).not_to_contain_text("Elektronik")
+    assert colours(page) >= 7
+    now = time.time_ns() // 1_000_000 // MINUTE * MINUTE
+    for start in (now, now + MINUTE):  # the next one may begin meanwhile
+        write(store.redis_url, [minute(start, gmv_minor=987_654_300, order_count=77, version=9)])
+    expect(page.locator("#tile-minute")).to_have_text("₺9,876,543")
+    expect(page.locator("#tile-minute-more")).to_contain_text("77 orders")
+
+
+def test_a_minute_can_be_looked_at_by_mouse_by_keyboard_and_as_a_table(visit, hour):
+    page = visit().open()
+    tip = page.locator(".tip")
+    page.locator("#chart").hover()
+    expect(tip).to_contain_text("Elektronik")
+    page.mouse.move(0, 0)
+    expect(tip).to_be_hidden()
+    page.locator("#chart").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(tip).to_contain_text("open")
+    page.keyboard.press("ArrowLeft")
+    expect(tip).not_to_contain_text("open")
+    expect(page.locator("#announce")).to_contain_text("orders")
+    page.get_by_text("The numbers as a table").click()
+    expect(page.locator("#revenue-table tbody tr").nth(50)).to_be_visible()
+
+
+def test_the_feed_can_be_filtered_by_rule_and_paused(visit, store, hour):
+    page = visit().open()
+    expect(page.locator(CARDS)).to_have_count(60)
+    chip = page.get_by_role("button", name="Rapid orders")
+    chip.click()
+    expect(chip).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(CARDS)).to_have_count(12)
+    assert set(page.locator(f"{CARDS} .cover").all_inner_texts()) == {"Rapid orders"}
+    page.get_by_role("button", name="Pause").click()
+    write(store.redis_url, [shop.an_alert("other", rule="LOCATION_ANOMALY"), shop.an_alert("mine")])
+    resume = page.get_by_role("button", name="Resume (2 new)")
+    expect(resume).to_be_visible()
+    expect(page.locator(CARDS)).to_have_count(12)
+    resume.click()
+    expect(card(page, "user-of-mine")).to_be_visible()
+    expect(page.locator(CARDS)).to_have_count(13)
+
+
+def test_an_alert_opens_to_the_orders_behind_it_and_its_user(visit, hour):
+    page = visit().open()
+    first = page.locator(f"{CARDS} .cover").first
+    name = first.inner_text()
+    first.focus()
+    page.keyboard.press("Enter")
+    drawer = page.get_by_role("dialog", name=name)
+    expect(drawer.locator(".orders li")).to_have_count(3)
+    expect(drawer.locator(".orders li").last).to_contain_text("completes the pattern")
+    expect(drawer).to_contain_text("Orders in an hour")
+    address = page.url
+    drawer.get_by_role("link", name=re.compile("^user-of-")).click()
+    expect(page.get_by_role("dialog", name=re.compile("^user-of-"))).to_contain_text("Last sessions")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert "#" not in page.url
+    page.goto("about:blank")
+    page.goto(address)
+    expect(page.get_by_role("dialog", name=name).locator(".orders li")).to_have_count(3)
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_sessions_and_ledgers_are_shown(visit, store, db, hour):
+    counts = {"in": 1_010, "good": 1_000, "dead_letters": 6, "late": 3, "duplicates": 1}
+    now = time.time_ns() // 1_000_000
+    db.hset(features.ledger_key("fraud-detector"), mapping=counts | {"updated_ms": now})
+    db.hset(features.ledger_key("archiver"), mapping=counts | {"good": 990, "updated_ms": now})
+    page = visit().open()
+    fraud = page.get_by_role("row", name=re.compile("fraud-detector"))
+    expect(fraud).to_contain_text("balances")
+    expect(fraud).to_contain_text("1,010")
+    expect(page.get_by_role("row", name=re.compile("archiver"))).to_contain_text("10 missing")
+    expect(page.locator("#tile-ledger-more")).to_have_text("1 of 2 ledgers do not balance")
+    expect(page.locator("#tile-sessions")).to_have_text("40")
+    expect(page.locator("#sessions tbody tr")).to_have_count(12)
+    expect(page.locator("#freshness")).to_contain_text("fraud alerts")
+
+
+def test_stock_is_shown_once_the_api_has_it(visit, hour):
+    seen = visit()
+    mug = {"product_id": "p-1", "name": "Mug", "category": "Kitchen", "price": 49.9, "stock": 2}
+    mug |= {"low_stock_threshold": 5, "updated_at": "2026-11-22T10:00:00.000Z"}
+
+    def answer(address, data):
+        body = {"success": True, "data": data, "count": 1, "next_cursor": None}
+        seen.page.route(address, lambda route: route.fulfill(json=body))
+
+    answer("**/api/v1/info", {"routes": [{"path": "/api/v1/inventory", "methods": ["GET"], "summary": ""}]})
+    answer("**/api/v1/inventory?*", [mug])
+    page = seen.open()
+    expect(page.get_by_role("row", name=re.compile("Mug"))).to_contain_text("₺49.90")
+
+
+def test_the_theme_follows_the_system_until_one_is_chosen_and_is_remembered(visit, hour):
+    page = visit(color_scheme="dark").open()
+    background = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(background)
+    toggle = page.get_by_role("button", name="Theme")
+    expect(toggle).to_have_text("Theme: system")
+    toggle.click()
+    expect(toggle).to_have_text("Theme: light")
+    light = page.evaluate(background)
+    assert light != dark
+    page.reload()
+    expect(toggle).to_have_text("Theme: light")
+    assert page.evaluate(background) == light
+    toggle.click()
+    assert page.evaluate(background) == dark
+
+
+def test_a_phone_need_not_scroll_sideways(visit, hour):
+    page = visit(viewport=PHONE, has_touch=True).open()
+    expect(page.locator("#chart canvas")).to_be_visible()
+    expect(page.locator(CARDS)).to_have_count(60)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.locator(f"{CARDS} .cover").first.tap()
+    expect(page.locator(".orders li")).to_have_count(3)
+    assert page.evaluate("document.querySelector('dialog').scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(visit, hour, theme):
+    # Without motion: a text that fades in has little contrast on its way.
+    page = visit(color_scheme=theme, reduced_motion="reduce").open()
+    expect(page.locator(CARDS)).to_have_count(60)
+    expect(page.locator("#legend li")).to_have_count(7)
+    assert serious_faults(page) == []
+    page.locator(f"{CARDS} .cover").first.click()
+    expect(page.locator(".orders li")).to_have_count(3)
+    assert serious_faults(page) == []
+
+
+def serious_faults(page):
+    found = Axe().run(page).response
+    assert len(found["passes"]) > 20
+    return [
+        (fault["id"], [node["html"] for node in fault["nodes"]])
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+
+
+def test_an_empty_store_says_what_to_do(visit, db):
+    page = visit().open()
+    for panel in ("#alerts", "#revenue", "#health", "#sessions"):
+        expect(page.locator(f"{panel} .empty")).to_contain_text("make demo")
+
+
+def test_what_the_stream_says_is_text_and_never_a_page(visit, store, hour):
+    page = visit().open()
+    odd = "<img src=x onerror=alert(1)>"
+    [alert] = [shop.an_alert("odd")]
+    write(
+        store.redis_url, [type(alert)(**{f: getattr(alert, f) for f in alert.__struct_fields__} | {"description": odd})]
+    )
+    expect(card(page, "user-of-odd")).to_contain_text(odd)
+    assert page.locator("#alerts img").count() == 0
+
+
+def test_the_browser_enforces_the_policy_and_this_test_would_see_it(visit, hour):
+    seen = visit()
+    page = seen.open()
+    page.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))"
+    )
+    page.evaluate("fetch('http://127.0.0.2:9/').catch(() => 0)")
+    assert page.evaluate("window.ran") is None
+    assert len([fault for fault in seen.faults if "Content Security Policy" in fault]) >= 2
+    seen.faults.clear()
+
+
+def test_a_store_and_an_api_that_were_away_come_back_by_themselves(visit, store, server, hour):
+    seen = visit()
+    page = seen.open()
+    status, away = page.locator("#status"), page.locator("#away")
+    store.stop("valkey")
+    expect(status).to_have_text("Store away")
+    expect(away).to_contain_text("What you see is of")
+    store.start("valkey")
+    expect(status).to_contain_text("Live")
+    expect(away).to_be_hidden()
+    server.stop()
+    expect(status).to_have_text("API away")
+    expect(away).to_contain_text("make demo")
+    server.start()
+    expect(status).to_contain_text("Live")
+    write(store.redis_url, [shop.an_alert("after")])
+    expect(card(page, "user-of-after")).to_be_visible()
+    seen.faults.clear()  # the browser notes every request that failed
