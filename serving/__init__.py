@@ -20,18 +20,19 @@ def create_app(config: Config) -> Flask:
     """
     # Imported here because prometheus_client decides when it is first imported whether it shares its numbers between
     # processes, and `python -m serving` imports this package before it can say so.
-    from flask import Flask
-
     from serving import answers, auth, dashboard, reference, routes
+    from serving.access_log import AccessLog
+    from serving.app import App
     from serving.metrics import Metrics
     from serving.openapi import MAX_BODY_BYTES
     from serving.store import Store
     from serving.stream import Streams
 
-    app = Flask("serving", static_folder=None)
+    metrics = Metrics(config.metrics_dir)
+    access_log = None if config.access_log == "off" else AccessLog(with_path=config.access_log == "path")
+    app = App(metrics, access_log)
     app.url_map.merge_slashes = False  # a path with // is unknown, not a redirect
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    metrics = Metrics(config.metrics_dir)
     app.extensions["streamforge.config"] = config
     app.extensions["streamforge.metrics"] = metrics
     app.extensions["streamforge.store"] = Store(config, count_error=metrics.redis_errors.inc)
@@ -45,6 +46,6 @@ def create_app(config: Config) -> Flask:
     app.register_blueprint(reference.pages)
     app.register_blueprint(dashboard.pages)
     answers.answer_errors(app)
-    metrics.watch(app)
-    auth.guard(app, config)  # after the metrics, which count what it refuses
+    metrics.declare(rule.rule for rule in app.url_map.iter_rules())
+    auth.guard(app, config)
     return app

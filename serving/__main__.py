@@ -102,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ORIGIN",
         help="let web pages of this origin call, such as https://shop.example; repeatable",
     )
+    parser.add_argument(
+        "--access_log",
+        type=_setting("access_log", str),
+        default=Config.access_log,
+        metavar="{off,route,path}",
+        help="a line of JSON per request on standard output: its route, or also its path, which tells user ids",
+    )
     return parser
 
 
@@ -134,6 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         api_keys=known,
         rate_limit=args.rate_limit,
         cors_origins=tuple(args.cors_origin or ()),
+        access_log=args.access_log,
     )
     from serving.server import serve  # not before the flags are right: it takes a moment
 

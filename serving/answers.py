@@ -11,6 +11,7 @@ from backports import zstd
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
+from serving.app import Whole
 from serving.config import Config
 from serving.openapi import JSON, MAX_BODY_BYTES, WrongContentType
 from serving.query import InvalidQuery
@@ -143,6 +144,6 @@ def _failure(status: int, sentence: str) -> Response:
 
 
 def _json(body: bytes, status: int = 200) -> Response:
-    response = Response(body, status, content_type=JSON)
+    response = Whole(body, status, content_type=JSON)
     response.headers["Cache-Control"] = "no-store"
     return response

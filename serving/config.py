@@ -34,6 +34,7 @@ class Config:
       streams: at most this many streams of events per process, each with a thread of the server; 0 for none.
       api_keys: who may call; empty for everybody.
       rate_limit: requests of a caller, such as 1000/second; None for no limit.
+      access_log: a line per request on standard output: off, route, or path, which tells user ids.
       cors_origins: web pages of these origins may call, such as https://shop.example; no wildcard.
     """
 
@@ -47,6 +48,7 @@ class Config:
     api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)
     rate_limit: str | None = None
     cors_origins: tuple[str, ...] = ()
+    access_log: str = "off"
 
     def __post_init__(self) -> None:
         _check_redis_url(self.redis_url)
@@ -60,6 +62,8 @@ class Config:
             raise ConfigError(f"streams must be between 0 and 1000, not {self.streams}")
         if self.rate_limit is not None and not _RATE.fullmatch(self.rate_limit):
             raise ConfigError(f"rate_limit must be such as 1000/second, 50/minute or 10/hour, not {self.rate_limit!r}")
+        if self.access_log not in ("off", "route", "path"):
+            raise ConfigError(f"access_log must be off, route or path, not {self.access_log!r}")
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ConfigError(f"cors_origins must be such as https://shop.example, without a path, not {origin!r}")

@@ -11,9 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from time import perf_counter
 
-from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
@@ -39,6 +37,8 @@ class Metrics:
 
     def __init__(self, shared_dir: Path | None = None):
         self._shared_dir = shared_dir
+        self._in_flight_of: dict[tuple[str, str], Gauge] = {}
+        self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "streamforge_http_requests",
@@ -69,29 +69,33 @@ class Metrics:
             "streamforge_fraud_alerts_served", "Fraud alerts in answers.", registry=registry
         )
 
-    def watch(self, app: Flask) -> None:
-        """Measures every request of the app; call it after the routes are registered."""
-        for rule in app.url_map.iter_rules():  # from zero, so that the first request is an increase
-            self._requests.labels("GET", rule.rule, "200")
-            self._duration_s.labels("GET", rule.rule, "200")
-            self._in_flight.labels("GET", rule.rule)
+    def declare(self, routes: Iterable[str]) -> None:
+        """From zero, so that the first request is an increase."""
+        for route in routes:
+            self.in_flight("GET", route)
+            self._answers_of("GET", route, 200)
 
-        @app.before_request
-        def _begin() -> None:
-            g.started = perf_counter()
-            g.in_flight = self._in_flight.labels(*_method_and_endpoint())
-            g.in_flight.inc()
+    def in_flight(self, method: str, route: str) -> Gauge:
+        """How many requests there are now; the caller counts."""
+        key = _known(method), route
+        gauge = self._in_flight_of.get(key)
+        if gauge is None:
+            gauge = self._in_flight_of[key] = self._in_flight.labels(*key)
+        return gauge
 
-        @app.after_request
-        def _count(response: Response) -> Response:
-            labels = (*_method_and_endpoint(), str(response.status_code))
-            self._requests.labels(*labels).inc()
-            self._duration_s.labels(*labels).observe(perf_counter() - g.started)
-            return response
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        requests, duration_s = self._answers_of(method, route, status)
+        requests.inc()
+        duration_s.observe(seconds)
 
-        @app.teardown_request
-        def _end(_: BaseException | None) -> None:
-            g.in_flight.dec()
+    def _answers_of(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        """Kept here: `labels` takes longer than counting."""
+        key = _known(method), route, status
+        answers = self._answers.get(key)
+        if answers is None:
+            labels = (key[0], route, str(status))
+            answers = self._answers[key] = self._requests.labels(*labels), self._duration_s.labels(*labels)
+        return answers
 
     def exposition(self, accept: str, freshness_s: Mapping[str, float]) -> tuple[bytes, str]:
         """Body and content type of a scrape."""
@@ -123,10 +127,9 @@ class _Freshness(Collector):
         yield family
 
 
-def _method_and_endpoint() -> tuple[str, str]:
-    """Labels with a bounded number of values, whatever a client sends."""
-    method = request.method if request.method in _METHODS else "other"
-    return method, request.url_rule.rule if request.url_rule else "unmatched"
+def _known(method: str) -> str:
+    """A label with a bounded number of values, whatever a client sends."""
+    return method if method in _METHODS else "other"
 
 
 def _forget_dead_workers(shared_dir: Path) -> None:
