@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 import time
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -91,13 +90,18 @@ def _parser() -> argparse.ArgumentParser:
     snapshot = command(
         "snapshot",
         _snapshot,
-        "have tables read again, while changes go on (incremental snapshot)",
+        "have tables read again while changes go on (incremental snapshot), or everything with --initial",
         "database",
         "secrets",
+        "connect",
     )
+    snapshot.add_argument("tables", nargs="*", type=_table, metavar="TABLE", help=", ".join(database.TABLES))
     snapshot.add_argument(
-        "tables", nargs="+", choices=database.TABLES, metavar="TABLE", help=", ".join(database.TABLES)
+        "--initial",
+        action="store_true",
+        help="drop the slot and begin anew, as after a lost slot; what is deleted meanwhile is never heard of",
     )
+    snapshot.add_argument("--timeout", type=_positive, default=60.0, metavar="SECONDS", help="of --initial (60)")
     slot = command(
         "slots",
         _slots,
@@ -140,16 +144,17 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _snapshot(options: argparse.Namespace) -> int:
-    tables = [f"public.{table}" for table in options.tables]
-    asked = json.dumps({"type": "incremental", "data-collections": tables})
-    try:
-        with _as_capture(options) as connection:
-            connection.execute(
-                "INSERT INTO capture.signal (id, type, data) VALUES (%s, 'execute-snapshot', %s)",
-                [str(uuid.uuid4()), asked],
-            )
-    except psycopg.Error as error:
-        raise CdcError(f"{' '.join(str(error).split())} (python -m cdc setup makes what is missing)") from error
+    if bool(options.tables) == options.initial:
+        raise WrongInput("name tables, or give --initial, which takes all of them")
+    with _as_capture(options) as connection:
+        if options.initial:
+            slot = connect.settings()["slot.name"]
+            connector = connect.Connect(options.connect, options.name)
+            connector.begin_anew(options.timeout, lambda: slots.drop_slot(connection, slot))
+            print("began anew with a snapshot of all tables")
+            return 0
+        tables = [f"public.{table}" for table in options.tables]
+        database.signal(connection, "execute-snapshot", {"type": "incremental", "data-collections": tables})
     print(f"asked for a snapshot of {', '.join(tables)}")
     return 0
 
@@ -171,6 +176,12 @@ def _slots(options: argparse.Namespace) -> int:
 
 def _as_capture(options: argparse.Namespace) -> psycopg.Connection[object]:
     return Database.parse(options.database).connect(database.secret(options.secrets), user=database.ROLE)
+
+
+def _table(text: str) -> str:
+    if text not in database.TABLES:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(database.TABLES)}")
+    return text
 
 
 def _positive(text: str) -> float:

@@ -6,7 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -14,10 +14,12 @@ from urllib.parse import quote, urlsplit
 from cdc.database import ROLE, SECRET, Database
 from cdc.errors import CdcError, WrongInput
 
-__all__ = ["LOCAL", "NAME", "Connect", "State", "connector"]
+__all__ = ["LOCAL", "NAME", "Connect", "State", "connector", "settings"]
 
 LOCAL = "http://127.0.0.1:8083"
 NAME = "shop"
+# Connect calls a task RUNNING before it has spoken to the database.
+_STEADY_S = 2.0
 _FILE = Path(__file__).with_name("connector.json")
 
 
@@ -45,13 +47,18 @@ def connector(database: Database, secrets: Path) -> dict[str, str]:
         secrets: the folder with the role's password, as Connect sees it. The password itself stays there.
     """
     return {
-        **json.loads(_FILE.read_text()),
+        **settings(),
         "database.hostname": database.host,
         "database.port": str(database.port),
         "database.dbname": database.name,
         "database.user": ROLE,
         "database.password": f"${{dir:{secrets.absolute()}:{SECRET}}}",
     }
+
+
+def settings() -> dict[str, str]:
+    """What is the same wherever the database is."""
+    return dict(json.loads(_FILE.read_text()))
 
 
 class Connect:
@@ -68,25 +75,52 @@ class Connect:
     def register(self, config: Mapping[str, str], timeout_s: float) -> str:
         """Makes the connector as configured and waits until it and its task run; what failed before is started again.
 
-        Returns: 'created', 'updated', or 'unchanged'.
+        Returns: what had to be done: 'created', 'updated', 'restarted', or 'unchanged'.
         """
         deadline = time.monotonic() + timeout_s
         before = self._config(deadline)
-        if before != {**config, "name": before.get("name")}:
+        changed = before != {**config, "name": before.get("name")}
+        if changed:
             self._until("PUT", f"{self._path}/config", deadline, config)
-        state = self.state()
-        if state.failed:
+        restarted = self.state().failed
+        if restarted:
             self._until("POST", f"{self._path}/restart?includeTasks=true&onlyFailed=true", deadline)
-        restarted = time.monotonic()
-        while not (state := self.state()).running:
-            # What a restart leaves behind may still be shown for a moment.
-            if state.failed and time.monotonic() - restarted > 3:
-                raise CdcError(f"the connector failed: {state.reason}")
+        self._wait(deadline, _STEADY_S if changed or restarted else 0)
+        return "updated" if before and changed else "created" if changed else "restarted" if restarted else "unchanged"
+
+    def begin_anew(self, timeout_s: float, drop_slot: Callable[[], None]) -> None:
+        """Has the connector forget how far it was, and wait until it runs again: it then takes its initial snapshot.
+
+        Args:
+            drop_slot: called while the connector is stopped.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._until("PUT", f"{self._path}/stop", deadline)
+        while (state := self.state()).connector != "STOPPED" or state.tasks:
             if time.monotonic() > deadline:
-                shown = ", ".join(state.tasks) or "none"
-                raise CdcError(f"not running after {timeout_s:.0f} s: connector {state.connector}, tasks {shown}")
-            time.sleep(0.2)
-        return "unchanged" if before == {**config, "name": before.get("name")} else "updated" if before else "created"
+                raise CdcError(f"not stopped in time: connector {state.connector}")
+            time.sleep(0.1)
+        self._until("DELETE", f"{self._path}/offsets", deadline)
+        drop_slot()
+        self._until("PUT", f"{self._path}/resume", deadline)
+        self._wait(deadline, _STEADY_S)
+
+    def _wait(self, deadline: float, steady_s: float) -> None:
+        """Until connector and task have run for so long."""
+        begin = time.monotonic()
+        since: float | None = None
+        while True:
+            state, now = self.state(), time.monotonic()
+            since = (since or now) if state.running else None
+            if since and now - since >= steady_s:
+                return
+            # A failure from before the restart may still be shown for a moment.
+            if state.failed and now - begin > _STEADY_S:
+                raise CdcError(f"the connector failed: {state.reason}")
+            if now > deadline:
+                tasks = ", ".join(state.tasks) or "none"
+                raise CdcError(f"not running in time: connector {state.connector}, tasks {tasks}")
+            time.sleep(0.1)
 
     def state(self) -> State:
         status, answer = self._ask("GET", f"{self._path}/status")
@@ -101,7 +135,7 @@ class Connect:
     def _config(self, deadline: float) -> dict[str, str]:
         while True:
             status, answer = self._ask("GET", f"{self._path}/config")
-            if status == 404 and "error_code" in answer:
+            if status == 404:
                 return {}
             if status == 200:
                 return dict(answer)
@@ -115,8 +149,8 @@ class Connect:
             self._bear(status, answer, deadline)
 
     def _bear(self, status: int, answer: Any, deadline: float) -> None:
-        """Waits, where it pays to ask again: a cluster that divides its tasks says 409, one that starts 404 or 503."""
-        if status not in (404, 409, 503) or time.monotonic() > deadline:
+        """Waits, where it pays to ask again: a cluster that divides its tasks says 409, one that starts 503."""
+        if status not in (409, 503) or time.monotonic() > deadline:
             raise CdcError(f"Connect answered {status}: {_message(answer)}")
         time.sleep(0.2)
 
@@ -141,11 +175,16 @@ class Connect:
 
 
 def _message(answer: Any) -> str:
-    text = str(answer.get("message", answer) if isinstance(answer, dict) else answer)
-    return " ".join(text.split())[:500]
+    """Connect's own words, without the frame that it puts around the errors of a configuration."""
+    text = " ".join(str(answer.get("message", answer) if isinstance(answer, dict) else answer).split())
+    text = text.partition(" error(s): ")[2] or text
+    text = text.partition(" You can also find the above list")[0][:500]
+    if "password authentication failed" in text:
+        text += f" (is {SECRET}, in the folder of --secrets as Connect sees it, what `cdc setup` used?)"
+    return text
 
 
 def _cause(trace: str) -> str:
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
     causes = [line for line in lines if line.startswith("Caused by:")]
-    return (causes or lines or ["no reason given"])[-1].removeprefix("Caused by: ")[:500]
+    return (causes[-1] if causes else lines[0] if lines else "no reason given").removeprefix("Caused by: ")[:500]

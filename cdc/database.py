@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from cdc.errors import CdcError, WrongInput
 
-__all__ = ["LOCAL", "ROLE", "SECRET", "TABLES", "Database", "owner_password", "secret", "set_up"]
+__all__ = ["LOCAL", "ROLE", "SECRET", "TABLES", "Database", "owner_password", "secret", "set_up", "signal"]
 
 LOCAL = "postgresql://postgres@127.0.0.1:5432/shop"
 """The local stack's."""
@@ -97,6 +99,17 @@ def set_up(connection: psycopg.Connection[Any], folder: Path) -> None:
     (level,) = connection.execute("SHOW wal_level").fetchone() or ("",)
     if level != "logical":
         raise CdcError(f"wal_level is {level}: set it to logical in postgresql.conf and restart PostgreSQL")
+
+
+def signal(connection: psycopg.Connection[Any], kind: str, data: object) -> None:
+    """Asks Debezium for something, in its signal table. Raises: CdcError."""
+    try:
+        connection.execute(
+            "INSERT INTO capture.signal (id, type, data) VALUES (%s, %s, %s)",
+            [str(uuid.uuid4()), kind, json.dumps(data)],
+        )
+    except psycopg.Error as error:
+        raise CdcError(f"{_one_line(error)} (python -m cdc setup makes what is missing)") from error
 
 
 def _read(file: Path) -> str:

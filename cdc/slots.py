@@ -5,6 +5,7 @@ A slot that nobody reads keeps WAL until the disk is full; docs/runbook.md says 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import psycopg
 
 from cdc.errors import CdcError
 
-__all__ = ["Slot", "exposition", "read_slots", "table"]
+__all__ = ["Slot", "drop_slot", "exposition", "read_slots", "table"]
 
 # A slot that was lost has no restart_lsn: nothing is kept for it any more.
 _QUERY = """
@@ -56,6 +57,24 @@ def read_slots(connection: psycopg.Connection[Any]) -> list[Slot]:
         return [Slot(*row) for row in connection.execute(_QUERY)]
     except psycopg.Error as error:
         raise CdcError(" ".join(str(error).split())) from error
+
+
+def drop_slot(connection: psycopg.Connection[Any], name: str, timeout_s: float = 10) -> None:
+    """Drops it, if it is there; waits a moment for a reader that is just going. Raises: CdcError."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            connection.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [name]
+            )
+        except psycopg.errors.ObjectInUse as error:
+            if time.monotonic() > deadline:
+                raise CdcError(f"slot {name} is being read: stop its reader first") from error
+            time.sleep(0.1)
+        except psycopg.Error as error:
+            raise CdcError(" ".join(str(error).split())) from error
+        else:
+            return
 
 
 def table(slots: Sequence[Slot], max_lag_bytes: int) -> str:

@@ -62,12 +62,13 @@ class Capture:
 
     def run(self, command: str, *words: str) -> subprocess.CompletedProcess[str]:
         """python -m cdc COMMAND, with the addresses of this stack where the command takes them."""
-        flags = [("--database", self.url)] if command != "status" else []
-        flags += [("--secrets", str(self.secrets))] if command != "status" else []
-        flags += (
-            [("--connect", f"http://{self._stack.address('connect')}")] if command in ("register", "status") else []
-        )
-        flags += [("--password_file", str(self.password_file))] if command == "setup" else []
+        addresses = {
+            "--database": (self.url, "setup register snapshot slots"),
+            "--secrets": (str(self.secrets), "setup register snapshot slots"),
+            "--connect": (f"http://{self._stack.address('connect')}", "register status snapshot"),
+            "--password_file": (str(self.password_file), "setup"),
+        }
+        flags = [(flag, value) for flag, (value, takers) in addresses.items() if command in takers.split()]
         line = [sys.executable, "-m", "cdc", command, *(word for flag in flags for word in flag), *words]
         return subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
 
