@@ -37,7 +37,7 @@ local floor = redis.call('HGET', KEYS[4], 'products') or ''
 local newest = 0
 for i = 4, #ARGV, 6 do
   local id, version, at, low, json = unpack(ARGV, i, i + 4)
-  if version <= floor then json = '' end
+  if version <= floor then version, json = floor, '' end
   local stored = redis.call('HGET', KEYS[1], id)
   if not stored or string.sub(stored, 1, 32) < version then
     local old = stored and string.sub(stored, 34) or ''
@@ -84,7 +84,7 @@ local floor = redis.call('HGET', KEYS[1], 'customers') or ''
 local newest = 0
 for i = 6, #ARGV, 5 do
   local customer, version, exists, region = unpack(ARGV, i, i + 3)
-  if version <= floor then exists, region = '0', '' end
+  if version <= floor then version, exists, region = floor, '0', '' end
   local stored = redis.call('HGET', customer_of .. customer, 'version')
   if not stored or stored < version then
     redis.call('HSET', customer_of .. customer, 'version', version, 'exists', exists, 'region', region)
@@ -125,7 +125,7 @@ _ORDERS: Final = (
 local floor = redis.call('HGET', KEYS[1], 'orders') or ''
 for i = 4, #ARGV, 5 do
   local customer, id, version, status, total = unpack(ARGV, i, i + 4)
-  if version <= floor then status = '' end
+  if version <= floor then version, status, total = floor, '', '0' end
   local stored = redis.call('HGET', orders_of .. customer, id)
   local old_version, old_total, old_status = string.match(stored or '', '^(%x+) (%-?%d+) (.*)$')
   if not old_version or old_version < version then
