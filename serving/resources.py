@@ -135,7 +135,7 @@ class Health(Struct):
     status: Literal["ok"]
     redis: Redis
     ledgers: Annotated[dict[str, Ledger], Meta(description="of the jobs that have written one")]
-    open_sessions: Annotated[int, Meta(ge=0, description="in progress, of all users")]
+    open_sessions: Annotated[int, Meta(ge=0, description="in progress, among the newest 10,000 sessions")]
     freshness_s: Annotated[
         dict[str, float], Meta(description="per feature family, now minus the newest event time in the store")
     ]

@@ -53,8 +53,9 @@ def chromium(path: str) -> Iterator[Browser]:
 class Server:
     """`python -m serving` on a port of its own, which can be stopped and started again."""
 
-    def __init__(self, redis_url: str, log: Path):
-        self._redis_url, self._log, self._port = redis_url, log, pick_free(set())
+    def __init__(self, redis_url: str, log: Path, *flags: str):
+        self._log, self._port = log, pick_free(set())
+        self._command = [sys.executable, "-m", "serving", f"--port={self._port}", f"--redis={redis_url}", *flags]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -62,9 +63,8 @@ class Server:
         return f"http://{HOST}:{self._port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "serving", f"--port={self._port}", f"--redis={self._redis_url}"]
         with self._log.open("ab") as out:
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, start_new_session=True)
+            self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=out, stderr=out, start_new_session=True)
         eventually(self._answers, f"{self.url} answers", 30)
 
     def stop(self) -> None:
@@ -83,7 +83,7 @@ class Server:
         assert self._process
         assert self._process.poll() is None, self._log.read_text()
         try:
-            with urllib.request.urlopen(f"{self.url}/api/v1/info", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.url}/api/v1/health", timeout=5) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False

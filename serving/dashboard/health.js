@@ -1,4 +1,4 @@
-// The jobs' ledgers, how fast they grow, and how old the newest features are.
+// The jobs' ledgers, how fast they grow, how old the newest features are, how many sessions are in progress.
 
 import { byId, keep, make, number, say } from "./dom.js";
 import { count, span, words } from "./format.js";
@@ -57,6 +57,8 @@ export function showHealth(health) {
   empty.hidden = ledgers.length > 0;
   say(empty, "No job has reported. “make demo” starts them all; a job shows its ledger a second after its first record.");
   say(byId("health-store"), `store answers in ${health.redis.latency_ms.toFixed(1)} ms`);
+
+  say(byId("tile-sessions"), count(health.open_sessions));
 
   const all = ledgers.map(([, ledger]) => ledger);
   const total = all.reduce((sum, ledger) => sum + ledger.in, 0);

@@ -33,11 +33,10 @@ export function makeParser(onEvent) {
 
 // Follows alerts and the open minute for as long as the page is shown; a hidden page holds no connection, as browsers
 // allow few to one host.
-//   hasStream()           whether the API has one
 //   refresh()             asks for the newest alerts and the open minute; called whenever events may have been missed
 //   onAlert, onMinute     take one each
 //   onMode("live"|"polling")
-export function follow({ hasStream, refresh, onAlert, onMinute, onMode }) {
+export function follow({ refresh, onAlert, onMinute, onMode }) {
   let streaming = false;
 
   function setStreaming(now) {
@@ -80,9 +79,9 @@ export function follow({ hasStream, refresh, onAlert, onMinute, onMode }) {
 
   async function keepStreaming() {
     for (;;) {
-      if (!document.hidden && hasStream()) await stream();
+      if (!document.hidden) await stream();
       if (streaming) setStreaming(false);
-      await wait(document.hidden || !hasStream() ? POLL_MS : TRY_AGAIN_MS);
+      await wait(document.hidden ? POLL_MS : TRY_AGAIN_MS);
     }
   }
 

@@ -67,10 +67,7 @@ function every(ms, task) {
 
 const refreshes = [
   every(15_000, async () => revenue.addPage(await ask("/revenue?limit=60"))),
-  every(4000, async () => {
-    const answer = await ask("/sessions?open=true&limit=100");
-    showSessions(answer, health?.open_sessions);
-  }),
+  every(4000, async () => showSessions((await ask("/sessions?open=true&limit=20")).data)),
   every(15_000, async () => {
     if (!routes.has("/api/v1/inventory")) return;
     const answer = await ask("/inventory?low_stock=true&limit=20");
@@ -89,12 +86,25 @@ async function refreshLive() {
   }
 }
 
+function followLive() {
+  follow({
+    refresh: refreshLive,
+    onAlert: (alert) => feed.add([alert]),
+    onMinute: revenue.add,
+    onMode: (now) => {
+      mode = now;
+      if (byId("status").dataset.level === "ok") showStatus(null);
+    },
+  });
+}
+
 async function checkHealth() {
   const wasAway = byId("status").dataset.level !== "ok";
   try {
     if (!routes.size) {
       const info = await ask("/info");
       routes = new Set(info.data.routes.map((route) => route.path));
+      followLive(); // not before: with a wrong key it would be refused
     }
     health = (await ask("/health")).data;
     answeredAt = Date.now();
@@ -116,14 +126,4 @@ byId("key-form").addEventListener("submit", (event) => {
   checkNow();
 });
 
-follow({
-  hasStream: () => routes.has("/api/v1/stream"),
-  refresh: refreshLive,
-  onAlert: (alert) => feed.add([alert]),
-  onMinute: revenue.add,
-  onMode: (now) => {
-    mode = now;
-    if (byId("status").dataset.level === "ok") showStatus(null);
-  },
-});
 makeDetail(feed.find);

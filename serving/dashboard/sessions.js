@@ -23,19 +23,14 @@ function row(session) {
 // A session that goes on is a new row: its key holds what can change.
 const key = (s) => [s.session_id, s.end_time, s.page_views, s.product_views, s.add_to_carts, s.purchases].join(" ");
 
-export function showSessions(answer, inProgress) {
+export function showSessions(sessions) {
   const panel = byId("sessions");
   const empty = panel.querySelector(".empty");
-  const sessions = answer.data;
   keep(panel.querySelector("tbody"), sessions.slice(0, SHOWN), key, row);
   panel.querySelector(".scroll").hidden = !sessions.length;
   empty.hidden = sessions.length > 0;
   say(empty, "Nobody is on the site. “make demo” sends visitors.");
 
-  const more = answer.next_cursor === null ? "" : "+";
-  say(byId("tile-sessions"), inProgress === undefined ? `${count(sessions.length)}${more}` : count(inProgress));
-  const withCart = sessions.filter((session) => session.add_to_carts).length;
-  const bought = sessions.filter((session) => session.purchases).length;
-  const of = more ? `newest ${count(sessions.length)}: ` : "";
-  say(byId("tile-sessions-more"), `${of}${count(withCart)} with a cart, ${count(bought)} bought`);
+  const [newest] = sessions;
+  say(byId("tile-sessions-more"), newest ? `the newest since ${clock(newest.start_time)}` : "nobody is there");
 }

@@ -1,6 +1,7 @@
 """The dashboard in a real browser: a real server, a real store, rows written as the jobs write them while the page is
 open. At the end of each test no console error may be left: the browser reports there what its policy has stopped."""
 
+import hashlib
 import os
 import re
 import time
@@ -80,9 +81,9 @@ def visit(chromium, server):
     """Opens the page as a visitor with these settings."""
     opened = []
 
-    def make(**settings):
+    def make(url=server.url, **settings):
         context = chromium.new_context(**({"viewport": {"width": 1440, "height": 1000}} | settings))
-        opened.append((context, Visit(context.new_page(), server.url)))
+        opened.append((context, Visit(context.new_page(), url)))
         return opened[-1][1]
 
     yield make
@@ -195,7 +196,7 @@ def test_an_alert_opens_to_the_orders_behind_it_and_its_user(visit, hour):
     expect(page.get_by_role("dialog", name=re.compile("^user-of-"))).to_contain_text("Last sessions")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
-    assert "#" not in page.url
+    expect(page).to_have_url(re.compile("/$"))
     page.goto("about:blank")
     page.goto(address)
     expect(page.get_by_role("dialog", name=name).locator(".orders li")).to_have_count(3)
@@ -310,6 +311,28 @@ def test_the_browser_enforces_the_policy_and_this_test_would_see_it(visit, hour)
     assert page.evaluate("window.ran") is None
     assert len([fault for fault in seen.faults if "Content Security Policy" in fault]) >= 2
     seen.faults.clear()
+
+
+def test_with_api_keys_the_page_asks_for_one_and_then_works(visit, store, hour, tmp_path):
+    key = "a-key-of-256-bits"
+    keys = tmp_path / "keys"
+    keys.write_text(f"dashboard:{hashlib.sha256(key.encode()).hexdigest()}")
+    guarded = shop.Server(store.redis_url, tmp_path / "log", f"--api_keys={keys}")
+    guarded.start()
+    try:
+        seen = visit(guarded.url)
+        page = seen.page
+        page.goto(guarded.url)
+        expect(page.locator("#status")).to_have_text("Key needed")
+        page.get_by_label("This API asks for a key.").fill(key)
+        page.get_by_role("button", name="Use it").click()
+        expect(page.locator("#status")).to_have_text("Live")
+        expect(page.locator(CARDS)).to_have_count(60)
+        page.reload()
+        expect(page.locator("#status")).to_have_text("Live")
+    finally:
+        guarded.stop()
+    seen.faults = [fault for fault in seen.faults if "401" not in fault and "ERR_" not in fault]
 
 
 def test_a_store_and_an_api_that_were_away_come_back_by_themselves(visit, store, server, hour):
