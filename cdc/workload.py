@@ -36,7 +36,7 @@ class RolledBack(Exception):
 
 
 class Shop:
-    """One client of the database. Each call of a method is one transaction.
+    """One client of the database. Each call of a method is one transaction; False when there was nothing to do it to.
 
     The same seed on the same tables does the same, but for times and the numbers of movements.
     """
@@ -93,10 +93,10 @@ class Shop:
     def rolled_back(self) -> None:
         self.order(rollback=True)
 
-    def next_status(self) -> None:
+    def next_status(self) -> bool:
         """An order goes on its way; cancelled or refunded, its goods come back."""
         if not self._open:
-            self.order()
+            return False
         index = self._rng.randrange(len(self._open))
         order = self._open[index]
         status = self._rng.choice(_NEXT[self._orders[order]])
@@ -114,15 +114,17 @@ class Shop:
         self._orders[order] = status
         if status not in _NEXT:
             _take(self._open, index)
+        return True
 
-    def delete_order(self) -> None:
+    def delete_order(self) -> bool:
         """With its lines, by the foreign key."""
         if not self._all:
-            self.order()
+            return False
         order = _take(self._all, self._rng.randrange(len(self._all)))
         if self._orders.pop(order) in _NEXT:
             self._open.remove(order)
         self._do("DELETE FROM orders WHERE order_id = %s", order)
+        return True
 
     def restock(self) -> None:
         with self._connection.transaction():
@@ -159,13 +161,14 @@ class Shop:
         )
         self._products.append(product)
 
-    def delete_product(self) -> None:
+    def delete_product(self) -> bool:
         if len(self._products) < 20:
-            self.add_product()
+            return False
         product = _take(self._products, self._rng.randrange(len(self._products)))
         with self._connection.transaction():
             self._do("DELETE FROM inventory_movements WHERE product_id = %s", product)
             self._do("DELETE FROM products WHERE product_id = %s", product)
+        return True
 
     def renumber_product(self) -> None:
         """A primary key changes, and with it the movements that refer to it."""
@@ -193,7 +196,7 @@ class Shop:
             customer,
         )
 
-    def delete_customer(self) -> None:
+    def delete_customer(self) -> bool:
         """One who has not ordered."""
         customer = self._rng.choice(self._customers)
         gone = self._connection.execute(
@@ -203,6 +206,7 @@ class Shop:
         ).rowcount
         if gone:
             self._customers.remove(customer)
+        return bool(gone)
 
     def add_column(self) -> None:
         """products gets the column `rating`, which later price changes fill."""
@@ -242,7 +246,7 @@ class Shop:
 
 
 # What a shop does, by how often of a thousand.
-KINDS: Final[dict[str, tuple[int, Callable[[Shop], None]]]] = {
+KINDS: Final[dict[str, tuple[int, Callable[[Shop], bool | None]]]] = {
     "order": (440, Shop.order),
     "order status": (200, Shop.next_status),
     "order rolled back": (50, Shop.rolled_back),
@@ -284,7 +288,9 @@ def run(
             if rate and (early := begin + number / rate - time.monotonic()) > 0:
                 time.sleep(early)
             name = "column added" if transactions and number == transactions // 2 else rng.choices(names, weights)[0]
-            KINDS[name][1](shop) if name in KINDS else shop.add_column()
+            do = KINDS[name][1] if name in KINDS else Shop.add_column
+            if do(shop) is False:
+                continue
             done[name] += 1
             number += 1
             progress(number)

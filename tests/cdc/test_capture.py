@@ -284,7 +284,7 @@ def restart(stack: Stack) -> None:
     urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10).close()
 
 
-def test_a_wrong_password_is_one_line_that_says_where_to_look(capture: Capture, stack: Stack, tmp_path: Path) -> None:
+def test_a_wrong_password_is_one_line_that_says_where_to_look(capture: Capture) -> None:
     wrong = capture.secrets / "wrong"
     wrong.mkdir(exist_ok=True)
     (wrong / "capture-password").write_text("wrong")
@@ -293,6 +293,13 @@ def test_a_wrong_password_is_one_line_that_says_where_to_look(capture: Capture, 
     (line,) = refused.stderr.splitlines()
     assert "password authentication failed" in line
     assert "--secrets" in line
+
+
+def test_connect_reads_no_secrets_outside_of_its_folder(capture: Capture, tmp_path: Path) -> None:
+    (tmp_path / "capture-password").write_text((capture.secrets / "capture-password").read_text())
+    refused = capture.run("register", "--secrets", str(tmp_path), "--name", "other")
+    assert refused.returncode == 1
+    assert "password authentication failed" in refused.stderr
 
 
 def test_no_password_is_in_the_connectors_configuration(capture: Capture, stack: Stack) -> None:
