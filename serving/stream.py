@@ -7,6 +7,7 @@ slow is the one whose place is no longer there: it is closed, and goes on where 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from bisect import bisect_right
@@ -20,6 +21,7 @@ from serving.store import Store, StoreUnavailable
 
 __all__ = ["Stream", "Streams", "TooManyStreams", "Wanted"]
 
+_LOG = logging.getLogger(__name__)
 _POLL_S = 0.2
 _HEARTBEAT_S = 15.0
 _LOOK_S = 1.0  # how long a stream waits before it lets the server see whether its client is still there
@@ -67,12 +69,21 @@ class Streams:
       store: its own, which nobody else waits for.
       most: streams at a time; each holds a thread of the server.
       retry_s: how long a store that does not answer is left alone.
+      poll_s: how often it is asked.
     """
 
-    def __init__(self, store: Store, most: int, retry_s: float, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        store: Store,
+        most: int,
+        retry_s: float,
+        poll_s: float = _POLL_S,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self._store = store
         self._most = most
         self._retry_s = retry_s
+        self._poll_s = poll_s
         self.clock = clock
         self.news = threading.Condition()  # guards what follows
         self.ended = False
@@ -142,12 +153,12 @@ class Streams:
         return self._alerts[index - 1].event_id if index > 0 else (0, 0)
 
     def _run(self) -> None:
-        pause_s = _POLL_S
+        pause_s = self._poll_s
         try:
             while not self.ended:
                 asked = self._asked.wait(pause_s if self._open else None)
                 self._asked.clear()
-                pause_s = _POLL_S if self._poll(asked) else self._retry_s
+                pause_s = self._poll_s if self._poll(asked) else self._retry_s
         finally:  # a failure nobody foresaw ends the streams, and the next one that is opened begins anew
             with self.news:
                 self._thread = None
@@ -180,14 +191,18 @@ class Streams:
         after = self._alerts[-1].event_id if self._alerts else (0, 0)
         while True:
             page = self._store.alert_log(after, _PAGE)
-            found += [self._alert(event_id, text) for event_id, text in page]
+            found += [alert for event_id, text in page for alert in self._alert(event_id, text)]
             if len(page) < _PAGE:
                 return found
             after = page[-1][0]
 
-    def _alert(self, event_id: EventId, text: bytes) -> _Alert:
-        frame = b"id: %d-%d\nevent: alert\ndata: %b\n\n" % (*event_id, text)
-        return _Alert(event_id, self._subject.decode(text), frame)
+    def _alert(self, event_id: EventId, text: bytes) -> Iterator[_Alert]:
+        try:
+            subject = self._subject.decode(text)
+        except msgspec.DecodeError as e:  # written by somebody else; it must not end all streams until it is gone
+            _LOG.warning("entry %d-%d of %s is no alert: %s", *event_id, features.ALERT_LOG_KEY, e)
+        else:
+            yield _Alert(event_id, subject, b"id: %d-%d\nevent: alert\ndata: %b\n\n" % (*event_id, text))
 
 
 class Stream(Iterator[bytes]):
