@@ -77,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--workers", type=_whole(1, 64), default=1, help="processes that answer; one per core at most")
     parser.add_argument(
+        "--redis_connections",
+        type=_setting("redis_connections", int),
+        default=Config.redis_connections,
+        metavar="N",
+        help="requests that each process answers at once, each on a connection of its own; more where the store is far",
+    )
+    parser.add_argument(
         "--streams",
         type=_setting("streams", int),
         default=Config.streams,
@@ -137,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = Config(
         redis_url=args.redis,
         redis_timeout_s=args.redis_timeout,
+        redis_connections=args.redis_connections,
         streams=args.streams,
         api_keys=known,
         rate_limit=args.rate_limit,

@@ -27,11 +27,13 @@ class Config:
     Attributes:
       redis_url: redis:// or rediss:// (TLS), with user and password where needed, and the database as path.
       redis_timeout_s: longest wait for a connection, and for an answer. A request makes at most two such waits.
-      redis_connections: at most this many connections per process; the server runs as many threads.
+      redis_connections: so many requests are answered at once per process; each has a thread and a connection. More
+        threads wait for the interpreter rather than for Redis, unless that is a millisecond away.
       retry_after_s: what a 503 asks clients to wait, and how long a store that timed out is left alone.
       metrics_dir: folder in which several worker processes share their metrics; None in a single process.
       metrics_route: whether the app has /metrics, or leaves it to a port of its own.
-      streams: at most this many streams of events per process, each with a thread of the server; 0 for none.
+      streams: at most this many streams of events per process; 0 for none. Each has a thread, which answers other
+        requests while there is no stream.
       api_keys: who may call; empty for everybody.
       rate_limit: requests of a caller, such as 1000/second; None for no limit.
       access_log: a line per request on standard output: off, route, or path, which tells user ids.
@@ -40,11 +42,11 @@ class Config:
 
     redis_url: str = "redis://127.0.0.1:6379/0"
     redis_timeout_s: float = 0.5
-    redis_connections: int = 8
+    redis_connections: int = 4
     retry_after_s: float = 1.0
     metrics_dir: Path | None = None
     metrics_route: bool = True
-    streams: int = 32
+    streams: int = 8
     api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)
     rate_limit: str | None = None
     cors_origins: tuple[str, ...] = ()

@@ -6,6 +6,8 @@ telemetry cost as much as the round trip itself (docs/adr/0015-serving-speed.md)
 
 from __future__ import annotations
 
+import socket
+import struct
 from typing import Any, cast
 
 import hiredis
@@ -21,12 +23,25 @@ __all__ = ["Command", "Connections"]
 Command = tuple[str | int, ...]
 
 
+class _Connection(Connection):
+    """Its time-out is the kernel's. Python's own polls before each call, which gives the interpreter's lock away twice
+    as often; with several threads that costs as much again as the call."""
+
+    def _connect(self) -> socket.socket:
+        connected: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
+        connected.settimeout(None)
+        wait = struct.pack("ll", *divmod(max(1, int(cast(float, self.socket_timeout) * 1e6)), 1_000_000))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            connected.setsockopt(socket.SOL_SOCKET, option, wait)
+        return connected
+
+
 class Connections:
     """As many connections as threads ask at the same time; those not in use are kept."""
 
     def __init__(self, config: Config):
         settings: dict[str, Any] = parse_url(config.redis_url)  # type: ignore[no-untyped-call]
-        self._kind: type[Connection] = settings.pop("connection_class", Connection)
+        self._kind: type[Connection] = settings.pop("connection_class", _Connection)  # another for TLS
         self._settings = settings | {
             "socket_connect_timeout": config.redis_timeout_s,
             "socket_timeout": config.redis_timeout_s,
@@ -76,6 +91,11 @@ def _round_trip(connection: Connection, packed: list[bytes], answers: int) -> li
     try:
         connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
         return [connection.read_response() for _ in range(answers)]
+    except redis.ConnectionError as e:
+        connection.disconnect()  # type: ignore[no-untyped-call]
+        if isinstance(e.__context__, BlockingIOError):  # what redis-py makes of the kernel's time-out
+            raise redis.TimeoutError("no answer in time") from e
+        raise
     except BaseException:
         # Or answers that were not read would be taken for those to the next commands.
         connection.disconnect()  # type: ignore[no-untyped-call]

@@ -26,7 +26,7 @@ from serving.config import Config
 if TYPE_CHECKING:
     from flask import Flask
 
-__all__ = ["serve"]
+__all__ = ["serve", "threads"]
 
 _STOP_WITHIN_S = 10
 _ASK_AGAIN_S = 0.5
@@ -53,7 +53,7 @@ def serve(config: Config, host: str, port: int, workers: int, on_listening: Call
             interface=Interfaces.WSGI,
             http=HTTPModes.http1,
             workers=workers,
-            blocking_threads=config.redis_connections + config.streams,  # a stream holds one as long as it is open
+            blocking_threads=threads(config),
             respawn_failed_workers=True,
             workers_kill_timeout=_STOP_WITHIN_S,
             log_level=LogLevels.error,  # it warns of more threads than cores, but ours wait for Redis
@@ -67,6 +67,11 @@ def serve(config: Config, host: str, port: int, workers: int, on_listening: Call
             # A Ctrl-C reaches the workers too; granian takes those that end first for crashed.
             if not server.interrupt_signal:
                 raise RuntimeError("workers ended unexpectedly") from e
+
+
+def threads(config: Config) -> int:
+    """Of each worker. A stream holds one as long as it is open."""
+    return config.redis_connections + config.streams
 
 
 def _insist_on_stop(server: AbstractServer[Any]) -> None:
