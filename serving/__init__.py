@@ -20,7 +20,7 @@ def create_app(config: Config) -> Flask:
     """
     # Imported here because prometheus_client decides when it is first imported whether it shares its numbers between
     # processes, and `python -m serving` imports this package before it can say so.
-    from serving import answers, auth, dashboard, reference, routes
+    from serving import answers, auth, dashboard, inventory, reference, routes
     from serving.access_log import AccessLog
     from serving.app import App
     from serving.metrics import Metrics
@@ -41,6 +41,7 @@ def create_app(config: Config) -> Flask:
         Store(config, count_error=metrics.redis_errors.inc), config.streams, config.retry_after_s
     )
     app.register_blueprint(routes.api)
+    app.register_blueprint(inventory.api)
     if config.metrics_route:
         app.register_blueprint(routes.scrape)
     app.register_blueprint(reference.pages)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import redis
 
-from schemas import features
+from schemas import features, inventory
 from serving.config import Config
 from serving.connections import Command, Connections
 
@@ -66,8 +66,13 @@ class _Place(NamedTuple):
     time: str
 
 
+class _OfProduct(msgspec.Struct):
+    product_id: str
+
+
 _ALERT = _Place("alert_id", "timestamp")
 _SESSION = _Place("session_id", "start_time")
+_PRODUCT = _Place("product_id", "updated_at")
 
 
 def epoch_ms(moment: datetime) -> int:
@@ -163,6 +168,44 @@ class Store:
         starts = [int(start) for start in found]
         minutes = self._ask(*(("HGETALL", features.revenue_minute_key(start)) for start in starts))
         return starts, [features.revenue_json(*minute) for minute in zip(starts, minutes, strict=True)]
+
+    def product(self, product_id: str) -> bytes | None:
+        """A product as JSON; None when there is none."""
+        [stored] = self._ask(("HGET", inventory.PRODUCTS_KEY, product_id))
+        return inventory.product_of(stored)
+
+    def products(
+        self,
+        limit: int,
+        after: Position | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        low_stock: bool = False,
+    ) -> Page:
+        """Products by when they were updated, newest first, as `alerts`.
+
+        Args:
+          low_stock: those whose stock is at their threshold or below.
+        """
+        key = inventory.LOW_KEY if low_stock else inventory.PRODUCTS_ALL_KEY
+        return self._page(key, _PRODUCT, limit, after, since_ms, until_ms)
+
+    def stock_alerts(
+        self,
+        limit: int,
+        after: Position | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> Page:
+        """Low-stock alerts, as `alerts`; each with its product as that is now, as `product`."""
+        page = self._page(inventory.STOCK_ALERTS_KEY, _ALERT, limit, after, since_ms, until_ms)
+        if not page.rows:
+            return page
+        ids = [msgspec.json.decode(row, type=_OfProduct).product_id for row in page.rows]
+        [stored] = self._ask(("HMGET", inventory.PRODUCTS_KEY, *ids))
+        products = [inventory.product_of(each) or b"null" for each in stored]
+        rows = [b'%b,"product":%b}' % (row[:-1], now) for row, now in zip(page.rows, products, strict=True)]
+        return Page(rows, page.end)
 
     def features_of(self, user_id: str) -> bytes | None:
         """What is known of a user, as JSON; None when nothing is."""
