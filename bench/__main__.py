@@ -1,4 +1,4 @@
-"""python -m bench throughput | latency | jobs"""
+"""python -m bench throughput | latency | jobs | serving"""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import jobs, latency, throughput
+from bench import jobs, latency, serving, throughput
 from bench.contestants import PeerMissing
 from stack import StackError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="bench", description="Measures the jobs; bench/README.md says how.")
+    parser = argparse.ArgumentParser(
+        prog="bench", description="Measures the jobs and the API; bench/README.md says how."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, module in (("throughput", throughput), ("latency", latency), ("jobs", jobs)):
+    for name, module in (("throughput", throughput), ("latency", latency), ("jobs", jobs), ("serving", serving)):
         about = (module.__doc__ or "").strip()
         command = commands.add_parser(name, help=about.splitlines()[0], description=about)
         module.add_arguments(command)
