@@ -48,7 +48,7 @@ def main() -> int:
             rate = page.locator("#health td").nth(1)
             expect(rate).not_to_have_text("…", timeout=20_000)  # takes two looks
             path = _DOCS / f"dashboard-{theme}.png"
-            page.screenshot(path=path)
+            page.screenshot(path=path, animations="disabled")
             page.close()
             print(path.relative_to(_DOCS.parent))
     return 0

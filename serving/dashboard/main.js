@@ -67,7 +67,7 @@ function every(ms, task) {
 
 const refreshes = [
   every(15_000, async () => revenue.addPage(await ask("/revenue?limit=60"))),
-  every(4000, async () => showSessions((await ask("/sessions?open=true&limit=20")).data)),
+  every(5000, async () => showSessions((await ask("/sessions?open=true&limit=200")).data)),
   every(15_000, async () => {
     if (!routes.has("/api/v1/inventory")) return;
     const answer = await ask("/inventory?low_stock=true&limit=20");

@@ -1,4 +1,4 @@
-// Who is on the site now.
+// Who is on the site now: of those who came last, the busiest, as most have only just begun.
 
 import { byId, cells, keep, make, number, say, userLink } from "./dom.js";
 import { clock, count, money, span } from "./format.js";
@@ -23,10 +23,16 @@ function row(session) {
 // A session that goes on is a new row: its key holds what can change.
 const key = (s) => [s.session_id, s.end_time, s.page_views, s.product_views, s.add_to_carts, s.purchases].join(" ");
 
+const busiestFirst = (a, b) =>
+  b.purchases - a.purchases ||
+  b.add_to_carts - a.add_to_carts ||
+  b.page_views + b.product_views - a.page_views - a.product_views;
+
 export function showSessions(sessions) {
   const panel = byId("sessions");
   const empty = panel.querySelector(".empty");
-  keep(panel.querySelector("tbody"), sessions.slice(0, SHOWN), key, row);
+  keep(panel.querySelector("tbody"), [...sessions].sort(busiestFirst).slice(0, SHOWN), key, row);
+  say(byId("sessions-shown"), sessions.length > SHOWN ? `the busiest of the newest ${count(sessions.length)}` : "");
   panel.querySelector(".scroll").hidden = !sessions.length;
   empty.hidden = sessions.length > 0;
   say(empty, "Nobody is on the site. “make demo” sends visitors.");

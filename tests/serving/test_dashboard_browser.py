@@ -217,6 +217,7 @@ def test_sessions_and_ledgers_are_shown(visit, store, db, hour):
     expect(page.locator("#tile-ledger-more")).to_have_text("1 of 2 ledgers do not balance")
     expect(page.locator("#tile-sessions")).to_have_text("40")
     expect(page.locator("#sessions tbody tr")).to_have_count(12)
+    expect(page.locator("#sessions tbody tr").first).to_contain_text("₺")  # those who bought come first
     expect(page.locator("#freshness")).to_contain_text("fraud alerts")
 
 
