@@ -11,6 +11,8 @@ import redis
 from flask import Flask, Response, current_app, g, request
 from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from schemas import features
 from serving import answers, api_keys
@@ -65,12 +67,13 @@ def _limit_rate(app: Flask, config: Config) -> None:
     When Redis does not answer nothing is limited, for `retry_after_s`: reads fail by themselves then.
     """
     rate = limits.parse(config.rate_limit or "")
-    storage = RedisStorage(
+    pool = redis.ConnectionPool.from_url(
         config.redis_url,
-        key_prefix=features.RATE_LIMIT_PREFIX,
         socket_timeout=config.redis_timeout_s,
         socket_connect_timeout=config.redis_timeout_s,
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),  # a time-out is not repeated
     )
+    storage = RedisStorage(config.redis_url, connection_pool=pool, key_prefix=features.RATE_LIMIT_PREFIX)
     limiter = FixedWindowRateLimiter(storage)
     off_until = 0.0
 

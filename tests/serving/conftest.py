@@ -10,6 +10,7 @@ from schemas import features
 from schemas.events import FraudAlert
 from serving import Config, create_app
 from stack import Stack
+from tests.described import hold_to_its_document
 
 T0 = 1_790_000_000_123  # 2026-09-21T14:13:20.123Z
 
@@ -22,7 +23,10 @@ def own_valkey(tmp_path) -> Iterator[Stack]:
 
 @pytest.fixture
 def client(valkey: Stack, db: redis.Redis) -> FlaskClient:
-    return create_app(Config(redis_url=valkey.redis_url)).test_client()
+    """Every answer it gets is checked against the OpenAPI document."""
+    app = create_app(Config(redis_url=valkey.redis_url))
+    hold_to_its_document(app)
+    return app.test_client()
 
 
 def alert(number: int = 1, user_id: str = "user-1", time_ms: int = T0, **fields) -> FraudAlert:
