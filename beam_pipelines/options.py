@@ -126,6 +126,7 @@ class Job:
       more_topics: read too, by a job that takes --input several times.
       output_folder: written when no flag says otherwise, instead of Redis and a topic.
       tables: of `schemas.tables`, that it can write to BigQuery.
+      readers: of each topic, when no flag says otherwise.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Job:
     more_topics: tuple[str, ...] = ()
     output_folder: str | None = None
     tables: tuple[str, ...] = ()
+    readers: int = 2
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ def parse(
     )
     _add_common(parser.add_argument_group("input, output"), job)
     add_flags(parser.add_argument_group("rules and windows"))
-    _add_tuning(parser.add_argument_group("reading"))
+    _add_tuning(parser.add_argument_group("reading"), job)
     flags, rest = parser.parse_known_args(argv)
     _refuse_unknown(rest, parser)
     return flags, _settings(job, flags), rest
@@ -262,7 +264,7 @@ def _add_common(group: Any, job: Job) -> None:
     )
 
 
-def _add_tuning(group: Any) -> None:
+def _add_tuning(group: Any, job: Job) -> None:
     group.add_argument(
         "--out_of_orderness",
         default="10s",
@@ -287,8 +289,9 @@ def _add_tuning(group: Any) -> None:
     )
     group.add_argument(
         "--readers",
-        default="2",
-        help="Kafka readers side by side; fixed for the life of a job, as it is part of its savepoints "
+        default=str(job.readers),
+        help=f"Kafka readers side by side{', of each topic' if job.more_topics else ''}; fixed for the life of a job, "
+        "as it is part of its savepoints "
         "(default: %(default)s)",
     )
     group.add_argument(
