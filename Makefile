@@ -35,6 +35,9 @@ test: setup check  ## every test, against real Kafka, registry, Valkey and Flink
 demo: setup  ## the whole system on http://127.0.0.1:8090 until Ctrl-C; DURATION=60 ends it after so many seconds
 	@$(BIN)/python -m stack.demo $(if $(DURATION),--duration=$(DURATION)s)
 
+batch: $(STAMP)  ## after a demo: DATE=YYYY-MM-DD anew from its archive by Spark, compared with the stream, published
+	@$(BIN)/python -m stack.batch --date=$(or $(DATE),$(shell date -u +%F))
+
 bench: setup  ## drain a million orders, beside peers; and the latency from order to alert
 	$(BIN)/python -m bench throughput
 	$(BIN)/python -m bench latency
@@ -50,4 +53,4 @@ clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test demo bench screenshots lock clean
+.PHONY: help setup check test demo batch bench screenshots lock clean

@@ -7,7 +7,7 @@ Field names and order are those of the Avro schemas (a test compares them). Amou
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from importlib.resources import files  # not paths: Spark imports us from a zip
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -199,5 +199,5 @@ class RevenueWindow(msgspec.Struct, frozen=True, kw_only=True):
 
 def avro_schema(name: str) -> dict[str, Any]:
     """The current Avro schema of a record type, as parsed JSON."""
-    schema: dict[str, Any] = json.loads((Path(__file__).parent / "avro" / f"{name}.avsc").read_text(encoding="utf-8"))
+    schema: dict[str, Any] = json.loads(files("schemas").joinpath("avro", f"{name}.avsc").read_text(encoding="utf-8"))
     return schema

@@ -93,10 +93,11 @@ class _Job:
         flags = [f"--input={kafka}/{topic}" for topic in self.topics]
         if self.output is None:
             flags += [f"--output={home / self.name}", "--flush_every=5s"]
-            flags += [f"--{kind}={kafka}/{start}.{self.calls_itself}" for kind, start in _REFUSED.items()]
         else:
-            # With the default ports these are the defaults: `--runner=FlinkRunner` alone does the same.
-            flags += [f"--output={stack.redis_url}", f"--output={kafka}/{self.output}"]
+            # With the default ports the first two are the defaults: `--runner=FlinkRunner` alone does the same. The
+            # folder is for `make batch`, which compares.
+            flags += [f"--output={stack.redis_url}", f"--output={kafka}/{self.output}", f"--output={home / 'tables'}"]
+        flags += [f"--{kind}={kafka}/{start}.{self.calls_itself}" for kind, start in _REFUSED.items()]
         checkpoints = f"--state_backend_storage_path={(home / 'checkpoints').as_uri()}"
         ledger = f"--ledger={self.ledger(home)}"
         return ["--runner=FlinkRunner", *_SMALL, *flags, f"--registry={stack.registry_url}", checkpoints, ledger]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
+from importlib.resources import files  # not paths: Spark imports us from a zip
 from typing import Any, get_args
 
 import yaml
@@ -93,7 +93,7 @@ class Rules:
 
 def default_rules() -> Rules:
     """The rules that the package ships."""
-    return parse_rules((Path(__file__).parent / "fraud_rules.yaml").read_text(encoding="utf-8"))
+    return parse_rules(files("transforms.domain").joinpath("fraud_rules.yaml").read_text(encoding="utf-8"))
 
 
 def parse_rules(text: str) -> Rules:

@@ -1,0 +1,383 @@
+"""The day's truth: revenue, sessions and fraud alerts computed anew from the archive, compared with what the stream
+said, and shown to readers only when the two agree.
+
+    archive ─▶ compute ─▶ a branch of each table ─▶ reconcile ◀─ the stream's tables
+                                                 └▶ quality         both say yes ─▶ publish ─▶ maintain
+
+Each step can be a run of its own, as the DAG does it. Any of them may be run again: a day is replaced, never added to.
+Publishing looks for the gates' verdicts about exactly what is staged, and refuses without.
+
+    spark-submit --py-files streamforge.zip dags/spark/daily_analytics.py --date=2026-11-22 --step=all \\
+      --archive=gs://bucket/archive --stream=bigquery://project.dataset --report=gs://bucket/reports \\
+      --catalog=catalog.properties --warehouse=gs://bucket/warehouse
+
+exit status: 0 done; 1 failed; 2 a wrong flag; 3 a gate said no: its report is written, nothing is published
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pyspark.sql import SparkSession
+
+from dags.spark import files, quality, recompute, reconcile, report, stream_tables
+from dags.spark.day import Day
+from dags.spark.lake import COMPUTED, Lake, LakeError
+from schemas.tables import TABLES, Table
+from transforms.domain.durations import parse_duration_ms
+from transforms.domain.fraud_rules import RuleError, Rules, default_rules, parse_rules
+
+__all__ = ["main"]
+
+STEPS = ("compute", "reconcile", "quality", "publish", "maintain")
+_NEEDS = {
+    "compute": ["archive"],
+    "reconcile": ["stream", "report"],
+    "quality": ["report"],
+    "publish": [],
+    "maintain": [],
+}
+_CATALOG = "lake"
+
+
+class _GateClosed(Exception):
+    """A gate said no, or was not asked."""
+
+
+class _BadInput(Exception):
+    """A flag names what is not there."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _parse(sys.argv[1:] if argv is None else argv)
+    spark = _session(options)
+    run = _Run(spark, options)
+    closed = False
+    try:
+        for step in options.steps:
+            if step in ("publish", "maintain") and closed:
+                break
+            begin = time.monotonic()
+            try:
+                getattr(run, step)()
+            except _GateClosed as gate:
+                closed = True
+                print(f"{step}: {gate}", flush=True)
+            print(f"{step}: {time.monotonic() - begin:.1f} s", flush=True)
+    except _BadInput as error:
+        return _say(2, error)
+    except LakeError as error:
+        return _say(1, error)
+    return 3 if closed else 0
+
+
+def _say(status: int, error: object) -> int:
+    print(f"daily_analytics: {error}", file=sys.stderr, flush=True)
+    return status
+
+
+class _Run:
+    """The steps, each a method."""
+
+    def __init__(self, spark: SparkSession, options: Any):
+        self._spark, self._options, self._day = spark, options, options.day
+        self._lake = Lake(spark, _CATALOG, options.namespace)
+        self._tables: list[Table] = [TABLES[name] for name in COMPUTED]
+
+    def compute(self) -> None:
+        options, day = self._options, self._day
+        archive = recompute.Archive(self._spark, options.archive)
+        if not archive.has(day):
+            raise LakeError(f"the archive {options.archive} has nothing of {day}")
+        rows = {
+            "fraud_alerts": recompute.fraud_alerts(archive, day, options.rules),
+            "user_sessions": recompute.user_sessions(archive, day, options.session_gap, options.session_horizon),
+            "real_time_revenue": recompute.real_time_revenue(archive, day),
+        }
+        for table in self._tables:  # all of them are looked at before the first is written
+            self._lake.prepare(table)
+        for table in self._tables:
+            self._lake.stage(table, day, rows[table.name])
+            print(f"compute: {table.name}: {self._lake.staged(table, day).count():,} rows of {day} staged", flush=True)
+
+    def reconcile(self) -> None:
+        options, day = self._options, self._day
+        if not options.stream.startswith("bigquery://") and not files.exists(self._spark, options.stream):
+            raise _BadInput(f"--stream: there is no folder {options.stream}")
+        tolerance = reconcile.Tolerance(options.max_differences, options.max_amount_minor)
+        found = []
+        for table in self._tables:
+            rows = stream_tables.rows(self._spark, options.stream, table, day)
+            stream = stream_tables.current(rows, table)
+            batch = self._lake.staged(table, day)
+            found.append(reconcile.compare(batch, stream, table, self._lake.staged_snapshot(table, day), tolerance))
+        rows = [row for comparison in found for row in comparison.table_rows(day.date)]
+        self._record(reconcile.TABLE, reconcile.DDL, rows)
+        self._write(
+            "reconciliation",
+            report.reconciliation_page,
+            report.reconciliation_json,
+            report.reconciliation_metrics,
+            found,
+        )
+        for c in found:
+            counts = ", ".join(f"{c.rows(kind):,} {kind}" for kind in reconcile.KINDS)
+            print(f"reconcile: {c.table}: {counts}: {'passed' if c.passed else 'FAILED'}", flush=True)
+        if wrong := [c.table for c in found if not c.passed]:
+            raise _GateClosed(f"stream and batch disagree about {', '.join(wrong)}")
+
+    def quality(self) -> None:
+        options, day = self._options, self._day
+        limits = quality.Limits(options.row_count_factor, options.freshness, time.time_ns() // 1_000_000)
+        found = [
+            finding
+            for table in self._tables
+            for finding in quality.check(
+                self._spark,
+                self._lake.staged(table, day),
+                self._spark.table(self._lake.name(table.name)),
+                table,
+                self._lake.staged_snapshot(table, day),
+                day,
+                limits,
+            )
+        ]
+        self._record(quality.TABLE, quality.DDL, [finding.table_row(day.date) for finding in found])
+        self._write("quality", report.quality_page, report.quality_json, report.quality_metrics, found)
+        failed = [finding for finding in found if not finding.passed]
+        print(f"quality: {len(found) - len(failed)} of {len(found)} rules hold", flush=True)
+        for finding in failed:
+            print(f"quality: FAILED: {finding}", *(f"  {sample}" for sample in finding.samples), sep="\n", flush=True)
+        if failed:
+            raise _GateClosed(f"{len(failed)} rules failed")
+
+    def publish(self) -> None:
+        for table in self._tables:  # all of them are looked at before the first is shown
+            for gate in (reconcile.TABLE, quality.TABLE):
+                self._require(gate, table)
+        for table in self._tables:
+            print(f"publish: {table.name}: {self._lake.publish(table, self._day)}", flush=True)
+
+    def maintain(self) -> None:
+        before = datetime.now(UTC) - timedelta(milliseconds=self._options.keep_snapshots)
+        for table in (*COMPUTED, reconcile.TABLE, quality.TABLE):
+            if self._lake.exists(table):
+                done = self._lake.maintain(table, before)
+                print(f"maintain: {table}: {', '.join(f'{k} {v}' for k, v in done.items())}", flush=True)
+
+    def _require(self, gate: str, table: Table) -> None:
+        """A verdict of the gate about the snapshot that is staged."""
+        snapshot = self._lake.staged_snapshot(table, self._day)
+        verdicts: list[Any] = []
+        if self._lake.exists(gate):
+            about = f"day = date'{self._day}' AND table_name = '{table.name}' AND snapshot_id = {snapshot}"
+            verdicts = self._spark.table(self._lake.name(gate)).where(about).select("passed").collect()
+        if not verdicts:
+            raise _GateClosed(f"nothing is published: {gate} has not looked at {table.name} as it is staged")
+        if not all(row["passed"] for row in verdicts):
+            raise _GateClosed(f"nothing is published: {gate} said no to {table.name}")
+
+    def _record(self, table: str, ddl: str, rows: list[tuple[Any, ...]]) -> None:
+        self._lake.make(table, ddl, "day")
+        found = self._spark.createDataFrame(rows, self._spark.table(self._lake.name(table)).schema)
+        self._lake.overwrite(table, found.coalesce(1), f"day = date'{self._day}'")
+
+    def _write(
+        self, name: str, page: Callable[..., str], as_json: Callable[..., str], metrics: Callable[..., str], found: Any
+    ) -> None:
+        folder = self._options.report.rstrip("/")
+        for path, text in (
+            (f"{self._day}/{name}.html", page),
+            (f"{self._day}/{name}.json", as_json),
+            (f"{name}.prom", metrics),
+        ):
+            files.write_text(self._spark, f"{folder}/{path}", text(self._day, found))
+        print(f"{name}: report {folder}/{self._day}/{name}.html", flush=True)
+
+
+def _session(options: Any) -> SparkSession:
+    catalog = f"spark.sql.catalog.{_CATALOG}"
+    builder = (
+        SparkSession.builder.appName(f"daily_analytics {options.day}")
+        .config("spark.sql.extensions", "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions")
+        .config("spark.sql.session.timeZone", "UTC")
+        .config(catalog, "org.apache.iceberg.spark.SparkCatalog")
+        .config(f"{catalog}.warehouse", options.warehouse)
+        # Tables are asked for anew each time: others publish, too.
+        .config(f"{catalog}.cache-enabled", "false")
+    )
+    for key, value in options.catalog_conf.items():
+        builder = builder.config(f"{catalog}.{key}", value)
+    return builder.getOrCreate()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"daily_analytics: {message.removeprefix('argument ')} (see --help)\n")
+
+
+def _parse(argv: Sequence[str]) -> Any:
+    """Exits with status 2 and one line that names the flag when something is wrong."""
+    about, _, rest = (__doc__ or "").partition("\n\n")
+    parser = _Parser(
+        prog="daily_analytics.py",
+        description=about,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--date", type=_day, required=True, dest="day", metavar="YYYY-MM-DD", help="the day of event time, UTC")
+    add("--step", action="append", choices=[*STEPS, "all"], help="may be given several times (default: all)")
+    add("--archive", help="folder or gs://… of beam_pipelines.archive; for compute")
+    add("--stream", type=_stream, help="folder or bigquery://project.dataset with the stream's rows; for reconcile")
+    add("--report", help="folder or gs://… for reports and metrics; for reconcile and quality")
+    add(
+        "--catalog",
+        type=_properties,
+        default={},
+        metavar="FILE",
+        help="the Iceberg catalogue's settings, key=value lines",
+    )
+    add(
+        "--catalog_conf",
+        action="append",
+        type=_setting,
+        default=[],
+        metavar="KEY=VALUE",
+        help="one more setting, as type=rest",
+    )
+    add("--warehouse", required=True, help="where the tables' files lie, as gs://bucket/warehouse")
+    add("--namespace", type=_namespace, default="analytics", help="of the tables (default: %(default)s)")
+    add(
+        "--rules",
+        type=_rules,
+        default=None,
+        metavar="FILE",
+        help="the stream's fraud rules (default: those of the package)",
+    )
+    add("--session_gap", type=_duration, default="30m", metavar="TIME", help="as the stream's (default: %(default)s)")
+    add(
+        "--session_horizon",
+        type=_duration,
+        default="24h",
+        metavar="TIME",
+        help="how long after midnight a session is followed (default: %(default)s)",
+    )
+    add(
+        "--max_differences",
+        type=_number,
+        default=0,
+        metavar="N",
+        help="rows of a table that may not match (default: 0)",
+    )
+    add("--max_amount_minor", type=_number, default=0, metavar="N", help="by how much they may, summed up (default: 0)")
+    add(
+        "--row_count_factor",
+        type=_factor,
+        default=3.0,
+        metavar="X",
+        help="how many times more or fewer rows than on the days before (default: 3)",
+    )
+    add(
+        "--freshness",
+        type=_duration,
+        default="1h",
+        metavar="TIME",
+        help="how long before its end, or now, the day's newest event may lie (default: %(default)s)",
+    )
+    add(
+        "--keep_snapshots",
+        type=_duration,
+        default="7d",
+        metavar="TIME",
+        help="maintain forgets older ones (default: %(default)s)",
+    )
+    options = parser.parse_args(argv)
+    chosen = options.step or ["all"]
+    options.steps = [step for step in STEPS if step in chosen or "all" in chosen]
+    for step in options.steps:
+        for flag in _NEEDS[step]:
+            if not getattr(options, flag):
+                parser.error(f"--{flag}: is needed for the step {step}")
+    options.catalog_conf = {**options.catalog, **dict(options.catalog_conf)}
+    if not options.catalog_conf:
+        parser.error("--catalog: is needed, or --catalog_conf")
+    options.rules = options.rules or default_rules()
+    return options
+
+
+def _day(text: str) -> Day:
+    try:
+        found = date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-11-22") from None
+    if found > datetime.now(UTC).date():
+        raise argparse.ArgumentTypeError(f"{text} lies in the future")
+    return Day(found)
+
+
+def _duration(text: str) -> int:
+    try:
+        return parse_duration_ms(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def _factor(text: str) -> float:
+    try:
+        if 1 <= float(text) < float("inf"):
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+
+
+def _namespace(text: str) -> str:
+    if not (text.isascii() and text.isidentifier()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name")
+    return text
+
+
+def _stream(text: str) -> str:
+    if not text or not stream_tables.is_source(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a folder nor bigquery://project.dataset")
+    return text
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, separator, value = (part.strip() for part in text.partition("="))
+    if not key or not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def _properties(text: str) -> dict[str, str]:
+    try:
+        lines = [line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot read {text}: {error.strerror}") from None
+    return dict(_setting(line) for line in lines if line and not line.startswith("#"))
+
+
+def _rules(text: str) -> Rules:
+    try:
+        return parse_rules(Path(text).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, RuleError) as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

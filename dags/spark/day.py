@@ -1,0 +1,40 @@
+"""The day that is computed: where it begins and ends, and how that is said in paths, SQL and names."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+
+__all__ = ["HOUR_MS", "Day"]
+
+HOUR_MS = 3_600_000
+
+
+class Day(NamedTuple):
+    """A day of event time, UTC."""
+
+    date: date
+
+    @property
+    def start_ms(self) -> int:
+        return int(datetime(*self.date.timetuple()[:3], tzinfo=UTC).timestamp()) * 1000
+
+    @property
+    def end_ms(self) -> int:
+        return self.start_ms + 24 * HOUR_MS
+
+    @property
+    def branch(self) -> str:
+        """Of the tables, where the day waits until it is published."""
+        return f"audit_{self.date:%Y%m%d}"
+
+    def before(self, days: int) -> Day:
+        return Day(self.date - timedelta(days=days))
+
+    def holds(self, column: str) -> str:
+        """SQL: whether a timestamp lies in it. Whole days, so that Iceberg takes or leaves files without reading."""
+        tomorrow = self.before(-1)
+        return f"{column} >= timestamp'{self} 00:00:00Z' AND {column} < timestamp'{tomorrow} 00:00:00Z'"
+
+    def __str__(self) -> str:
+        return self.date.isoformat()

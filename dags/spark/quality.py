@@ -1,0 +1,171 @@
+"""What must hold of a day's rows before anybody reads them, whatever the stream said.
+
+Rules are queries for the rows that break them, so that a failed one can show some. Plain SQL: what a library would add,
+a profile of each column, nobody would look at here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dags.spark.day import Day
+from schemas.tables import Table
+
+__all__ = ["DDL", "TABLE", "Finding", "Limits", "check"]
+
+TABLE = "quality"
+DDL = (
+    "day DATE, table_name STRING, rule STRING, snapshot_id BIGINT COMMENT 'What was looked at.', "
+    "failed_rows BIGINT, detail STRING, passed BOOLEAN"
+)
+
+_SAMPLE = 5
+_FEW = 1_000
+_DAYS_BEFORE = 7
+# One condition that a good row meets, by rule. Beside these, columns that are REQUIRED are not null, keys are unique.
+_CONDITIONS = {
+    "fraud_alerts": {
+        "risk_score from 0 to 1": "risk_score BETWEEN 0 AND 1",
+        "amount not negative": "amount_minor >= 0",
+        "names its order among the related": "array_contains(related_events, order_id)",
+    },
+    "user_sessions": {
+        "ends after it starts": "session_end >= session_start",
+        "duration is that of its times": (
+            "duration_seconds = (unix_millis(session_end) - unix_millis(session_start)) DIV 1000"
+        ),
+        "counts not negative": "least(page_views, product_views, add_to_carts, purchases, revenue_minor) >= 0",
+        "some revenue only with a purchase": "revenue_minor = 0 OR purchases > 0",
+        "id is user and start": "session_id = concat(user_id, ':', unix_millis(session_start))",
+    },
+    "real_time_revenue": {
+        "a whole minute": (
+            "unix_millis(window_start) % 60000 = 0 AND unix_millis(window_end) - unix_millis(window_start) = 60000"
+        ),
+        "revenue not negative": "gmv_minor >= 0",
+        "at least one order": "order_count >= 1",
+        "users from 1 to orders": "unique_users BETWEEN 1 AND order_count",
+        "first orders from 0 to orders": "first_time_orders BETWEEN 0 AND order_count",
+        "a known dimension": "dimension IN ('total', 'category', 'region')",
+    },
+}
+# Whole queries: rows that contradict others.
+_QUERIES = {
+    "real_time_revenue": {
+        "the regions' orders are those of the minute": (
+            "SELECT window_start, sum(if(dimension = 'total', order_count, 0)) AS total, "
+            "sum(if(dimension = 'region', order_count, 0)) AS regions FROM {rows} GROUP BY window_start "
+            "HAVING total <> regions"
+        )
+    },
+}
+# The newest thing that a table knows of; alerts may be rare.
+_NEWEST = {"user_sessions": "session_end", "real_time_revenue": "window_end"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is too much.
+
+    Attributes:
+      row_count_factor: a day may have so many times the rows of the days before, or a so-many-th of them.
+      freshness_ms: how long before its end, or before now, the day's newest event may lie.
+      now_ms: the clock.
+    """
+
+    row_count_factor: float
+    freshness_ms: int
+    now_ms: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule found.
+
+    Attributes:
+      failed: how many rows break it; of a rule about the whole table, 1.
+      detail: what was counted, in words.
+      samples: some of the rows, as JSON.
+    """
+
+    table: str
+    rule: str
+    snapshot: int
+    failed: int
+    detail: str = ""
+    samples: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.failed == 0
+
+    def table_row(self, day: Any) -> tuple[Any, ...]:
+        """For the table `quality`."""
+        return (day, self.table, self.rule, self.snapshot, self.failed, self.detail, self.passed)
+
+    def __str__(self) -> str:
+        detail = f": {self.detail}" if self.detail else ""
+        return f"{self.table}: {self.rule}: {self.failed:,} rows{detail}"
+
+
+def check(
+    spark: SparkSession, rows: DataFrame, published: DataFrame, table: Table, snapshot: int, day: Day, limits: Limits
+) -> Iterator[Finding]:
+    """
+    Args:
+      rows: the day's, staged.
+      published: all that readers have of the table, for comparison with the days before.
+    """
+    rows.createOrReplaceTempView("staged_rows")
+    for rule, query in _rules(table).items():
+        bad = spark.sql(query.format(rows="staged_rows"))
+        failed = bad.count()
+        samples = tuple(bad.limit(_SAMPLE).toJSON().collect()) if failed else ()
+        yield Finding(table.name, rule, snapshot, failed, samples=samples)
+    count = rows.count()
+    yield _row_count(count, published, table, snapshot, day, limits)
+    if table.name in _NEWEST:
+        yield _freshness(rows, table, snapshot, day, limits)
+
+
+def _rules(table: Table) -> dict[str, str]:
+    required = [column.name for column in table.columns if column.mode == "REQUIRED"]
+    nulls = " OR ".join(f"{name} IS NULL" for name in required)
+    keys = ", ".join(table.key)
+    rules = {
+        "no nulls in required columns": f"SELECT * FROM {{rows}} WHERE {nulls}",
+        f"one row for each {keys}": f"SELECT {keys}, count(*) AS rows FROM {{rows}} GROUP BY {keys} HAVING rows > 1",
+    }
+    for rule, condition in _CONDITIONS[table.name].items():
+        rules[rule] = f"SELECT * FROM {{rows}} WHERE NOT coalesce({condition}, false)"
+    return rules | _QUERIES.get(table.name, {})
+
+
+def _row_count(count: int, published: DataFrame, table: Table, snapshot: int, day: Day, limits: Limits) -> Finding:
+    """Against the mean of the days before; small numbers say nothing."""
+    rule = "as many rows as on the days before"
+    column = table.partition_by
+    before = f"{column} >= timestamp'{day.before(_DAYS_BEFORE)} 00:00:00Z' AND {column} < timestamp'{day} 00:00:00Z'"
+    by_day = published.where(before).groupBy(F.to_date(column)).count().collect()
+    counts = [row["count"] for row in by_day]
+    if not counts:
+        return Finding(table.name, rule, snapshot, 0, f"{count:,}; no day before to compare with")
+    mean = sum(counts) / len(counts)
+    detail = f"{count:,}; {mean:,.0f} a day on {len(counts)} days before"
+    wrong = max(count, mean) >= _FEW and not mean / limits.row_count_factor <= count <= mean * limits.row_count_factor
+    return Finding(table.name, rule, snapshot, int(wrong), detail)
+
+
+def _freshness(rows: DataFrame, table: Table, snapshot: int, day: Day, limits: Limits) -> Finding:
+    rule = "events up to the end of the day, or now"
+    newest_ms = rows.selectExpr(f"max(unix_millis({_NEWEST[table.name]})) AS at").first()["at"]
+    if newest_ms is None:
+        return Finding(table.name, rule, snapshot, 1, "there is no row")
+    behind_ms = min(day.end_ms, limits.now_ms) - newest_ms
+    detail = f"the newest is {max(0, behind_ms) / 60_000:,.0f} min before that"
+    return Finding(table.name, rule, snapshot, int(behind_ms > limits.freshness_ms), detail)

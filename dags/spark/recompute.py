@@ -1,0 +1,140 @@
+"""A day's revenue, sessions and fraud alerts from the archive, by the rules that the stream applies.
+
+Spark brings together what a rule looks at together, sorted by time, and `dags.spark.steps` goes through it.
+
+What a day needs of its neighbours:
+
+- alerts belong to the day of the order that completes them: the longest span of a rule is read from before midnight;
+- sessions belong to the day of their first click. One gap is read from before midnight, which is enough to tell that a
+  click does not begin a session, and up to `horizon_ms` after it, of the users who were there in the last gap. A
+  session that is longer than that is cut there;
+- minutes of revenue need nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dags.spark import files
+from dags.spark.columns import arrow_schema, ddl, with_timestamps
+from dags.spark.day import HOUR_MS, Day
+from dags.spark.steps import Rows, add_minutes, aggregate_sessions, detect_fraud, spans_ms, sum_up_minutes
+from schemas.events import avro_schema
+from schemas.tables import TABLES, Column
+from transforms.domain.fraud_rules import STATUSES, Rules
+
+__all__ = ["Archive", "fraud_alerts", "real_time_revenue", "user_sessions"]
+
+_BATCH = 5_000
+_RECORDS = {"orders": "OrderEvent", "clickstream": "ClickstreamEvent"}
+_PARTS = (
+    Column("start_ms", "INT64"),
+    Column("dimension", "STRING"),
+    Column("value", "STRING"),
+    *(Column(name, "INT64") for name in ("gmv_minor", "orders", "users", "first_orders")),
+)
+
+
+class Archive:
+    """Reads `beam_pipelines.archive`'s files: FOLDER/orders|clickstream/day=YYYY-MM-DD/hour=HH/*.avro."""
+
+    def __init__(self, spark: SparkSession, folder: str):
+        self._spark, self._folder = spark, folder.rstrip("/")
+
+    def has(self, day: Day) -> bool:
+        return any(self._hours(table, day.start_ms, day.end_ms) for table in _RECORDS)
+
+    def read(self, table: str, start_ms: int, end_ms: int) -> DataFrame:
+        """The records from `start_ms` until before `end_ms`, as their newest schema has them; event_time in ms."""
+        schema = json.dumps(avro_schema(_RECORDS[table]))
+        hours = self._hours(table, start_ms, end_ms)
+        records = self._spark.read.format("avro").option("avroSchema", schema).load(hours)
+        return records.withColumn("event_time", F.unix_millis("event_time")).where(
+            f"event_time >= {start_ms} AND event_time < {end_ms}"
+        )
+
+    def _hours(self, table: str, start_ms: int, end_ms: int) -> list[str]:
+        """The folders of the hours that lie in that time, at least in part."""
+        hours_ms = range(start_ms - start_ms % HOUR_MS, end_ms, HOUR_MS)
+        names = {f"{datetime.fromtimestamp(ms // 1000, UTC):day=%Y-%m-%d/hour=%H}" for ms in hours_ms}
+        days = sorted({name.partition("/")[0] for name in names})
+        found = [path for day in days for path in files.match(self._spark, f"{self._folder}/{table}/{day}/hour=*")]
+        return [path for path in found if "/".join(path.rsplit("/", 2)[1:]) in names]
+
+
+def fraud_alerts(archive: Archive, day: Day, rules: Rules) -> DataFrame:
+    looked_at = F.lit(False)
+    for status, name in enumerate(STATUSES):
+        least = rules.least_minor(status)
+        if least is not None:
+            looked_at |= (F.col("order_status") == name) & (F.col("total_amount_minor") > least)
+    orders = (
+        archive.read("orders", day.start_ms - max(spans_ms(rules)), day.end_ms)
+        .where(looked_at)
+        .select(
+            *("user_id", "event_time", "order_id", "order_status", "is_first_order"),
+            F.col("currency") == rules.currency,
+            *("total_amount_minor", "shipping_region"),
+        )
+        .repartition("user_id")
+        .sortWithinPartitions("user_id", "event_time", "order_id", "order_status")
+    )
+    return _table("fraud_alerts", orders, partial(detect_fraud, rules=rules, start_ms=day.start_ms))
+
+
+def user_sessions(archive: Archive, day: Day, gap_ms: int, horizon_ms: int) -> DataFrame:
+    columns = ["user_id", "event_time", "event_id", "event_type", "device_type", "geo_region", "category"]
+    columns += ["price_minor", "quantity"]
+    there_last = archive.read("clickstream", day.end_ms - gap_ms, day.end_ms).select("user_id").distinct()
+    after = archive.read("clickstream", day.end_ms, day.end_ms + horizon_ms).join(there_last, "user_id", "left_semi")
+    clicks = (
+        archive.read("clickstream", day.start_ms - gap_ms, day.end_ms)
+        .select(columns)
+        .unionByName(after.select(columns))
+        .repartition("user_id")
+        .sortWithinPartitions("user_id", "event_time", "event_id")
+    )
+    step = partial(aggregate_sessions, gap_ms=gap_ms, start_ms=day.start_ms, end_ms=day.end_ms)
+    return _table("user_sessions", clicks, step)
+
+
+def real_time_revenue(archive: Archive, day: Day) -> DataFrame:
+    """In two steps, as in the stream: users are counted where all their orders are, and a minute's may be too many."""
+    orders = (
+        archive.read("orders", day.start_ms, day.end_ms)
+        .where("order_status = 'CREATED'")
+        .selectExpr(
+            *("user_id", "event_time", "order_id", "total_amount_minor", "shipping_region", "is_first_order"),
+            *("items.category", "items.total_price_minor"),
+        )
+        .repartition("user_id")
+        .sortWithinPartitions("event_time", "order_id", "user_id")
+    )
+    parts = _mapped(orders, sum_up_minutes, _PARTS).repartition("start_ms").sortWithinPartitions("start_ms")
+    return _table("real_time_revenue", parts, add_minutes)
+
+
+def _table(name: str, records: DataFrame, step: Callable[[Rows], Rows]) -> DataFrame:
+    """What a step makes of the records, as rows of a table."""
+    return with_timestamps(_mapped(records, step, TABLES[name].columns), TABLES[name])
+
+
+def _mapped(records: DataFrame, step: Callable[[Rows], Rows], columns: Sequence[Column]) -> DataFrame:
+    """What a step makes of each part's records, in their order."""
+    schema = arrow_schema(columns)
+
+    def in_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        found = step(row for batch in batches for row in zip(*(c.to_pylist() for c in batch.columns), strict=True))
+        while some := list(islice(found, _BATCH)):
+            values = zip(zip(*some, strict=True), schema, strict=True)
+            yield pa.RecordBatch.from_arrays([pa.array(of, field.type) for of, field in values], schema=schema)
+
+    return records.mapInArrow(in_batches, ddl(columns))

@@ -1,0 +1,193 @@
+"""Stream and batch, row by row: what matches, differs, is missing in the stream, or is there without reason.
+
+Not compared is what says how a result came about and not what it is: panes and versions, when an alert was detected,
+and which of a user's earlier orders it names (the stream names those that had come by then).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from schemas.tables import Table
+
+__all__ = ["DDL", "KINDS", "TABLE", "Comparison", "Part", "Tolerance", "compare"]
+
+KINDS = ("match", "differ", "missing", "extra")
+
+TABLE = "reconciliation"
+DDL = ", ".join(
+    [
+        *("day DATE", "table_name STRING", "part STRING", "snapshot_id BIGINT COMMENT 'What was compared.'"),
+        *(f"{kind}_rows BIGINT" for kind in KINDS),
+        *("batch_amount_minor DECIMAL(38,0)", "stream_amount_minor DECIMAL(38,0)"),
+        *(f"{kind}_amount_minor DECIMAL(38,0)" for kind in KINDS),
+        "passed BOOLEAN COMMENT 'Of the table.'",
+    ]
+)
+
+_NOT_COMPARED = {"pane", "version", "deleted", "detected_at", "description", "related_events"}
+# The amount of a row, and what rows of a table are told apart by in the account: sums over all three dimensions of
+# revenue would say nothing.
+_AMOUNT = {"fraud_alerts": "amount_minor", "user_sessions": "revenue_minor", "real_time_revenue": "gmv_minor"}
+_PART = {"fraud_alerts": "alert_type", "real_time_revenue": "dimension"}
+_SAMPLE = 10
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What a table may have and still be published.
+
+    Attributes:
+      rows: that differ, are missing or extra.
+      amount_minor: Σ |batch − stream| of those rows.
+    """
+
+    rows: int = 0
+    amount_minor: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows and amounts of a part of a table, by kind. The amount of rows that differ is Σ |batch − stream|."""
+
+    name: str
+    rows: dict[str, int]
+    amounts: dict[str, int]
+    batch_amount: int
+    stream_amount: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of a table.
+
+    Attributes:
+      samples: of the rows that do not match: kind, key, and batch's and stream's values of the columns that differ.
+    """
+
+    table: str
+    snapshot: int
+    parts: list[Part]
+    tolerance: Tolerance
+    samples: list[dict[str, Any]] = field(default_factory=list)
+
+    def rows(self, kind: str) -> int:
+        return sum(part.rows[kind] for part in self.parts)
+
+    def amount(self, kind: str) -> int:
+        return sum(part.amounts[kind] for part in self.parts)
+
+    @property
+    def different_rows(self) -> int:
+        return sum(map(self.rows, KINDS[1:]))
+
+    @property
+    def different_amount(self) -> int:
+        return sum(map(self.amount, KINDS[1:]))
+
+    @property
+    def passed(self) -> bool:
+        return self.different_rows <= self.tolerance.rows and self.different_amount <= self.tolerance.amount_minor
+
+    def table_rows(self, day: Any) -> Iterator[tuple[Any, ...]]:
+        """For the table `reconciliation`."""
+        for part in self.parts or [Part("*", dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0, 0)]:
+            yield (
+                *(day, self.table, part.name, self.snapshot, *(part.rows[kind] for kind in KINDS)),
+                *(_decimal(n) for n in (part.batch_amount, part.stream_amount, *(part.amounts[k] for k in KINDS))),
+                self.passed,
+            )
+
+
+def compare(batch: DataFrame, stream: DataFrame, table: Table, snapshot: int, tolerance: Tolerance) -> Comparison:
+    """
+    Args:
+      batch, stream: rows of the table, of each key one.
+      snapshot: where the batch's rows are from.
+    """
+    keys = list(table.key)
+    compared = [c.name for c in table.columns if c.name not in _NOT_COMPARED and c.name not in keys]
+    amount, part = _AMOUNT[table.name], _PART.get(table.name)
+
+    def side(rows: DataFrame, name: str) -> DataFrame:
+        return rows.select(F.struct(keys).alias("key"), F.struct(compared).alias(name))
+
+    kind = (
+        F.when(F.col("stream").isNull(), "missing")
+        .when(F.col("batch").isNull(), "extra")
+        .when(F.col("batch").eqNullSafe(F.col("stream")), "match")
+        .otherwise("differ")
+    )
+    of_batch, of_stream = (
+        F.coalesce(F.col(f"{name}.{amount}"), F.lit(0)).cast("decimal(38,0)") for name in ("batch", "stream")
+    )
+    where = "key" if part in keys else None
+    label = (
+        F.lit("*") if part is None else F.col(f"key.{part}") if where else F.coalesce(f"batch.{part}", f"stream.{part}")
+    )
+    joined = (
+        side(batch, "batch")
+        .join(side(stream, "stream"), "key", "full")
+        .select("key", "batch", "stream", kind.alias("kind"), label.alias("part"))
+        .select("*", of_batch.alias("batch_amount"), of_stream.alias("stream_amount"))
+        .persist(StorageLevel.MEMORY_AND_DISK)
+    )
+    try:
+        sums = joined.groupBy("part", "kind").agg(
+            F.count("*").alias("rows"),
+            F.sum(F.abs(F.col("batch_amount") - F.col("stream_amount"))).alias("apart"),
+            F.sum("batch_amount").alias("batch"),
+            F.sum("stream_amount").alias("stream"),
+        )
+        parts = _parts(sums.collect())
+        found = Comparison(table.name, snapshot, parts, tolerance)
+        return Comparison(table.name, snapshot, parts, tolerance, _samples(joined, found, compared))
+    finally:
+        joined.unpersist()
+
+
+def _parts(sums: Sequence[Any]) -> list[Part]:
+    parts: dict[str, Part] = {}
+    for row in sums:
+        name = row["part"] or ""
+        known = parts.get(name) or Part(name, dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0, 0)
+        kind = row["kind"]
+        parts[name] = Part(
+            name,
+            {**known.rows, kind: row["rows"]},
+            {**known.amounts, kind: int(row["batch"] if kind == "match" else row["apart"])},
+            known.batch_amount + int(row["batch"]),
+            known.stream_amount + int(row["stream"]),
+        )
+    return [parts[name] for name in sorted(parts)]
+
+
+def _samples(joined: DataFrame, found: Comparison, compared: list[str]) -> list[dict[str, Any]]:
+    samples = []
+    for kind in KINDS[1:]:
+        if found.rows(kind):
+            rows = joined.where(F.col("kind") == kind).orderBy("key").limit(_SAMPLE).collect()
+            for row in rows:
+                batch, stream = (row[side].asDict() if row[side] else {} for side in ("batch", "stream"))
+                apart = [c for c in compared if batch.get(c) != stream.get(c)]
+                samples.append(
+                    {
+                        "kind": kind,
+                        "key": row["key"].asDict(),
+                        "batch": {c: batch[c] for c in apart if c in batch},
+                        "stream": {c: stream[c] for c in apart if c in stream},
+                    }
+                )
+    return samples
+
+
+def _decimal(number: int) -> Any:
+    from decimal import Decimal
+
+    return Decimal(number)

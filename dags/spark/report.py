@@ -1,0 +1,208 @@
+"""What the gates found, for people (a page), for Prometheus (a textfile) and for programs (JSON)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any
+
+from dags.spark.day import Day
+from dags.spark.quality import Finding
+from dags.spark.reconcile import KINDS, Comparison, Part
+
+__all__ = [
+    "quality_json",
+    "quality_metrics",
+    "quality_page",
+    "reconciliation_json",
+    "reconciliation_metrics",
+    "reconciliation_page",
+]
+
+_WORDS = {"match": "match", "differ": "differ", "missing": "missing in the stream", "extra": "extra in the stream"}
+_STYLE = """
+:root{color-scheme:light dark;--match:#2e8b57;--differ:#d98e04;--missing:#c0392b;--extra:#7d4cc2;--line:#8885}
+body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;margin:1rem 0;width:100%}
+th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
+.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.no{color:var(--missing);font-weight:600}.yes{color:var(--match);font-weight:600}
+code{font-size:13px;overflow-wrap:anywhere}svg{max-width:100%;height:auto}svg text{fill:currentColor;font-size:13px}
+.match{fill:var(--match)}.differ{fill:var(--differ)}.missing{fill:var(--missing)}.extra{fill:var(--extra)}
+"""
+
+
+def reconciliation_page(day: Day, found: Sequence[Comparison]) -> str:
+    passed = all(comparison.passed for comparison in found)
+    verdict = "Stream and batch agree." if passed else "Stream and batch disagree: the day is not to be published."
+    parts = [f'<p class="{_class(passed)}">{verdict}</p>', _chart(found), "<h2>Rows and amounts</h2>", _account(found)]
+    for comparison in found:
+        if comparison.samples:
+            parts += [f"<h2>{escape(comparison.table)}: some of the rows that do not match</h2>", _samples(comparison)]
+    return _page(f"Reconciliation of {day}", parts)
+
+
+def _chart(found: Sequence[Comparison]) -> str:
+    """A bar for each table, its rows by kind; what is there at all can be seen, however little it is."""
+    width, left, height = 620, 170, 34
+    lines = []
+    for i, comparison in enumerate(found):
+        y = i * height + 8
+        counts = {kind: comparison.rows(kind) for kind in KINDS}
+        total = sum(counts.values())
+        lines.append(f'<text x="0" y="{y + 15}">{escape(comparison.table)}</text>')
+        x = float(left)
+        shares = {kind: max(n / total, 0.01) for kind, n in counts.items() if n}
+        for kind, share in shares.items():
+            wide = share / sum(shares.values()) * width
+            lines.append(
+                f'<rect class="{kind}" x="{x:.1f}" y="{y}" width="{wide:.1f}" height="20">'
+                f"<title>{counts[kind]:,} {_WORDS[kind]}</title></rect>"
+            )
+            x += wide
+        lines.append(f'<text x="{left + width + 10}" y="{y + 15}">{total:,} rows</text>')
+    y = len(found) * height + 12
+    for i, kind in enumerate(KINDS):
+        x = left + i * 155
+        lines.append(f'<rect class="{kind}" x="{x}" y="{y}" width="12" height="12"/>')
+        lines.append(f'<text x="{x + 18}" y="{y + 11}">{_WORDS[kind]}</text>')
+    size = f"{left + width + 120} {y + 24}"
+    return f'<svg viewBox="0 0 {size}" role="img" aria-label="Rows of each table by kind">{"".join(lines)}</svg>'
+
+
+def _account(found: Sequence[Comparison]) -> str:
+    head = "".join(f'<th class="n">{_WORDS[kind]}</th>' for kind in KINDS)
+    rows = [
+        f'<tr><th>table</th><th>of it</th>{head}<th class="n">batch</th><th class="n">stream</th>'
+        '<th class="n">apart</th><th></th></tr>'
+    ]
+    for comparison in found:
+        for part in comparison.parts or [Part("*", dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0, 0)]:
+            counts = "".join(f'<td class="n">{part.rows[kind]:,}</td>' for kind in KINDS)
+            apart = sum(part.amounts[kind] for kind in KINDS[1:])
+            amounts = "".join(f'<td class="n">{_money(n)}</td>' for n in (part.batch_amount, part.stream_amount, apart))
+            verdict = f'<td class="{_class(comparison.passed)}">{"passed" if comparison.passed else "failed"}</td>'
+            rows.append(
+                f"<tr><td>{escape(comparison.table)}</td><td>{escape(part.name)}</td>{counts}{amounts}{verdict}</tr>"
+            )
+    tolerance = found[0].tolerance if found else None
+    allowed = (
+        f"Allowed for each table: {tolerance.rows:,} rows, {_money(tolerance.amount_minor)} apart." if tolerance else ""
+    )
+    return f"<table>{''.join(rows)}</table><p>Amounts in units of the currency. {allowed}</p>"
+
+
+def _samples(comparison: Comparison) -> str:
+    rows = "".join(
+        f"<tr><td>{_WORDS[s['kind']]}</td>"
+        + "".join(f"<td><code>{escape(_json(s[k]))}</code></td>" for k in ("key", "batch", "stream"))
+        + "</tr>"
+        for s in comparison.samples
+    )
+    return f"<table><tr><th></th><th>key</th><th>batch</th><th>stream</th></tr>{rows}</table>"
+
+
+def quality_page(day: Day, found: Sequence[Finding]) -> str:
+    failed = [finding for finding in found if not finding.passed]
+    verdict = (
+        f"{len(failed)} of {len(found)} rules failed: the day is not to be published." if failed else "All rules hold."
+    )
+    rows = ["<tr><th>table</th><th>rule</th><th></th><th class='n'>rows against it</th><th></th></tr>"]
+    for finding in sorted(found, key=lambda finding: finding.passed):
+        word = "passed" if finding.passed else "failed"
+        samples = "".join(f"<br><code>{escape(sample)}</code>" for sample in finding.samples)
+        rows.append(
+            f"<tr><td>{escape(finding.table)}</td><td>{escape(finding.rule)}</td>"
+            f'<td class="{_class(finding.passed)}">{word}</td><td class="n">{finding.failed:,}</td>'
+            f"<td>{escape(finding.detail)}{samples}</td></tr>"
+        )
+    return _page(
+        f"Quality of {day}", [f'<p class="{_class(not failed)}">{verdict}</p>', f"<table>{''.join(rows)}</table>"]
+    )
+
+
+def _page(title: str, parts: Sequence[str]) -> str:
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{''.join(parts)}</body></html>\n"
+    )
+
+
+def reconciliation_json(day: Day, found: Sequence[Comparison]) -> str:
+    tables = [
+        {
+            "table": c.table,
+            "passed": c.passed,
+            "snapshot_id": c.snapshot,
+            "rows": {kind: c.rows(kind) for kind in KINDS},
+            "amounts_minor": {kind: c.amount(kind) for kind in KINDS},
+            "samples": c.samples,
+        }
+        for c in found
+    ]
+    return _json({"day": str(day), "passed": all(c.passed for c in found), "tables": tables})
+
+
+def quality_json(day: Day, found: Sequence[Finding]) -> str:
+    rules = [
+        {
+            "table": f.table,
+            "rule": f.rule,
+            "passed": f.passed,
+            "failed_rows": f.failed,
+            "detail": f.detail,
+            "samples": [json.loads(sample) for sample in f.samples],
+        }
+        for f in found
+    ]
+    return _json({"day": str(day), "passed": all(f.passed for f in found), "rules": rules})
+
+
+def reconciliation_metrics(day: Day, found: Sequence[Comparison]) -> str:
+    """For the node exporter's textfile collector: the day that was looked at last."""
+    each = [(c, kind) for c in found for kind in KINDS]
+    return "".join(
+        [
+            *_metric("reconciliation_rows", "Rows of the day, by how stream and batch compare.",
+                     [({"table": c.table, "kind": kind}, c.rows(kind)) for c, kind in each]),
+            *_metric("reconciliation_amount_minor", "Amount of those rows; of those that differ, what they are apart.",
+                     [({"table": c.table, "kind": kind}, c.amount(kind)) for c, kind in each]),
+            *_metric("reconciliation_passed", "Whether the table may be published.",
+                     [({"table": c.table}, int(c.passed)) for c in found]),
+            *_metric("reconciliation_day_seconds", "When the day began.", [({}, day.start_ms // 1000)]),
+        ]
+    )  # fmt: skip
+
+
+def quality_metrics(day: Day, found: Sequence[Finding]) -> str:
+    """The same."""
+    return "".join(
+        [
+            *_metric("quality_failed_rows", "Rows that break a rule.",
+                     [({"table": f.table, "rule": f.rule}, f.failed) for f in found]),
+            *_metric("quality_day_seconds", "When the day began.", [({}, day.start_ms // 1000)]),
+        ]
+    )  # fmt: skip
+
+
+def _metric(name: str, about: str, values: Sequence[tuple[dict[str, str], int]]) -> Iterator[str]:
+    yield f"# HELP streamforge_{name} {about}\n# TYPE streamforge_{name} gauge\n"
+    for labels, value in values:
+        inside = ",".join(f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in labels.items())
+        yield f"streamforge_{name}{f'{{{inside}}}' if inside else ''} {value}\n"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _money(minor: int) -> str:
+    return f"{minor // 100:,}.{minor % 100:02}"
+
+
+def _class(passed: bool) -> str:
+    return "yes" if passed else "no"

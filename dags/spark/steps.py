@@ -1,0 +1,127 @@
+"""The rules of the stream, fed with records one at a time, by user and time. Plain iterators, no Spark.
+
+Each step goes through its records once and holds what its rule needs, never a user's whole day: a bot with a million
+clicks takes time, and no more memory than anybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from msgspec.structs import astuple
+
+from transforms.domain.fraud import Detector, UserOrders, order_flags, prune
+from transforms.domain.fraud_rules import STATUSES, Rules
+from transforms.domain.revenue import MINUTE_MS, Minute, add_up, category_totals, revenue_rows
+from transforms.domain.seen import Seen
+from transforms.domain.sessions import (
+    KINDS,
+    PURCHASE,
+    Burst,
+    add_click,
+    decode_burst,
+    encode_burst,
+    session_of,
+)
+from transforms.domain.versions import MAX_LONG
+
+__all__ = ["Rows", "add_minutes", "aggregate_sessions", "detect_fraud", "spans_ms", "sum_up_minutes"]
+
+Rows = Iterator[tuple[Any, ...]]
+
+# For how long, in event time, an id is known. The archive has no repeats but those that came over two partitions, and
+# a repeat has the time of what it repeats: those two are neighbours here.
+_REPEATS_MS = 600_000
+
+
+def spans_ms(rules: Rules) -> list[int]:
+    """For how long an order of each status can matter."""
+    return [rules.span_ms(status) or 0 for status in range(len(STATUSES))]
+
+
+def detect_fraud(orders: Rows, rules: Rules, start_ms: int) -> Rows:
+    """Orders that a rule looks at, by user and time → rows of fraud_alerts of those from `start_ms` on.
+
+    Args:
+      orders: user_id, event_time in ms, order_id, status, is first order, amount is comparable, amount, region.
+    """
+    detector, spans = Detector(rules), spans_ms(rules)
+    for user_id, of_user in groupby(orders, itemgetter(0)):
+        known: UserOrders = []
+        for _, at_ms, order_id, status, is_first, comparable, amount_minor, region in of_user:
+            prune(known, [at_ms - span_ms for span_ms in spans])
+            flags = order_flags(STATUSES.index(status), is_first, comparable)
+            order = (at_ms, order_id, flags, amount_minor, region)
+            if detector.add(known, order):
+                # Detected at the time of its order: the one time that is the same in every run.
+                for alert in detector.completed(user_id, known, order, at_ms):
+                    if alert.event_time >= start_ms:
+                        yield *astuple(alert), alert.event_time
+
+
+def aggregate_sessions(clicks: Rows, gap_ms: int, start_ms: int, end_ms: int) -> Rows:
+    """Clicks by user and time → rows of user_sessions of those that start in that time.
+
+    Args:
+      clicks: user_id, event_time in ms, event_id, type, device, region, category, price, quantity.
+    """
+    for user_id, of_user in groupby(clicks, itemgetter(0)):
+        for burst in _sessions(of_user, gap_ms):
+            if start_ms <= burst.start_ms < end_ms:
+                yield astuple(session_of(user_id, [decode_burst(encode_burst(0, burst))], "ON_TIME"))
+
+
+def _sessions(clicks: Rows, gap_ms: int) -> Iterator[Burst]:
+    """Of one user."""
+    repeats = _Repeats()
+    open_: list[Burst] = []
+    for user_id, at_ms, event_id, event_type, device, region, category, price_minor, quantity in clicks:
+        if not repeats.is_new(event_id, at_ms):
+            continue
+        if open_ and at_ms - open_[0].end_ms >= gap_ms:
+            yield open_.pop()
+        kind = KINDS.get(event_type, len(KINDS))
+        revenue = min((price_minor or 0) * (quantity or 1), MAX_LONG) if kind == PURCHASE else 0
+        add_click(open_, (user_id, event_id, at_ms, kind, device, region, category, revenue), gap_ms)
+    yield from open_
+
+
+def sum_up_minutes(orders: Rows) -> Rows:
+    """CREATED orders of some users by time → (start of the minute, *Figures), each figure of a minute once.
+
+    Args:
+      orders: user_id, event_time in ms, order_id, amount, region, is first order, categories and totals of its items.
+    """
+    repeats = _Repeats()
+    for minute, of_minute in groupby(orders, lambda order: order[1] // MINUTE_MS):
+        sums = Minute()
+        for user_id, at_ms, order_id, amount_minor, region, is_first, categories, totals in of_minute:
+            # A user's repeats: which other users are here is as Spark divides them.
+            if repeats.is_new(f"{len(user_id)}:{user_id}{order_id}", at_ms):
+                items = category_totals(zip(categories, totals, strict=True))
+                sums.add((user_id, order_id, at_ms, amount_minor, region, is_first, items))
+        for figures in sums.take():
+            yield minute * MINUTE_MS, *figures
+
+
+def add_minutes(parts: Rows) -> Rows:
+    """What `sum_up_minutes` says of all users, by minute → rows of real_time_revenue."""
+    for start_ms, of_minute in groupby(parts, itemgetter(0)):
+        yield from map(astuple, revenue_rows(add_up([[part[1:] for part in of_minute]]), start_ms, "ON_TIME"))
+
+
+class _Repeats:
+    """`Seen` of records that come by time: what no repeat can be near any more is forgotten."""
+
+    def __init__(self) -> None:
+        self._seen = Seen()
+        self._minute = 0
+
+    def is_new(self, id_: str, at_ms: int) -> bool:
+        if at_ms // MINUTE_MS != self._minute:
+            self._minute = at_ms // MINUTE_MS
+            self._seen.expire(at_ms - _REPEATS_MS)
+        return self._seen.add(id_, at_ms)

@@ -1,0 +1,113 @@
+"""python -m stack.batch: the daily batch job on the demo's archive, against what the demo's jobs said of the day.
+
+Runs dags/spark/daily_analytics.py on a local Spark, with the tables in .stack/batch/warehouse and an Iceberg catalogue
+in SQLite beside it: computes the day anew, compares it with the stream's rows, looks at its quality, and publishes it
+when both gates say yes. The same day may be run any number of times.
+
+exit status: 0 published; 1 failed; 2 a wrong flag; 3 a gate said no
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import NoReturn
+
+from stack.console import Console
+from stack.errors import StackError
+from stack.spark import Spark
+
+__all__ = ["catalog_settings", "main"]
+
+_ROOT = Path(__file__).parent.parent
+_JOB = _ROOT / "dags" / "spark" / "daily_analytics.py"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"batch: {message.removeprefix('argument ')} (see --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    about, _, rest = (__doc__ or "").partition("\n\n")
+    parser = _Parser(
+        prog="python -m stack.batch",
+        description=about.partition(": ")[2],
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--date", type=_date, required=True, metavar="YYYY-MM-DD", help="the day of event time, UTC")
+    add(
+        "--data",
+        type=Path,
+        default=Path(".stack/demo"),
+        metavar="DIR",
+        help="of the demo: with the folders archive and tables (default: %(default)s)",
+    )
+    add("--home", type=Path, default=Path(".stack/batch"), metavar="DIR", help="tables, reports (default: %(default)s)")
+    options, more = parser.parse_known_args(arguments)
+    data, home = options.data.absolute(), options.home.absolute()
+    if not (data / "archive").is_dir():
+        parser.error(f"--data: {data} holds no archive: run make demo DURATION=60 first, and wait for its end")
+    console = Console(sys.stdout)
+    try:
+        spark = Spark(Path(".stack/spark"), console)
+    except StackError as error:
+        print(f"batch: {error}", file=sys.stderr)
+        return 1
+    (home / "report").mkdir(parents=True, exist_ok=True)
+    (data / "tables").mkdir(exist_ok=True)
+    package, log = home / "streamforge.zip", home / "log"
+    subprocess.run([sys.executable, "-m", "dags.spark.package", str(package)], check=True, cwd=_ROOT)
+    flags = [
+        *(f"--date={options.date}", f"--archive={data / 'archive'}", f"--stream={data / 'tables'}"),
+        *(f"--report={home / 'report'}", f"--warehouse={(home / 'warehouse').as_uri()}"),
+        *(f"--catalog_conf={setting}" for setting in catalog_settings(home / "catalog.db")),
+        *more,
+    ]
+    console.line(f"the day {options.date} on a local Spark (log: {log})")
+    begin = time.monotonic()
+    with log.open("wb") as errors:
+        done = subprocess.run(
+            spark.submit(_JOB, package, flags), stderr=errors, cwd=home, env={**os.environ, **spark.environment}
+        )
+    console.line(_summary(done.returncode, options.date, home, time.monotonic() - begin, log))
+    return done.returncode
+
+
+def catalog_settings(database: Path) -> list[str]:
+    """Of an Iceberg catalogue in a file, as the job's --catalog_conf."""
+    return ["type=jdbc", f"uri=jdbc:sqlite:{database}", "jdbc.schema-version=V1"]
+
+
+def _summary(status: int, day: date, home: Path, seconds: float, log: Path) -> str:
+    report = home / "report" / str(day)
+    match status:
+        case 0:
+            verdict = f"{day} is published: tables in {home / 'warehouse'}"
+        case 3:
+            verdict = f"{day} is NOT published: a gate said no, and the report says why"
+        case _:
+            lines = log.read_text(errors="replace").splitlines()
+            return next((line for line in reversed(lines) if "daily_analytics:" in line), f"failed; see {log}")
+    pages = "\n".join(f"  {page}" for page in sorted(report.glob("*.html")))
+    return f"{verdict}\n{pages}\ntook {seconds:.0f} s"
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-11-22") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Spark on this machine, for the batch job: an environment of its own, and the command that submits to it."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stack.artefacts import maven
+from stack.console import Console
+from stack.errors import StackError
+from stack.java import java
+
+__all__ = ["Spark"]
+
+_REQUIREMENTS = Path(__file__).parent / "spark.txt"
+
+
+class Spark:
+    """Spark in an environment of its own: what it needs would not go with what the streaming jobs need.
+
+    Attributes:
+      python: the environment's.
+      jars: what is not in pyspark: Iceberg, SQLite's JDBC driver, the Avro reader.
+    """
+
+    def __init__(self, home: Path, console: Console):
+        """Makes the environment, or makes it anew when its requirements changed.
+
+        Args:
+          home: its folder, as .stack/spark.
+
+        Raises:
+          StackError: Java or Maven is missing, or something could not be fetched.
+        """
+        java()
+        self.python = _environment(home.absolute(), console)
+        self.jars = sorted(maven("spark", console).glob("*.jar"))
+        (self._spark,) = self.python.parent.parent.glob("lib/*/site-packages/pyspark")
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the command of `submit` needs to be set."""
+        java_home = Path(java()).resolve().parent.parent
+        return {"SPARK_HOME": str(self._spark), "PYSPARK_PYTHON": str(self.python), "JAVA_HOME": str(java_home)}
+
+    def submit(self, job: Path, package: Path, flags: Sequence[str], *, cores: int = 2, heap: str = "1g") -> list[str]:
+        """The command that runs a job here and waits for it.
+
+        Args:
+          package: the zip of what it imports.
+          flags: the job's own.
+        """
+        settings = {
+            "spark.sql.shuffle.partitions": str(2 * cores),
+            "spark.ui.enabled": "false",
+            "spark.ui.showConsoleProgress": "false",
+        }
+        return [
+            *(str(self._spark / "bin" / "spark-submit"), "--master", f"local[{cores}]", "--driver-memory", heap),
+            *("--jars", ",".join(map(str, self.jars)), "--py-files", str(package)),
+            *(part for key, value in settings.items() for part in ("--conf", f"{key}={value}")),
+            *(str(job), *flags),
+        ]
+
+
+def _environment(home: Path, console: Console) -> Path:
+    home.mkdir(parents=True, exist_ok=True)
+    ready, wanted = home / "ready", hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()
+    python = home / "venv" / "bin" / "python"
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists() or ready.read_text() != wanted:
+            console.line("spark: installing pyspark (once)")
+            shutil.rmtree(home / "venv", ignore_errors=True)
+            uv = Path(sys.executable).parent / "uv"
+            for command in (
+                [sys.executable, "-m", "venv", "--without-pip", str(home / "venv")],
+                [str(uv), "pip", "install", "--quiet", "--python", str(python), "-r", str(_REQUIREMENTS)],
+            ):
+                done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+                if done.returncode:
+                    raise StackError(f"spark's environment could not be made: {done.stderr.strip()[-300:]}")
+            ready.write_text(wanted)
+    return python
