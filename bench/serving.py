@@ -115,8 +115,7 @@ def main(options: argparse.Namespace) -> int:
         for workers in worker_counts:
             console.line(f"{workers} worker(s) …")
             reports.append(_Run(options, folder, stack.redis_url, python, workers).measure())
-    for report in reports:
-        print(_table(report))
+            print(_table(reports[-1]), flush=True)
     if options.json:
         options.json.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
     return 1 if any(row["failures"] for report in reports for row in report["loads"]) else 0

@@ -42,7 +42,7 @@ class Server:
                 total += float(line.rpartition(" ")[2])
         return total
 
-    def wait_until(self, condition, what, seconds=20):
+    def wait_until(self, condition, what, seconds=60):
         deadline = time.monotonic() + seconds
         while True:
             with contextlib.suppress(OSError, http.client.HTTPException):

@@ -28,7 +28,8 @@ def test_metrics_add_up_across_two_workers_and_sigterm_ends_them_with_status_0(
     valkey, db, stored, make_alert, tmp_path
 ):
     stored(*(make_alert(i, "ada") for i in range(3)))
-    with running(valkey.redis_url, "--workers", "2", tmp_path=tmp_path) as server:
+    # On a loaded machine Valkey or a worker can stand still for longer than the usual time-outs, which would be a 503.
+    with running(valkey.redis_url, "--workers", "2", "--redis_timeout", "30", tmp_path=tmp_path) as server:
         files = "counter_*.db"
         server.wait_until(lambda: len(list(tmp_path.glob(f"*/{files}"))) == 2, "both workers are up")
         for _ in range(60):
