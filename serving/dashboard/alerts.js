@@ -45,6 +45,7 @@ export function makeFeed() {
   let isCut = false; // whether the store may hold more recent alerts than we have
   let rule = null;
   let isPaused = false;
+  let isDue = false;
   let unannounced = [];
 
   function add(rows) {
@@ -59,10 +60,18 @@ export function makeFeed() {
         unannounced.push(alert);
       }
     }
-    if (newOnes) draw();
+    if (newOnes) drawSoon();
+  }
+
+  // Alerts come in bursts: once a frame is enough.
+  function drawSoon() {
+    if (isDue) return;
+    isDue = true;
+    requestAnimationFrame(draw);
   }
 
   function draw() {
+    isDue = false;
     const sorted = [...alerts.values()].sort(newestFirst);
     for (const old of sorted.splice(KEPT)) alerts.delete(old.alert_id);
     drawTile(sorted);
@@ -146,5 +155,6 @@ export function makeFeed() {
     },
     find: (alertId) => alerts.get(alertId),
     hasBegun: () => begun,
+    tick: () => begun && drawSoon(), // the clock moves the last ten minutes on
   };
 }

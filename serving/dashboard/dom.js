@@ -24,13 +24,14 @@ export const userLink = (userId) => make("a", { href: `#user/${encodeURIComponen
 
 // Shows rows in place, a node per key, so that focus and selection stay when other rows come and go.
 export function keep(parent, rows, keyOf, build, renew) {
+  const wanted = new Set(rows.map((row) => String(keyOf(row))));
+  for (const node of [...parent.children]) if (!wanted.has(node.dataset.key)) node.remove(); // first: the others need not move
   const known = new Map([...parent.children].map((node) => [node.dataset.key, node]));
   let next = parent.firstElementChild;
   for (const row of rows) {
     const key = String(keyOf(row));
     let node = known.get(key);
     if (node) {
-      known.delete(key);
       renew?.(node, row);
     } else {
       node = build(row);
@@ -39,5 +40,4 @@ export function keep(parent, rows, keyOf, build, renew) {
     if (node === next) next = next.nextElementSibling;
     else parent.insertBefore(node, next);
   }
-  for (const node of known.values()) node.remove();
 }

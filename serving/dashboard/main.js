@@ -43,8 +43,9 @@ function showStatus(error) {
   say(away, `${long}${since} This page tries again by itself.`);
 }
 
-// Asks again and again while the page is shown; the health check alone speaks about failures, as it hears of them too.
+// Asks again and again while the page is shown. What it returns can be run at once, and holds the last failure.
 function every(ms, task) {
+  const it = { run, error: null };
   let timer = null;
   let isBusy = false;
   async function run() {
@@ -53,8 +54,9 @@ function every(ms, task) {
     isBusy = true;
     try {
       if (!document.hidden) await task();
-    } catch {
-      // the next time
+      it.error = null;
+    } catch (error) {
+      it.error = error;
     } finally {
       isBusy = false;
       timer = setTimeout(run, ms);
@@ -62,10 +64,10 @@ function every(ms, task) {
   }
   document.addEventListener("visibilitychange", () => document.hidden || run());
   run();
-  return run;
+  return it;
 }
 
-const refreshes = [
+const lists = [
   every(15_000, async () => revenue.addPage(await ask("/revenue?limit=60"))),
   every(5000, async () => showSessions((await ask("/sessions?open=true&limit=200")).data)),
   every(15_000, async () => {
@@ -82,7 +84,7 @@ async function refreshLive() {
     feed.addPage(alerts);
     if (minute.data) revenue.add(minute.data);
   } catch {
-    // the health check says why
+    // the lists fail too, and the health check says why
   }
 }
 
@@ -93,13 +95,14 @@ function followLive() {
     onMinute: revenue.add,
     onMode: (now) => {
       mode = now;
-      if (byId("status").dataset.level === "ok") showStatus(null);
+      if (isWell()) showStatus(null);
     },
   });
 }
 
+const isWell = () => byId("status").dataset.level === "ok";
+
 async function checkHealth() {
-  const wasAway = byId("status").dataset.level !== "ok";
   try {
     if (!routes.size) {
       const info = await ask("/info");
@@ -109,21 +112,29 @@ async function checkHealth() {
     health = (await ask("/health")).data;
     answeredAt = Date.now();
     showHealth(health);
-    showStatus(null);
+    if (!isWell()) {
+      refreshLive();
+      await Promise.all(lists.map((list) => list.run()));
+    }
+    // Health is open to everybody; the lists may be refused without a key, or after too many requests.
+    showStatus(lists.find((list) => list.error)?.error ?? null);
   } catch (error) {
     showStatus(error);
-    return;
   }
-  if (wasAway) for (const refresh of [...refreshes, refreshLive]) refresh();
 }
 
-const checkNow = every(2000, checkHealth);
-setInterval(revenue.draw, 5000);
+const check = every(2000, checkHealth);
+setInterval(() => {
+  if (!isWell()) return; // what is shown is of the last answer
+  revenue.tick();
+  feed.tick();
+}, 5000);
 
 byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   useKey(byId("key").value);
-  checkNow();
+  say(byId("key-hint"), "That key is not known."); // seen only if it is so
+  check.run();
 });
 
 makeDetail(feed.find);

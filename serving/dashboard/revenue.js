@@ -32,6 +32,7 @@ export function makeRevenue() {
   let slots = []; // names by slot, undefined where free
   let starts = []; // of the minutes shown, in ms
   let plot = null;
+  let begun = false;
   let chosen = null; // the start of the minute that the tip is about
 
   const colourOf = (probe) => getComputedStyle(probe).color;
@@ -47,6 +48,9 @@ export function makeRevenue() {
     const first = Math.min(open - (LEAST_MINUTES - 1) * MINUTE_MS, ...rows.keys());
     return Array.from({ length: (open - first) / MINUTE_MS + 1 }, (_, i) => first + i * MINUTE_MS);
   }
+
+  // Not those ahead of the clock, of a producer whose clock is wrong.
+  const shownRows = () => starts.map((start) => rows.get(start)).filter(Boolean);
 
   // The largest groups keep their colours while they are among the largest.
   function assignSlots(sums) {
@@ -84,9 +88,10 @@ export function makeRevenue() {
   }
 
   function draw() {
+    if (!begun) return;
     starts = shownMinutes();
     const sums = new Map();
-    for (const row of rows.values()) {
+    for (const row of shownRows()) {
       for (const [name, gmv] of Object.entries(parts(row, split))) sums.set(name, (sums.get(name) ?? 0) + gmv);
     }
     assignSlots(sums);
@@ -211,7 +216,7 @@ export function makeRevenue() {
     say(byId("tile-minute"), money(open?.total_gmv ?? 0));
     const before = last ? `; before ${money(last.total_gmv)}` : "";
     say(byId("tile-minute-more"), plural(open?.order_count ?? 0, "order") + before);
-    const all = [...rows.values()];
+    const all = shownRows();
     say(byId("tile-hour"), money(all.reduce((sum, row) => sum + row.total_gmv, 0)));
     const orders = all.reduce((sum, row) => sum + row.order_count, 0);
     say(byId("tile-hour-more"), plural(orders, "order"));
@@ -229,7 +234,7 @@ export function makeRevenue() {
   }
 
   function drawTable() {
-    const newestFirst = [...rows.values()].sort((a, b) => (a.window_start < b.window_start ? 1 : -1));
+    const newestFirst = shownRows().reverse();
     table.querySelector("tbody").replaceChildren(
       ...newestFirst.map((row) =>
         make(
@@ -284,14 +289,16 @@ export function makeRevenue() {
 
   return {
     addPage(answer) {
+      begun = true;
       if (rows.size < 2) slots = []; // the first hour decides the order of the colours, not its first minute
       answer.data.forEach(put);
       draw();
     },
     add(row) {
+      begun = true;
       put(row);
       draw();
     },
-    draw, // the clock moves the window on
+    tick: draw, // the clock moves the hour on
   };
 }

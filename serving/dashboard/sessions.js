@@ -1,27 +1,30 @@
 // Who is on the site now: of those who came last, the busiest, as most have only just begun.
 
-import { byId, cells, keep, make, number, say, userLink } from "./dom.js";
+import { byId, keep, make, number, say, userLink } from "./dom.js";
 import { clock, count, money, span } from "./format.js";
 
 const SHOWN = 12;
 
+const texts = (session) => [
+  clock(session.start_time),
+  span(session.duration_seconds),
+  count(session.page_views),
+  count(session.product_views),
+  count(session.add_to_carts),
+  session.purchases ? money(session.revenue) : "–",
+  session.primary_category ?? "–",
+  `${session.device_type}, ${session.geo_region}`,
+];
+const NUMBERS = new Set([1, 2, 3, 4, 5]);
+
 function row(session) {
-  return make(
-    "tr",
-    null,
-    make("td", null, userLink(session.user_id)),
-    ...cells(clock(session.start_time)),
-    number(span(session.duration_seconds)),
-    number(count(session.page_views)),
-    number(count(session.product_views)),
-    number(count(session.add_to_carts)),
-    number(session.purchases ? money(session.revenue) : "–"),
-    ...cells(session.primary_category ?? "–", `${session.device_type}, ${session.geo_region}`),
-  );
+  const others = texts(session).map((text, i) => (NUMBERS.has(i) ? number(text) : make("td", null, text)));
+  return make("tr", null, make("td", null, userLink(session.user_id)), ...others);
 }
 
-// A session that goes on is a new row: its key holds what can change.
-const key = (s) => [s.session_id, s.end_time, s.page_views, s.product_views, s.add_to_carts, s.purchases].join(" ");
+function renew(tr, session) {
+  texts(session).forEach((text, i) => say(tr.cells[i + 1], text));
+}
 
 const busiestFirst = (a, b) =>
   b.purchases - a.purchases ||
@@ -31,7 +34,7 @@ const busiestFirst = (a, b) =>
 export function showSessions(sessions) {
   const panel = byId("sessions");
   const empty = panel.querySelector(".empty");
-  keep(panel.querySelector("tbody"), [...sessions].sort(busiestFirst).slice(0, SHOWN), key, row);
+  keep(panel.querySelector("tbody"), [...sessions].sort(busiestFirst).slice(0, SHOWN), (s) => s.session_id, row, renew);
   say(byId("sessions-shown"), sessions.length > SHOWN ? `the busiest of the newest ${count(sessions.length)}` : "");
   panel.querySelector(".scroll").hidden = !sessions.length;
   empty.hidden = sessions.length > 0;

@@ -325,6 +325,9 @@ def test_with_api_keys_the_page_asks_for_one_and_then_works(visit, store, hour, 
         page = seen.page
         page.goto(guarded.url)
         expect(page.locator("#status")).to_have_text("Key needed")
+        page.get_by_label("This API asks for a key.").fill("another key")
+        page.get_by_role("button", name="Use it").click()
+        expect(page.locator("#key-form")).to_contain_text("not known")
         page.get_by_label("This API asks for a key.").fill(key)
         page.get_by_role("button", name="Use it").click()
         expect(page.locator("#status")).to_have_text("Live")
