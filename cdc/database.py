@@ -84,6 +84,9 @@ def set_up(connection: psycopg.Connection[Any], folder: Path) -> None:
 
     Raises: CdcError, and nothing is changed then; WrongInput.
     """
+    (level,) = connection.execute("SHOW wal_level").fetchone() or ("",)
+    if level != "logical":
+        raise CdcError(f"wal_level is {level}: set it to logical in postgresql.conf and restart PostgreSQL")
     if not (folder / SECRET).exists():
         _keep(secrets.token_urlsafe(24), folder / SECRET)
     password = secret(folder).encode()
@@ -96,9 +99,6 @@ def set_up(connection: psycopg.Connection[Any], folder: Path) -> None:
             connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(ROLE), sql.Literal(hashed)))
     except psycopg.Error as error:
         raise CdcError(_one_line(error)) from error
-    (level,) = connection.execute("SHOW wal_level").fetchone() or ("",)
-    if level != "logical":
-        raise CdcError(f"wal_level is {level}: set it to logical in postgresql.conf and restart PostgreSQL")
 
 
 def signal(connection: psycopg.Connection[Any], kind: str, data: object) -> None:

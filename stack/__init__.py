@@ -1,4 +1,4 @@
-"""The real local services (broker, registry, key-value store, Flink) as plain processes.
+"""The real local services (broker, registry, key-value store, Flink, database, Connect) as plain processes.
 
 python -m stack up | status | logs | down | fetch
 

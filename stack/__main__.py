@@ -12,7 +12,7 @@ from stack.console import Console
 from stack.errors import StackError
 from stack.job_server import job_server_jar
 from stack.kafka import Kafka
-from stack.services import DEFAULT, SERVICES, service
+from stack.services import DEFAULT, FETCHED, SERVICES, service
 from stack.stack import Stack
 
 _ABOUT = """Starts the real local services as plain processes, and stops them.
@@ -67,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("--lines", type=_count, default=40, metavar="N", help="of each log (40)")
     logs.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
     fetch = command("fetch", _fetch, "download and build what services run from, and the Flink job server jar")
-    fetch.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help=f"beside the jar ({default})")
+    beside = f"beside the jar (default: {' '.join(FETCHED)})"
+    fetch.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help=beside)
     fetch.add_argument("--ask-again", action="store_true", help="try once more to reach Beam's own job server jar")
     return parser
 
@@ -157,7 +158,7 @@ def _print_from(path: Path, position: int, prefix: str) -> int:
 
 def _fetch(options: argparse.Namespace) -> int:
     console = Console(sys.stderr)
-    Stack(services=options.services or DEFAULT, console=console).fetch()
+    Stack(services=options.services or FETCHED, console=console).fetch()
     console.line(f"job server: {job_server_jar(console, ask_again=options.ask_again)}")
     return 0
 

@@ -12,7 +12,7 @@ from stack.registry import Registry
 from stack.service import Service
 from stack.valkey import Valkey
 
-__all__ = ["DEFAULT", "SERVICES", "service"]
+__all__ = ["DEFAULT", "FETCHED", "SERVICES", "service"]
 
 SERVICES: dict[str, Callable[[], Service]] = {
     "kafka": Kafka,
@@ -25,6 +25,8 @@ SERVICES: dict[str, Callable[[], Service]] = {
     "connect": Connect,
 }
 DEFAULT = ("kafka", "registry", "valkey")
+FETCHED = (*DEFAULT, "postgres", "connect")
+"""What `make setup` downloads: all that `make test` starts, but for Flink and the job server, which come along."""
 
 
 def service(name: str) -> Service:
