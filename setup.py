@@ -14,7 +14,6 @@ setup(
     package_data={
         "": ["*.avsc", "*.yaml", "*.html", "*.css", "*.js", "*.svg", "*.properties"],
         "serving.dashboard": ["vendor/*"],
-        "serving.dashboard": ["vendor/*"],
         "cdc": ["*.sql", "*.json"],
         "stack": ["maven/**/*", "java/*.java"],
     },
@@ -47,6 +46,8 @@ setup(
             "hypothesis>=6.170,<7",
             "mypy>=2,<3",
             "playwright>=1.65,<2",
+            # Reads the batch job's tables without Spark: what another program finds there.
+            "pyiceberg[sql-sqlite]>=0.12,<0.13",
             "pytest>=9,<10",
             "pytest-timeout>=2.4,<3",
             "ruff>=0.17,<1",
