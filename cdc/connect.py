@@ -187,4 +187,5 @@ def _message(answer: Any) -> str:
 def _cause(trace: str) -> str:
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
     causes = [line for line in lines if line.startswith("Caused by:")]
-    return (causes[-1] if causes else lines[0] if lines else "no reason given").removeprefix("Caused by: ")[:500]
+    cause = (causes[-1] if causes else lines[0] if lines else "no reason given").removeprefix("Caused by: ")
+    return cause if len(cause) <= 500 else f"{cause[:200]} … {cause[-300:]}"  # what to do often comes last
