@@ -35,10 +35,10 @@ def create_app(config: Config) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.extensions["streamforge.config"] = config
     app.extensions["streamforge.metrics"] = metrics
-    app.extensions["streamforge.store"] = Store(config, count_error=metrics.redis_errors.inc)
+    app.extensions["streamforge.store"] = Store(config, metrics.redis_errors.inc, metrics.redis_connections.inc)
     # Streams wait for a store of their own: one connection, and no request waits behind them.
     app.extensions["streamforge.streams"] = Streams(
-        Store(config, count_error=metrics.redis_errors.inc), config.streams, config.retry_after_s
+        Store(config, metrics.redis_errors.inc, metrics.redis_connections.inc), config.streams, config.retry_after_s
     )
     app.register_blueprint(routes.api)
     app.register_blueprint(inventory.api)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any, cast
 
 import hiredis
@@ -37,9 +38,13 @@ class _Connection(Connection):
 
 
 class Connections:
-    """As many connections as threads ask at the same time; those not in use are kept."""
+    """As many connections as threads ask at the same time; those not in use are kept.
 
-    def __init__(self, config: Config):
+    Args:
+      count_open: called with 1 when one is opened, with -1 when one breaks.
+    """
+
+    def __init__(self, config: Config, count_open: Callable[[int], None]):
         settings: dict[str, Any] = parse_url(config.redis_url)  # type: ignore[no-untyped-call]
         self._kind: type[Connection] = settings.pop("connection_class", _Connection)  # another for TLS
         self._settings = settings | {
@@ -49,6 +54,7 @@ class Connections:
             "protocol": 3,
             "driver_info": None,  # or two more answers to wait for at each connect
         }
+        self._count_open = count_open
         self._idle: list[Connection] = []  # append and pop are atomic; the last used is the next
 
     def ask(self, *commands: Command, one_view: bool = False) -> list[Any]:
@@ -72,11 +78,28 @@ class Connections:
             connection = self._kind(**self._settings)
         try:
             try:
-                return _round_trip(connection, packed, len(commands))
+                return self._round_trip(connection, packed, len(commands))
             except redis.ConnectionError:
-                return _round_trip(connection, packed, len(commands))
+                return self._round_trip(connection, packed, len(commands))
         finally:
             self._idle.append(connection)
+
+    def _round_trip(self, connection: Connection, packed: list[bytes], answers: int) -> list[Any]:
+        was_open = connection.is_connected
+        try:
+            connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
+            found = [connection.read_response() for _ in range(answers)]
+        except BaseException as e:
+            # Or answers that were not read would be taken for those to the next commands.
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            if was_open:
+                self._count_open(-1)
+            if isinstance(e, redis.ConnectionError) and isinstance(e.__context__, BlockingIOError):
+                raise redis.TimeoutError("no answer in time") from e  # what the kernel's time-out looks like
+            raise
+        if not was_open:
+            self._count_open(1)
+        return found
 
 
 def _exec(answers: list[Any]) -> list[Any]:
@@ -85,18 +108,3 @@ def _exec(answers: list[Any]) -> list[Any]:
         if isinstance(answer, redis.RedisError):
             raise answer
     return cast("list[Any]", answers[-1])
-
-
-def _round_trip(connection: Connection, packed: list[bytes], answers: int) -> list[Any]:
-    try:
-        connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
-        return [connection.read_response() for _ in range(answers)]
-    except redis.ConnectionError as e:
-        connection.disconnect()  # type: ignore[no-untyped-call]
-        if isinstance(e.__context__, BlockingIOError):  # what redis-py makes of the kernel's time-out
-            raise redis.TimeoutError("no answer in time") from e
-        raise
-    except BaseException:
-        # Or answers that were not read would be taken for those to the next commands.
-        connection.disconnect()  # type: ignore[no-untyped-call]
-        raise

@@ -65,6 +65,12 @@ class Metrics:
             "Reads that failed because Redis did not answer as it should.",
             registry=registry,
         )
+        self.redis_connections = Gauge(
+            "streamforge_redis_connections",
+            "Open connections to Redis.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.fraud_alerts_served = Counter(
             "streamforge_fraud_alerts_served", "Fraud alerts in answers.", registry=registry
         )

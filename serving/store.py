@@ -88,12 +88,17 @@ class Store:
     hold every thread; then one call tries again. A refused connection fails at once anyway and is tried every time.
     """
 
-    def __init__(self, config: Config, count_error: Callable[[], None]):
+    def __init__(
+        self,
+        config: Config,
+        count_error: Callable[[], None],
+        count_open: Callable[[int], None] = lambda _: None,
+    ):
         self._config = config
         self._count_error = count_error
         self._shut_until = 0.0
         self._failing = False
-        self._connections = Connections(config)
+        self._connections = Connections(config, count_open)
 
     def alerts(
         self,

@@ -25,6 +25,7 @@ def test_names_types_and_labels_are_the_promised_ones(client, db):
         "streamforge_http_request_duration_seconds": "histogram",
         "streamforge_http_requests_in_flight": "gauge",
         "streamforge_redis_errors": "counter",
+        "streamforge_redis_connections": "gauge",
         "streamforge_fraud_alerts_served": "counter",
         "streamforge_feature_freshness_seconds": "gauge",
     }
@@ -71,6 +72,21 @@ def test_a_request_is_in_flight_while_it_is_answered_and_not_after(client):
     for _ in range(2):
         in_flight = families(client)["streamforge_http_requests_in_flight"]
         assert value(in_flight, "streamforge_http_requests_in_flight") == 1  # the scrape itself
+
+
+def test_open_connections_to_the_store_are_counted_while_they_are_open(own_valkey):
+    client = create_app(Config(redis_url=own_valkey.redis_url)).test_client()
+
+    def opened():
+        return value(families(client)["streamforge_redis_connections"], "streamforge_redis_connections")
+
+    assert opened() == 1  # the scrape's own
+    client.get("/api/v1/fraud-alerts")
+    assert opened() == 1
+    own_valkey.stop()
+    assert opened() == 0
+    own_valkey.start()
+    assert opened() == 1
 
 
 def test_a_failing_view_leaves_nothing_in_flight(valkey):
