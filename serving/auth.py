@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import limits
 import redis
@@ -50,15 +50,22 @@ def _require_key(app: Flask, known: Sequence[api_keys.ApiKey]) -> None:
     def _check() -> Response | None:
         if _is_free():
             return None
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        presented = token.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key", "")
-        if not presented:
+        names = [api_keys.owner(known, presented) for presented in _presented()]
+        if not names:
             return answers.unauthorized("this address needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY")
-        name = api_keys.owner(known, presented)
-        if name is None:
+        if None in names:  # also beside a right one: a wrong key never passes unnoticed
             return answers.unauthorized("this API key is not known")
-        g.caller = f"key/{name}"
+        g.caller = f"key/{names[0]}"
         return None
+
+
+def _presented() -> Iterator[str]:
+    authorization = request.headers.get("Authorization")
+    if authorization is not None:
+        scheme, _, token = authorization.partition(" ")
+        yield token.strip() if scheme.lower() == "bearer" else ""
+    if "X-API-Key" in request.headers:
+        yield request.headers["X-API-Key"]
 
 
 def _limit_rate(app: Flask, config: Config) -> None:

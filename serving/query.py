@@ -111,7 +111,8 @@ def read(parameters: Mapping[str, Parameter], given: Mapping[str, Sequence[str]]
 
 def listing(limit: int, cursor: Position | None, since: int | None, until: int | None) -> Listing:
     """The parameters of `LISTING` together. Raises: InvalidQuery."""
-    if since is not None and until is not None and since > until:
+    # Both are rounded inwards: those of one instant between two milliseconds have crossed by one.
+    if since is not None and until is not None and since > until + 1:
         raise InvalidQuery("since must not be later than until")
     return Listing(limit, cursor, since, until)
 

@@ -51,6 +51,8 @@ def test_any_of_the_keys_opens_in_either_header(serve, key, header):
         {"Authorization": "Bearer"},
         {"Authorization": KEY},
         {"Authorization": "Bearer wrong", "X-API-Key": KEY},
+        {"Authorization": f"Bearer {KEY}", "X-API-Key": "wrong"},
+        {"Authorization": f"Basic {KEY}", "X-API-Key": KEY},
     ],
 )
 def test_without_a_right_key_every_address_of_the_api_is_a_401(serve, headers):

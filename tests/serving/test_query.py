@@ -98,6 +98,12 @@ def test_other_times_are_refused_with_an_example(text):
         listing({"until": text})
 
 
+@given(moment=ANY_TIME)
+def test_an_instant_is_not_later_than_itself(moment):
+    if (text := moment.isoformat())[-3] == ":":
+        listing({"since": text, "until": text})
+
+
 def test_since_after_until_is_refused():
     with pytest.raises(InvalidQuery, match="since must not be later than until"):
         listing({"since": "2026-11-22T10:00:01Z", "until": "2026-11-22T10:00:00Z"})
