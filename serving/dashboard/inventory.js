@@ -1,4 +1,4 @@
-// Products that are low on stock; the panel is there when the API has them.
+// Products that are low on stock, as the job that follows the database tells.
 
 import { byId, keep, make, number, say } from "./dom.js";
 import { count, moneyExact } from "./format.js";

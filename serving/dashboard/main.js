@@ -13,10 +13,10 @@ import { showSessions } from "./sessions.js";
 
 const feed = makeFeed();
 const revenue = makeRevenue();
-let routes = new Set(); // what this API has
 let health = null; // its last answer
 let answeredAt = null;
 let mode = "polling";
+let isFollowing = false; // not before the lists are answered: without a key it would be refused
 
 function showStatus(error) {
   const pill = byId("status");
@@ -47,21 +47,27 @@ function showStatus(error) {
 function every(ms, task) {
   const it = { run, error: null };
   let timer = null;
-  let isBusy = false;
-  async function run() {
-    clearTimeout(timer);
-    if (isBusy) return;
-    isBusy = true;
+  let running = null;
+
+  async function once() {
+    if (document.hidden) return;
     try {
-      if (!document.hidden) await task();
+      await task();
       it.error = null;
     } catch (error) {
       it.error = error;
-    } finally {
-      isBusy = false;
-      timer = setTimeout(run, ms);
     }
   }
+
+  function run() {
+    clearTimeout(timer);
+    running ??= once().finally(() => {
+      running = null;
+      timer = setTimeout(run, ms);
+    });
+    return running;
+  }
+
   document.addEventListener("visibilitychange", () => document.hidden || run());
   run();
   return it;
@@ -71,7 +77,6 @@ const lists = [
   every(15_000, async () => revenue.addPage(await ask("/revenue?limit=60"))),
   every(5000, async () => showSessions((await ask("/sessions?open=true&limit=200")).data)),
   every(15_000, async () => {
-    if (!routes.has("/api/v1/inventory")) return;
     const answer = await ask("/inventory?low_stock=true&limit=20");
     showInventory(answer.data, "cdc-processor" in (health?.ledgers ?? {}));
   }),
@@ -89,6 +94,7 @@ async function refreshLive() {
 }
 
 function followLive() {
+  isFollowing = true;
   follow({
     refresh: refreshLive,
     onAlert: (alert) => feed.add([alert]),
@@ -104,11 +110,6 @@ const isWell = () => byId("status").dataset.level === "ok";
 
 async function checkHealth() {
   try {
-    if (!routes.size) {
-      const info = await ask("/info");
-      routes = new Set(info.data.routes.map((route) => route.path));
-      followLive(); // not before: with a wrong key it would be refused
-    }
     health = (await ask("/health")).data;
     answeredAt = Date.now();
     showHealth(health);
@@ -117,7 +118,9 @@ async function checkHealth() {
       await Promise.all(lists.map((list) => list.run()));
     }
     // Health is open to everybody; the lists may be refused without a key, or after too many requests.
-    showStatus(lists.find((list) => list.error)?.error ?? null);
+    const refusal = lists.find((list) => list.error)?.error ?? null;
+    if (!refusal && !isFollowing) followLive();
+    showStatus(refusal);
   } catch (error) {
     showStatus(error);
   }

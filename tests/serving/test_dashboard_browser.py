@@ -14,8 +14,10 @@ from playwright.sync_api import expect
 from schemas import features
 from stack import Stack
 from tests import browser as shop
-from tests.build import MINUTE, minute
+from tests.build import MINUTE, minute, session
 from tests.store import write
+from tests.transforms.io.test_redis_cdc import of_product
+from tests.transforms.io.test_redis_cdc import write as write_products
 
 pytestmark = pytest.mark.stack
 
@@ -221,19 +223,14 @@ def test_sessions_and_ledgers_are_shown(visit, store, db, hour):
     expect(page.locator("#freshness")).to_contain_text("fraud alerts")
 
 
-def test_stock_is_shown_once_the_api_has_it(visit, hour):
-    seen = visit()
-    mug = {"product_id": "p-1", "name": "Mug", "category": "Kitchen", "price": 49.9, "stock": 2}
-    mug |= {"low_stock_threshold": 5, "updated_at": "2026-11-22T10:00:00.000Z"}
-
-    def answer(address, data):
-        body = {"success": True, "data": data, "count": 1, "next_cursor": None}
-        seen.page.route(address, lambda route: route.fulfill(json=body))
-
-    answer("**/api/v1/info", {"routes": [{"path": "/api/v1/inventory", "methods": ["GET"], "summary": ""}]})
-    answer("**/api/v1/inventory?*", [mug])
-    page = seen.open()
-    expect(page.get_by_role("row", name=re.compile("Mug"))).to_contain_text("₺49.90")
+def test_products_low_on_stock_are_shown(visit, store, db, hour):
+    page = visit().open()
+    expect(page.locator("#inventory .empty")).to_contain_text("not running")
+    db.hset(features.ledger_key("cdc-processor"), mapping={"in": 1, "good": 1})
+    write_products(store, [of_product(1, "few", 3), of_product(2, "many", 30)])
+    page.reload()
+    expect(page.locator("#inventory tbody tr")).to_have_count(1)
+    expect(page.locator("#inventory tbody tr")).to_contain_text("Çay")
 
 
 def test_the_theme_follows_the_system_until_one_is_chosen_and_is_remembered(visit, hour):
@@ -337,6 +334,24 @@ def test_with_api_keys_the_page_asks_for_one_and_then_works(visit, store, hour, 
     finally:
         guarded.stop()
     seen.faults = [fault for fault in seen.faults if "401" not in fault and "ERR_" not in fault]
+
+
+def test_a_page_in_the_background_holds_no_stream_and_catches_up_when_it_is_back(visit, store, hour):
+    page = visit().open()
+    status = page.locator("#status")
+    expect(status).to_have_text("Live")
+    background = """(hidden) => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(background, True)
+    expect(status).to_have_text("Live, every 2 s")
+    write(store.redis_url, [shop.an_alert("meanwhile")])
+    write(store.redis_url, [session("buyer", purchases=9)])
+    page.evaluate(background, False)
+    expect(status).to_have_text("Live")
+    expect(card(page, "user-of-meanwhile")).to_be_visible()
+    expect(page.locator("#sessions")).to_contain_text("buyer")
 
 
 def test_a_store_and_an_api_that_were_away_come_back_by_themselves(visit, store, server, hour):
