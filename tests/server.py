@@ -68,7 +68,7 @@ def running(redis_url, *flags, tmp_path):
     )
     try:
         server = Server(process, port)
-        server.wait_until(lambda: server.get("/api/v1/info")[0] == 200, "the first answer")
+        server.wait_until(lambda: server.get("/api/v1/health/live")[0] == 200, "the first answer")
         yield server
     finally:
         with contextlib.suppress(ProcessLookupError):
