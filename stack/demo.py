@@ -58,7 +58,8 @@ _READY_S = 420.0  # several JVMs start at once, maybe on two cores
 _PROGRESS_S = 5.0
 _ARRIVAL_S = 120.0
 _KAFKA_S = 20.0
-_QUIET_S = 3.0  # a job's ledger is written every second while it changes
+# A job's ledger is written every second while it changes; a session's row, up to 5 s after the ledger counts its click.
+_QUIET_S = 8.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What a job needs less of that shares a laptop with three others. At the demo's rate about 60 MB live on the heap of a
 # job server; left alone it begins with a 64th of the machine's memory, and may grow to a quarter.
@@ -278,6 +279,11 @@ class _System:
     def truth(self) -> Path:
         return self.home / "truth.jsonl"
 
+    @property
+    def tables(self) -> Path:
+        """The jobs' rows, in a folder for each table."""
+        return self.home / "tables"
+
     def start(self, pace: Sequence[str], api_port: int) -> None:
         stack = self.stack
         for job in _JOBS:
@@ -336,8 +342,9 @@ class _System:
             return dict.fromkeys(("in", *_OUTCOMES), 0)
 
     def is_quiet(self, job: _Job) -> bool:
-        """Whether its ledger has not changed for a while."""
-        return time.time() - job.ledger(self.home).stat().st_mtime >= _QUIET_S
+        """Whether its ledger and its rows have not changed for a while."""
+        written = [job.ledger(self.home), *self.tables.glob("*")]
+        return time.time() - max(path.stat().st_mtime for path in written) >= _QUIET_S
 
     def memory_bytes(self) -> dict[str, int]:
         """Of every process of the demo, by what it is."""
