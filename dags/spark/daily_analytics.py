@@ -20,7 +20,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(sys.argv[1:] if argv is None else argv)
     spark = _session(options)
     run = _Run(spark, options)
-    closed = False
+    closed: list[str] = []
     try:
         for step in options.steps:
             if step in ("publish", "maintain") and closed:
@@ -67,14 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 getattr(run, step)()
             except _GateClosed as gate:
-                closed = True
-                print(f"{step}: {gate}", flush=True)
+                closed.append(f"{step}: {gate}")
+                print(closed[-1], flush=True)
             print(f"{step}: {time.monotonic() - begin:.1f} s", flush=True)
     except _BadInput as error:
         return _say(2, error)
     except LakeError as error:
         return _say(1, error)
-    return 3 if closed else 0
+    # Dataproc tells no exit status: the DAG knows by this line that it is no use to try again.
+    return _say(3, f"a gate said no: {'; '.join(closed)}") if closed else 0
 
 
 def _say(status: int, error: object) -> int:
@@ -315,12 +316,12 @@ def _parse(argv: Sequence[str]) -> Any:
 
 def _day(text: str) -> Day:
     try:
-        found = date.fromisoformat(text)
+        found = Day.of(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-11-22") from None
-    if found > datetime.now(UTC).date():
+    if found.date > datetime.now(UTC).date():
         raise argparse.ArgumentTypeError(f"{text} lies in the future")
-    return Day(found)
+    return found
 
 
 def _duration(text: str) -> int:

@@ -15,6 +15,11 @@ class Day(NamedTuple):
 
     date: date
 
+    @classmethod
+    def of(cls, text: str) -> Day:
+        """Raises: ValueError: it is not YYYY-MM-DD."""
+        return cls(date.fromisoformat(text))
+
     @property
     def start_ms(self) -> int:
         return int(datetime(*self.date.timetuple()[:3], tzinfo=UTC).timestamp()) * 1000
