@@ -16,7 +16,8 @@ from tests.server import running
 def in_flight(tmp_path):
     """Seen from outside the server, which asks Redis itself when it is scraped."""
     found = MultiProcessCollector.merge([str(file) for file in tmp_path.glob("*/gauge_*.db")])
-    return {sample.labels["endpoint"] for family in found for sample in family.samples if sample.value}
+    requests = [family for family in found if family.name == "streamforge_http_requests_in_flight"]
+    return {sample.labels["endpoint"] for family in requests for sample in family.samples if sample.value}
 
 
 def accepts(port):
