@@ -103,7 +103,8 @@ def test_a_failing_view_leaves_nothing_in_flight(valkey):
     assert value(found["streamforge_http_requests"], "streamforge_http_requests_total", status="500") == 1
 
 
-def test_openmetrics_is_spoken_when_asked_for(client):
+def test_openmetrics_is_spoken_when_asked_for(valkey):
+    client = create_app(Config(redis_url=valkey.redis_url)).test_client()  # the document names text/plain only
     answer = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.content_type.startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
