@@ -40,7 +40,7 @@ def main() -> int:
     with contextlib.nullcontext() if _answer("/info") else _demo(), browser.chromium(executable) as chromium:
         for theme in ("light", "dark"):
             page = chromium.new_page(
-                color_scheme=theme, viewport={"width": 1440, "height": 1280}, device_scale_factor=1.5
+                color_scheme=theme, viewport={"width": 1440, "height": 1210}, device_scale_factor=1.5
             )
             page.goto(_URL)
             expect(page.locator("#alerts ol > li")).not_to_have_count(0)

@@ -154,7 +154,6 @@ export function makeFeed() {
       draw();
     },
     find: (alertId) => alerts.get(alertId),
-    hasBegun: () => begun,
     tick: () => begun && drawSoon(), // the clock moves the last ten minutes on
   };
 }

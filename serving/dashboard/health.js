@@ -7,7 +7,7 @@ const OUTCOMES = ["good", "dead_letters", "late", "duplicates"];
 const RATE_OVER_MS = 15_000;
 const samples = new Map(); // job → [{at, in}], the oldest at most RATE_OVER_MS before the newest
 
-const missing = (ledger) => ledger.in - OUTCOMES.reduce((sum, name) => sum + (ledger[name] ?? 0), 0);
+const missing = (ledger) => (ledger.in ?? 0) - OUTCOMES.reduce((sum, name) => sum + (ledger[name] ?? 0), 0);
 
 function rate(job, ledger) {
   const at = Date.parse(ledger.updated_at);
@@ -61,7 +61,7 @@ export function showHealth(health) {
   say(byId("tile-sessions"), count(health.open_sessions));
 
   const all = ledgers.map(([, ledger]) => ledger);
-  const total = all.reduce((sum, ledger) => sum + ledger.in, 0);
+  const total = all.reduce((sum, ledger) => sum + (ledger.in ?? 0), 0);
   const wrong = all.filter((ledger) => missing(ledger)).length;
   say(byId("tile-ledger"), ledgers.length ? count(total) : "–");
   say(

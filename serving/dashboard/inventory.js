@@ -1,4 +1,4 @@
-// Products that are low on stock, as the job that follows the database tells.
+// Products that are low on stock, as the job that follows the database tells; nothing while there is no such job.
 
 import { byId, keep, make, number, say } from "./dom.js";
 import { count, moneyExact } from "./format.js";
@@ -17,9 +17,9 @@ function row(product) {
 export function showInventory(products, isRunning) {
   const panel = byId("inventory");
   const empty = panel.querySelector(".empty");
-  panel.hidden = false;
+  panel.hidden = !products.length && !isRunning;
   keep(panel.querySelector("tbody"), products, (p) => `${p.product_id} ${p.stock} ${p.price} ${p.name}`, row);
   panel.querySelector(".scroll").hidden = !products.length;
   empty.hidden = products.length > 0;
-  say(empty, isRunning ? "No product is low on stock." : "The job that follows the database (cdc) is not running.");
+  say(empty, "No product is low on stock.");
 }

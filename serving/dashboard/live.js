@@ -4,6 +4,8 @@
 import { headers } from "./api.js";
 
 const POLL_MS = 2000;
+const POLLED = 100;
+const MOST = 1000; // the API's limit
 const TRY_AGAIN_MS = 10_000;
 const SILENCE_MS = 40_000; // the server sends a comment every 15 s
 
@@ -33,7 +35,7 @@ export function makeParser(onEvent) {
 
 // Follows alerts and the open minute for as long as the page is shown; a hidden page holds no connection, as browsers
 // allow few to one host.
-//   refresh()             asks for the newest alerts and the open minute; called whenever events may have been missed
+//   refresh(n)            asks for the newest n alerts and the open minute; called whenever events may have been missed
 //   onAlert, onMinute     take one each
 //   onMode("live"|"polling")
 export function follow({ refresh, onAlert, onMinute, onMode }) {
@@ -56,7 +58,7 @@ export function follow({ refresh, onAlert, onMinute, onMode }) {
         return;
       }
       setStreaming(true);
-      refresh();
+      refresh(MOST);
       const parse = makeParser(({ event, data }) => {
         if (event === "alert") onAlert(JSON.parse(data));
         if (event === "revenue") onMinute(JSON.parse(data));
@@ -87,7 +89,7 @@ export function follow({ refresh, onAlert, onMinute, onMode }) {
 
   async function keepPolling() {
     for (;;) {
-      if (!streaming && !document.hidden) await refresh();
+      if (!streaming && !document.hidden) await refresh(POLLED);
       await wait(POLL_MS);
     }
   }

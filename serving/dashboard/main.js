@@ -82,10 +82,9 @@ const lists = [
   }),
 ];
 
-async function refreshLive() {
+async function refreshLive(most) {
   try {
-    const alertsPath = `/fraud-alerts?limit=${feed.hasBegun() ? 100 : 1000}`;
-    const [alerts, minute] = await Promise.all([ask(alertsPath), ask("/revenue/realtime")]);
+    const [alerts, minute] = await Promise.all([ask(`/fraud-alerts?limit=${most}`), ask("/revenue/realtime")]);
     feed.addPage(alerts);
     if (minute.data) revenue.add(minute.data);
   } catch {
@@ -114,7 +113,7 @@ async function checkHealth() {
     answeredAt = Date.now();
     showHealth(health);
     if (!isWell()) {
-      refreshLive();
+      refreshLive(1000);
       await Promise.all(lists.map((list) => list.run()));
     }
     // Health is open to everybody; the lists may be refused without a key, or after too many requests.
