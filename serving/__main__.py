@@ -110,6 +110,12 @@ def _parser() -> argparse.ArgumentParser:
         help="let web pages of this origin call, such as https://shop.example; repeatable",
     )
     parser.add_argument(
+        "--metrics_port",
+        type=_whole(1, 65535),
+        metavar="PORT",
+        help="serve /metrics there, on the same host, and not beside the API",
+    )
+    parser.add_argument(
         "--access_log",
         type=_setting("access_log", str),
         default=Config.access_log,
@@ -135,6 +141,8 @@ def _origin(text: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    if args.metrics_port == args.port:
+        return _failed(f"--metrics_port must be another port than --port, not {args.port} too", 2)
     known = args.api_keys or ()
     if _KEYS_VARIABLE in os.environ:
         try:
@@ -157,11 +165,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"StreamForge on http://{args.host}:{args.port} (workers: {args.workers})", flush=True)
 
     try:
-        serve(config, args.host, args.port, args.workers, announce)
+        serve(config, args.host, args.port, args.workers, announce, args.metrics_port)
     except KeyboardInterrupt:  # before the server took over the signal: nothing was being served
         return 0
     except OSError as e:
-        return _failed(f"cannot serve on {args.host}:{args.port}: {e.strerror or e}", 2)
+        return _failed(f"cannot serve on {e.filename or f'{args.host}:{args.port}'}: {e.strerror or e}", 2)
     except RuntimeError as e:
         return _failed(str(e), 1)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ from granian.server.common import AbstractServer
 
 import serving
 from serving.config import Config
+from serving.metrics_port import metrics_on
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -32,20 +34,34 @@ _STOP_WITHIN_S = 10
 _ASK_AGAIN_S = 0.5
 
 
-def serve(config: Config, host: str, port: int, workers: int, on_listening: Callable[[], None]) -> None:
+def serve(
+    config: Config,
+    host: str,
+    port: int,
+    workers: int,
+    on_listening: Callable[[], None],
+    metrics_port: int | None = None,
+) -> None:
     """Serves until SIGTERM or SIGINT, then lets running requests finish.
 
     Args:
       on_listening: called once the address is ours, before the workers are up; connections wait for them.
+      metrics_port: where /metrics is, instead of beside the API.
 
     Raises:
       OSError: the address cannot be listened on.
       RuntimeError: the workers could not be kept alive.
     """
     address = _free_address(host, port)
-    with tempfile.TemporaryDirectory(prefix="streamforge-metrics-") as metrics_dir:
+    if metrics_port is not None:
+        _free_address(host, metrics_port)
+    with contextlib.ExitStack() as until_the_end:
+        metrics_dir = until_the_end.enter_context(tempfile.TemporaryDirectory(prefix="streamforge-metrics-"))
         # Workers inherit it, and prometheus_client reads it when they first import it.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_dir
+        config = replace(config, metrics_dir=Path(metrics_dir), metrics_route=metrics_port is None)
+        if metrics_port is not None:
+            until_the_end.enter_context(metrics_on(address, metrics_port, config))
         server = Server(
             "serving",
             address=address,
@@ -60,7 +76,7 @@ def serve(config: Config, host: str, port: int, workers: int, on_listening: Call
         )
         server.on_startup(on_listening)
         threading.Thread(target=_insist_on_stop, args=(server,), daemon=True).start()
-        load = partial(_app_of_a_worker, replace(config, metrics_dir=Path(metrics_dir)))
+        load = partial(_app_of_a_worker, config)
         try:
             server.serve(target_loader=load, wrap_loader=False)
         except SystemExit as e:
@@ -91,7 +107,11 @@ def _free_address(host: str, port: int) -> str:
     family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a connection in TIME_WAIT is no listener
-        probe.bind(address)
+        try:
+            probe.bind(address)
+        except OSError as e:
+            e.filename = f"{host}:{port}"  # of two: which
+            raise
     return str(address[0])
 
 
