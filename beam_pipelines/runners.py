@@ -34,13 +34,15 @@ _EMBEDDED = ("[auto]", "[local]")
 _NATIVE_RUNNERS = ("FlinkRunner", "DataflowRunner")
 
 # Reasons and measurements: docs/performance.md.
-_FLINK = {
+_FLINK: dict[str, str | None] = {
     "parallelism": "2",
     # Fixed from day one, as it is part of every savepoint; no more than there are shards of state by default.
     "max_parallelism": "32",
     "max_bundle_size": "20000",
     "max_bundle_time_mills": "20",
     "checkpointing_interval": "5000",
+    # Else what a bundle gives that ends with a checkpoint waits in Flink for the next record on the same subtask.
+    "finish_bundle_before_checkpointing": None,
     "state_backend": "filesystem",
     # Flink deals stages out to workers in turn; with more of them than cores, two busy stages seldom share one.
     "sdk_worker_parallelism": "8",
