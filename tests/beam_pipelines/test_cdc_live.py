@@ -159,11 +159,11 @@ def assert_is_the_tables(stack: Stack, capture: Capture, folder: Path, job: live
         return in_store(stack) == expected_store
 
     try:
-        live.eventually(equal, "the tables in the store", 180, every_s=1)
+        live.eventually(equal, "the tables in the store", 600, every_s=1)
     except AssertionError:
         assert in_store(stack) == expected_store  # shows where they differ
         raise
-    ledger = job.wait_for_ledger(told(stack))
+    ledger = job.wait_for_ledger(told(stack), 600)
     history = current(rows(folder / "out" / "cdc_changes"))
     assert {place: comparable(row) for place, row in history.items()} == expected_rows
     assert ledger["in"] == ledger["good"] + ledger["dead_letters"] + ledger["late"] + ledger["duplicates"]
@@ -188,7 +188,7 @@ def test_store_and_history_equal_the_tables_after_random_transactions_with_every
                 for pid in pool.pids():
                     os.kill(pid, signal.SIGKILL)
             elif number == TRANSACTIONS * 3 // 4:
-                live.eventually(lambda: live.all_running(cluster.rest_url, job_id), "the job on its feet again", 120)
+                live.eventually(lambda: live.all_running(cluster.rest_url, job_id), "the job on its feet again", 300)
                 cluster.kill_taskmanager()
                 cluster.start_taskmanager()
 
@@ -203,7 +203,7 @@ def test_store_and_history_equal_the_tables_after_random_transactions_with_every
         before = in_store(stack), told(stack)
         capture.cdc("snapshot", "--initial")
         held = sum(len(capture.sql(f"SELECT 1 FROM {table}")) for table in KEYS)
-        live.eventually(lambda: told(stack) >= before[1] + held, "every row told again", 120)
+        live.eventually(lambda: told(stack) >= before[1] + held, "every row told again", 600)
         ledger = assert_is_the_tables(stack, capture, tmp_path, job)
         assert in_store(stack) == before[0]
         live.cancel(cluster.rest_url, job_id)
