@@ -140,7 +140,7 @@ class Lake:
         within, procedures = f"{self._namespace}.{table}", f"CALL {self._catalog}.system"
         options = "options => map('min-input-files', '2')"
         compacted = self._spark.sql(f"{procedures}.rewrite_data_files(table => '{within}', {options})").first()
-        older = f"older_than => TIMESTAMP '{before:%Y-%m-%d %H:%M:%S}Z'"
+        older = f"older_than => TIMESTAMP '{before:%Y-%m-%d %H:%M:%S.%f}Z'"
         expired = self._spark.sql(f"{procedures}.expire_snapshots(table => '{within}', {older})").first()
         return {
             "files put together": compacted["rewritten_data_files_count"],

@@ -1,0 +1,157 @@
+"""What the tests of the batch job share: a simulated shop of three days, a Spark to run the job on, and its tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import fastavro
+from pyiceberg.catalog.sql import SqlCatalog
+
+from schemas.codec import from_fields
+from schemas.events import ClickstreamEvent, OrderEvent
+from stack.batch import catalog_settings
+from stack.console import SILENT
+from stack.spark import Spark
+from tests.live import ROOT
+
+DAYS = (date(2026, 11, 18), date(2026, 11, 19), date(2026, 11, 20))
+EVENTS = int(os.environ.get("STREAMFORGE_BATCH_EVENTS", "60000"))
+_SPAN_S = len(DAYS) * 86_400
+_KINDS = {"orders": OrderEvent, "clickstream": ClickstreamEvent}
+
+Row = dict[str, Any]
+
+
+class Shop:
+    """Three days of a shop: its archive, and the rows of the streaming jobs, both made by the jobs themselves."""
+
+    def __init__(self, folder: Path):
+        self.archive, self.stream = folder / "archive", folder / "stream"
+        refused = [f"--dead_letters={folder / 'refused'}", f"--late={folder / 'refused'}"]
+        _python(
+            *("simulator", "--rate=0", f"--events={EVENTS}", f"--event_rate={EVENTS / _SPAN_S}", "--seed=7"),
+            *(f"--users={EVENTS // 75}", f"--start={DAYS[0]}T00:00:00Z", f"--output={folder / 'in'}"),
+            "--topics=transactions.orders,clickstream.events",
+        )
+        direct = "--runner=DirectRunner"
+        _python("beam_pipelines.archive", direct, f"--input={folder / 'in'}", f"--output={self.archive}", *refused)
+
+        def stream(job: str, table: str) -> None:
+            where = f"--input={self.archive / table / '**'}", f"--output={self.stream}"
+            _python(f"beam_pipelines.{job}", direct, *where)
+
+        with ThreadPoolExecutor() as jobs:  # each is a process, and starts slowly
+            list(jobs.map(stream, ("fraud", "revenue", "sessions"), ("orders", "orders", "clickstream")))
+
+    def records(self, table: str) -> list[Any]:
+        """Every archived record, read without any of the code that is tested."""
+        found = []
+        for path in sorted((self.archive / table).rglob("*.avro")):
+            with path.open("rb") as stream:
+                for fields in fastavro.reader(stream):
+                    at_ms = round(fields["event_time"].timestamp() * 1000)
+                    found.append(from_fields({**fields, "event_time": at_ms}, _KINDS[table]))
+        return found
+
+    def stream_rows(self, table: str) -> list[Row]:
+        return [json.loads(line) for path in (self.stream / table).glob("*.jsonl") for line in path.open()]
+
+
+def _python(module: str, *flags: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, *flags], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+class Job:
+    """The job in a Spark of two cores, and its tables as another program sees them."""
+
+    def __init__(self, driver: subprocess.Popen[str], folder: Path, shop: Shop):
+        self._driver, self.report, self._shop = driver, folder / "report", shop
+        self._warehouse = (folder / "warehouse").as_uri()
+        self._catalog = folder / "catalog.db"
+        self.flags = [
+            *(f"--warehouse={self._warehouse}", *(f"--catalog_conf={s}" for s in catalog_settings(self._catalog))),
+            *(f"--archive={shop.archive}", f"--report={self.report}", "--freshness=6h"),
+        ]
+
+    def run(self, day: date, *flags: str, stream: Path | None = None) -> tuple[int, str]:
+        """Exit status, and what it said."""
+        return self.run_with(*self.flags, f"--date={day}", f"--stream={stream or self._shop.stream}", *flags)
+
+    def run_with(self, *flags: str) -> tuple[int, str]:
+        answer = self._ask({"argv": list(flags)})
+        return answer["status"], answer["out"] + answer["err"]
+
+    def sql(self, query: str) -> list[Row]:
+        rows: list[Row] = self._ask({"sql": query})["rows"]
+        return rows
+
+    def rows(self, table: str, namespace: str = "analytics") -> list[Row]:
+        """What readers have of a table, by PyIceberg; times in ms, in a fixed order."""
+        rows = [
+            {k: _plain(v) for k, v in row.items()} for row in self.table(table, namespace).scan().to_arrow().to_pylist()
+        ]
+        return sorted(rows, key=lambda row: json.dumps(row, default=str))
+
+    def table(self, table: str, namespace: str = "analytics") -> Any:
+        catalog = SqlCatalog("lake", uri=f"sqlite:///{self._catalog}", warehouse=self._warehouse)
+        return catalog.load_table(f"{namespace}.{table}")
+
+    def said(self, day: date, name: str) -> Any:
+        """A gate's report."""
+        return json.loads((self.report / str(day) / f"{name}.json").read_text())
+
+    def _ask(self, request: Row) -> Any:
+        assert self._driver.stdin
+        assert self._driver.stdout
+        self._driver.stdin.write(json.dumps(request) + "\n")
+        self._driver.stdin.flush()
+        answer = self._driver.stdout.readline()
+        assert answer, "Spark ended; its log is in the folder of the test"
+        return json.loads(answer)
+
+
+def _plain(value: Any) -> Any:
+    return round(value.timestamp() * 1000) if isinstance(value, datetime) else value
+
+
+@contextmanager
+def started(folder: Path, shop: Shop) -> Iterator[Job]:
+    spark = Spark(ROOT / ".stack" / "spark", SILENT)
+    settings = {
+        "spark.driver.memory": "1g",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.shuffle.partitions": "3",
+        "spark.jars": ",".join(map(str, spark.jars)),
+    }
+    flags = [part for key, value in settings.items() for part in ("--conf", f"{key}={value}")]
+    environment = {
+        **os.environ,
+        **spark.environment,
+        "PYTHONPATH": str(ROOT),
+        "PYSPARK_SUBMIT_ARGS": " ".join(["--master local[2]", *flags, "pyspark-shell"]),
+    }
+    command = [str(spark.python), str(ROOT / "tests" / "dags" / "spark_driver.py")]
+    with (folder / "log").open("wb") as log:
+        driver = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        try:
+            yield Job(driver, folder, shop)
+        finally:
+            assert driver.stdin
+            driver.stdin.close()
+            try:
+                driver.wait(60)
+            finally:
+                driver.kill()

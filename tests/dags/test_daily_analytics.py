@@ -1,0 +1,327 @@
+"""The batch job on a real Spark, against the oracles, against the streaming jobs, and against what was planted.
+
+With STREAMFORGE_BATCH_EVENTS=1000000 on as many events.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dags.spark.package import build
+from stack.console import SILENT
+from stack.spark import Spark
+from tests.dags.lakehouse import DAYS, EVENTS, Job, Row, Shop, started
+from tests.live import ROOT
+from tests.oracle import expected_alerts
+from tests.oracle_revenue import Revenue, expected_revenue
+from tests.oracle_sessions import Session, expected_sessions
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900 if EVENTS <= 100_000 else 3600)]
+
+TABLES = {
+    "fraud_alerts": ("alert_id",),
+    "user_sessions": ("session_id",),
+    "real_time_revenue": ("window_start", "dimension", "value"),
+}
+AMOUNTS = {"fraud_alerts": "amount_minor", "user_sessions": "revenue_minor", "real_time_revenue": "gmv_minor"}
+END_MS = int(datetime(2026, 11, 21, tzinfo=UTC).timestamp() * 1000)
+NOTHING = {"match": 0, "differ": 0, "missing": 0, "extra": 0}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="module")
+def job(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
+    """The job, with three days published."""
+    with started(tmp_path_factory.mktemp("lake"), shop) as job:
+        for day in DAYS:
+            status, said = job.run(day, *[f"--step={step}" for step in ("compute", "reconcile", "quality", "publish")])
+            assert status == 0, said
+        yield job
+
+
+def start_ms(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+
+
+def day_of(at_ms: int) -> date:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).date()
+
+
+def test_the_tables_of_three_days_are_the_oracles(job: Job, shop: Shop) -> None:
+    orders = [order for order in shop.records("orders") if order.event_time < END_MS]
+    clicks = shop.records("clickstream")
+    alerts = {(row["alert_type"], row["user_id"], row["order_id"]) for row in job.rows("fraud_alerts")}
+    assert alerts == expected_alerts(orders) != set()
+    sessions = {
+        row["session_id"]: Session(**{f: row[f] for f in Session._fields[:-1]}, clicks=row["version"] // 4)
+        for row in job.rows("user_sessions")
+    }
+    wanted = {id_: session for id_, session in expected_sessions(clicks).items() if session.session_start < END_MS}
+    assert sessions == wanted
+    assert any(day_of(s.session_start) < day_of(s.session_end) for s in wanted.values()), "some last past midnight"
+    revenue = {
+        (row["window_start"], row["dimension"], row["value"]): Revenue(*(row[f] for f in Revenue._fields))
+        for row in job.rows("real_time_revenue")
+    }
+    assert revenue == expected_revenue(orders) != {}
+
+
+def test_stream_and_batch_agree_about_every_row(job: Job, shop: Shop) -> None:
+    found = job.rows("reconciliation")
+    assert {(row["day"], row["table_name"]) for row in found} == {(day, table) for day in DAYS for table in TABLES}
+    for row in found:
+        assert row["passed"]
+        assert (row["differ_rows"], row["missing_rows"], row["extra_rows"]) == (0, 0, 0)
+        assert row["batch_amount_minor"] == row["stream_amount_minor"] == row["match_amount_minor"]
+    for table, key in TABLES.items():
+        stream = {tuple(row[k] for k in key) for row in shop.stream_rows(table)}
+        times = {key: part for key in stream for part in key if isinstance(part, int)}
+        late = {key for key, at_ms in times.items() if at_ms >= END_MS} if table == "real_time_revenue" else set()
+        matching = sum(row["match_rows"] for row in found if row["table_name"] == table)
+        assert matching == len(stream - late) - _after(shop, table)
+
+
+def _after(shop: Shop, table: str) -> int:
+    """Rows of the stream that belong to the day after the last."""
+    at = {"fraud_alerts": "event_time", "user_sessions": "session_start"}.get(table)
+    return sum(row[at] >= END_MS for row in shop.stream_rows(table)) if at else 0
+
+
+def test_a_day_run_again_changes_no_content(job: Job) -> None:
+    before = {table: job.rows(table) for table in TABLES}
+    snapshots = {table: job.table(table).current_snapshot().snapshot_id for table in TABLES}
+    status, said = job.run(DAYS[1], "--step=compute", "--step=reconcile", "--step=quality", "--step=publish")
+    assert status == 0, said
+    for table, rows in before.items():
+        assert job.table(table).current_snapshot().snapshot_id != snapshots[table], "it was written again"
+        assert job.rows(table) == rows
+
+
+def planted(shop: Shop, folder: Path, day: date) -> tuple[Path, dict[str, dict[str, list[Any]]]]:
+    """The stream's rows with three of each table taken away, two put there and one changed; and the keys of each.
+
+    Beside them what makes no difference: older versions, repeats, and a session that was taken back.
+    """
+    times = {"fraud_alerts": "event_time", "user_sessions": "session_start", "real_time_revenue": "window_start"}
+    keys: dict[str, dict[str, list[Any]]] = {}
+    for table, key in TABLES.items():
+        every = shop.stream_rows(table)
+        rows = sorted((r for r in every if day_of(r[times[table]]) == day), key=lambda r: [r[k] for k in key])
+        missing, changed, extra = rows[:3], rows[3], [_another(table, row, i) for i, row in enumerate(rows[4:6])]
+        amount = AMOUNTS[table]
+        kept = [row for row in every if row not in missing]
+        kept += extra
+        kept.append({**changed, amount: changed[amount] + 7, "version": changed["version"] + 1})
+        kept += [{**row, amount: row[amount] + 1, "version": row["version"] - 1} for row in rows[6:9]]
+        kept += rows[9:12]
+        if table == "user_sessions":
+            id_ = f"nobody:{start_ms(day)}"
+            kept.append({**rows[12], "session_id": id_, "session_start": start_ms(day), "deleted": True})
+        (folder / table).mkdir(parents=True)
+        (folder / table / "part-0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+        of = {"missing": missing, "extra": extra, "differ": [changed]}
+        keys[table] = {kind: [[row[k] for k in key] for row in some] for kind, some in of.items()}
+    return folder, keys
+
+
+def _another(table: str, row: Row, i: int) -> Row:
+    names = {"fraud_alerts": "alert_id", "user_sessions": "session_id", "real_time_revenue": "value"}
+    return {**row, names[table]: f"another {i}"}
+
+
+def test_what_is_missing_extra_or_changed_in_the_stream_is_named_and_nothing_is_published(
+    job: Job, shop: Shop, tmp_path: Path
+) -> None:
+    day = DAYS[1]
+    before = {table: job.table(table).current_snapshot().snapshot_id for table in TABLES}
+    stream, keys = planted(shop, tmp_path / "planted", day)
+    status, said = job.run(day, "--step=all", stream=stream)
+    assert status == 3
+    assert "stream and batch disagree about fraud_alerts, user_sessions, real_time_revenue" in said
+    assert "publish" not in said
+    assert job.run(day, "--step=publish")[0] == 3
+    assert {table: job.table(table).current_snapshot().snapshot_id for table in TABLES} == before
+    report = job.said(day, "reconciliation")
+    assert not report["passed"]
+    for found in report["tables"]:
+        wanted = keys[found["table"]]
+        assert {kind: n for kind, n in found["rows"].items() if kind != "match"} == {
+            "missing": 3,
+            "extra": 2,
+            "differ": 1,
+        }
+        for kind, some in wanted.items():
+            named = [list(map(_ms, s["key"].values())) for s in found["samples"] if s["kind"] == kind]
+            assert sorted(named) == sorted(some)
+        (changed,) = [s for s in found["samples"] if s["kind"] == "differ"]
+        amount = AMOUNTS[found["table"]]
+        assert set(changed["batch"]) == {amount}
+        assert changed["stream"][amount] - changed["batch"][amount] == 7 == found["amounts_minor"]["differ"]
+    page = (job.report / str(day) / "reconciliation.html").read_text()
+    assert "<svg" in page
+    assert "<script" not in page
+    assert "another 1" in page
+    metrics = (job.report / "reconciliation.prom").read_text()
+    assert 'streamforge_reconciliation_rows{table="fraud_alerts",kind="missing"} 3\n' in metrics
+    # What may differ is what is allowed.
+    assert (
+        job.run(day, "--step=reconcile", "--max_differences=6", "--max_amount_minor=999999999999", stream=stream)[0]
+        == 0
+    )
+    assert (
+        job.run(day, "--step=reconcile", "--max_differences=5", "--max_amount_minor=999999999999", stream=stream)[0]
+        == 3
+    )
+
+
+def _ms(value: Any) -> Any:
+    """Of a time as the report writes it."""
+    try:
+        return round(datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp() * 1000)
+    except ValueError:
+        return value
+
+
+def test_a_failed_quality_rule_names_table_count_and_rows_and_what_the_gates_have_not_seen_is_not_published(
+    job: Job,
+) -> None:
+    day = DAYS[2]
+    branch = f"lake.analytics.real_time_revenue.branch_audit_{day:%Y%m%d}"
+    before = job.rows("real_time_revenue")
+    job.sql(
+        f"INSERT INTO {branch} SELECT window_start, window_end, dimension, value, -5 AS gmv_minor, order_count, "
+        "unique_users, first_time_orders, pane, version FROM lake.analytics.real_time_revenue "
+        f"WHERE window_start >= '{day}' AND dimension = 'category' ORDER BY window_start, value LIMIT 2"
+    )
+    status, said = job.run(day, "--step=publish")
+    assert (status, "reconciliation has not looked at real_time_revenue as it is staged" in said) == (3, True), said
+    status, said = job.run(day, "--step=quality")
+    assert status == 3
+    failed = {rule["rule"]: rule for rule in job.said(day, "quality")["rules"] if not rule["passed"]}
+    assert set(failed) == {"one row for each window_start, dimension, value", "revenue not negative"}
+    assert failed["revenue not negative"]["table"] == "real_time_revenue"
+    assert failed["revenue not negative"]["failed_rows"] == 2
+    assert [row["gmv_minor"] for row in failed["revenue not negative"]["samples"]] == [-5, -5]
+    assert "real_time_revenue: revenue not negative: 2 rows" in said
+    assert 'rule="revenue not negative"} 2\n' in (job.report / "quality.prom").read_text()
+    assert job.run(day, "--step=publish")[0] == 3
+    assert job.rows("real_time_revenue") == before
+
+
+def test_a_column_that_was_added_is_null_before_and_filled_from_then_on(job: Job) -> None:
+    job.sql("CREATE NAMESPACE lake.older")
+    job.sql(
+        "CREATE TABLE lake.older.real_time_revenue (window_start timestamp, window_end timestamp, dimension string, "
+        "value string, gmv_minor bigint, order_count bigint, unique_users bigint, pane string, version bigint) "
+        "USING iceberg PARTITIONED BY (days(window_start))"
+    )
+    job.sql(
+        "INSERT INTO lake.older.real_time_revenue VALUES (timestamp'2026-11-17 10:00:00Z', "
+        "timestamp'2026-11-17 10:01:00Z', 'total', '*', 100, 1, 1, 'ON_TIME', 5)"
+    )
+    status, said = job.run(
+        DAYS[0],
+        "--step=compute",
+        "--step=reconcile",
+        "--step=quality",
+        "--step=publish",
+        "--namespace=older",
+        "--row_count_factor=10000",
+    )
+    assert status == 0, said
+    old, *new = sorted(job.rows("real_time_revenue", "older"), key=lambda row: row["window_start"])
+    assert (old["gmv_minor"], old["first_time_orders"]) == (100, None)
+    by_key: Callable[[Row], Any] = lambda row: (row["window_start"], row["dimension"], row["value"])  # noqa: E731
+    wanted = [row for row in job.rows("real_time_revenue") if day_of(row["window_start"]) == DAYS[0]]
+    assert sorted(new, key=by_key) == sorted(wanted, key=by_key)
+
+
+def test_a_column_of_another_type_stops_the_job_before_it_writes(job: Job) -> None:
+    job.sql("CREATE NAMESPACE lake.wrong")
+    job.sql("CREATE TABLE lake.wrong.fraud_alerts (alert_id string, amount_minor string) USING iceberg")
+    status, said = job.run(DAYS[0], "--step=compute", "--namespace=wrong")
+    assert status == 1
+    assert "column amount_minor is string, not bigint" in said
+
+
+def test_maintenance_puts_small_files_together_and_forgets_old_snapshots(job: Job) -> None:
+    job.sql("CREATE NAMESPACE lake.small")
+    job.sql(
+        "CREATE TABLE lake.small.fraud_alerts (alert_id string, event_time timestamp) USING iceberg "
+        "PARTITIONED BY (days(event_time))"
+    )
+    for i in range(3):
+        job.sql(f"INSERT INTO lake.small.fraud_alerts VALUES ('a{i}', timestamp'2026-11-18 10:00:0{i}Z')")
+    before = job.rows("fraud_alerts", "small")
+    status, said = job.run(DAYS[0], "--step=maintain", "--namespace=small", "--keep_snapshots=0s")
+    assert status == 0, said
+    table = job.table("fraud_alerts", "small")
+    assert job.rows("fraud_alerts", "small") == before
+    assert len(table.inspect.files()) == 1
+    assert len(table.snapshots()) == 1
+
+
+def test_a_day_that_is_not_in_the_archive_is_an_error(job: Job) -> None:
+    status, said = job.run(date(2026, 11, 1))
+    assert status == 1
+    assert "has nothing of 2026-11-01" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--date=2026-02-30"], "--date: '2026-02-30' is not a date"),
+        (["--date=2999-01-01"], "--date: 2999-01-01 lies in the future"),
+        (["--step=publich"], "--step: invalid choice"),
+        (["--stream=kafka://x:1/y"], "--stream: 'kafka://x:1/y' is neither a folder nor bigquery://"),
+        (["--stream=/nowhere/at/all", "--step=reconcile"], "--stream: there is no folder /nowhere/at/all"),
+        (["--session_gap=30"], "--session_gap: '30' is not a duration"),
+        (["--max_differences=-1"], "--max_differences: '-1' is not a whole number"),
+        (["--row_count_factor=0"], "--row_count_factor: '0' is not a number of at least 1"),
+        (["--namespace=a.b"], "--namespace: 'a.b' is not a name"),
+        (["--catalog_conf=jdbc"], "--catalog_conf: 'jdbc' is not KEY=VALUE"),
+        (["--catalog=/nowhere.properties"], "--catalog: cannot read /nowhere.properties"),
+        (["--rules=/nowhere.yaml"], "--rules: /nowhere.yaml"),
+        (["--archive=", "--step=compute"], "--archive: is needed for the step compute"),
+        (["--speed=9"], "unrecognized arguments: --speed=9"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_that_names_it(job: Job, flags: list[str], why: str) -> None:
+    status, said = job.run(DAYS[0], *flags)
+    assert status == 2
+    assert why in said
+    assert len(said.splitlines()) == 1
+
+
+def test_without_its_catalogue_it_does_not_start(job: Job) -> None:
+    status, said = job.run_with("--date=2026-11-18", "--warehouse=/tmp", "--step=maintain")
+    assert (status, said) == (2, "daily_analytics: --catalog: is needed, or --catalog_conf (see --help)\n")
+
+
+def test_the_zip_is_all_that_the_job_needs_of_ours(tmp_path: Path) -> None:
+    package = tmp_path / "streamforge.zip"
+    build(package)
+    first = package.read_bytes()
+    shutil.copy(ROOT / "dags" / "spark" / "daily_analytics.py", tmp_path / "job.py")
+    spark = Spark(ROOT / ".stack" / "spark", SILENT)
+    code = (
+        "import job; from transforms.domain import fraud_rules as f; print(len(f.default_rules().rules), job.__file__)"
+    )
+    shown = subprocess.run(
+        [spark.python, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(package)}, capture_output=True, text=True
+    )
+    assert shown.stdout.split() == ["5", str(tmp_path / "job.py")], shown.stderr
+    build(package)
+    assert package.read_bytes() == first, "the same sources, the same bytes"
