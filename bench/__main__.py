@@ -1,4 +1,4 @@
-"""python -m bench throughput | latency | jobs | serving"""
+"""python -m bench throughput | latency | jobs | cdc | serving"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import jobs, latency, serving, throughput
+from bench import cdc, jobs, latency, serving, throughput
 from bench.contestants import PeerMissing
 from stack import StackError
 
@@ -16,7 +16,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="bench", description="Measures the jobs and the API; bench/README.md says how."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, module in (("throughput", throughput), ("latency", latency), ("jobs", jobs), ("serving", serving)):
+    modules = {"throughput": throughput, "latency": latency, "jobs": jobs, "cdc": cdc, "serving": serving}
+    for name, module in modules.items():
         about = (module.__doc__ or "").strip()
         command = commands.add_parser(name, help=about.splitlines()[0], description=about)
         module.add_arguments(command)

@@ -164,7 +164,8 @@ def _fill(stack: Stack, database: Database, password: str, events: int, console:
     records = _records(stack)
     kafka = {"bootstrap.servers": stack.address("kafka")}
     topics = [f"backlog.{table}" for table in TABLES]
-    for future in AdminClient(kafka).create_topics([NewTopic(topic, 4, 1) for topic in topics]).values():
+    admin = AdminClient(kafka)  # which must live until it has answered
+    for future in admin.create_topics([NewTopic(topic, 4, 1) for topic in topics]).values():
         future.result(30)
     producer = Producer({**kafka, "linger.ms": 50, "partitioner": "murmur2_random", "compression.type": "lz4"})
     sent = 0
