@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z_]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z_-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements-dev.txt setup.py
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install python3.11"; exit 1; }
@@ -38,6 +38,9 @@ demo: setup  ## the whole system on http://127.0.0.1:8090 until Ctrl-C; DURATION
 batch: $(STAMP)  ## after a demo: DATE=YYYY-MM-DD anew from its archive by Spark, compared with the stream, published
 	@$(BIN)/python -m stack.batch --date=$(or $(DATE),$(shell date -u +%F))
 
+dag-test: $(STAMP)  ## the daily DAG on Airflow and a fake Dataproc, with the real Spark job; fetches 1.4 GB once
+	STREAMFORGE_DAG_SPARK=1 $(BIN)/pytest tests/dags/test_dag.py tests/dags/test_dag_spark.py
+
 bench: setup  ## drain a million orders, beside peers; and the latency from order to alert
 	$(BIN)/python -m bench throughput
 	$(BIN)/python -m bench latency
@@ -53,4 +56,4 @@ clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test demo batch bench screenshots lock clean
+.PHONY: help setup check test demo batch dag-test bench screenshots lock clean
