@@ -8,6 +8,8 @@ balances and everything arrived; 1 not so, or something failed; 2 a wrong flag.
 A demo begins with empty topics and an empty store, so that what it shows is its own: its data folder is emptied first.
 Only when the local stack is up already (`python -m stack up`) it uses that as it is. The jobs then read what the topics
 held before too, and that is taken into account.
+
+With --cdc also PostgreSQL with the shop's tables, Debezium, a client that changes them, and the job cdc, which follows.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import fcntl
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -34,13 +37,16 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import features
 from stack.children import Children, memory_bytes
+from stack.connect import Connect
 from stack.console import Console
 from stack.errors import StackError
 from stack.kafka import Kafka
 from stack.ports import HOST, holder, is_free
+from stack.postgres import Postgres
 from stack.registry import Registry
 from stack.service import fetch_url
 from stack.stack import Stack
+from stack.topics import CAPTURED
 from stack.valkey import Valkey
 from transforms.domain.durations import parse_duration_ms
 from transforms.domain.fraud import alert_id
@@ -48,7 +54,8 @@ from transforms.domain.fraud import alert_id
 __all__ = ["main"]
 
 _SERVICES = ("kafka", "registry", "valkey")
-_PORTS = (*Kafka.ports, *Registry.ports, *Valkey.ports, "api")
+_CDC_SERVICES = ("postgres", "connect")
+_PORTS = (*Kafka.ports, *Registry.ports, *Valkey.ports, *Postgres.ports, *Connect.ports, "api")
 _API_PORT = 8090
 _ORDERS, _CLICKS = "transactions.orders", "clickstream.events"
 _TOPICS = (_ORDERS, _CLICKS, "inventory.events")
@@ -115,6 +122,8 @@ _JOBS = (
     _Job("revenue", "revenue-calculator", (_ORDERS,), "analytics.revenue"),
     _Job("archive", "archiver", (_ORDERS, _CLICKS), None),
 )
+_CDC = _Job("cdc", "cdc-processor", tuple(f"cdc.public.{table}" for table in CAPTURED), "alerts.stock")
+_CHANGES_A_SECOND = 10  # transactions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -150,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--duration", type=_duration_s, metavar="TIME", help="end by itself after so long, as 60s (default: never)")
+    add("--cdc", action="store_true", help="with a database, and the job that follows it: 1 GB of memory more")
     add("--rate", type=_rate, default=50, metavar="N", help="events a second (50)")
     add(
         "--history",
@@ -215,24 +225,28 @@ class _Stop(threading.Event):
 def _run(options: argparse.Namespace, stop: _Stop) -> int:
     home, console, ports = _home(options), Console(sys.stdout), dict(options.port)
     api_port = ports.pop("api", _API_PORT)
-    children = Children(home, ("simulator", *(job.name for job in _JOBS), "api"))
+    jobs: tuple[_Job, ...] = (*_JOBS, _CDC) if options.cdc else _JOBS
+    services: tuple[str, ...] = (*_SERVICES, *_CDC_SERVICES) if options.cdc else _SERVICES
+    database = ("workload",) if options.cdc else ()
+    children = Children(home, ("simulator", *database, *(job.name for job in jobs), "api"))
     with _only_one(home), contextlib.ExitStack() as opened:
         children.stop()  # of a demo that was killed
+        Children(home, (_CDC.name, "workload")).stop()  # of one that had a database
         if not is_free(api_port):
             raise StackError(
                 f"port {api_port} is already in use{holder(api_port)}; "
                 "stop what uses it or choose another with --port api=PORT"
             )
-        shared = Stack(Path(".stack"), _SERVICES, ports=ports, console=console)
-        if options.data or not any(shared.pid(name) for name in _SERVICES):
+        shared = Stack(Path(".stack"), services, ports=ports, console=console)
+        if options.data or not any(shared.pid(name) for name in services):
             Stack(home, ()).stop(wipe=True)
-            shared = Stack(home, _SERVICES, ports=ports, console=console)
+            shared = Stack(home, services, ports=ports, console=console)
         stack = opened.enter_context(shared)
         opened.callback(children.stop)
         opened.callback(_ignore_signals)  # what is left to do is bounded
         shutil.rmtree(home / "checkpoints", ignore_errors=True)
 
-        system = _System(stack, f"http://{HOST}:{api_port}", home, children)
+        system = _System(stack, f"http://{HOST}:{api_port}", home, children, jobs, services)
         before = system.sent()
         system.start(_pace(options), api_port)
         system.wait_until_ready(console)
@@ -274,6 +288,13 @@ class _System:
     api: str
     home: Path
     children: Children
+    jobs: tuple[_Job, ...] = _JOBS
+    services: tuple[str, ...] = _SERVICES
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All that somebody writes to."""
+        return (*_TOPICS, *(_CDC.topics if _CDC in self.jobs else ()))
 
     @property
     def truth(self) -> Path:
@@ -286,12 +307,29 @@ class _System:
 
     def start(self, pace: Sequence[str], api_port: int) -> None:
         stack = self.stack
-        for job in _JOBS:
+        if _CDC in self.jobs:
+            self._start_database()
+        for job in self.jobs:
             job.ledger(self.home).unlink(missing_ok=True)
             self.children.start(job.name, f"beam_pipelines.{job.name}", job.flags(stack, self.home))
         self.children.start("api", "serving", [f"--port={api_port}", f"--redis={stack.redis_url}"])
         topics = [f"--output=kafka://{stack.address('kafka')}", f"--registry={stack.registry_url}"]
         self.children.start("simulator", "simulator", [*pace, *_SHARES, f"--truth={self.truth}", *topics])
+
+    def _start_database(self) -> None:
+        """The shop's tables, Debezium on them, and a client. Raises: StackError."""
+        data = self.stack.log("postgres").parent.parent
+        database = f"--database=postgresql://postgres@{self.stack.address('postgres')}/shop"
+        password = f"--password_file={data / 'postgres' / 'password'}"
+        secrets = f"--secrets={data / 'connect' / 'secrets'}"
+        for words in (
+            ("setup", "--sample_data", database, password, secrets),
+            ("register", database, secrets, f"--connect=http://{self.stack.address('connect')}"),
+        ):
+            done = subprocess.run([sys.executable, "-m", "cdc", *words], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise StackError(f"cdc {words[0]}: {done.stderr.strip()}")
+        self.children.start("workload", "cdc.workload", [f"--rate={_CHANGES_A_SECOND}", database, password])
 
     def wait_until_ready(self, console: Console) -> None:
         """Raises: StackError."""
@@ -299,7 +337,7 @@ class _System:
             "api": lambda: fetch_url(f"{self.api}/api/v1/health") is not None,
             "simulator": lambda: any(self.sent().values()),
         }
-        for job in _JOBS:
+        for job in self.jobs:
             waits[job.name] = lambda job=job: self.ledger(job)["in"] > 0  # type: ignore[misc]
         begin = time.monotonic()
         while waits:
@@ -314,7 +352,7 @@ class _System:
             time.sleep(0.2)
 
     def sent(self) -> dict[str, int]:
-        """Records in each topic that the simulator writes."""
+        """Records in each topic that the simulator, or Debezium, writes."""
         deadline = time.monotonic() + _KAFKA_S
         while True:  # topics that were just created have no leader yet
             try:
@@ -327,8 +365,8 @@ class _System:
     def _ask_sent(self) -> dict[str, int]:
         admin = AdminClient({"bootstrap.servers": self.stack.address("kafka"), "log_level": 0})
         topics = admin.list_topics(timeout=10).topics
-        parts = [TopicPartition(topic, p) for topic in _TOPICS for p in topics[topic].partitions]
-        counts = dict.fromkeys(_TOPICS, 0)
+        parts = [TopicPartition(topic, p) for topic in self.topics for p in topics[topic].partitions]
+        counts = dict.fromkeys(self.topics, 0)
         for sign, spec in ((1, OffsetSpec.latest()), (-1, OffsetSpec.earliest())):
             for part, found in admin.list_offsets(dict.fromkeys(parts, spec), request_timeout=10).items():
                 counts[part.topic] += sign * found.result(timeout=10).offset
@@ -349,7 +387,7 @@ class _System:
     def memory_bytes(self) -> dict[str, int]:
         """Of every process of the demo, by what it is."""
         groups = {name: self.children.pid(name) for name in self.children.names}
-        groups |= {name: self.stack.pid(name) for name in _SERVICES}
+        groups |= {name: self.stack.pid(name) for name in self.services}
         return {name: memory_bytes(group) for name, group in groups.items() if group}
 
     def alerts(self) -> int:
@@ -366,6 +404,9 @@ class _System:
 
 
 def _welcome(system: _System, duration_s: float | None) -> str:
+    stock = (
+        f"\n  low stock  curl -s '{system.api}/api/v1/inventory?low_stock=true&limit=3'" if _CDC in system.jobs else ""
+    )
     end = "Ctrl-C ends it." if duration_s is None else f"It ends by itself after {duration_s:g} s, or by Ctrl-C."
     return f"""
 StreamForge runs on {system.api}
@@ -373,7 +414,7 @@ StreamForge runs on {system.api}
   alerts     curl -s '{system.api}/api/v1/fraud-alerts?limit=3'
   revenue    curl -s {system.api}/api/v1/revenue/realtime
   sessions   curl -s '{system.api}/api/v1/sessions?open=true&limit=3'
-  one user   curl -s {system.api}/api/v1/features/USER_ID   (sessions/USER_ID, fraud-alerts/USER_ID)
+  one user   curl -s {system.api}/api/v1/features/USER_ID   (sessions/USER_ID, fraud-alerts/USER_ID){stock}
   health     curl -s {system.api}/api/v1/health
   metrics    curl -s {system.api}/metrics
   logs       {system.home / "logs"}
@@ -393,7 +434,7 @@ def _watch(system: _System, before: Mapping[str, int], duration_s: float | None,
             shown += _PROGRESS_S
             most = max(most, system.memory_bytes(), key=lambda memory: sum(memory.values()))
             sent = sum(system.sent().values()) - sum(before.values())
-            counts = ", ".join(f"{job.name} {system.ledger(job)['in']:,}" for job in _JOBS)
+            counts = ", ".join(f"{job.name} {system.ledger(job)['in']:,}" for job in system.jobs)
             print(f"{now - begin:4.0f} s  {sent:,} events sent · {system.alerts():,} alerts · in: {counts}", flush=True)
         stop.wait(0.5)
     if most:
@@ -425,18 +466,19 @@ class _Account:
 
 def _settle(system: _System, before: Mapping[str, int], console: Console) -> int:
     """Stops the traffic, waits until all of it has arrived, and shows the ledgers; returns the exit status."""
-    system.children.stop("simulator")
+    system.children.stop("simulator", *(["workload"] if _CDC in system.jobs else []))
     lines = _truth(system.truth)
     if not lines or lines[-1]["kind"] != "summary":
         raise StackError(f"the simulator did not end cleanly (log: {system.children.log('simulator')})")
     frauds = [line for line in lines if line["kind"] == "fraud"]
     begin = time.monotonic()
     while True:
-        system.children.require(*(job.name for job in _JOBS))
-        accounts = [_account(system, job, lines[-1]["topics"], before) for job in _JOBS]
+        system.children.require(*(job.name for job in system.jobs))
+        sent = lines[-1]["topics"] | _changes(system, before)
+        accounts = [_account(system, job, sent, before) for job in system.jobs]
         found = system.found(frauds)
         arrived = all(account.missing <= 0 for account in accounts) and all(found)
-        if (arrived and all(map(system.is_quiet, _JOBS))) or time.monotonic() > begin + _ARRIVAL_S:
+        if (arrived and all(map(system.is_quiet, system.jobs))) or time.monotonic() > begin + _ARRIVAL_S:
             break
         console.waiting("waiting for the last records: " + ", ".join(f"{a.job} {a.missing:,}" for a in accounts))
         time.sleep(0.2)
@@ -450,6 +492,15 @@ def _account(
     mine = [planted[topic] for topic in job.topics]
     sums = {name: sum(each[name] for each in mine) for name in ("sent", "good", "bad", "late", "duplicates")}
     return _Account(job.calls_itself, system.ledger(job), sums, sum(before[topic] for topic in job.topics))
+
+
+def _changes(system: _System, before: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """What Debezium wrote, as the simulator would say it: nobody plants faults there."""
+    if _CDC not in system.jobs:
+        return {}
+    counts, held = dict.fromkeys(("bad", "late", "duplicates"), 0), system.sent()
+    written = {topic: held[topic] - before[topic] for topic in _CDC.topics}
+    return {topic: counts | {"sent": count, "good": count} for topic, count in written.items()}
 
 
 def _truth(path: Path) -> list[dict[str, Any]]:

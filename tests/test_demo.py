@@ -116,6 +116,7 @@ def test_only_ledgers_that_balance_and_hold_all_that_was_sent_give_status_0(
     }
     system: Any = SimpleNamespace(
         truth=truth,
+        jobs=demo._JOBS,
         children=SimpleNamespace(stop=lambda *_: None, require=lambda *_: None),
         ledger=lambda job: ledgers[job.name],
         is_quiet=lambda _: True,
@@ -125,6 +126,30 @@ def test_only_ledgers_that_balance_and_hold_all_that_was_sent_give_status_0(
     held = {"transactions.orders": 0, "clickstream.events": before}
     assert demo._settle(system, held, console) == status  # type: ignore[arg-type]
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_what_debezium_wrote_has_arrived_when_the_ledger_holds_as_much(
+    status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = tmp_path / "truth.jsonl"
+    truth.write_text(json.dumps({"kind": "summary", "topics": {}}) + "\n")
+    stopped: list[str] = []
+    system: Any = SimpleNamespace(
+        truth=truth,
+        jobs=(demo._CDC,),
+        children=SimpleNamespace(stop=lambda *names: stopped.extend(names), require=lambda *_: None),
+        ledger=lambda _: {"in": 40, "good": 40, "dead_letters": 0, "late": 0, "duplicates": 0},
+        sent=lambda: dict.fromkeys(demo._CDC.topics, 8) | {demo._CDC.topics[0]: 9 if status else 8},
+        is_quiet=lambda _: True,
+        found=lambda _: [],
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "_ARRIVAL_S", 0)
+        console: Any = SimpleNamespace(line=print, waiting=SILENT.waiting)
+        assert demo._settle(system, dict.fromkeys(demo._CDC.topics, 0), console) == status
+    assert stopped == ["simulator", "workload"]
+    assert f"cdc-processor {'':<6}{40:>14,}" in capsys.readouterr().out
 
 
 def test_a_missing_ledger_is_waited_for_and_not_taken_for_arrived(tmp_path: Path) -> None:
