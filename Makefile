@@ -32,8 +32,8 @@ check: $(STAMP)  ## format, lint, types, import directions: under a minute
 test: setup check  ## every test, against real Kafka, registry, Valkey and Flink
 	$(BIN)/pytest
 
-demo: setup  ## the whole system on http://127.0.0.1:8090 until Ctrl-C; DURATION=60 ends it after so many seconds
-	@$(BIN)/python -m stack.demo $(if $(DURATION),--duration=$(DURATION)s)
+demo: setup  ## the whole system on http://127.0.0.1:8090 until Ctrl-C; DURATION=60: so many seconds; CDC=1: and a database
+	@$(BIN)/python -m stack.demo $(if $(DURATION),--duration=$(DURATION)s) $(if $(CDC),--cdc)
 
 batch: $(STAMP)  ## after a demo: DATE=YYYY-MM-DD anew from its archive by Spark, compared with the stream, published
 	@$(BIN)/python -m stack.batch --date=$(or $(DATE),$(shell date -u +%F))
