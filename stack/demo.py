@@ -244,7 +244,8 @@ def _run(options: argparse.Namespace, stop: _Stop) -> int:
         stack = opened.enter_context(shared)
         opened.callback(children.stop)
         opened.callback(_ignore_signals)  # what is left to do is bounded
-        shutil.rmtree(home / "checkpoints", ignore_errors=True)
+        for name in ("checkpoints", "archive", "tables"):  # the jobs read their topics from the beginning
+            shutil.rmtree(home / name, ignore_errors=True)
 
         system = _System(stack, f"http://{HOST}:{api_port}", home, children, jobs, services)
         before = system.sent()
