@@ -25,6 +25,7 @@ def create_app(config: Config) -> Flask:
     from serving.app import App
     from serving.metrics import Metrics
     from serving.openapi import MAX_BODY_BYTES
+    from serving.progress import watch
     from serving.store import Store
     from serving.stream import Streams
 
@@ -36,6 +37,7 @@ def create_app(config: Config) -> Flask:
     app.extensions["streamforge.config"] = config
     app.extensions["streamforge.metrics"] = metrics
     app.extensions["streamforge.store"] = Store(config, metrics.redis_errors.inc, metrics.redis_connections.inc)
+    app.extensions["streamforge.progress"] = watch(config)
     # Streams wait for a store of their own: one connection, and no request waits behind them.
     app.extensions["streamforge.streams"] = Streams(
         Store(config, metrics.redis_errors.inc, metrics.redis_connections.inc), config.streams, config.retry_after_s

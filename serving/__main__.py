@@ -75,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="longest wait for a connection to the store, and for its answer",
     )
+    parser.add_argument(
+        "--kafka",
+        type=_setting("kafka", str),
+        metavar="HOST:PORT",
+        help="tell in health and metrics how far the jobs are behind their topics, as this broker knows it",
+    )
     parser.add_argument("--workers", type=_whole(1, 64), default=1, help="processes that answer; one per core at most")
     parser.add_argument(
         "--redis_connections",
@@ -152,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = Config(
         redis_url=args.redis,
         redis_timeout_s=args.redis_timeout,
+        kafka=args.kafka,
         redis_connections=args.redis_connections,
         streams=args.streams,
         api_keys=known,

@@ -13,6 +13,7 @@ __all__ = ["Config", "ConfigError"]
 
 
 _RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour|day)")
+_SERVERS = re.compile(r"[^\s,:/@]+:\d{1,5}(,[^\s,:/@]+:\d{1,5})*")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:.]+\](:\d{1,5})?")
 
 
@@ -30,6 +31,7 @@ class Config:
       redis_connections: so many requests are answered at once per process; each has a thread and a connection. More
         threads wait for the interpreter rather than for Redis, unless that is a millisecond away.
       retry_after_s: what a 503 asks clients to wait, and how long a store that timed out is left alone.
+      kafka: host:port of the broker that tells how far the jobs are, with commas between several; None for not at all.
       metrics_dir: folder in which several worker processes share their metrics; None in a single process.
       metrics_route: whether the app has /metrics, or leaves it to a port of its own.
       streams: at most this many streams of events per process; 0 for none. Each has a thread, which answers other
@@ -44,6 +46,7 @@ class Config:
     redis_timeout_s: float = 0.5
     redis_connections: int = 4
     retry_after_s: float = 1.0
+    kafka: str | None = None
     metrics_dir: Path | None = None
     metrics_route: bool = True
     streams: int = 8
@@ -60,6 +63,8 @@ class Config:
             raise ConfigError(f"redis_connections must be between 1 and 1000, not {self.redis_connections}")
         if not 0 < self.retry_after_s <= 60:
             raise ConfigError(f"retry_after_s must be above 0 and at most 60 seconds, not {self.retry_after_s}")
+        if self.kafka is not None and not _SERVERS.fullmatch(self.kafka):
+            raise ConfigError(f"kafka must be host:port, with commas between several, not {self.kafka!r}")
         if not 0 <= self.streams <= 1000:
             raise ConfigError(f"streams must be between 0 and 1000, not {self.streams}")
         if self.rate_limit is not None and not _RATE.fullmatch(self.rate_limit):

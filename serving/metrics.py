@@ -18,6 +18,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from serving.progress import Progress
+
 __all__ = ["Metrics"]
 
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
@@ -103,7 +105,9 @@ class Metrics:
             answers = self._answers[key] = self._requests.labels(*labels), self._duration_s.labels(*labels)
         return answers
 
-    def exposition(self, accept: str, freshness_s: Mapping[str, float]) -> tuple[bytes, str]:
+    def exposition(
+        self, accept: str, freshness_s: Mapping[str, float], progress: Mapping[str, Progress]
+    ) -> tuple[bytes, str]:
         """Body and content type of a scrape."""
         encode, content_type = choose_encoder(accept)
         registry = CollectorRegistry()
@@ -113,6 +117,7 @@ class Metrics:
             _forget_dead_workers(self._shared_dir)
             MultiProcessCollector(registry, str(self._shared_dir))  # type: ignore[no-untyped-call]
         registry.register(_Freshness(freshness_s))
+        registry.register(_Progress(progress))
         return encode(registry), content_type
 
 
@@ -131,6 +136,31 @@ class _Freshness(Collector):
         for name, seconds in self._freshness_s.items():
             family.add_metric([name], seconds)
         yield family
+
+
+class _Progress(Collector):
+    """Absent for what Kafka does not tell."""
+
+    def __init__(self, progress: Mapping[str, Progress]):
+        self._progress = progress
+
+    def collect(self) -> Iterable[Metric]:
+        lag = GaugeMetricFamily(
+            "streamforge_pipeline_lag_records",
+            "Records that a job has not read, in all its partitions.",
+            labels=["job"],
+        )
+        delay = GaugeMetricFamily(
+            "streamforge_pipeline_watermark_delay_seconds",
+            "Now minus the smallest watermark of the partitions that a job reads.",
+            labels=["job"],
+        )
+        for job, (records, delay_s) in self._progress.items():
+            lag.add_metric([job], records)
+            if delay_s is not None:
+                delay.add_metric([job], delay_s)
+        yield lag
+        yield delay
 
 
 def _known(method: str) -> str:

@@ -64,10 +64,12 @@ class _Quiet(WSGIRequestHandler):
 def _serve(address: str, port: int, config: Config) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches it too, but the server ends it
     from serving.metrics import Metrics
+    from serving.progress import watch
     from serving.store import Store, StoreUnavailable
 
     metrics = Metrics(config.metrics_dir)
     store = Store(config, metrics.redis_errors.inc)
+    progress = watch(config)
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/metrics" or environ["REQUEST_METHOD"] != "GET":
@@ -77,7 +79,7 @@ def _serve(address: str, port: int, config: Config) -> None:
             freshness_s = store.freshness_s()
         except StoreUnavailable:
             freshness_s = {}
-        body, content_type = metrics.exposition(environ.get("HTTP_ACCEPT", ""), freshness_s)
+        body, content_type = metrics.exposition(environ.get("HTTP_ACCEPT", ""), freshness_s, progress())
         start_response("200 OK", [("Content-Type", content_type), ("Content-Length", str(len(body)))])
         return [body]
 

@@ -131,6 +131,15 @@ class Redis(Struct):
     latency_ms: Annotated[float, Meta(ge=0)]
 
 
+class Progress(Struct):
+    """How far a job is behind its topics."""
+
+    lag: Annotated[int, Meta(ge=0, description="records that it has not read")]
+    watermark_delay_s: Annotated[
+        float | None, Meta(description="now minus its smallest watermark; null before the first record")
+    ]
+
+
 class Health(Struct):
     status: Literal["ok"]
     redis: Redis
@@ -139,6 +148,7 @@ class Health(Struct):
     freshness_s: Annotated[
         dict[str, float], Meta(description="per feature family, now minus the newest event time in the store")
     ]
+    progress: Annotated[dict[str, Progress], Meta(description="of the jobs that Kafka knows; empty without --kafka")]
 
 
 class Probe(Struct):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Any, cast
@@ -11,6 +12,7 @@ from flask import Blueprint, Response, current_app, request
 from serving import answers, query, resources
 from serving.metrics import Metrics
 from serving.openapi import operation, operations
+from serving.progress import Progress
 from serving.query import LISTING, USER_ID
 from serving.store import Page, Store, StoreUnavailable
 from serving.stream import EventId, Streams, TooManyStreams, Wanted
@@ -29,6 +31,11 @@ def _metrics() -> Metrics:
     return cast(Metrics, current_app.extensions["streamforge.metrics"])
 
 
+def _progress() -> dict[str, Progress]:
+    """By job."""
+    return cast("Callable[[], dict[str, Progress]]", current_app.extensions["streamforge.progress"])()
+
+
 def version() -> str:
     try:
         return installed_version("streamforge")
@@ -39,7 +46,7 @@ def version() -> str:
 @api.get("/health")
 @operation(resources.HealthAnswer, free=True)
 def health() -> Response:
-    """Whether Redis answers, the pipelines' ledgers, how fresh the features are."""
+    """Whether Redis answers, the pipelines' ledgers, how far they are, how fresh the features are."""
     try:
         store = _store().health()
         freshness_s = _store().freshness_s()
@@ -52,6 +59,7 @@ def health() -> Response:
             "ledgers": store.ledgers,
             "open_sessions": store.open_sessions,
             "freshness_s": freshness_s,
+            "progress": {job: at._asdict() for job, at in _progress().items()},
         }
     )
 
@@ -209,5 +217,6 @@ def metrics() -> Response:
         freshness_s = _store().freshness_s()
     except StoreUnavailable:  # counted by the store; a scrape must still show the count
         freshness_s = {}
-    body, content_type = _metrics().exposition(request.headers.get("Accept", ""), freshness_s)
+    accept = request.headers.get("Accept", "")
+    body, content_type = _metrics().exposition(accept, freshness_s, _progress())
     return Response(body, content_type=content_type)

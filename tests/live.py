@@ -68,6 +68,7 @@ def fill_topic(stack: Stack, topic: str, messages: Iterable[Message], partitions
         admin.create_topics([new])[topic].result(30)
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 20, "partitioner": "murmur2_random"})
     sent = 0
+    refused: list[Any] = []
     for message in messages:
         producer.produce(
             topic,
@@ -76,11 +77,13 @@ def fill_topic(stack: Stack, topic: str, messages: Iterable[Message], partitions
             timestamp=message.time_ms,
             partition=message.partition,
             headers=message.headers,
+            on_delivery=lambda error, _: refused.append(error) if error else None,
         )
         sent += 1
         if sent % 10_000 == 0:
             assert producer.flush(60) == 0
     assert producer.flush(60) == 0
+    assert not refused, refused[0]
     return sent
 
 

@@ -1,4 +1,4 @@
-// The jobs' ledgers, how fast they grow, how old the newest features are, how many sessions are in progress.
+// The jobs' ledgers, how fast they grow, how far the jobs are behind, how old the newest features are, how many sessions are in progress.
 
 import { byId, keep, make, number, say } from "./dom.js";
 import { count, span, words } from "./format.js";
@@ -29,7 +29,16 @@ function share(ledger) {
   return bar;
 }
 
-function fill(tr, [job, ledger]) {
+function fill(tr, [job, ledger, progress]) {
+  const behind = [
+    number(progress ? count(progress.lag) : "–"),
+    number(progress?.watermark_delay_s != null ? span(Math.max(0, progress.watermark_delay_s)) : "–"),
+  ];
+  if (!ledger) { // it tells of itself somewhere else than in Redis
+    const dashes = ["In", "Per second", ...OUTCOMES].map(() => number("–"));
+    tr.replaceChildren(make("th", { scope: "row" }, job), ...dashes, make("td", null, "–"), ...behind, number("–"));
+    return tr;
+  }
   const perSecond = rate(job, ledger);
   const off = missing(ledger);
   tr.replaceChildren(
@@ -38,6 +47,7 @@ function fill(tr, [job, ledger]) {
     number(perSecond === null ? "…" : perSecond >= 10 ? count(Math.round(perSecond)) : perSecond.toFixed(1)),
     ...OUTCOMES.map((name) => number(count(ledger[name] ?? 0))),
     make("td", { class: off ? "bad" : "ok" }, off ? `${count(Math.abs(off))} ${off > 0 ? "missing" : "too many"}` : "✓ balances"),
+    ...behind,
     number(ledger.updated_at ? `${span((Date.now() - Date.parse(ledger.updated_at)) / 1000)} ago` : "–"),
   );
   return tr;
@@ -45,16 +55,19 @@ function fill(tr, [job, ledger]) {
 
 export function showHealth(health) {
   const ledgers = Object.entries(health.ledgers);
+  const progress = health.progress ?? {};
+  const elsewhere = Object.keys(progress).filter((job) => !(job in health.ledgers));
+  const jobs = [...ledgers, ...elsewhere.map((job) => [job])].map(([job, ledger]) => [job, ledger, progress[job]]);
   const empty = byId("health-empty");
   keep(
     byId("health-scroll").querySelector("tbody"),
-    ledgers,
+    jobs,
     ([job]) => job,
     (row) => fill(make("tr"), row),
     fill,
   );
-  byId("health-scroll").hidden = !ledgers.length;
-  empty.hidden = ledgers.length > 0;
+  byId("health-scroll").hidden = !jobs.length;
+  empty.hidden = jobs.length > 0;
   say(empty, "No job has reported. “make demo” starts them all; a job shows its ledger a second after its first record.");
   say(byId("health-store"), `store answers in ${health.redis.latency_ms.toFixed(1)} ms`);
 

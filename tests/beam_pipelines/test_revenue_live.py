@@ -16,6 +16,7 @@ import pytest
 
 from schemas import codec
 from schemas.events import OrderEvent, RevenueWindow, avro_schema
+from serving.progress import Kafka
 from stack import Stack
 from stack.flink import Cluster
 from tests import live
@@ -199,6 +200,13 @@ def test_a_killed_task_manager_changes_nothing_and_an_open_minute_is_seen_to_gro
 
         minute = max(start for start, _, _ in sent.revenue) + 5 * MINUTE
         _follow(stack, topic, out, minute)
+        kafka, reached = (
+            Kafka(stack.address("kafka"), ["revenue-calculator"]),
+            minute + 90 * SECOND - OUT_OF_ORDERNESS_MS,
+        )
+        live.eventually(
+            lambda: reached in [at.watermark_ms for at in kafka()["revenue-calculator"]], "the group knows how far", 30
+        )
         live.cancel(cluster.rest_url, job_id)
 
 

@@ -223,6 +223,27 @@ def test_sessions_and_ledgers_are_shown(visit, store, db, hour):
     expect(page.locator("#freshness")).to_contain_text("fraud alerts")
 
 
+def test_how_far_the_jobs_are_behind_is_shown_also_of_those_without_a_ledger(visit, store, db, hour):
+    db.hset(features.ledger_key("fraud-detector"), mapping={"in": 7, "good": 7})
+    seen = visit()
+
+    def with_progress(route):  # what the API adds where `--kafka` names a broker: tests/serving/test_progress.py
+        answer = route.fetch()
+        told = answer.json()
+        told["data"]["progress"] = {
+            "fraud-detector": {"lag": 12_345, "watermark_delay_s": 90.5},
+            "archiver": {"lag": 0, "watermark_delay_s": None},
+        }
+        route.fulfill(response=answer, json=told)
+
+    seen.page.route("**/api/v1/health", with_progress)
+    page = seen.open()
+    fraud = page.get_by_role("row", name=re.compile("fraud-detector"))
+    expect(fraud).to_contain_text("12,345")
+    expect(fraud).to_contain_text("91 s")
+    expect(page.get_by_role("row", name=re.compile("archiver")).get_by_role("cell").nth(7)).to_have_text("0")
+
+
 def test_products_low_on_stock_are_shown(visit, store, db, hour):
     page = visit().open()
     expect(page.locator("#sessions tbody tr")).not_to_have_count(0)

@@ -28,6 +28,8 @@ def test_names_types_and_labels_are_the_promised_ones(client, db):
         "streamforge_redis_connections": "gauge",
         "streamforge_fraud_alerts_served": "counter",
         "streamforge_feature_freshness_seconds": "gauge",
+        "streamforge_pipeline_lag_records": "gauge",
+        "streamforge_pipeline_watermark_delay_seconds": "gauge",
     }
     assert {sample.name for sample in found["streamforge_http_requests"].samples} == {"streamforge_http_requests_total"}
     for name in ("streamforge_http_requests", "streamforge_http_request_duration_seconds"):

@@ -29,6 +29,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from schemas.progress import commit_metadata
 from transforms.blocks import NO_WATERMARK_MS, Block
 from transforms.watermarks import PartitionWatermarks
 
@@ -305,7 +306,11 @@ class _Partitions:
 
     def wait(self) -> None:
         """Lets the next bundle go on from here, and shows the group how far this one came."""
-        at = [TopicPartition(self._source.topic, p, offset) for p, (offset, _) in self._at.items() if offset]
+        at = [
+            TopicPartition(self._source.topic, p, offset, commit_metadata(self._watermarks.of[p]))
+            for p, (offset, _) in self._at.items()
+            if offset
+        ]
         if at:
             self._consumer.commit(offsets=at, asynchronous=True)
         _WAITING[self._source.id] = self

@@ -1,0 +1,18 @@
+"""What a reader tells its consumer group beside the offset: the partition's watermark, in the commit's metadata. So
+whoever can see a job's lag in Kafka can see how far behind in event time it is, too. No restart reads either."""
+
+from __future__ import annotations
+
+__all__ = ["commit_metadata", "watermark_ms_of"]
+
+_NAME = "watermark_ms="
+
+
+def commit_metadata(watermark_ms: int) -> str:
+    return f"{_NAME}{watermark_ms}"
+
+
+def watermark_ms_of(metadata: str | None) -> int | None:
+    """None when the commit is somebody else's."""
+    number = (metadata or "").removeprefix(_NAME)
+    return int(number) if number != metadata and number.lstrip("-").isdecimal() and len(number) <= 20 else None
