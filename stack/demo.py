@@ -313,7 +313,9 @@ class _System:
         for job in self.jobs:
             job.ledger(self.home).unlink(missing_ok=True)
             self.children.start(job.name, f"beam_pipelines.{job.name}", job.flags(stack, self.home))
-        self.children.start("api", "serving", [f"--port={api_port}", f"--redis={stack.redis_url}"])
+        self.children.start(
+            "api", "serving", [f"--port={api_port}", f"--redis={stack.redis_url}", f"--kafka={stack.address('kafka')}"]
+        )
         topics = [f"--output=kafka://{stack.address('kafka')}", f"--registry={stack.registry_url}"]
         self.children.start("simulator", "simulator", [*pace, *_SHARES, f"--truth={self.truth}", *topics])
 
