@@ -64,6 +64,7 @@ run: the steps wait there, not on a worker.
 GATE_SAID_NO = "daily_analytics: a gate said no: "
 """How the job's output says it; Dataproc has no exit status to tell."""
 
+_SPARK_SAYS = re.compile(r"\d\d/\d\d/\d\d \d\d:\d\d:\d\d (TRACE|DEBUG|INFO|WARN) ")
 _VARIABLE = "daily_analytics"
 _MAY_REDO_DAYS = 7
 _PIP_PACKAGES = "msgspec==0.22.0,PyYAML==6.0.3"
@@ -270,7 +271,9 @@ class SparkStep(DataprocSubmitJobOperator):
 
     def _fail(self) -> NoReturn:
         job = self._hook.get_job(job_id=self._id, project_id=self.project_id, region=self.region)
-        lines = self._output(job.driver_output_resource_uri).splitlines()
+        lines = [
+            line for line in self._output(job.driver_output_resource_uri).splitlines() if not _SPARK_SAYS.match(line)
+        ]
         self.log.error("the last lines of job %s:\n%s", self._id, "\n".join(lines[-40:]))
         said = next((line for line in reversed(lines) if line.startswith("daily_analytics: ")), None)
         if said and said.startswith(GATE_SAID_NO):

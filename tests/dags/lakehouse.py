@@ -34,12 +34,12 @@ Row = dict[str, Any]
 class Shop:
     """Three days of a shop: its archive, and the rows of the streaming jobs, both made by the jobs themselves."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, events: int = EVENTS):
         self.archive, self.stream = folder / "archive", folder / "stream"
         refused = [f"--dead_letters={folder / 'refused'}", f"--late={folder / 'refused'}"]
         _python(
-            *("simulator", "--rate=0", f"--events={EVENTS}", f"--event_rate={EVENTS / _SPAN_S}", "--seed=7"),
-            *(f"--users={EVENTS // 75}", f"--start={DAYS[0]}T00:00:00Z", f"--output={folder / 'in'}"),
+            *("simulator", "--rate=0", f"--events={events}", f"--event_rate={events / _SPAN_S}", "--seed=7"),
+            *(f"--users={events // 75}", f"--start={DAYS[0]}T00:00:00Z", f"--output={folder / 'in'}"),
             "--topics=transactions.orders,clickstream.events",
         )
         direct = "--runner=DirectRunner"

@@ -273,6 +273,7 @@ def test_a_step_that_fails_every_time_is_tried_three_times_and_the_cluster_is_de
     assert submitted(found) == ["compute"] * 3
     assert found["clusters"] == []
     assert "compute of 2026-11-03" in found["log"], "what the job said is in Airflow's log"
+    assert "Spark says much at its end" not in found["log"], "but not what Spark said"
 
 
 def test_what_fails_once_is_tried_again_and_the_day_is_published(run: Any) -> None:
