@@ -37,9 +37,9 @@ class Day(NamedTuple):
         return Day(self.date - timedelta(days=days))
 
     def holds(self, column: str) -> str:
-        """SQL: whether a timestamp lies in it. Whole days, so that Iceberg takes or leaves files without reading."""
+        """SQL of Spark and BigQuery: whether a timestamp lies in it. Iceberg takes or leaves whole files by it."""
         tomorrow = self.before(-1)
-        return f"{column} >= timestamp'{self} 00:00:00Z' AND {column} < timestamp'{tomorrow} 00:00:00Z'"
+        return f"{column} >= timestamp '{self} 00:00:00Z' AND {column} < timestamp '{tomorrow} 00:00:00Z'"
 
     def __str__(self) -> str:
         return self.date.isoformat()

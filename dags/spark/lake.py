@@ -86,6 +86,10 @@ class Lake:
     def stage(self, table: Table, day: Day, rows: DataFrame) -> None:
         """Puts the day's rows on the day's branch, which begins with the table as it is now."""
         name = self.name(table.name)
+        if "main" not in self._heads(
+            table.name
+        ):  # a branch can be replaced only where there is something to begin with
+            self._spark.table(name).where("false").writeTo(name).append()
         self._spark.sql(f"ALTER TABLE {name} CREATE OR REPLACE BRANCH {day.branch} RETAIN {_KEEP_STAGED}")
         self.overwrite(f"{table.name}.branch_{day.branch}", rows, day.holds(table.partition_by))
 

@@ -26,7 +26,7 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;margin:1rem 0;width:100%}
 th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
-.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.n{text-align:right;font-variant-numeric:tabular-nums}td.n{white-space:nowrap}
 .no{color:var(--missing);font-weight:600}.yes{color:var(--match);font-weight:600}
 code{font-size:13px;overflow-wrap:anywhere}svg{max-width:100%;height:auto}svg text{fill:currentColor;font-size:13px}
 .match{fill:var(--match)}.differ{fill:var(--differ)}.missing{fill:var(--missing)}.extra{fill:var(--extra)}
@@ -64,7 +64,7 @@ def _chart(found: Sequence[Comparison]) -> str:
         lines.append(f'<text x="{left + width + 10}" y="{y + 15}">{total:,} rows</text>')
     y = len(found) * height + 12
     for i, kind in enumerate(KINDS):
-        x = left + i * 155
+        x = left + (0, 80, 150, 320)[i]
         lines.append(f'<rect class="{kind}" x="{x}" y="{y}" width="12" height="12"/>')
         lines.append(f'<text x="{x + 18}" y="{y + 11}">{_WORDS[kind]}</text>')
     size = f"{left + width + 120} {y + 24}"

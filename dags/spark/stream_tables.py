@@ -27,9 +27,7 @@ def rows(spark: SparkSession, source: str, table: Table, day: Day) -> DataFrame:
     if bigquery := _BIGQUERY.fullmatch(source):
         # The connector that Dataproc's images have. Versions are compared here, for both sources alike, and not by the
         # view: reading a view needs a dataset for its results.
-        read = spark.read.format("bigquery").option(
-            "filter", day.holds(table.partition_by).replace("timestamp'", "TIMESTAMP '")
-        )
+        read = spark.read.format("bigquery").option("filter", day.holds(table.partition_by))
         found = read.load(f"{bigquery[1]}.{bigquery[2]}.{table.name}").select([c.name for c in table.columns])
     else:
         # A stream that had nothing to say of a table has no folder for it.

@@ -145,4 +145,4 @@ def test_days_are_said_in_utc() -> None:
     assert TODAY.start_ms % (24 * HOUR) == 0
     assert TODAY.end_ms == TODAY.before(-1).start_ms
     assert (str(TODAY), TODAY.branch) == ("2026-11-19", "audit_20261119")
-    assert TODAY.holds("at") == "at >= timestamp'2026-11-19 00:00:00Z' AND at < timestamp'2026-11-20 00:00:00Z'"
+    assert TODAY.holds("at") == "at >= timestamp '2026-11-19 00:00:00Z' AND at < timestamp '2026-11-20 00:00:00Z'"
