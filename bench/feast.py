@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.contestants import PeerMissing
+from stack.environment import python_of
+from stack.errors import StackError
 
 __all__ = ["FIELDS", "install", "prepare", "serve_command"]
 
@@ -29,22 +27,10 @@ def install() -> Path:
     Raises:
       PeerMissing: it cannot be installed.
     """
-    requirements = _PEERS / "feast.txt"
-    _HOME.mkdir(parents=True, exist_ok=True)
-    ready, wanted = _HOME / "ready", hashlib.sha256(requirements.read_bytes()).hexdigest()
-    python = _HOME / "venv" / "bin" / "python"
-    with (_HOME / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists() or ready.read_text() != wanted:
-            shutil.rmtree(python.parent.parent, ignore_errors=True)
-            uv = Path(sys.executable).parent / "uv"
-            try:
-                subprocess.run([sys.executable, "-m", "venv", "--without-pip", python.parent.parent], check=True)
-                subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "-r", requirements], check=True)
-            except (OSError, subprocess.CalledProcessError) as e:
-                raise PeerMissing(f"Feast cannot be installed ({e}); leave it out with --without_feast") from e
-            ready.write_text(wanted)
-    return python
+    try:
+        return python_of(_HOME, _PEERS / "feast.txt")
+    except StackError as e:
+        raise PeerMissing(f"{e}; leave it out with --without_feast") from e
 
 
 def prepare(python: Path, folder: Path, redis: str, rows: Sequence[bytes]) -> None:

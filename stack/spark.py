@@ -1,17 +1,11 @@
 """Spark on this machine, for the batch job: an environment of its own, and the command that submits to it."""
 
-import fcntl
-import hashlib
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stack.artefacts import maven
 from stack.console import Console
-from stack.errors import StackError
+from stack.environment import python_of
 from stack.java import java
 
 __all__ = ["Spark"]
@@ -37,7 +31,7 @@ class Spark:
           StackError: Java or Maven is missing, or something could not be fetched.
         """
         java()
-        self.python = _environment(home.absolute(), console)
+        self.python = python_of(home.absolute(), _REQUIREMENTS, console)
         self.jars = sorted(maven("spark", console).glob("*.jar"))
         (self._spark,) = self.python.parent.parent.glob("lib/*/site-packages/pyspark")
 
@@ -65,24 +59,3 @@ class Spark:
             *(part for key, value in settings.items() for part in ("--conf", f"{key}={value}")),
             *(str(job), *flags),
         ]
-
-
-def _environment(home: Path, console: Console) -> Path:
-    home.mkdir(parents=True, exist_ok=True)
-    ready, wanted = home / "ready", hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()
-    python = home / "venv" / "bin" / "python"
-    with (home / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists() or ready.read_text() != wanted:
-            console.line("spark: installing pyspark (once)")
-            shutil.rmtree(home / "venv", ignore_errors=True)
-            uv = Path(sys.executable).parent / "uv"
-            for command in (
-                [sys.executable, "-m", "venv", "--without-pip", str(home / "venv")],
-                [str(uv), "pip", "install", "--quiet", "--python", str(python), "-r", str(_REQUIREMENTS)],
-            ):
-                done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
-                if done.returncode:
-                    raise StackError(f"spark's environment could not be made: {done.stderr.strip()[-300:]}")
-            ready.write_text(wanted)
-    return python

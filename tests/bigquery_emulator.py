@@ -10,12 +10,8 @@ does not: docs/adr/0012-bigquery.md.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import shutil
 import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -32,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.cloud import bigquery
 
 from schemas.tables import Table, from_bigquery
+from stack.environment import python_of
 from stack.ports import pick_free
 from tests.live import ROOT, eventually
 
@@ -99,7 +96,7 @@ def _client() -> bigquery.Client:
 @contextmanager
 def started(folder: Path) -> Iterator[Emulator]:
     """An emulator that ends with the block."""
-    python = _install()
+    python = python_of(_HOME, _REQUIREMENTS)
     ports: list[int] = []
     for _ in range(3):
         ports.append(pick_free(set(ports)))
@@ -143,22 +140,6 @@ def _answers(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _install() -> Path:
-    """The Python of the emulators' environment, which is made anew when their requirements changed."""
-    _HOME.mkdir(parents=True, exist_ok=True)
-    ready, wanted = _HOME / "ready", hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()
-    python = _HOME / "venv" / "bin" / "python"
-    with (_HOME / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists() or ready.read_text() != wanted:
-            shutil.rmtree(python.parent.parent, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", "--without-pip", python.parent.parent], check=True)
-            uv = Path(sys.executable).parent / "uv"
-            subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "-r", _REQUIREMENTS], check=True)
-            ready.write_text(wanted)
-    return python
 
 
 class _Token(BaseHTTPRequestHandler):

@@ -6,17 +6,17 @@ the environment's Python; does nothing when it is there already. `started` runs 
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from stack.console import Console
+from stack.environment import python_of
 
 __all__ = ["Airflow", "install", "started"]
 
@@ -26,20 +26,8 @@ _HOME = _ROOT / ".stack" / "airflow"
 
 
 def install() -> Path:
-    """The Python of the environment, which is made anew when its requirements changed."""
-    _HOME.mkdir(parents=True, exist_ok=True)
-    ready, wanted = _HOME / "ready", hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()
-    python = _HOME / "venv" / "bin" / "python"
-    with (_HOME / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists() or ready.read_text() != wanted:
-            print("airflow: installing it (once; 2 minutes)", file=sys.stderr, flush=True)
-            shutil.rmtree(python.parent.parent, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", "--without-pip", python.parent.parent], check=True)
-            uv = Path(sys.executable).parent / "uv"
-            subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "-r", _REQUIREMENTS], check=True)
-            ready.write_text(wanted)
-    return python
+    """The Python of the environment."""
+    return python_of(_HOME, _REQUIREMENTS, Console(sys.stderr))
 
 
 class Airflow:
