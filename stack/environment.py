@@ -38,6 +38,8 @@ def python_of(home: Path, requirements: Path, console: Console = SILENT) -> Path
                 except OSError as e:
                     raise StackError(f"{home.name}'s environment could not be made: {e}") from e
                 if done.returncode:
-                    raise StackError(f"{home.name}'s environment could not be made: {done.stderr.strip()[-300:]}")
+                    raise StackError(
+                        f"{home.name}'s environment could not be made: {' '.join(done.stderr.split())[-300:]}"
+                    )
             ready.write_text(wanted)
     return python

@@ -27,5 +27,5 @@ def test_what_cannot_be_installed_is_said_and_tried_again_the_next_time(tmp_path
     requirements = tmp_path / "wanted.txt"
     requirements.write_text(f"{tmp_path}/no-such-package\n")
     for _ in range(2):
-        with pytest.raises(StackError, match="tool's environment could not be made: .*no-such-package"):
+        with pytest.raises(StackError, match=r"tool's environment could not be made: .*no-such-package"):
             python_of(tmp_path / "tool", requirements)
