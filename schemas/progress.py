@@ -3,9 +3,12 @@ whoever can see a job's lag in Kafka can see how far behind in event time it is,
 
 from __future__ import annotations
 
+import re
+
 __all__ = ["commit_metadata", "watermark_ms_of"]
 
 _NAME = "watermark_ms="
+_COMMIT = re.compile(_NAME + r"(-?[0-9]{1,19})")
 
 
 def commit_metadata(watermark_ms: int) -> str:
@@ -14,5 +17,5 @@ def commit_metadata(watermark_ms: int) -> str:
 
 def watermark_ms_of(metadata: str | None) -> int | None:
     """None when the commit is somebody else's."""
-    number = (metadata or "").removeprefix(_NAME)
-    return int(number) if number != metadata and number.lstrip("-").isdecimal() and len(number) <= 20 else None
+    found = _COMMIT.fullmatch(metadata or "")
+    return int(found[1]) if found else None
