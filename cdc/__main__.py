@@ -25,6 +25,7 @@ _ABOUT = """Captures the changes of the shop's PostgreSQL into Kafka (cdc.public
 
 Passwords come from files, or PGPASSWORD; never from the command line. The defaults are the local stack's."""
 
+_POSITION_S = 15.0
 _STATUS = "exit status: 0 done; 1 it did not work, with the reason in one line; 2 wrong input"
 
 
@@ -131,9 +132,20 @@ def _register(options: argparse.Namespace) -> int:
         print(json.dumps(config, indent=2))
         return 0
     started = time.monotonic()
-    done = connect.Connect(options.connect, options.name).register(config, options.timeout)
+    connector = connect.Connect(options.connect, options.name)
+    done = connector.register(config, options.timeout)
     print(f"connector {options.name}: {done}, running after {time.monotonic() - started:.1f} s")
+    _tell_of_snapshot(connector)
     return 0
+
+
+def _tell_of_snapshot(connector: connect.Connect) -> None:
+    """A small snapshot is over in a moment; whoever writes to the database only then loses nothing."""
+    if not connector.wait_for_position(_POSITION_S):
+        print(
+            "its first snapshot goes on; if Connect is killed before it is over, take another with "
+            "`python -m cdc snapshot --initial` into empty topics: rows deleted meanwhile are told by no record"
+        )
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -152,6 +164,7 @@ def _snapshot(options: argparse.Namespace) -> int:
             connector = connect.Connect(options.connect, options.name)
             connector.begin_anew(options.timeout, lambda: slots.drop_slot(connection, slot))
             print("began anew with a snapshot of all tables")
+            _tell_of_snapshot(connector)
             return 0
         tables = [f"public.{table}" for table in options.tables]
         database.signal(connection, "execute-snapshot", {"type": "incremental", "data-collections": tables})
