@@ -14,8 +14,8 @@ from werkzeug.exceptions import HTTPException
 from serving.app import Whole
 from serving.config import Config
 from serving.openapi import JSON, MAX_BODY_BYTES, WrongContentType
-from serving.query import InvalidQuery
-from serving.store import StoreUnavailable
+from serving.query import InvalidQuery, cursor_text
+from serving.store import Page, StoreUnavailable
 
 __all__ = [
     "answer_errors",
@@ -42,12 +42,13 @@ _COMPRESS_FROM_BYTES = 1024
 _LEVEL = 1
 
 
-def listing(rows: list[bytes], next_cursor: str | None) -> Response:
+def listing(page: Page) -> Response:
     """Rows that are JSON already are joined, not read."""
+    next_cursor = None if page.end is None else cursor_text(page.end)
     return compressed(
         _json(
             b'{"success":true,"data":[%b],"count":%d,"next_cursor":%b}'
-            % (b",".join(rows), len(rows), msgspec.json.encode(next_cursor))
+            % (b",".join(page.rows), len(page.rows), msgspec.json.encode(next_cursor))
         )
     )
 

@@ -72,7 +72,7 @@ PRODUCT_ID = Parameter(
 )
 LOW_STOCK = Parameter(
     "low_stock",
-    query._flag("low_stock"),
+    query.flag("low_stock"),
     {"type": "boolean", "default": False},
     "`true` for those whose stock is at their threshold or below.",
     default=False,
@@ -87,8 +87,7 @@ def _store() -> Store:
 @operation(ProductPage, query=[*LISTING, LOW_STOCK])
 def inventory(low_stock: bool, **asked: Any) -> Response:
     """Products with price and stock, the one that changed last first."""
-    page = _store().products(*query.listing(**asked), low_stock=low_stock)
-    return answers.listing(page.rows, query.cursor_text(page.end) if page.end else None)
+    return answers.listing(_store().products(*query.listing(**asked), low_stock=low_stock))
 
 
 @api.get("/inventory/<product_id>")
@@ -106,5 +105,4 @@ def inventory_alerts(**asked: Any) -> Response:
 
     An alert says what was when the stock fell; name, price and stock of today are looked up when it is read.
     """
-    page = _store().stock_alerts(*query.listing(**asked))
-    return answers.listing(page.rows, query.cursor_text(page.end) if page.end else None)
+    return answers.listing(_store().stock_alerts(*query.listing(**asked)))

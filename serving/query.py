@@ -31,6 +31,7 @@ __all__ = [
     "Listing",
     "Parameter",
     "cursor_text",
+    "flag",
     "listing",
     "read",
     "user_id",
@@ -140,7 +141,7 @@ def cursor_text(position: Position) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def _flag(name: str) -> Callable[[str], bool]:
+def flag(name: str) -> Callable[[str], bool]:
     def parse(text: str) -> bool:
         if text not in ("true", "false"):
             raise InvalidQuery(f"{name} must be true or false")
@@ -228,7 +229,7 @@ UNTIL = Parameter("until", _time_ms("until", up=False), _TIME_SCHEMA, "Rows of t
 LISTING = (LIMIT, CURSOR, SINCE, UNTIL)
 
 OPEN = Parameter(
-    "open", _flag("open"), {"type": "boolean", "default": False}, "`true` for those in progress.", default=False
+    "open", flag("open"), {"type": "boolean", "default": False}, "`true` for those in progress.", default=False
 )
 USER_ID = Parameter("user_id", user_id, _USER_ID_SCHEMA, "The user.")
 

@@ -14,7 +14,7 @@ from serving.metrics import Metrics
 from serving.openapi import operation, operations
 from serving.progress import Progress
 from serving.query import LISTING, USER_ID
-from serving.store import Page, Store, StoreUnavailable
+from serving.store import Store, StoreUnavailable
 from serving.stream import EventId, Streams, TooManyStreams, Wanted
 
 __all__ = ["api", "scrape", "version"]
@@ -113,11 +113,7 @@ def fraud_alerts_of_user(user_id: str, **asked: Any) -> Response:
 def _alerts(user_id: str | None, asked: dict[str, Any]) -> Response:
     page = _store().alerts(user_id, *query.listing(**asked))
     _metrics().fraud_alerts_served.inc(len(page.rows))
-    return _listing(page)
-
-
-def _listing(page: Page) -> Response:
-    return answers.listing(page.rows, query.cursor_text(page.end) if page.end else None)
+    return answers.listing(page)
 
 
 @api.get("/sessions")
@@ -127,7 +123,7 @@ def sessions(open: bool, **asked: Any) -> Response:  # noqa: A002 - the paramete
 
     A page can have fewer rows than `limit` and a next one all the same.
     """
-    return _listing(_store().sessions(None, *query.listing(**asked), only_open=open))
+    return answers.listing(_store().sessions(None, *query.listing(**asked), only_open=open))
 
 
 @api.get("/sessions/<user_id>")
@@ -137,7 +133,7 @@ def sessions_of_user(user_id: str, **asked: Any) -> Response:
 
     A page can have fewer rows than `limit` and a next one all the same.
     """
-    return _listing(_store().sessions(user_id, *query.listing(**asked)))
+    return answers.listing(_store().sessions(user_id, *query.listing(**asked)))
 
 
 @api.get("/revenue")
@@ -147,7 +143,7 @@ def revenue(**asked: Any) -> Response:
 
     A page can have fewer rows than `limit` and a next one all the same.
     """
-    return _listing(_store().revenue(*query.listing(**asked)))
+    return answers.listing(_store().revenue(*query.listing(**asked)))
 
 
 @api.get("/revenue/realtime")
