@@ -19,6 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from serving.progress import Progress
+from serving.store import Store, StoreUnavailable
 
 __all__ = ["Metrics"]
 
@@ -104,6 +105,14 @@ class Metrics:
             labels = (key[0], route, str(status))
             answers = self._answers[key] = self._requests.labels(*labels), self._duration_s.labels(*labels)
         return answers
+
+    def scrape(self, accept: str, store: Store, progress: Mapping[str, Progress]) -> tuple[bytes, str]:
+        """As `exposition`, with the store's freshness; without it when the store is away, whose errors must be told."""
+        try:
+            freshness_s = store.freshness_s()
+        except StoreUnavailable:
+            freshness_s = {}
+        return self.exposition(accept, freshness_s, progress)
 
     def exposition(
         self, accept: str, freshness_s: Mapping[str, float], progress: Mapping[str, Progress]

@@ -65,7 +65,7 @@ def _serve(address: str, port: int, config: Config) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches it too, but the server ends it
     from serving.metrics import Metrics
     from serving.progress import watch
-    from serving.store import Store, StoreUnavailable
+    from serving.store import Store
 
     metrics = Metrics(config.metrics_dir)
     store = Store(config, metrics.redis_errors.inc)
@@ -75,11 +75,7 @@ def _serve(address: str, port: int, config: Config) -> None:
         if environ["PATH_INFO"] != "/metrics" or environ["REQUEST_METHOD"] != "GET":
             start_response("404 Not Found", [("Content-Type", "text/plain")])
             return [b"here is only GET /metrics\n"]
-        try:
-            freshness_s = store.freshness_s()
-        except StoreUnavailable:
-            freshness_s = {}
-        body, content_type = metrics.exposition(environ.get("HTTP_ACCEPT", ""), freshness_s, progress())
+        body, content_type = metrics.scrape(environ.get("HTTP_ACCEPT", ""), store, progress())
         start_response("200 OK", [("Content-Type", content_type), ("Content-Length", str(len(body)))])
         return [body]
 

@@ -49,7 +49,6 @@ def health() -> Response:
     """Whether Redis answers, the pipelines' ledgers, how far they are, how fresh the features are."""
     try:
         store = _store().health()
-        freshness_s = _store().freshness_s()
     except StoreUnavailable as e:
         return answers.unavailable(str(e))
     return answers.one(
@@ -58,7 +57,7 @@ def health() -> Response:
             "redis": {"status": "ok", "latency_ms": store.latency_ms},
             "ledgers": store.ledgers,
             "open_sessions": store.open_sessions,
-            "freshness_s": freshness_s,
+            "freshness_s": store.freshness_s,
             "progress": {job: at._asdict() for job, at in _progress().items()},
         }
     )
@@ -209,10 +208,5 @@ def stream(
 @operation("text/plain", needs_store=False, free=True)
 def metrics() -> Response:
     """Prometheus metrics of all workers."""
-    try:
-        freshness_s = _store().freshness_s()
-    except StoreUnavailable:  # counted by the store; a scrape must still show the count
-        freshness_s = {}
-    accept = request.headers.get("Accept", "")
-    body, content_type = _metrics().exposition(accept, freshness_s, _progress())
+    body, content_type = _metrics().scrape(request.headers.get("Accept", ""), _store(), _progress())
     return Response(body, content_type=content_type)

@@ -56,6 +56,7 @@ class Health(NamedTuple):
     latency_ms: float
     ledgers: dict[str, dict[str, int | str]]
     open_sessions: int
+    freshness_s: dict[str, float]
 
 
 class _Place(NamedTuple):
@@ -257,25 +258,22 @@ class Store:
         return [*(row for row in same_instant if row < seen), *older]
 
     def health(self) -> Health:
-        """How long Redis took, the ledgers of the jobs that have written one, and how many sessions are in progress."""
+        """How long Redis took, the ledgers of the jobs that have written one, how many sessions are in progress, and
+        `freshness_s`."""
         start = time.perf_counter()
-        answers = self._ask(
-            *(("HGETALL", features.ledger_key(job)) for job in JOBS), ("ZCARD", features.OPEN_SESSIONS_KEY)
+        *hashes, open_sessions, newest = self._ask(
+            *(("HGETALL", features.ledger_key(job)) for job in JOBS),
+            ("ZCARD", features.OPEN_SESSIONS_KEY),
+            ("HGETALL", features.FRESHNESS_KEY),
         )
         latency_ms = (time.perf_counter() - start) * 1000
-        *hashes, open_sessions = answers
         ledgers = {job: _ledger(fields) for job, fields in zip(JOBS, hashes, strict=True) if fields}
-        return Health(round(latency_ms, 3), ledgers, open_sessions)
+        return Health(round(latency_ms, 3), ledgers, open_sessions, _freshness_s(newest))
 
     def freshness_s(self) -> dict[str, float]:
         """Per feature family: seconds from the newest event time in the store to now."""
         [newest] = self._ask(("HGETALL", features.FRESHNESS_KEY))
-        now_ms = time.time() * 1000
-        return {
-            family.decode("utf-8", "replace"): (now_ms - int(at)) / 1000
-            for family, at in newest.items()
-            if at.isdigit()
-        }
+        return _freshness_s(newest)
 
     def _ask(self, *commands: Command, one_view: bool = False) -> list[Any]:
         """As `Connections.ask`, for a Redis that may be away."""
@@ -310,6 +308,13 @@ class Store:
 def _newest_first(key: str, newest: int | str, oldest: int | str, count: int | None = None) -> Command:
     limit = () if count is None else ("LIMIT", 0, count)
     return ("ZRANGE", key, newest, oldest, "BYSCORE", "REV", *limit)
+
+
+def _freshness_s(newest: dict[bytes, bytes]) -> dict[str, float]:
+    now_ms = time.time() * 1000
+    return {
+        family.decode("utf-8", "replace"): (now_ms - int(at)) / 1000 for family, at in newest.items() if at.isdigit()
+    }
 
 
 def _ledger(fields: dict[bytes, bytes]) -> dict[str, int | str]:
