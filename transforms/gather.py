@@ -251,11 +251,14 @@ class _GatherFn(beam.DoFn):
         kept = live.users
         if kept.pending_ms is None:
             return []
-        taken = [TimestampedValue(e, Timestamp(micros=ms * 1000)) for e, ms in self._gathering.take(kept.state, at_ms)]
-        if not taken:
-            return taken
+        taken = self._hand_over(kept, at_ms)
+        if taken:
+            self._shards.append(live, _TAKEN + (b"" if at_ms is None else _TIME.pack(at_ms)), token, log)
+        return [TimestampedValue(element, Timestamp(micros=ms * 1000)) for element, ms in taken]
+
+    def _hand_over(self, kept: _Gathered[Any], at_ms: int | None) -> list[tuple[Any, int]]:
+        taken = list(self._gathering.take(kept.state, at_ms))
         kept.pending_ms = self._gathering.earliest_ms(kept.state)
-        self._shards.append(live, _TAKEN + (b"" if at_ms is None else _TIME.pack(at_ms)), token, log)
         return taken
 
     def _expiry_of(self, event_time_ms: int) -> int:
@@ -266,9 +269,7 @@ class _GatherFn(beam.DoFn):
         if kind == _ROWS:
             self._add(kept, body)
         elif kind == _TAKEN:
-            for _ in self._gathering.take(kept.state, _TIME.unpack(body)[0] if body else None):
-                pass
-            kept.pending_ms = self._gathering.earliest_ms(kept.state)
+            self._hand_over(kept, _TIME.unpack(body)[0] if body else None)
         elif kind == _SNAPSHOT:
             self._gathering.restore(kept.state, body)
             kept.pending_ms = self._gathering.earliest_ms(kept.state)

@@ -7,7 +7,8 @@ and which of a user's earlier orders it names (the stream names those that had c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from pyspark import StorageLevel
@@ -100,7 +101,7 @@ class Comparison:
         for part in self.parts or [Part("*", dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0, 0)]:
             yield (
                 *(day, self.table, part.name, self.snapshot, *(part.rows[kind] for kind in KINDS)),
-                *(_decimal(n) for n in (part.batch_amount, part.stream_amount, *(part.amounts[k] for k in KINDS))),
+                *(Decimal(n) for n in (part.batch_amount, part.stream_amount, *(part.amounts[k] for k in KINDS))),
                 self.passed,
             )
 
@@ -127,10 +128,12 @@ def compare(batch: DataFrame, stream: DataFrame, table: Table, snapshot: int, to
     of_batch, of_stream = (
         F.coalesce(F.col(f"{name}.{amount}"), F.lit(0)).cast("decimal(38,0)") for name in ("batch", "stream")
     )
-    where = "key" if part in keys else None
-    label = (
-        F.lit("*") if part is None else F.col(f"key.{part}") if where else F.coalesce(f"batch.{part}", f"stream.{part}")
-    )
+    if part is None:
+        label = F.lit("*")
+    elif part in keys:
+        label = F.col(f"key.{part}")
+    else:
+        label = F.coalesce(f"batch.{part}", f"stream.{part}")
     joined = (
         side(batch, "batch")
         .join(side(stream, "stream"), "key", "full")
@@ -145,9 +148,8 @@ def compare(batch: DataFrame, stream: DataFrame, table: Table, snapshot: int, to
             F.sum("batch_amount").alias("batch"),
             F.sum("stream_amount").alias("stream"),
         )
-        parts = _parts(sums.collect())
-        found = Comparison(table.name, snapshot, parts, tolerance)
-        return Comparison(table.name, snapshot, parts, tolerance, _samples(joined, found, compared))
+        found = Comparison(table.name, snapshot, _parts(sums.collect()), tolerance)
+        return replace(found, samples=_samples(joined, found, compared))
     finally:
         joined.unpersist()
 
@@ -185,9 +187,3 @@ def _samples(joined: DataFrame, found: Comparison, compared: list[str]) -> list[
                     }
                 )
     return samples
-
-
-def _decimal(number: int) -> Any:
-    from decimal import Decimal
-
-    return Decimal(number)

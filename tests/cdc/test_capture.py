@@ -15,17 +15,11 @@ import pytest
 from cdc.database import ROLE, TABLES, Database
 from stack import Stack
 from tests.cdc.capture import Capture, Record
+from tests.changes import PRIMARY_KEYS
 from tests.live import eventually
 
 pytestmark = pytest.mark.stack
 
-KEYS = {
-    "products": ("product_id",),
-    "customers": ("customer_id",),
-    "orders": ("order_id",),
-    "order_items": ("order_id", "line_no"),
-    "inventory_movements": ("movement_id",),
-}
 SAMPLE = 280 + 500  # products and customers
 
 
@@ -99,7 +93,7 @@ def values(row: dict[str, Any]) -> dict[str, Any]:
 
 def in_database(capture: Capture) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for table, key in KEYS.items():
+    for table, key in PRIMARY_KEYS.items():
         rows = [values(row) for (row,) in capture.sql(f"SELECT row_to_json(t) FROM {table} t")]
         found[table] = {json.dumps({column: row[column] for column in key}): row for row in rows}
     return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 
 from stack.console import Console
 from stack.environment import python_of
+from tests.dags.driver import Driver, driving
 
 __all__ = ["Airflow", "install", "started"]
 
@@ -33,49 +33,25 @@ def install() -> Path:
 class Airflow:
     """tests/dags/airflow_driver.py, which is asked in JSON."""
 
-    def __init__(self, driver: subprocess.Popen[str], log: Path):
-        self._driver, self._log = driver, log
+    def __init__(self, driver: Driver):
+        self._driver = driver
 
     def ask(self, **request: Any) -> Any:
-        assert self._driver.stdin
-        assert self._driver.stdout
-        self._driver.stdin.write(json.dumps(request) + "\n")
-        self._driver.stdin.flush()
-        answer = self._driver.stdout.readline()
-        assert answer, f"Airflow's driver ended; its log: {self._log.read_text(errors='replace')[-2000:]}"
-        return json.loads(answer)
+        return self._driver.ask(request)
 
     def run(self, day: str, **request: Any) -> Any:
         """A run whose data interval begins on the day; beside what the driver tells, "log": what Airflow said."""
-        begin = self._log.stat().st_size
+        begin = self._driver.log.stat().st_size
         answer = self.ask(day=day, **request)
-        return {**answer, "log": self._log.read_bytes()[begin:].decode(errors="replace")}
+        return {**answer, "log": self._driver.log.read_bytes()[begin:].decode(errors="replace")}
 
 
 @contextmanager
 def started(folder: Path, submit: list[str], environment: Mapping[str, str] | None = None) -> Iterator[Airflow]:
     """Airflow, and a Dataproc that runs jobs by the command `submit`, in this environment beside ours."""
-    log = folder / "airflow.log"
     command = [str(install()), "-m", "tests.dags.airflow_driver", str(folder), json.dumps(submit)]
-    with log.open("wb") as errors:
-        driver = subprocess.Popen(
-            command,
-            cwd=_ROOT,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-        try:
-            yield Airflow(driver, log)
-        finally:
-            assert driver.stdin
-            driver.stdin.close()
-            try:
-                driver.wait(60)
-            finally:
-                driver.kill()
+    with driving(command, folder / "airflow.log", _ROOT, {**os.environ, **(environment or {})}) as driver:
+        yield Airflow(driver)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from schemas.events import ClickstreamEvent, OrderEvent
 from stack.batch import catalog_settings
 from stack.console import SILENT
 from stack.spark import Spark
+from tests.dags.driver import Driver, driving
 from tests.live import ROOT
 
 DAYS = (date(2026, 11, 18), date(2026, 11, 19), date(2026, 11, 20))
@@ -74,7 +75,7 @@ def _python(module: str, *flags: str) -> None:
 class Job:
     """The job in a Spark of two cores, and its tables as another program sees them."""
 
-    def __init__(self, driver: subprocess.Popen[str], folder: Path, shop: Shop):
+    def __init__(self, driver: Driver, folder: Path, shop: Shop):
         self._driver, self.report, self._shop = driver, folder / "report", shop
         self._warehouse = (folder / "warehouse").as_uri()
         self._catalog = folder / "catalog.db"
@@ -88,11 +89,11 @@ class Job:
         return self.run_with(*self.flags, f"--date={day}", f"--stream={stream or self._shop.stream}", *flags)
 
     def run_with(self, *flags: str) -> tuple[int, str]:
-        answer = self._ask({"argv": list(flags)})
+        answer = self._driver.ask({"argv": list(flags)})
         return answer["status"], answer["out"] + answer["err"]
 
     def sql(self, query: str) -> list[Row]:
-        rows: list[Row] = self._ask({"sql": query})["rows"]
+        rows: list[Row] = self._driver.ask({"sql": query})["rows"]
         return rows
 
     def rows(self, table: str, namespace: str = "analytics") -> list[Row]:
@@ -109,15 +110,6 @@ class Job:
     def said(self, day: date, name: str) -> Any:
         """A gate's report."""
         return json.loads((self.report / str(day) / f"{name}.json").read_text())
-
-    def _ask(self, request: Row) -> Any:
-        assert self._driver.stdin
-        assert self._driver.stdout
-        self._driver.stdin.write(json.dumps(request) + "\n")
-        self._driver.stdin.flush()
-        answer = self._driver.stdout.readline()
-        assert answer, "Spark ended; its log is in the folder of the test"
-        return json.loads(answer)
 
 
 def _plain(value: Any) -> Any:
@@ -142,16 +134,5 @@ def started(folder: Path, shop: Shop) -> Iterator[Job]:
         "PYSPARK_SUBMIT_ARGS": " ".join(["--master local[2]", *flags, "pyspark-shell"]),
     }
     command = [str(spark.python), str(ROOT / "tests" / "dags" / "spark_driver.py")]
-    with (folder / "log").open("wb") as log:
-        driver = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-        )
-        try:
-            yield Job(driver, folder, shop)
-        finally:
-            assert driver.stdin
-            driver.stdin.close()
-            try:
-                driver.wait(60)
-            finally:
-                driver.kill()
+    with driving(command, folder / "log", folder, environment) as driver:
+        yield Job(driver, folder, shop)
