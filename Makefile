@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z_-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z_-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements-dev.txt setup.py
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install python3.11"; exit 1; }
@@ -41,6 +41,9 @@ batch: $(STAMP)  ## after a demo: DATE=YYYY-MM-DD anew from its archive by Spark
 dag-test: $(STAMP)  ## the daily DAG on Airflow and a fake Dataproc, with the real Spark job; fetches 1.4 GB once
 	STREAMFORGE_DAG_SPARK=1 $(BIN)/pytest tests/dags/test_dag.py tests/dags/test_dag_spark.py
 
+test-deploy: $(STAMP)  ## chart, Terraform, images, alerts, with their own tools: needs Go, and Debian or Ubuntu
+	$(BIN)/pytest -m deploy
+
 bench: setup  ## drain a million orders, beside peers; and the latency from order to alert
 	$(BIN)/python -m bench throughput
 	$(BIN)/python -m bench latency
@@ -49,11 +52,11 @@ screenshots: setup  ## docs/dashboard-*.png anew, of a demo that runs or of its 
 	$(BIN)/python -m tests.screenshots
 
 lock: $(STAMP)  ## write requirements*.txt anew from the ranges in setup.py
-	$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp setup.py -o requirements.txt
-	$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp --extra stack --extra dev --extra bench -c requirements.txt setup.py -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp setup.py -o requirements.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp --extra stack --extra dev --extra bench -c requirements.txt setup.py -o requirements-dev.txt
 
 clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test demo batch dag-test bench screenshots lock clean
+.PHONY: help setup check test demo batch dag-test test-deploy bench screenshots lock clean

