@@ -18,11 +18,14 @@ from stack.service import LOG4J2, Place, Service, fetch_url
 __all__ = ["JobManager", "TaskManager", "flink_libraries"]
 
 _LIBRARIES = "apache-flink-libraries==1.19.3"
+# What of the distribution is wanted. A plugin works from the class path too, and asks for no folder of its own there.
+_FOLDERS = ("deps/lib", "deps/plugins/metrics-prometheus")
 _FRAMEWORK_MB = 128  # Flink's own share of heap and of direct memory
 
 
 def flink_libraries(console: Console = SILENT) -> Path:
-    """The folder with a Flink distribution's jars, taken out of its Python package without installing that."""
+    """The folder with a Flink distribution's jars and its reporter for Prometheus, taken out of its Python package
+    without installing that."""
 
     def unpack(work: Path, log: Path) -> Path:
         options = ["--no-deps", "--no-binary", "apache-flink-libraries", "--dest", str(work)]
@@ -33,14 +36,15 @@ def flink_libraries(console: Console = SILENT) -> Path:
         with tarfile.open(archive) as tar:
             for member in tar:
                 path = Path(member.name)
-                if member.isfile() and path.parts[1:3] == ("deps", "lib") and path.suffix == ".jar":
+                folder = path.parent.as_posix().partition("/")[2]
+                if member.isfile() and folder in _FOLDERS and path.suffix == ".jar":
                     source = tar.extractfile(member)
                     assert source
                     with source, (lib / path.name).open("wb") as target:
                         shutil.copyfileobj(source, target)
         return lib
 
-    return cached("flink", _LIBRARIES.rpartition("=")[2], unpack, console)
+    return cached("flink", f"{_LIBRARIES.rpartition('=')[2]}-prometheus", unpack, console)
 
 
 class JobManager(Service):
