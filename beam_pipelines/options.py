@@ -19,11 +19,12 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from transforms.domain.durations import parse_duration_ms
 
-__all__ = ["BigQueryUrl", "Folder", "Job", "KafkaUrl", "RedisUrl", "Settings", "UsageError", "parse", "stop"]
+__all__ = ["BigQueryUrl", "Folder", "Job", "KafkaUrl", "RedisUrl", "Settings", "UsageError", "parse", "parser", "stop"]
 
 LOCAL_KAFKA = "127.0.0.1:29092"
 LOCAL_REDIS = "redis://127.0.0.1:6379/0"
 LOCAL_REGISTRY = "http://127.0.0.1:8081/apis/ccompat/v7"
+_SEVERAL = "several URLs at once, with spaces between them, or the flag several times"
 
 # Options of Beam's Flink runner that exist only on its Java side; the Python SDK passes them on without knowing them.
 _FLINK_ONLY = frozenset(
@@ -70,6 +71,7 @@ _FLINK_ONLY = frozenset(
     ]
 )
 
+_BETWEEN_URLS = re.compile(r"\s+(?=[a-z]+://)")
 # As Google has them: letters, digits and - in a project, _ in a dataset.
 _BIGQUERY = re.compile(r"bigquery://([a-z][a-z0-9-]{4,28}[a-z0-9])\.(\w{1,1024})", re.ASCII)
 
@@ -205,7 +207,15 @@ def parse(
     Raises:
       UsageError.
     """
-    parser = _Parser(
+    ours = parser(job, add_flags)
+    flags, rest = ours.parse_known_args(argv)
+    _refuse_unknown(rest, ours)
+    return flags, _settings(job, flags), rest
+
+
+def parser(job: Job, add_flags: Callable[[Any], None]) -> argparse.ArgumentParser:
+    """Of a job's own flags, the common ones included; Beam's are not among them. For `add_flags` see `parse`."""
+    made = _Parser(
         prog=f"python -m {job.module}",
         description=job.summary,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -213,12 +223,10 @@ def parse(
         epilog="All options of Beam and of its runner are taken too, as --runner=FlinkRunner --parallelism=4.\n"
         "Durations are whole numbers with a unit: 500ms, 10s, 30m, 2h, 7d.",
     )
-    _add_common(parser.add_argument_group("input, output"), job)
-    add_flags(parser.add_argument_group("rules and windows"))
-    _add_tuning(parser.add_argument_group("reading"), job)
-    flags, rest = parser.parse_known_args(argv)
-    _refuse_unknown(rest, parser)
-    return flags, _settings(job, flags), rest
+    _add_common(made.add_argument_group("input, output"), job)
+    add_flags(made.add_argument_group("rules and windows"))
+    _add_tuning(made.add_argument_group("reading"), job)
+    return made
 
 
 class _Parser(argparse.ArgumentParser):
@@ -233,15 +241,14 @@ def _add_common(group: Any, job: Job) -> None:
         "--input",
         action="append" if len(inputs) > 1 else "store",
         help="kafka://host:port[,host:port]/topic, or a path or glob of .avro or .jsonl files, local or gs://"
-        f"{'; may be given several times' if len(inputs) > 1 else ''} (default: {' and '.join(inputs)})",
+        f"{f'; {_SEVERAL}' if len(inputs) > 1 else ''} (default: {' and '.join(inputs)})",
     )
     outputs = job.output_folder or f"{LOCAL_REDIS} and the topic {job.output_topic} beside the input"
     group.add_argument(
         "--output",
         action="append",
         help="redis://host:port/db, bigquery://project.dataset, kafka://host:port/topic, or a folder for JSON lines; "
-        "may be given several times "
-        f"(default, for Kafka input: {outputs})",
+        f"{_SEVERAL} (default, for Kafka input: {outputs})",
     )
     group.add_argument(
         "--dead_letters",
@@ -303,12 +310,12 @@ def _add_tuning(group: Any, job: Job) -> None:
 
 
 def _settings(job: Job, flags: argparse.Namespace) -> Settings:
-    given = [flags.input] if isinstance(flags.input, str) else flags.input or _default_inputs(job)
+    given = [flags.input] if isinstance(flags.input, str) else _listed(flags.input) or _default_inputs(job)
     inputs = tuple(_read("--input", _input_url, text) for text in given)
     source = inputs[0]
     if len({type(url) for url in inputs}) > 1:
         raise UsageError("--input", "is either topics or files, not both")
-    texts = flags.output or (_default_outputs(job, source) if _is_kafka(source) else [])
+    texts = _listed(flags.output) or (_default_outputs(job, source) if _is_kafka(source) else [])
     if not texts:
         raise UsageError("--output", "is needed when --input is files")
     outputs = tuple(_read("--output", _output_url, text) for text in texts)
@@ -335,6 +342,14 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         out_of_orderness_ms=_read("--out_of_orderness", parse_duration_ms, flags.out_of_orderness),
         state_shards=_read("--state_shards", _at_least_one, flags.state_shards),
     )
+
+
+def _listed(given: Sequence[str] | None) -> list[str]:
+    """One value may name several, with a space before each further URL: a template's parameter is given once.
+
+    Not a comma, which kafka:// has within itself; and a path may hold spaces, but no URL does.
+    """
+    return [text for value in given or () for text in _BETWEEN_URLS.split(value)]
 
 
 def _default_inputs(job: Job) -> list[str]:

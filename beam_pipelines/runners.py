@@ -22,7 +22,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineState
 
-from beam_pipelines import logs, worker_pool
+from beam_pipelines import dataflow, logs, worker_pool
 from beam_pipelines.options import KafkaUrl, Settings, UsageError
 
 __all__ = ["pipeline_options", "running"]
@@ -50,6 +50,11 @@ _FLINK: dict[str, str | None] = {
 }
 
 
+# What the cluster that runs a job's own jar decides by its configuration. A value in the jar would win over that, and the
+# job's operator would look for checkpoints where there are none.
+_OF_THE_CLUSTER = ("checkpointing_interval", "state_backend")
+
+
 # Messages come one by one and are packed per bundle: in bundles of 20 ms a message costs twice as much.
 _NATIVE_BUNDLE_MS = "100"
 
@@ -58,7 +63,10 @@ _NATIVE_BUNDLE_MS = "100"
 def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
     """A pipeline that runs when the block ends, until its input does or it is told to stop (Ctrl-C, SIGTERM).
 
-    Told to stop, embedded Flink ends with this process; a job on a remote Flink goes on, as it is stopped there.
+    With --output_executable_path it writes a jar that runs the job, and ends.
+
+    Told to stop, embedded Flink ends with this process; a job on a remote Flink goes on, as it is stopped there. On
+    Dataflow nothing waits: a launcher of flex templates must end before the job can start.
     """
     logs.quieten()
     for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in what a script starts with &
@@ -68,7 +76,10 @@ def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
         yield pipeline
         try:
             result = pipeline.run()
-            result.wait_until_finish()
+            if _runner_of(options) == "DataflowRunner":
+                print(dataflow.report(result, options), file=sys.stderr)  # noqa: T201
+            else:
+                result.wait_until_finish()
         except KeyboardInterrupt:
             sys.exit(130)
         except RuntimeError:
@@ -86,8 +97,8 @@ def _workers(options: PipelineOptions) -> Iterator[None]:
     parallel.
     """
     portable = options.view_as(PortableOptions)
-    standard, flink = options.view_as(StandardOptions), options.view_as(FlinkRunnerOptions)
-    if standard.runner != "FlinkRunner" or flink.flink_master not in _EMBEDDED or portable.environment_type:
+    flink = options.view_as(FlinkRunnerOptions)
+    if _runner_of(options) != "FlinkRunner" or flink.flink_master not in _EMBEDDED or portable.environment_type:
         yield
         return
     with worker_pool.pool() as address:
@@ -102,7 +113,8 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
       UsageError: a combination that is known not to work, with the remedy.
     """
     given = {word[2:].split("=", 1)[0] for word in rest if word.startswith("--")}
-    runner = (PipelineOptions(list(rest)).view_as(StandardOptions).runner or "DirectRunner").rpartition(".")[2]
+    parsed = PipelineOptions(list(rest))
+    runner = _runner_of(parsed)
     flags = list(rest)
     kafka = isinstance(settings.input, KafkaUrl)
     native = kafka and settings.kafka_read == "native"
@@ -116,26 +128,42 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
 
     default("job_name", settings.job.name)
     if runner == "FlinkRunner":
+        jar = "output_executable_path" in given
+        if jar and "environment_type" not in given:
+            raise UsageError(
+                "--output_executable_path",
+                "the jar's Flink must know where its Python workers are: give --environment_type=EXTERNAL "
+                "--environment_config=host:port",
+            )
         if native:
             default("max_bundle_time_mills", _NATIVE_BUNDLE_MS)
         for name, value in _FLINK.items():
-            default(name, value)
+            if not (jar and name in _OF_THE_CLUSTER):
+                default(name, value)
         if kafka:
             default("streaming")
         if settings.until_end:
             # Flink's sources stay for ever once checkpoints are on, unless told not to. While a job ends, Flink takes
             # no checkpoints: one that fails then starts over, with the same result.
             default("shutdown_sources_after_idle_ms", "0")
-        default("state_backend_storage_path", (Path(tempfile.gettempdir()) / "streamforge-checkpoints").as_uri())
+        if not jar:
+            default("state_backend_storage_path", (Path(tempfile.gettempdir()) / "streamforge-checkpoints").as_uri())
         if native:
             flags.append("--experiments=use_deprecated_read")  # as a source of Flink, not a splittable DoFn
         if not given & {"flink_job_server_jar", "flink_version"}:
             _find_job_server(flags, given, native)
-        if _value(flags, "state_backend").lower() == "rocksdb":
+        backend = _value(flags, "state_backend").lower()
+        if backend == "rocksdb" or (jar and not backend):
             if kafka and not native and not settings.until_end:
                 _refuse_leaking_job_server(_value(flags, "flink_job_server_jar"))
-            if _value(flags, "flink_master") in ("", *_EMBEDDED):
+            if not jar and _value(flags, "flink_master") in ("", *_EMBEDDED):
                 default("flink_conf_dir", str(Path(__file__).parent))
+    elif runner == "DataflowRunner":
+        dataflow.check(settings, parsed, given)
+        if "use_public_ips" in given:
+            given.add("no_use_public_ips")
+        for name, value in dataflow.defaults(settings).items():
+            default(name, value)
     elif runner == "PrismRunner" and kafka:
         default("streaming")
     elif runner == "DirectRunner":
@@ -143,6 +171,13 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
         flags = [f for f in flags if not f.startswith("--runner")]
         flags.append("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner")
     return PipelineOptions(flags)
+
+
+def _runner_of(options: PipelineOptions) -> str:
+    """Its name; Beam takes it in any case, and with its package before it."""
+    name = (options.view_as(StandardOptions).runner or "DirectRunner").rpartition(".")[2]
+    known = {known.lower(): known for known in StandardOptions.KNOWN_RUNNER_NAMES}
+    return known.get(name.lower(), name)
 
 
 def _value(flags: Sequence[str], name: str) -> str:

@@ -1,0 +1,129 @@
+"""What Dataflow needs that a user should not have to know, and what cannot work there, refused before anything starts.
+
+A job on Dataflow runs on machines that have nothing of this one: no folder, no address of it, and of its programs only
+what is in the image of --sdk_container_image. docs/dataflow.md has the commands.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, WorkerOptions
+
+from beam_pipelines.options import _FLINK_ONLY, Folder, KafkaUrl, RedisUrl, Settings, UsageError
+
+__all__ = ["check", "defaults", "report"]
+
+_FLINKS = _FLINK_ONLY | {
+    *("flink_master", "flink_version", "flink_job_server_jar", "flink_submit_uber_jar"),
+    *("parallelism", "max_parallelism"),
+}
+_MOST_WORKERS = 4
+
+
+def defaults(settings: Settings) -> dict[str, str | None]:
+    """Flags for whatever is not given. None: a flag without a value."""
+    flags: dict[str, str | None] = {
+        # Beam is in the image; else it would be downloaded by each worker that starts.
+        "sdk_location": "container",
+        # Else Dataflow may go up to a hundred, and what a machine has beyond 32 shards and a few readers is idle.
+        "max_num_workers": str(_MOST_WORKERS),
+        "no_use_public_ips": None,
+    }
+    if isinstance(settings.input, KafkaUrl):
+        # Dataflow would see that by itself, but only after the BigQuery sink has taken it for a batch, and chosen load
+        # jobs, which in a stream never end.
+        flags["streaming"] = None
+    return flags
+
+
+def check(settings: Settings, options: PipelineOptions, given: set[str]) -> None:
+    """Refuses what cannot work.
+
+    Args:
+      given: names of the flags on the command line.
+
+    Raises:
+      UsageError.
+    """
+    for name in sorted(given & _FLINKS):
+        raise UsageError(f"--{name}", "is an option of Flink's; leave it out with DataflowRunner")
+    cloud = options.view_as(GoogleCloudOptions)
+    for name, why in (
+        ("project", "the project that pays for the job"),
+        ("region", "where the job runs, as europe-west1"),
+        # Without one, Beam makes a bucket of its own.
+        ("temp_location", "a folder gs://… for what the job stages"),
+    ):
+        if not getattr(cloud, name) and not (name == "temp_location" and cloud.staging_location):
+            raise UsageError(f"--{name}", f"is needed with DataflowRunner: {why}")
+    if not options.view_as(WorkerOptions).sdk_container_image:
+        raise UsageError(
+            "--sdk_container_image", "is needed with DataflowRunner: workers have no code of this job but the image's"
+        )
+    if settings.kafka_read == "native" and settings.expansion_service is None:
+        raise UsageError(
+            "--kafka_read=native",
+            "with DataflowRunner, needs --expansion_service=host:port of Beam's own expansion service: the one that is "
+            "started here makes steps that only Flink can run",
+        )
+    for flag, folder in _folders(settings):
+        if not folder.startswith("gs://"):
+            raise UsageError(flag, f"{folder} would be on each worker's own disk with DataflowRunner; name one on gs://")
+    # Only a Dataflow that is on this machine too, as a test's, can reach what is here.
+    if "//localhost" not in (cloud.dataflow_endpoint or ""):
+        for flag, host in _hosts(settings):
+            if _is_this_machine(host):
+                raise UsageError(flag, f"{host} is each worker itself with DataflowRunner; name one that workers reach")
+
+
+def _folders(settings: Settings) -> Iterator[tuple[str, str]]:
+    for flag, url in _urls(settings):
+        if isinstance(url, Folder):
+            yield flag, url.path
+    if settings.ledger is not None:
+        yield "--ledger", settings.ledger
+
+
+def _hosts(settings: Settings) -> Iterator[tuple[str, str]]:
+    for flag, url in _urls(settings):
+        if isinstance(url, KafkaUrl):
+            for server in url.servers.split(","):
+                yield flag, server.rpartition(":")[0]
+        elif isinstance(url, RedisUrl):
+            yield flag, urlsplit(url.url).hostname or ""
+    if isinstance(settings.input, KafkaUrl):
+        yield "--registry", urlsplit(settings.registry).hostname or ""
+
+
+def _urls(settings: Settings) -> Iterator[tuple[str, Any]]:
+    for flag, urls in (
+        ("--input", settings.inputs),
+        ("--output", settings.outputs),
+        ("--dead_letters", (settings.dead_letters,)),
+        ("--late", (settings.late,)),
+    ):
+        for url in urls:
+            yield flag, url
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
+def report(result: Any, options: PipelineOptions) -> str:
+    """What became of a submission, in one line."""
+    cloud = options.view_as(GoogleCloudOptions)
+    if not result.has_job:
+        return f"written to {cloud.template_location}; no job was started"
+    return (
+        f"submitted to Dataflow as {result.job_id()}: https://console.cloud.google.com/dataflow/jobs/"
+        f"{cloud.region}/{result.job_id()}?project={cloud.project}"
+    )
