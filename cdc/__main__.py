@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -113,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     slot.add_argument("--max_lag_mb", type=_positive, default=1024.0, metavar="MB", help="too far back (default: 1024)")
     slot.add_argument("--prometheus", action="store_true", help="print metrics in Prometheus's text format")
     slot.add_argument("--output", type=Path, metavar="FILE", help="write the metrics there, whole or not at all")
+    slot.add_argument("--port", type=_port, metavar="PORT", help="serve the metrics there, until stopped")
+    slot.add_argument("--host", default="127.0.0.1", help="with --port; 0.0.0.0 for all (default: 127.0.0.1)")
     return parser
 
 
@@ -173,8 +176,9 @@ def _snapshot(options: argparse.Namespace) -> int:
 
 
 def _slots(options: argparse.Namespace) -> int:
-    with _as_capture(options) as connection:
-        found = slots.read_slots(connection)
+    if options.port:
+        return _serve_slots(options)
+    found = _read_slots(options)
     if options.output:
         new = options.output.with_name(f"{options.output.name}.new")
         try:
@@ -187,6 +191,26 @@ def _slots(options: argparse.Namespace) -> int:
     return 1 if any(slot.trouble(max_lag_bytes) for slot in found) else 0
 
 
+def _read_slots(options: argparse.Namespace) -> list[slots.Slot]:
+    with _as_capture(options) as connection:
+        return slots.read_slots(connection)
+
+
+def _serve_slots(options: argparse.Namespace) -> int:
+    if options.output or options.prometheus:
+        raise WrongInput("--port serves the metrics; --output and --prometheus tell them once")
+    database.secret(options.secrets)  # at once, and not in each scrape's error
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how containers are stopped
+    try:
+        # A connection per scrape: one that is kept would have to notice that the database was restarted.
+        slots.serve(options.host, options.port, lambda: _read_slots(options))
+    except OSError as error:
+        raise WrongInput(f"cannot serve on {options.host}:{options.port}: {error.strerror or error}") from None
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
 def _as_capture(options: argparse.Namespace) -> psycopg.Connection[object]:
     return Database.parse(options.database).connect(database.secret(options.secrets), user=database.ROLE)
 
@@ -195,6 +219,12 @@ def _table(text: str) -> str:
     if text not in database.TABLES:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(database.TABLES)}")
     return text
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port")
 
 
 def _positive(text: str) -> float:

@@ -5,15 +5,17 @@ A slot that nobody reads keeps WAL until the disk is full; docs/runbook.md says 
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 import psycopg
 
 from cdc.errors import CdcError
 
-__all__ = ["Slot", "drop_slot", "exposition", "read_slots", "table"]
+__all__ = ["Slot", "drop_slot", "exposition", "read_slots", "serve", "table"]
 
 # A slot that was lost has no restart_lsn: nothing is kept for it any more.
 _QUERY = """
@@ -104,6 +106,44 @@ def exposition(slots: Sequence[Slot]) -> str:
         lines += [f"# HELP {metric} {text}", f"# TYPE {metric} gauge"]
         lines += [f'{metric}{{slot="{s.name}",database="{_escape(s.database)}"}} {value(s)}' for s in slots]
     return "\n".join(lines) + "\n"
+
+
+def serve(address: str, port: int, read: Callable[[], Sequence[Slot]]) -> None:
+    """Serves the metrics until it is stopped. When they cannot be read, a scrape is an error, and Prometheus misses
+    them: old numbers would hide that nobody looks.
+
+    Args:
+      read: asks the database; raises CdcError.
+    """
+
+    class _Scrape(BaseHTTPRequestHandler):
+        timeout = 10  # a client that says nothing
+
+        def do_GET(self) -> None:
+            if self.path.partition("?")[0] != "/metrics":
+                self._answer(404, "here is only GET /metrics\n")
+                return
+            try:
+                self._answer(200, exposition(read()))
+            except CdcError as error:
+                self._answer(503, f"{error}\n")
+
+        def _answer(self, status: int, text: str) -> None:
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class _Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+    with _Server((address, port), _Scrape) as server:
+        server.serve_forever()
 
 
 def megabytes(count: int) -> str:

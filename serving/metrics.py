@@ -1,9 +1,9 @@
-"""What Prometheus sees: rate, errors and duration per route, the store's errors, and how fresh the features are.
+"""What Prometheus sees: rate, errors and duration per route, the store's errors, and what the store tells of the jobs.
 
 Plain prometheus_client, not prometheus-flask-exporter. Of its own metrics the counter is `…_http_request_total` without
 the route, not the name that StreamForge promises; the ones it wraps around views miss requests that no route matches
 (404, 405); and with several processes it exposes their files only, which leaves no place for what is computed at each
-scrape (freshness).
+scrape (what the store tells).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from serving.progress import Progress
-from serving.store import Store, StoreUnavailable
+from serving.store import Readings, Store, StoreUnavailable
 
 __all__ = ["Metrics"]
 
@@ -107,16 +107,14 @@ class Metrics:
         return answers
 
     def scrape(self, accept: str, store: Store, progress: Mapping[str, Progress]) -> tuple[bytes, str]:
-        """As `exposition`, with the store's freshness; without it when the store is away, whose errors must be told."""
+        """As `exposition`, with what the store tells; without when the store is away, whose errors must be told."""
         try:
-            freshness_s = store.freshness_s()
+            readings = store.readings()
         except StoreUnavailable:
-            freshness_s = {}
-        return self.exposition(accept, freshness_s, progress)
+            readings = None
+        return self.exposition(accept, readings, progress)
 
-    def exposition(
-        self, accept: str, freshness_s: Mapping[str, float], progress: Mapping[str, Progress]
-    ) -> tuple[bytes, str]:
+    def exposition(self, accept: str, readings: Readings | None, progress: Mapping[str, Progress]) -> tuple[bytes, str]:
         """Body and content type of a scrape."""
         encode, content_type = choose_encoder(accept)
         registry = CollectorRegistry()
@@ -125,26 +123,53 @@ class Metrics:
         else:
             _forget_dead_workers(self._shared_dir)
             MultiProcessCollector(registry, str(self._shared_dir))  # type: ignore[no-untyped-call]
-        registry.register(_Freshness(freshness_s))
+        registry.register(_Readings(readings))
         registry.register(_Progress(progress))
         return encode(registry), content_type
 
 
-class _Freshness(Collector):
-    """Absent when the store does not answer: an old number would hide that."""
+class _Readings(Collector):
+    """Absent when the store does not answer: an old number would hide that.
 
-    def __init__(self, freshness_s: Mapping[str, float]):
-        self._freshness_s = freshness_s
+    Gauges, the ledgers too: a job that begins anew begins its ledger anew, and a counter's reset would count what was
+    in it a second time.
+    """
+
+    def __init__(self, readings: Readings | None):
+        self._readings = readings
 
     def collect(self) -> Iterable[Metric]:
-        family = GaugeMetricFamily(
-            "streamforge_feature_freshness_seconds",
-            "Now minus the newest event time in the online store.",
-            labels=["family"],
+        known = self._readings
+        freshness = _gauge(
+            "feature_freshness_seconds", "Now minus the newest event time in the online store.", "family"
         )
-        for name, seconds in self._freshness_s.items():
-            family.add_metric([name], seconds)
-        yield family
+        ledger = _gauge("ledger_records", "Records of a job's ledger, by what became of them.", "job", "outcome")
+        age = _gauge("ledger_age_seconds", "Since a job last wrote its ledger.", "job")
+        sessions = _gauge("sessions_open", "Sessions in progress.")
+        alerts = _gauge("fraud_alerts_recent", "Fraud alerts of the last five minutes, at most 1,000.", "alert_type")
+        gmv = _gauge("revenue_minute_gmv", "Orders' sum (TRY) in the newest minute that has been over for one.")
+        orders = _gauge("revenue_minute_orders", "Orders in that minute.")
+        users = _gauge("revenue_minute_users", "Users who ordered in that minute.")
+        if known:
+            for family, seconds in known.freshness_s.items():
+                freshness.add_metric([family], seconds)
+            for job, counts in known.ledgers.items():
+                for outcome, records in counts.items():
+                    ledger.add_metric([job, outcome], records)
+            for job, seconds in known.ledger_age_s.items():
+                age.add_metric([job], seconds)
+            sessions.add_metric([], known.open_sessions)
+            for kind, number in known.recent_alerts.items():
+                alerts.add_metric([kind], number)
+            if known.minute:
+                gmv.add_metric([], known.minute.gmv)
+                orders.add_metric([], known.minute.orders)
+                users.add_metric([], known.minute.users)
+        yield from (freshness, ledger, age, sessions, alerts, gmv, orders, users)
+
+
+def _gauge(name: str, about: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"streamforge_{name}", about, labels=labels)
 
 
 class _Progress(Collector):
@@ -154,15 +179,11 @@ class _Progress(Collector):
         self._progress = progress
 
     def collect(self) -> Iterable[Metric]:
-        lag = GaugeMetricFamily(
-            "streamforge_pipeline_lag_records",
-            "Records that a job has not read, in all its partitions.",
-            labels=["job"],
-        )
-        delay = GaugeMetricFamily(
-            "streamforge_pipeline_watermark_delay_seconds",
+        lag = _gauge("pipeline_lag_records", "Records that a job has not read, in all its partitions.", "job")
+        delay = _gauge(
+            "pipeline_watermark_delay_seconds",
             "Now minus the smallest watermark of the partitions that a job reads.",
-            labels=["job"],
+            "job",
         )
         for job, (records, delay_s) in self._progress.items():
             lag.add_metric([job], records)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, cast
@@ -19,7 +20,7 @@ from schemas import features, inventory
 from serving.config import Config
 from serving.connections import Command, Connections
 
-__all__ = ["JOBS", "Health", "Page", "Position", "Store", "StoreUnavailable", "epoch_ms"]
+__all__ = ["JOBS", "Health", "Page", "Position", "Readings", "Store", "StoreUnavailable", "epoch_ms"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ JOBS = ("fraud-detector", "session-aggregator", "revenue-calculator", "cdc-proce
 _LEDGER_FIELDS = (b"in", b"good", b"dead_letters", b"late", b"duplicates")
 _MINUTES_WITHOUT_TOTAL = 3  # a minute's dimensions are written one by one: so many of the newest may lack theirs yet
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MINUTE_MS = 60_000
+_RECENT_MS = 5 * _MINUTE_MS
+_RECENT_ALERTS = 1_000  # in an attack there are more; that it is one shows already
 
 
 class StoreUnavailable(Exception):
@@ -59,6 +63,30 @@ class Health(NamedTuple):
     freshness_s: dict[str, float]
 
 
+class Readings(NamedTuple):
+    """What a scrape tells of the store.
+
+    Attributes:
+      ledgers: by job and outcome; `in` is the sum of the others.
+      ledger_age_s: since a job last wrote its ledger.
+      recent_alerts: by type, of the last five minutes of event time; the newest 1,000 are counted.
+      minute: the revenue of the newest minute that has been over for one; None when nobody ordered, or nobody counts.
+    """
+
+    freshness_s: dict[str, float]
+    ledgers: dict[str, dict[str, int]]
+    ledger_age_s: dict[str, float]
+    open_sessions: int
+    recent_alerts: dict[str, int]
+    minute: Minute | None
+
+
+class Minute(NamedTuple):
+    gmv: float
+    orders: int
+    users: int
+
+
 class _Place(NamedTuple):
     """The fields of a row that say where it stands in its list; the id comes first in its JSON, as Redis orders equal
     scores by that."""
@@ -69,6 +97,16 @@ class _Place(NamedTuple):
 
 class _OfProduct(msgspec.Struct):
     product_id: str
+
+
+class _OfAlert(msgspec.Struct):
+    alert_type: str
+
+
+class _OfMinute(msgspec.Struct):
+    total_gmv: float
+    order_count: int
+    unique_users: int
 
 
 _ALERT = _Place("alert_id", "timestamp")
@@ -275,6 +313,29 @@ class Store:
         [newest] = self._ask(("HGETALL", features.FRESHNESS_KEY))
         return _freshness_s(newest)
 
+    def readings(self) -> Readings:
+        """For a scrape, in one round trip."""
+        now_ms = int(time.time() * 1000)
+        # A younger minute still grows.
+        minute_ms = now_ms - now_ms % _MINUTE_MS - 2 * _MINUTE_MS
+        *hashes, open_sessions, newest, alerts, total = self._ask(
+            *(("HGETALL", features.ledger_key(job)) for job in JOBS),
+            ("ZCARD", features.OPEN_SESSIONS_KEY),
+            ("HGETALL", features.FRESHNESS_KEY),
+            _newest_first(features.RECENT_ALERTS_KEY, now_ms, now_ms - _RECENT_MS, _RECENT_ALERTS),
+            ("HGET", features.revenue_minute_key(minute_ms), "total:*"),
+        )
+        written = {job: fields for job, fields in zip(JOBS, hashes, strict=True) if fields}
+        updated = {job: fields.get(b"updated_ms") for job, fields in written.items()}
+        return Readings(
+            freshness_s=_freshness_s(newest),
+            ledgers={job: _counts(fields) for job, fields in written.items()},
+            ledger_age_s={job: (now_ms - int(at)) / 1000 for job, at in updated.items() if at and _is_count(at)},
+            open_sessions=open_sessions,
+            recent_alerts=Counter(msgspec.json.decode(row, type=_OfAlert).alert_type for row in alerts),
+            minute=_minute(minute_ms, total),
+        )
+
     def _ask(self, *commands: Command, one_view: bool = False) -> list[Any]:
         """As `Connections.ask`, for a Redis that may be away."""
         now = time.monotonic()
@@ -317,8 +378,20 @@ def _freshness_s(newest: dict[bytes, bytes]) -> dict[str, float]:
     }
 
 
+def _minute(start_ms: int, total: bytes | None) -> Minute | None:
+    row = features.revenue_json(start_ms, {b"total:*": total}) if total else None
+    if row is None:
+        return None
+    minute = msgspec.json.decode(row, type=_OfMinute)
+    return Minute(minute.total_gmv, minute.order_count, minute.unique_users)
+
+
+def _counts(fields: dict[bytes, bytes]) -> dict[str, int]:
+    return {name.decode(): int(fields[name]) for name in _LEDGER_FIELDS if _is_count(fields.get(name))}
+
+
 def _ledger(fields: dict[bytes, bytes]) -> dict[str, int | str]:
-    known: dict[str, Any] = {name.decode(): int(fields[name]) for name in _LEDGER_FIELDS if _is_count(fields.get(name))}
+    known: dict[str, Any] = {**_counts(fields)}
     updated = fields.get(b"updated_ms")
     if _is_count(updated):
         known["updated_at"] = features.rfc3339(int(cast(bytes, updated)))

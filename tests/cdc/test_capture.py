@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,6 +16,8 @@ import pytest
 
 from cdc.database import ROLE, TABLES, Database
 from stack import Stack
+from stack.ports import pick_free
+from stack.service import fetch_url
 from tests.cdc.capture import Capture, Record
 from tests.changes import PRIMARY_KEYS
 from tests.live import eventually
@@ -271,6 +275,20 @@ def test_a_slot_left_behind_is_reported_until_somebody_reads_it_again(
     )
     stack.start("connect")
     eventually(lambda: report()[0] == 0 and lag() < before + 10_000, "a slot that is read up to the end")
+
+
+def test_the_metrics_of_the_slots_are_served_until_the_server_is_stopped(capture: Capture) -> None:
+    port = pick_free(set())
+    addresses = ["--database", capture.url, "--secrets", str(capture.secrets), "--port", str(port)]
+    server = subprocess.Popen([sys.executable, "-m", "cdc", "slots", *addresses])
+    try:
+        scraped = eventually(lambda: fetch_url(f"http://127.0.0.1:{port}/metrics"), "a scrape")
+        assert b'streamforge_replication_slot_lost{slot="streamforge",database="shop"} 0' in scraped
+        server.terminate()
+        assert server.wait(20) == 0
+    finally:
+        server.kill()
+        server.wait()
 
 
 def restart(stack: Stack) -> None:

@@ -33,6 +33,9 @@ COMMANDS = ("setup", "register", "status", "snapshot", "slots")
         (["snapshot", "product"], "'product' is none of products, customers"),
         (["slots", "--max_lag_mb", "-1"], "--max_lag_mb: '-1' is not a positive number"),
         (["slots", "--secrets", "nowhere"], "nowhere/capture-password: no such file or directory"),
+        (["slots", "--port", "70000"], "--port: '70000' is no port"),
+        (["slots", "--port", "9187", "--secrets", "nowhere"], "nowhere/capture-password: no such file or directory"),
+        (["slots", "--port", "9187", "--prometheus"], "--port serves the metrics"),
         (["setup", "--password_file", "nowhere"], "nowhere: no such file or directory"),
     ],
 )

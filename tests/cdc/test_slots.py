@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cdc.slots import Slot, exposition, table
+from cdc.errors import CdcError
+from cdc.slots import Slot, exposition, serve, table
+from stack.ports import pick_free
 
 MB = 2**20
 WELL = Slot("streamforge", "shop", active=True, wal_status="reserved", lag_bytes=3, retained_bytes=5)
@@ -46,3 +54,42 @@ def test_prometheus_reads_the_metrics() -> None:
         (f"{prefix}lost", "streamforge"): (0, "shop"),
         (f"{prefix}lost", "other"): (1, 'a"b\\c'),
     }
+
+
+def test_each_scrape_asks_the_database_and_fails_when_that_does() -> None:
+    answers: list[Sequence[Slot] | CdcError] = [
+        [WELL],
+        CdcError("the database starts up"),
+        [WELL._replace(lag_bytes=9)],
+    ]
+
+    def read() -> Sequence[Slot]:
+        answer = answers.pop(0)
+        if isinstance(answer, CdcError):
+            raise answer
+        return answer
+
+    port = pick_free(set())
+    threading.Thread(target=serve, args=("127.0.0.1", port, read), daemon=True).start()
+    assert 'lag_bytes{slot="streamforge",database="shop"} 3' in scraped(port, "/metrics")
+    with pytest.raises(urllib.error.HTTPError) as failed:
+        scraped(port, "/metrics")
+    with failed.value as answer:
+        assert (answer.code, answer.read()) == (503, b"the database starts up\n")
+    with pytest.raises(urllib.error.HTTPError) as unknown:
+        scraped(port, "/")
+    with unknown.value as answer:
+        assert answer.code == 404
+    assert 'lag_bytes{slot="streamforge",database="shop"} 9' in scraped(port, "/metrics")
+
+
+def scraped(port: int, path: str) -> str:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError:
+            raise
+        except OSError:  # it does not listen yet
+            assert time.monotonic() < deadline

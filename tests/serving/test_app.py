@@ -113,5 +113,5 @@ def test_methods_that_clients_invent_are_one_label():
     app = App(metrics, None)
     for i in range(3):
         app.test_client().open("/", method=f"INVENTED{i}")
-    body, _ = metrics.exposition("", {}, {})
+    body, _ = metrics.exposition("", None, {})
     assert body.count(b"streamforge_http_requests_total{") == 1

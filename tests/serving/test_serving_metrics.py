@@ -4,7 +4,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from schemas import features
+from schemas.events import RevenueWindow
 from serving import Config, create_app
+from tests.store import write
 
 
 def families(client):
@@ -28,6 +30,13 @@ def test_names_types_and_labels_are_the_promised_ones(client, db):
         "streamforge_redis_connections": "gauge",
         "streamforge_fraud_alerts_served": "counter",
         "streamforge_feature_freshness_seconds": "gauge",
+        "streamforge_ledger_records": "gauge",
+        "streamforge_ledger_age_seconds": "gauge",
+        "streamforge_sessions_open": "gauge",
+        "streamforge_fraud_alerts_recent": "gauge",
+        "streamforge_revenue_minute_gmv": "gauge",
+        "streamforge_revenue_minute_orders": "gauge",
+        "streamforge_revenue_minute_users": "gauge",
         "streamforge_pipeline_lag_records": "gauge",
         "streamforge_pipeline_watermark_delay_seconds": "gauge",
     }
@@ -37,6 +46,67 @@ def test_names_types_and_labels_are_the_promised_ones(client, db):
     [fresh] = found["streamforge_feature_freshness_seconds"].samples
     assert fresh.labels == {"family": "fraud_alerts"}
     assert fresh.value == pytest.approx(5, abs=2)
+
+
+def test_ledgers_are_told_by_job_and_outcome_with_their_age(client, db):
+    counts = {"in": 10, "good": 6, "dead_letters": 2, "late": 1, "duplicates": 1}
+    written_ms = int(time.time() * 1000) - 30_000
+    db.hset(features.ledger_key("archiver"), mapping=counts | {"updated_ms": written_ms, "run_ms": 1})
+    db.hset(features.ledger_key("cdc-processor"), mapping={"in": "many", "late": 3, "updated_ms": "9" * 40})
+    found = families(client)
+    told = {(s.labels["job"], s.labels["outcome"]): s.value for s in found["streamforge_ledger_records"].samples}
+    assert told == {("archiver", name): number for name, number in counts.items()} | {("cdc-processor", "late"): 3}
+    [age] = found["streamforge_ledger_age_seconds"].samples
+    assert age.labels == {"job": "archiver"}
+    assert age.value == pytest.approx(30, abs=5)
+
+
+def test_the_shop_s_numbers_are_told(client, db, valkey, stored, make_alert):
+    before_ms = int(time.time() * 1000)
+    minutes = [before_ms - before_ms % 60_000 + n * 60_000 for n in range(-3, 2)]
+    write(valkey.redis_url, [revenue(start, orders=100 + n) for n, start in enumerate(minutes)])
+    db.zadd(features.OPEN_SESSIONS_KEY, {"a": 1, "b": 2})
+    stored(
+        make_alert(1, time_ms=before_ms),
+        make_alert(2, time_ms=before_ms - 200_000),
+        make_alert(3, time_ms=before_ms, alert_type="HIGH_VALUE_BURST"),
+        make_alert(4, time_ms=before_ms - 400_000, alert_type="HIGH_VALUE_BURST"),
+    )
+    found = families(client)
+    over = {
+        int(at - 120_000) // 60_000 * 60_000 for at in (before_ms, time.time() * 1000)
+    }  # the clock goes on meanwhile
+    minute = {
+        s.name.removeprefix("streamforge_revenue_minute_"): s.value
+        for name, family in found.items()
+        for s in family.samples
+        if name.startswith("streamforge_revenue_minute_")
+    }
+    assert minute in [{"gmv": 1234.5, "orders": 100 + minutes.index(start), "users": 5} for start in over]
+    assert value(found["streamforge_sessions_open"], "streamforge_sessions_open") == 2
+    recent = {s.labels["alert_type"]: s.value for s in found["streamforge_fraud_alerts_recent"].samples}
+    assert recent == {"RAPID_ORDERS": 2, "HIGH_VALUE_BURST": 1}
+
+
+def revenue(start_ms, orders):
+    return RevenueWindow(
+        window_start=start_ms,
+        window_end=start_ms + 60_000,
+        dimension="total",
+        value="*",
+        gmv_minor=123_450,
+        order_count=orders,
+        unique_users=5,
+        first_time_orders=1,
+        pane="ON_TIME",
+        version=1,
+    )
+
+
+def test_a_minute_without_orders_and_an_empty_store_tell_nothing_that_looks_like_a_number(client):
+    found = families(client)
+    for name in ("revenue_minute_gmv", "fraud_alerts_recent", "ledger_records", "ledger_age_seconds"):
+        assert found[f"streamforge_{name}"].samples == []
 
 
 def test_requests_are_counted_by_route_and_never_by_path(client, stored, make_alert):

@@ -126,6 +126,17 @@ def test_a_ledger_with_foreign_values_does_not_break_health(store, db):
     assert store.health().ledgers == {"archiver": {"late": 3}}
 
 
+def test_all_that_a_scrape_tells_is_one_round_trip(store, db, monkeypatch):
+    asked = []
+    ask = store._connections.ask
+    monkeypatch.setattr(store._connections, "ask", lambda *commands, **how: asked.append(1) or ask(*commands, **how))
+    db.hset(features.ledger_key(JOBS[0]), mapping={"in": 3, "good": 3, "updated_ms": int(time.time() * 1000)})
+    readings = store.readings()
+    assert readings.ledgers == {JOBS[0]: {"in": 3, "good": 3}}
+    assert readings.ledger_age_s == {JOBS[0]: pytest.approx(0, abs=5)}
+    assert len(asked) == 1
+
+
 def test_features_of_many_come_in_the_order_asked_with_none_for_the_unknown(store, db):
     for user in ("ada", "bob"):
         db.set(features.user_features_key(user), f"features of {user}")
