@@ -15,13 +15,13 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 
 from beam_pipelines.options import _FLINK_ONLY, Folder, KafkaUrl, RedisUrl, Settings, UsageError
 
-__all__ = ["check", "defaults", "report"]
+__all__ = ["MOST_WORKERS", "check", "defaults", "report"]
 
 _FLINKS = _FLINK_ONLY | {
     *("flink_master", "flink_version", "flink_job_server_jar", "flink_submit_uber_jar"),
     *("parallelism", "max_parallelism"),
 }
-_MOST_WORKERS = 4
+MOST_WORKERS = 4
 
 
 def defaults(settings: Settings) -> dict[str, str | None]:
@@ -30,7 +30,7 @@ def defaults(settings: Settings) -> dict[str, str | None]:
         # Beam is in the image; else it would be downloaded by each worker that starts.
         "sdk_location": "container",
         # Else Dataflow may go up to a hundred, and what a machine has beyond 32 shards and a few readers is idle.
-        "max_num_workers": str(_MOST_WORKERS),
+        "max_num_workers": str(MOST_WORKERS),
         "no_use_public_ips": None,
     }
     if isinstance(settings.input, KafkaUrl):
@@ -72,7 +72,9 @@ def check(settings: Settings, options: PipelineOptions, given: set[str]) -> None
         )
     for flag, folder in _folders(settings):
         if not folder.startswith("gs://"):
-            raise UsageError(flag, f"{folder} would be on each worker's own disk with DataflowRunner; name one on gs://")
+            raise UsageError(
+                flag, f"{folder} would be on each worker's own disk with DataflowRunner; name one on gs://"
+            )
     # Only a Dataflow that is on this machine too, as a test's, can reach what is here.
     if "//localhost" not in (cloud.dataflow_endpoint or ""):
         for flag, host in _hosts(settings):

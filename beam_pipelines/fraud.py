@@ -19,11 +19,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import msgspec
+from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines import connect, options, runners
 from beam_pipelines.options import Job, UsageError
@@ -123,7 +123,8 @@ def alert_row(alert: FraudAlert) -> bytes:
 def _add_flags(group: Any) -> None:
     group.add_argument(
         "--rules",
-        help="YAML file with the fraud rules (default: transforms/domain/fraud_rules.yaml, which explains the format)",
+        help="YAML file with the fraud rules, local or gs:// "
+        "(default: transforms/domain/fraud_rules.yaml, which explains the format)",
     )
 
 
@@ -131,7 +132,8 @@ def _rules(path: str | None) -> Rules:
     if path is None:
         return default_rules()
     try:
-        return parse_rules(Path(path).read_text(encoding="utf-8"))
+        with FileSystems.open(path) as file:
+            return parse_rules(file.read().decode())
     except (OSError, UnicodeDecodeError, RuleError) as e:
         raise UsageError("--rules", f"{path}: {e}" if not isinstance(e, OSError) else e) from e
 
