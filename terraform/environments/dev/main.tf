@@ -1,0 +1,28 @@
+# Small, and gone with one command. Nothing here is worth protecting.
+module "platform" {
+  source = "../../modules/platform"
+
+  environment         = "dev"
+  project_id          = var.project_id
+  region              = var.region
+  labels              = var.labels
+  authorized_networks = var.authorized_networks
+
+  deletion_protection  = false
+  release_channel      = "REGULAR"
+  immutable_image_tags = false # so that `latest` can be pushed again
+  redis                = { tier = "BASIC", memory_gb = 1 }
+  bigquery             = { partition_expiration_days = 30 }
+  network              = { flow_log_sampling = 0 }
+
+  kafka = {
+    managed           = var.kafka_bootstrap_servers == null ? { partitions = 4, retention_days = 3 } : null
+    bootstrap_servers = var.kafka_bootstrap_servers
+  }
+
+  budget = var.billing_account == null ? null : {
+    billing_account = var.billing_account
+    amount          = var.monthly_budget
+    alert_emails    = var.alert_emails
+  }
+}

@@ -1,0 +1,24 @@
+mock_provider "google" {}
+
+variables {
+  project_id = "shop-dev"
+}
+
+run "dev" {
+  assert {
+    condition     = output.platform.buckets["state"] == "shop-dev-streamforge-state"
+    error_message = "Buckets are named for the project."
+  }
+}
+
+run "with_a_budget" {
+  variables {
+    billing_account = "012345-6789AB-CDEF01"
+    alert_emails    = ["platform@shop.example"]
+  }
+
+  assert {
+    condition     = output.platform.bigquery_url == "bigquery://shop-dev.streamforge"
+    error_message = "The jobs' --output names the dataset."
+  }
+}

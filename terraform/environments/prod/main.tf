@@ -1,0 +1,26 @@
+# Protected, and without a single machine whose loss is felt.
+module "platform" {
+  source = "../../modules/platform"
+
+  environment         = "prod"
+  project_id          = var.project_id
+  region              = var.region
+  labels              = var.labels
+  authorized_networks = var.authorized_networks
+
+  deletion_protection = true
+  release_channel     = "STABLE"
+  redis               = { tier = "STANDARD_HA", memory_gb = 5, snapshots = true }
+  network             = { flow_log_sampling = 0.5 }
+
+  kafka = {
+    managed           = var.kafka_bootstrap_servers == null ? { vcpus = 6, memory_gb = 24, partitions = 16 } : null
+    bootstrap_servers = var.kafka_bootstrap_servers
+  }
+
+  budget = {
+    billing_account = var.billing_account
+    amount          = var.monthly_budget
+    alert_emails    = var.alert_emails
+  }
+}

@@ -1,0 +1,51 @@
+mock_provider "google" {}
+
+variables {
+  project_id          = "shop-prod"
+  billing_account     = "012345-6789AB-CDEF01"
+  monthly_budget      = 4000
+  alert_emails        = ["platform@shop.example"]
+  authorized_networks = { office = "203.0.113.0/24" }
+}
+
+run "prod" {
+  command = plan # what is protected, a test could not destroy again
+
+  assert {
+    condition     = output.platform.kafka_bootstrap_servers == "bootstrap.streamforge.europe-west1.managedkafka.shop-prod.cloud.goog:9092"
+    error_message = "Without a Kafka of one's own there is a managed one."
+  }
+
+  assert {
+    condition     = output.platform.image_prefix == "europe-west1-docker.pkg.dev/shop-prod/streamforge"
+    error_message = "Images are in the environment's own registry."
+  }
+
+  assert {
+    condition     = output.platform.bigquery_url == "bigquery://shop-prod.streamforge"
+    error_message = "The jobs' --output names the dataset."
+  }
+
+  assert {
+    condition     = output.platform.workload_identities["streamforge-jobs"] == "serviceAccount:shop-prod.svc.id.goog[streamforge/streamforge-jobs]"
+    error_message = "The jobs' pods speak for their service account."
+  }
+}
+
+run "another_kafka" {
+  command = plan # what is protected, a test could not destroy again
+
+  variables {
+    kafka_bootstrap_servers = "kafka-1.shop.example:9093,kafka-2.shop.example:9093"
+  }
+
+  assert {
+    condition     = output.platform.kafka_bootstrap_servers == "kafka-1.shop.example:9093,kafka-2.shop.example:9093"
+    error_message = "A Kafka that is there is taken."
+  }
+
+  assert {
+    condition     = contains(keys(output.platform.kafka_topics), "dlq.fraud-detector")
+    error_message = "Its topics are still said."
+  }
+}

@@ -1,0 +1,4 @@
+output "platform" {
+  description = "All that the chart, the templates and the DAG have to be told."
+  value       = module.platform
+}

@@ -1,0 +1,28 @@
+mock_provider "google" {}
+
+variables {
+  project_id = "shop-staging"
+}
+
+run "staging" {
+  command = plan # what is protected, a test could not destroy again
+
+  assert {
+    condition     = output.platform.buckets["state"] == "shop-staging-streamforge-state"
+    error_message = "Buckets are named for the project."
+  }
+}
+
+run "with_a_budget" {
+  command = plan # what is protected, a test could not destroy again
+
+  variables {
+    billing_account = "012345-6789AB-CDEF01"
+    alert_emails    = ["platform@shop.example"]
+  }
+
+  assert {
+    condition     = output.platform.bigquery_url == "bigquery://shop-staging.streamforge"
+    error_message = "The jobs' --output names the dataset."
+  }
+}

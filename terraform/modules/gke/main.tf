@@ -1,0 +1,86 @@
+# Autopilot: nodes, their upgrades, Workload Identity, shielded nodes and the metadata server are Google's business.
+
+resource "google_container_cluster" "this" {
+  project    = var.project_id
+  location   = var.region
+  name       = var.name
+  network    = var.network_id
+  subnetwork = var.subnetwork_id
+
+  enable_autopilot    = true
+  deletion_protection = var.deletion_protection
+  resource_labels     = var.labels
+
+  release_channel {
+    channel = var.release_channel
+  }
+
+  ip_allocation_policy {
+    cluster_secondary_range_name  = var.pods_range
+    services_secondary_range_name = var.services_range
+  }
+
+  private_cluster_config {
+    enable_private_nodes    = true
+    enable_private_endpoint = length(var.authorized_networks) == 0
+    master_ipv4_cidr_block  = var.control_plane_cidr
+  }
+
+  # Without a block the control plane would answer everybody.
+  master_authorized_networks_config {
+    dynamic "cidr_blocks" {
+      for_each = var.authorized_networks
+
+      content {
+        cidr_block   = cidr_blocks.value
+        display_name = cidr_blocks.key
+      }
+    }
+  }
+
+  # Not the default account of the project's machines, which may be an editor of all of it.
+  cluster_autoscaling {
+    auto_provisioning_defaults {
+      service_account = var.node_service_account
+      oauth_scopes    = ["https://www.googleapis.com/auth/cloud-platform"]
+    }
+  }
+
+  workload_identity_config {
+    workload_pool = "${var.project_id}.svc.id.goog"
+  }
+
+  # Secrets of Secret Manager as files in pods: the address of Redis with its password.
+  secret_manager_config {
+    enabled = true
+  }
+
+  binary_authorization {
+    evaluation_mode = var.binary_authorization ? "PROJECT_SINGLETON_POLICY_ENFORCE" : "DISABLED"
+  }
+
+  monitoring_config {
+    enable_components = ["SYSTEM_COMPONENTS"]
+
+    managed_prometheus {
+      enabled = true
+    }
+  }
+
+  cost_management_config {
+    enabled = true
+  }
+
+  security_posture_config {
+    mode               = "BASIC"
+    vulnerability_mode = "VULNERABILITY_BASIC"
+  }
+
+  maintenance_policy {
+    recurring_window {
+      start_time = "2026-01-01T${var.maintenance_start}:00Z"
+      end_time   = "2026-01-01T${format("%02d", tonumber(split(":", var.maintenance_start)[0]) + 4)}:${split(":", var.maintenance_start)[1]}:00Z"
+      recurrence = "FREQ=WEEKLY;BYDAY=TU,WE,TH"
+    }
+  }
+}

@@ -1,0 +1,136 @@
+# Who may do what: all of it, on this page. There is no key; pods, machines and Composer get tokens for their service
+# account from Google.
+#
+# A role on the whole project is given only where Google has no smaller place for it. Files, rows, images and secrets are
+# granted on their bucket, dataset, repository and secret.
+
+locals {
+  accounts = {
+    nodes    = "Nodes of the Kubernetes cluster"
+    jobs     = "Flink's pods: the jobs"
+    api      = "The API's pods"
+    batch    = "Dataproc's machines: the daily batch"
+    dataflow = "Dataflow's workers: the jobs there"
+    composer = "Composer: the daily DAG"
+  }
+
+  project_roles = {
+    # Logs, metrics, pulling from the project's own registry of nodes: what Google asks of a node.
+    nodes    = ["roles/container.defaultNodeServiceAccount"]
+    jobs     = ["roles/bigquery.jobUser", "roles/managedkafka.client"]
+    api      = ["roles/managedkafka.client"]
+    batch    = ["roles/bigquery.jobUser", "roles/bigquery.readSessionUser", "roles/biglake.editor", "roles/serviceusage.serviceUsageConsumer"]
+    dataflow = ["roles/bigquery.jobUser", "roles/managedkafka.client"]
+    # composer.worker is what Composer asks of an environment's account; it reads and writes all buckets of the project.
+    composer = ["roles/composer.worker", "roles/dataproc.editor"]
+  }
+
+  # These roles hold the right to read and write every bucket of the project. What they are needed for is one of them,
+  # and the condition leaves only that.
+  worker_roles = {
+    batch    = "roles/dataproc.worker"
+    dataflow = "roles/dataflow.worker"
+  }
+
+  bucket_roles = {
+    jobs     = { state = ["roles/storage.objectUser", local.see_bucket], archive = ["roles/storage.objectUser", local.see_bucket] }
+    batch    = { archive = ["roles/storage.objectViewer", local.see_bucket], lakehouse = ["roles/storage.objectUser", local.see_bucket], templates = ["roles/storage.objectViewer", local.see_bucket], scratch = ["roles/storage.objectUser", local.see_bucket] }
+    dataflow = { archive = ["roles/storage.objectUser"], templates = ["roles/storage.objectViewer"], scratch = ["roles/storage.objectUser", local.see_bucket] }
+    composer = { scratch = ["roles/storage.objectViewer"] }
+  }
+
+  # Hadoop's file system asks for the bucket itself, which the roles for objects do not allow.
+  see_bucket = "roles/storage.legacyBucketReader"
+
+  dataset_roles = {
+    jobs     = "roles/bigquery.dataEditor"
+    batch    = "roles/bigquery.dataViewer"
+    dataflow = "roles/bigquery.dataEditor"
+  }
+
+  reads_images = ["nodes", "dataflow"]
+  reads_redis  = ["jobs", "api", "dataflow"]
+
+  member = { for name, account in google_service_account.this : name => "serviceAccount:${account.email}" }
+}
+
+resource "google_service_account" "this" {
+  for_each = local.accounts
+
+  project      = var.project_id
+  account_id   = "streamforge-${each.key}"
+  display_name = each.value
+}
+
+resource "google_project_iam_member" "this" {
+  for_each = merge([
+    for account, roles in local.project_roles : { for role in roles : "${account} ${role}" => { account = account, role = role } }
+  ]...)
+
+  project = var.project_id
+  role    = each.value.role
+  member  = local.member[each.value.account]
+}
+
+resource "google_project_iam_member" "workers" {
+  for_each = local.worker_roles
+
+  project = var.project_id
+  role    = each.value
+  member  = local.member[each.key]
+
+  condition {
+    title       = "files-of-scratch-only"
+    description = "Everything but files, and the files of one bucket."
+    expression  = "resource.service != \"storage.googleapis.com\" || resource.name.startsWith(\"projects/_/buckets/${var.buckets["scratch"]}\")"
+  }
+}
+
+resource "google_storage_bucket_iam_member" "this" {
+  for_each = merge(flatten([
+    for account, buckets in local.bucket_roles : [
+      for bucket, roles in buckets : { for role in roles : "${account} ${bucket} ${role}" => { account = account, bucket = bucket, role = role } }
+    ]
+  ])...)
+
+  bucket = var.buckets[each.value.bucket]
+  role   = each.value.role
+  member = local.member[each.value.account]
+}
+
+resource "google_bigquery_dataset_iam_member" "this" {
+  for_each = local.dataset_roles
+
+  project    = var.project_id
+  dataset_id = var.dataset_id
+  role       = each.value
+  member     = local.member[each.key]
+}
+
+resource "google_artifact_registry_repository_iam_member" "this" {
+  for_each = toset(local.reads_images)
+
+  project    = var.project_id
+  location   = var.registry.location
+  repository = var.registry.repository
+  role       = "roles/artifactregistry.reader"
+  member     = local.member[each.value]
+}
+
+resource "google_secret_manager_secret_iam_member" "this" {
+  for_each = merge([
+    for account in local.reads_redis : { for name, id in var.redis_secret_ids : "${account} ${name}" => { account = account, secret = id } }
+  ]...)
+
+  project   = var.project_id
+  secret_id = each.value.secret
+  role      = "roles/secretmanager.secretAccessor"
+  member    = local.member[each.value.account]
+}
+
+# Composer starts clusters that run as the batch's account, and may use no other one so.
+resource "google_service_account_iam_member" "composer_uses_batch" {
+  service_account_id = google_service_account.this["batch"].name
+  role               = "roles/iam.serviceAccountUser"
+  member             = local.member["composer"]
+}

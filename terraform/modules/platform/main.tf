@@ -1,0 +1,155 @@
+# The whole of an environment, in the order in which it can be made:
+#
+#   services → network, buckets, tables, images → Redis, Kafka → service accounts and what they may
+#     → the cluster → which pods speak for which service account
+
+locals {
+  labels = merge(var.labels, {
+    app         = "streamforge"
+    environment = var.environment
+    managed-by  = "terraform"
+  })
+
+  # Of the chart: the Kubernetes service account streamforge-jobs speaks for Google's of the same name.
+  in_kubernetes = ["jobs", "api"]
+}
+
+module "services" {
+  source = "../services"
+
+  project_id = var.project_id
+}
+
+module "network" {
+  source = "../network"
+
+  project_id            = module.services.project_id
+  region                = var.region
+  labels                = local.labels
+  nodes_cidr            = var.network.nodes_cidr
+  pods_cidr             = var.network.pods_cidr
+  services_cidr         = var.network.services_cidr
+  private_services_cidr = var.network.private_services_cidr
+  flow_log_sampling     = var.network.flow_log_sampling
+
+  worker_service_accounts = {
+    dataproc = { service_account = module.identity.emails["batch"], tcp_ports = ["0-65535"] }
+    dataflow = { service_account = module.identity.emails["dataflow"], tcp_ports = ["12345-12346"] }
+  }
+}
+
+module "storage" {
+  source = "../storage"
+
+  project_id          = module.services.project_id
+  location            = var.region
+  labels              = local.labels
+  retention_days      = var.retention_days
+  deletion_protection = var.deletion_protection
+}
+
+module "bigquery" {
+  source = "../bigquery"
+
+  project_id                = module.services.project_id
+  dataset_id                = var.bigquery.dataset_id
+  location                  = coalesce(var.bigquery.location, var.region)
+  labels                    = local.labels
+  partition_expiration_days = var.bigquery.partition_expiration_days
+  deletion_protection       = var.deletion_protection
+}
+
+module "registry" {
+  source = "../registry"
+
+  project_id     = module.services.project_id
+  region         = var.region
+  labels         = local.labels
+  immutable_tags = var.immutable_image_tags
+}
+
+module "redis" {
+  source = "../redis"
+
+  project_id = module.services.project_id
+  region     = var.region
+  labels     = local.labels
+  network_id = module.network.private_services_network_id
+  tier       = var.redis.tier
+  memory_gb  = var.redis.memory_gb
+  snapshots  = var.redis.snapshots
+
+  deletion_protection = var.deletion_protection
+}
+
+module "kafka" {
+  source = "../kafka"
+
+  project_id        = module.services.project_id
+  region            = var.region
+  labels            = local.labels
+  subnetwork_id     = module.network.subnetwork_id
+  managed           = var.kafka.managed
+  bootstrap_servers = var.kafka.bootstrap_servers
+
+  deletion_protection = var.deletion_protection
+}
+
+module "identity" {
+  source = "../identity"
+
+  project_id       = module.services.project_id
+  buckets          = module.storage.buckets
+  dataset_id       = module.bigquery.dataset_id
+  redis_secret_ids = module.redis.secret_ids
+  registry         = { repository = module.registry.repository, location = module.registry.location }
+}
+
+module "gke" {
+  source = "../gke"
+
+  project_id           = module.services.project_id
+  region               = var.region
+  labels               = local.labels
+  network_id           = module.network.network_id
+  subnetwork_id        = module.network.subnetwork_id
+  pods_range           = module.network.pods_range
+  services_range       = module.network.services_range
+  node_service_account = module.identity.node_service_account
+  control_plane_cidr   = var.network.control_plane_cidr
+  authorized_networks  = var.authorized_networks
+  release_channel      = var.release_channel
+  binary_authorization = var.binary_authorization
+  maintenance_start    = var.maintenance_start
+  deletion_protection  = var.deletion_protection
+}
+
+module "workload_identity" {
+  source = "../workload_identity"
+
+  workload_pool = module.gke.workload_pool
+  namespace     = var.namespace
+  accounts      = { for name in local.in_kubernetes : "streamforge-${name}" => module.identity.names[name] }
+}
+
+module "batch" {
+  source = "../batch"
+
+  project_id      = module.services.project_id
+  region          = var.region
+  buckets         = module.storage.buckets
+  bigquery_url    = module.bigquery.url
+  service_account = module.identity.emails["batch"]
+  subnetwork_id   = module.network.subnetwork_id
+}
+
+module "budget" {
+  source = "../budget"
+  count  = var.budget == null ? 0 : 1
+
+  project_id      = module.services.project_id
+  labels          = local.labels
+  billing_account = var.budget.billing_account
+  amount          = var.budget.amount
+  alert_emails    = var.budget.alert_emails
+}

@@ -1,0 +1,54 @@
+output "cluster" {
+  description = "The cluster's name: gcloud container clusters get-credentials NAME --region=REGION."
+  value       = module.gke.name
+}
+
+output "image_prefix" {
+  description = "The chart's image registry: what comes before an image's name."
+  value       = module.registry.prefix
+}
+
+output "kafka_bootstrap_servers" {
+  description = "Kafka's addresses."
+  value       = module.kafka.bootstrap_servers
+}
+
+output "kafka_topics" {
+  description = "The topics, with their own settings: to be made by hand on a Kafka that is not managed here."
+  value       = module.kafka.topics
+}
+
+output "redis_secrets" {
+  description = "The secrets of Secret Manager with Redis's URL and the certificates of its authorities."
+  value       = module.redis.secret_ids
+}
+
+output "bigquery_url" {
+  description = "The jobs' --output for BigQuery."
+  value       = module.bigquery.url
+}
+
+output "buckets" {
+  description = "The buckets' names, by what they hold."
+  value       = module.storage.buckets
+}
+
+output "service_accounts" {
+  description = "The service accounts' addresses; the chart annotates its own with iam.gke.io/gcp-service-account."
+  value       = module.identity.emails
+}
+
+output "workload_identities" {
+  description = "Which pods speak for a service account: the bindings that were made."
+  value       = module.workload_identity.members
+}
+
+output "subnetwork" {
+  description = "For Dataflow's --subnetwork, as projects/…/regions/…/subnetworks/…"
+  value       = module.network.subnetwork_id
+}
+
+output "daily_analytics" {
+  description = "The Airflow variable daily_analytics, as JSON."
+  value       = module.batch.daily_analytics
+}
