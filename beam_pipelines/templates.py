@@ -49,11 +49,13 @@ LEFT_OUT = {
 # POSIX extended regular expressions, as Dataflow wants them, of the whole value.
 _HOST = "[A-Za-z0-9.-]+"
 _PORT = "[1-9][0-9]{0,4}"
-_KAFKA = f"kafka://{_HOST}:{_PORT}(,{_HOST}:{_PORT})*/[A-Za-z0-9._-]+"
+_TOPIC = "[A-Za-z0-9._-]"
+_SERVERS = f"kafka://{_HOST}:{_PORT}(,{_HOST}:{_PORT})*"
+_KAFKA = f"{_SERVERS}/{_TOPIC}+"
 # No user and password: whoever may look at a job sees its parameters.
 _REDIS = f"rediss?://{_HOST}(:{_PORT})?(/[0-9]+)?"
 _BIGQUERY = "bigquery://[a-z][a-z0-9-]{4,28}[a-z0-9][.][A-Za-z0-9_]{1,1000}"
-_FOLDER = "gs://[a-z0-9][a-z0-9._-]*[a-z0-9](/[^ ]*)?"
+_FOLDER = "gs://[a-z0-9][a-z0-9._-]*[a-z0-9](/[!-~]*)?"
 _COUNT = "[1-9][0-9]{0,5}"
 # Up to what is within a hundred years in each unit.
 _SECONDS = "[1-9][0-9]{0,8}s|[1-9][0-9]{0,6}m|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d"
@@ -125,12 +127,13 @@ _ASKED = {
 # Where a job asks for less or more than the others do.
 _OF_JOB = {
     ("archive", "input"): _Asked(
-        _several(_KAFKA),
-        "Kafka topics of orders and clicks, each as kafka://host:port/topic, with a space between them",
+        _several(f"{_SERVERS}/{_TOPIC}*(order|click){_TOPIC}*"),
+        "Kafka topics of orders and clicks, as their names must say, each as kafka://host:port/topic, with a space "
+        "between them",
         required=True,
     ),
     ("archive", "output"): _Asked(
-        _several(f"{_BIGQUERY}|{_FOLDER}"),
+        f"{_FOLDER}|{_BIGQUERY}|{_FOLDER} {_BIGQUERY}|{_BIGQUERY} {_FOLDER}",
         "The archive's folder on gs://, or bigquery://project.dataset, or both with a space between them",
         required=True,
     ),

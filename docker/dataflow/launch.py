@@ -1,7 +1,7 @@
 """What the launcher of flex templates starts; the image says which job.
 
-The launcher runs a file, and no module. It is this one for every job, in a folder of its own: with a job's own file,
-the package's modules would be found as `cdc`, `options` and so on, too.
+The launcher runs a file, and no module. It is this one for every job, outside the package: beside a job's own file,
+Python would find the package's modules as `cdc`, `options` and so on, too.
 """
 
 import importlib

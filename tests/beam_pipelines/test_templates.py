@@ -1,0 +1,318 @@
+"""Flex templates say what the jobs' flags say: no flag is forgotten, and no pattern lets a value through that the job
+refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.cloud.dataflow_v1beta3 import types
+from google.protobuf import json_format
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from beam_pipelines import archive, fraud, options, revenue, sessions, templates
+from beam_pipelines.options import UsageError
+from beam_pipelines.templates import JOBS, LEFT_OUT
+from tests.beam_pipelines.test_options import WRONG
+from tests.live import ROOT
+
+IMAGES = "europe-west1-docker.pkg.dev/shop-1/streamforge"
+ALL = [(name, parameter["name"]) for name in JOBS for parameter in templates.parameters(name)]
+KAFKA = "kafka://broker-1.example:9092,broker-2.example:9092"
+REQUIRED = {
+    "input": f"{KAFKA}/shop.orders",
+    "output": "gs://shop-archive/rows",
+    "registry": "https://registry.example/apis/ccompat/v7",
+}
+BIGQUERY = "bigquery://shop-1.live"
+# Of each sort, what somebody would write.
+GOOD = {
+    "input": [REQUIRED["input"], "kafka://10.0.0.2:9092/transactions.orders"],
+    "output": [
+        "redis://10.0.0.3:6379/0",
+        "rediss://store.example",
+        BIGQUERY,
+        f"{KAFKA}/alerts",
+        "gs://bucket.example/a/b=c/",
+        f"redis://10.0.0.3:6379/0 {BIGQUERY} {KAFKA}/alerts",
+    ],
+    "dead_letters": [f"{KAFKA}/dlq.fraud-detector", "gs://bucket/refused"],
+    "late": [f"{KAFKA}/late.fraud-detector", "gs://bucket"],
+    "registry": [REQUIRED["registry"], "http://10.0.0.4:8081"],
+    "rules": ["gs://bucket/rules/fraud.yaml", "gs://bucket/fraud.yml"],
+    "session_gap": ["30m", "1ms", "36500s", "9999d"],
+    "early_every": ["2s", "1m"],
+    "records_per_file": ["1", "100000", "10000000"],
+    "flush_every": ["1s", "60s", "10m"],
+    "out_of_orderness": ["0s", "500ms", "10s"],
+    "allowed_lateness": ["0s", "10m", "7d"],
+    "readers": ["1", "2", "16"],
+    "state_shards": ["32", "256"],
+}
+GOOD_OF = {
+    ("archive", "output"): ["gs://bucket/archive", BIGQUERY, f"gs://bucket/archive {BIGQUERY}"],
+    ("archive", "input"): [f"{KAFKA}/transactions.orders {KAFKA}/clickstream.events", "kafka://h:1/clicks"],
+    ("cdc", "input"): [f"{KAFKA}/cdc.public.products {KAFKA}/cdc.public.orders"],
+}
+BAD = {
+    "output": ["redis://user:secret@h:6379/0", f"{BIGQUERY},{BIGQUERY}", "out", "/tmp/out", f"{BIGQUERY}  {BIGQUERY}"],
+    "input": ["gs://bucket/orders.avro", "orders.avro", "kafka://h:9092,h:/t", f"{KAFKA}/orders {KAFKA}/orders "],
+    "rules": ["rules.yaml", "gs://bucket/rules.txt"],
+    "session_gap": ["0s", "0ms", "30", "30 m", "-1s", "1.5h"],
+    "early_every": ["0s"],
+    "records_per_file": ["0", "10000001", "1e5", "many"],
+    "flush_every": ["0s", "500ms", "1"],
+    "readers": ["0", "02", "2.0"],
+    "state_shards": ["0", "all"],
+    "allowed_lateness": ["10"],
+}
+BAD_OF = {
+    ("revenue", "early_every"): ["1500ms", "2000ms"],
+    ("archive", "output"): ["gs://a1/x gs://b1/y", "redis://h:6379/0", f"{KAFKA}/archive"],
+    ("archive", "input"): [f"{KAFKA}/payments"],
+}
+
+
+def pattern(name: str, flag: str) -> str:
+    (parameter,) = (p for p in templates.parameters(name) if p["name"] == flag)
+    (only,) = parameter["regexes"]
+    return str(only)
+
+
+def accepts(name: str, flag: str, value: str) -> bool:
+    return re.fullmatch(pattern(name, flag), value) is not None
+
+
+def ports_are_right(value: str) -> bool:
+    """Up to five digits, a pattern does not count."""
+    return all(int(port) < 65_536 for port in re.findall(r":([0-9]+)", value))
+
+
+def good(name: str, flag: str) -> list[str]:
+    return GOOD_OF.get((name, flag)) or GOOD[flag]
+
+
+def read(name: str, flag: str, value: str) -> None:
+    """As the job reads the flag. Raises: UsageError."""
+    job = JOBS[name]
+    required = {each: good(name, each)[0] for each in REQUIRED}
+    argv = [f"--{each}={text}" for each, text in (required | {flag: value}).items()]
+    flags, settings, _ = options.parse(job.JOB, argv, job._add_flags)
+    if job is archive:
+        archive._folder(settings)
+        for url in settings.inputs:
+            archive._table_of(url.topic)
+    checks: dict[tuple[Any, str], Callable[[str], object]] = {
+        (archive, "records_per_file"): archive._records_per_file,
+        (archive, "flush_every"): archive._flush_every_s,
+        (revenue, "early_every"): revenue._early_every_s,
+        (sessions, "early_every"): lambda text: sessions._duration_ms("--early_every", text),
+        (sessions, "session_gap"): lambda text: sessions._duration_ms("--session_gap", text),
+    }
+    if (job, flag) in checks:
+        checks[job, flag](getattr(flags, flag))
+
+
+# What templates are made of
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_the_metadata_in_the_repository_is_what_the_flags_say_now(name: str) -> None:
+    path = ROOT / "docker" / "dataflow" / f"{name}.metadata.json"
+    assert json.loads(path.read_text()) == templates.metadata(name), (
+        "python -m beam_pipelines.templates metadata --to=docker/dataflow writes them anew"
+    )
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_flag_is_asked_for_or_left_out_for_a_reason(name: str) -> None:
+    job = JOBS[name]
+    flags = vars(options.parser(job.JOB, job._add_flags).parse_args([]))
+    asked = {parameter["name"] for parameter in templates.parameters(name)}
+    assert asked | (LEFT_OUT.keys() & flags.keys()) == flags.keys()
+    assert not asked & LEFT_OUT.keys()
+    assert {"input", "output", "registry", "allowed_lateness"} <= asked
+
+
+def test_nothing_is_left_out_that_no_job_has() -> None:
+    every = [vars(options.parser(job.JOB, job._add_flags).parse_args([])) for job in JOBS.values()]
+    assert set().union(*every) >= LEFT_OUT.keys()
+
+
+def test_a_flag_that_a_job_gets_must_be_decided_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fraud, "_add_flags", lambda group: group.add_argument("--sensitivity", default="3"))
+    with pytest.raises(KeyError, match="sensitivity"):
+        templates.metadata("fraud")
+
+
+@pytest.mark.parametrize(("name", "flag"), ALL)
+def test_a_parameter_is_explained_and_has_the_flags_own_default(name: str, flag: str) -> None:
+    job = JOBS[name]
+    (parameter,) = (p for p in templates.parameters(name) if p["name"] == flag)
+    default = options.parser(job.JOB, job._add_flags).get_default(flag)
+    if parameter.get("isOptional"):
+        assert parameter.get("defaultValue") == default
+        assert default is None or accepts(name, flag, default)
+    else:
+        assert flag in REQUIRED
+    assert len(parameter["helpText"]) > 20
+    assert "%(" not in parameter["helpText"]
+    assert "127.0.0.1" not in parameter["helpText"]
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_launch_with_every_default_is_one_without_them(name: str) -> None:
+    job = JOBS[name]
+    required = [f"--{flag}={good(name, flag)[0]}" for flag in REQUIRED]
+    defaults = [f"--{p['name']}={p['defaultValue']}" for p in templates.parameters(name) if "defaultValue" in p]
+    assert len(defaults) >= 4
+    assert options.parse(job.JOB, required + defaults, job._add_flags) == options.parse(
+        job.JOB, required, job._add_flags
+    )
+
+
+# Patterns
+
+
+@pytest.mark.parametrize(("name", "flag"), ALL)
+def test_a_pattern_lets_good_values_through(name: str, flag: str) -> None:
+    for value in good(name, flag):
+        assert accepts(name, flag, value), value
+        read(name, flag, value)
+
+
+@pytest.mark.parametrize(("name", "flag"), ALL)
+def test_a_pattern_stops_what_the_job_would_refuse(name: str, flag: str) -> None:
+    refused = [text.partition("=")[2] for text, _ in WRONG if text.startswith(f"--{flag}=")]
+    wrong = BAD.get(flag, []) + BAD_OF.get((name, flag), []) + refused
+    for value in [*wrong, "", " ", "nonsense"]:
+        if ports_are_right(value):
+            assert not accepts(name, flag, value), value
+
+
+@pytest.mark.parametrize(("name", "flag"), {(pattern(*each), each[1]): each for each in ALL}.values())
+@given(data=st.data())
+def test_what_a_pattern_lets_through_the_job_takes(name: str, flag: str, data: st.DataObject) -> None:
+    value = data.draw(st.from_regex(pattern(name, flag), fullmatch=True))
+    assume(ports_are_right(value))
+    read(name, flag, value)
+
+
+def test_a_pattern_that_lets_too_much_through_is_found() -> None:
+    too_much = "^([0-9]+(ms|s|m|h|d))$"
+    with pytest.raises(UsageError, match="whole number of seconds"):
+        read("revenue", "early_every", "0ms")
+    assert re.fullmatch(too_much, "0ms")
+    assert not accepts("revenue", "early_every", "0ms")
+
+
+def test_no_pattern_lets_a_password_through() -> None:
+    for name, flag in ALL:
+        for scheme in ("redis", "rediss", "kafka", "https", "gs"):
+            assert not accepts(name, flag, f"{scheme}://user:secret@host.example:6379/0"), (name, flag)
+
+
+@pytest.mark.parametrize(("name", "flag"), ALL)
+def test_patterns_are_posix_extended_regular_expressions(name: str, flag: str) -> None:
+    found = pattern(name, flag)
+    # What Google's own engine refuses: anything of Perl's, and more than a thousand repeats.
+    assert not re.search(r"\\|\(\?|[*+?}][?+]", found)
+    assert all(int(most) <= 1_000 for most in re.findall(r"[{,]([0-9]+)\}", found))
+    values = [*good(name, flag), *BAD.get(flag, []), *BAD_OF.get((name, flag), []), "nonsense"]
+    matched = subprocess.run(
+        ["grep", "-Ex", found],
+        input="\n".join(values),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    assert matched.stderr == ""
+    assert matched.stdout.splitlines() == [value for value in values if accepts(name, flag, value)]
+
+
+# Files
+
+
+def parsed(spec: dict[str, Any]) -> Any:
+    """As Google's own client reads it; what it does not know is an error."""
+    return json_format.ParseDict(spec, types.ContainerSpec.pb(types.ContainerSpec()))
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_spec_is_what_dataflows_api_knows(name: str) -> None:
+    spec = templates.spec(name, IMAGES, "0.1.0")
+    known = types.ContainerSpec.wrap(parsed(spec))
+    assert known.image == f"{IMAGES}/streamforge-flex-{name}:0.1.0"
+    assert known.default_environment.sdk_container_image == f"{IMAGES}/streamforge-worker:0.1.0"
+    assert known.sdk_info.language == types.SDKInfo.Language.PYTHON
+    assert known.metadata.streaming
+    assert [p.name for p in known.metadata.parameters if not p.is_optional] == ["input", "output", "registry"]
+    assert len(known.metadata.parameters) >= 9
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "why"),
+    [
+        (["metadata", "parameters", 0, "helptext"], "x", "no field named"),
+        (["metadata", "parameters", 0, "paramType"], "STRING", "Invalid enum value"),
+        (["metadata", "parameters", 0, "regexes"], "^x$", "must be in"),
+        (["sdkInfo", "language"], "python3", "Invalid enum value"),
+        (["defaultEnvironment", "environmentVariables"], {"JOB": "fraud"}, "no field named"),
+        (["defaultEnvironment", "maxWorkers"], "four", "invalid literal for int"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_planted_fault_in_a_spec_is_found(path: list[Any], value: Any, why: str) -> None:
+    spec = templates.spec("fraud", IMAGES, "0.1.0")
+    parsed(spec)
+    inner: Any = spec
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    with pytest.raises(json_format.ParseError, match=why):
+        parsed(spec)
+
+
+def test_specs_and_metadata_are_written_for_all_jobs_or_those_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "new" / "folder"
+    templates.main(["specs", f"--to={to}", f"--images={IMAGES}", "--tag=0.1.0"])
+    assert sorted(path.name for path in to.iterdir()) == [f"{name}.json" for name in JOBS]
+    assert json.loads((to / "cdc.json").read_text()) == templates.spec("cdc", IMAGES, "0.1.0")
+    assert capsys.readouterr().out.splitlines() == [f"{to}/{name}.json" for name in JOBS]
+    templates.main(["metadata", f"--to={tmp_path}", "fraud"])
+    assert json.loads((tmp_path / "fraud.metadata.json").read_text()) == templates.metadata("fraud")
+    assert not (tmp_path / "cdc.metadata.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["specs", "--to=x", f"--images={IMAGES}", "--tag=latest"], "--tag: 'latest' is not a tag that always names"),
+        (["specs", "--to=x", f"--images={IMAGES}", "--tag=a b"], "--tag: 'a b' is not a tag"),
+        (["specs", "--to=x", "--images=streamforge", "--tag=1"], "--images: 'streamforge' is not host/project/repo"),
+        (["specs", "--to=x", f"--images={IMAGES}/", "--tag=1"], f"--images: '{IMAGES}/' is not host/project/repo"),
+        (["metadata", "--to=x", "payments"], "payments: is not one of archive, cdc, fraud, revenue, sessions"),
+        (["metadata"], "the following arguments are required: --to"),
+        (["build"], "specs|metadata: invalid choice: 'build'"),
+    ],
+)
+def test_a_wrong_command_ends_with_one_line_and_status_2(
+    words: list[str], why: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        templates.main(words)
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n")) == (2, 1)
+    assert said.startswith("beam_pipelines.templates: ")
+    assert why in said
+    assert not list(tmp_path.iterdir())
