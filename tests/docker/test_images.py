@@ -1,0 +1,170 @@
+"""The images, really built from this checkout, looked into and started as their own user.
+
+Marked deploy: it needs root, buildah and debootstrap, the first time 15 minutes, and 8 GB in .stack/images.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stack import Stack
+from stack.ports import pick_free
+from tests.docker.images import Images, targets
+from tests.live import eventually
+
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(1800)]
+
+# Unpacked, in millions of bytes; docs/docker.md says what they were when it was written.
+MOST_MB = {"api": 120, "simulator": 150, "worker": 1100, "launcher": 1700, "flink": 900, "flex-fraud": 1100}
+
+
+@pytest.fixture(scope="module")
+def images() -> Iterator[Images]:
+    images = Images()
+    yield images
+    images.close()
+
+
+def answer(url: str) -> bytes | None:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bytes(response.read())
+    except OSError:
+        return None
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("name", MOST_MB)
+def test_an_image_is_of_its_size_runs_as_nobody_else_and_cannot_change_itself(images: Images, name: str) -> None:
+    image = images.built(name)
+    print(f"{name}: {image.megabytes:.0f} MB unpacked")
+    assert image.megabytes < MOST_MB[name]
+    assert image.config["User"] == "10001:10001"
+    may = {"/tmp", "/var/tmp", "/run/lock", "/var/lib/streamforge"}
+    if name == "flink":
+        may |= {"/opt/flink/conf", "/opt/flink/log"}
+    assert set(image.writable()) <= may
+    assert not [path for path in image.root.rglob("*") if path.is_file() and path.lstat().st_mode & 0o6000] or name in (
+        "worker",
+        "launcher",
+        "flink",
+        "flex-fraud",
+    )
+
+
+@pytest.mark.parametrize("name", ["api", "simulator"])
+def test_the_small_images_hold_no_shell_and_no_installer_but_say_what_they_are_made_of(
+    images: Images, name: str
+) -> None:
+    image = images.built(name)
+    for program in ("sh", "bash", "apt", "dpkg", "pip", "pip3", "curl"):
+        assert not [path for path in image.root.rglob(program) if path.is_file() or path.is_symlink()], program
+    # Where scanners look.
+    packages = {path.name for path in (image.root / "var/lib/dpkg/status.d").iterdir()}
+    assert {"libc6", "libssl3", "python3.11-minimal"} <= packages
+    assert list(image.root.rglob("flask-*.dist-info" if name == "api" else "confluent_kafka-*.dist-info"))
+
+
+def test_the_api_answers_from_its_image(images: Images, valkey: Stack, tmp_path: Path) -> None:
+    image = images.built("api")
+    port, metrics = (ports := [pick_free(set())])[0], pick_free(set(ports))
+    flags = ["--host=127.0.0.1", f"--port={port}", f"--metrics_port={metrics}", f"--redis={valkey.redis_url}"]
+    with image.running(tmp_path / "log", *flags):
+        url = f"http://127.0.0.1:{port}"
+        health = eventually(lambda: answer(f"{url}/api/v1/health"), f"health answers; {tmp_path / 'log'}")
+        assert json.loads(health)["data"]["redis"]["status"] == "ok"
+        assert b'"0.1.0"' in (answer(f"{url}/api/v1/info") or b"")
+        assert b"<html" in (answer(f"{url}/") or b"")
+        scraped = eventually(lambda: answer(f"http://127.0.0.1:{metrics}/metrics"), "metrics answer")
+        assert b"streamforge_http_requests_total" in scraped
+        # The image's own health check, on this port: it ends with 0, and with another number where nobody listens.
+        check = [word.replace("8090", str(port)) for word in image.config["Healthcheck"]["Test"][1:]]
+        image.output(*check[1:], entrypoint=check[:1])
+    with pytest.raises(AssertionError, match="refused"):
+        image.output(*check[1:], entrypoint=check[:1])
+
+
+def test_the_simulator_writes_files_from_its_image(images: Images) -> None:
+    said = images.built("simulator").output(
+        "simulator", "--rate=0", "--events=200", "--output=/tmp/shop", "--format=jsonl", "--seed=1"
+    )
+    assert "200" in said
+    assert (images.built("simulator").root / "tmp/shop/transactions.orders.jsonl").stat().st_size > 0
+    assert "shop" in images.built("simulator").output("cdc", "register", "--dry_run", "--secrets=/run/capture")
+
+
+def test_the_worker_image_holds_beams_program_and_a_pool_that_listens(images: Images, tmp_path: Path) -> None:
+    image = images.built("worker")
+    assert image.config["Entrypoint"] == ["/opt/apache/beam/boot"]
+    assert "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1" in image.config["Env"]
+    assert "--control_endpoint" in image.output("-c", "/opt/apache/beam/boot --help 2>&1 || true", entrypoint=["sh"])
+    port = pick_free(set())
+    pool = ["-m", "beam_pipelines.worker_pool", "--host=127.0.0.1", f"--port={port}"]
+    with image.running(tmp_path / "log", *pool, entrypoint=["python"]):
+        eventually(lambda: listens(port), "the pool listens")
+
+
+def test_the_launcher_has_java_and_a_job_server_that_it_can_look_into(images: Images) -> None:
+    image = images.built("launcher")
+    assert "17." in image.output("-version", entrypoint=["java"])
+    jar = "/opt/streamforge/flink-job-server.jar"
+    look = f"from stack.flink import beam_version, pauses_leak; print(beam_version({jar!r}), pauses_leak({jar!r}))"
+    assert image.output("-c", look, entrypoint=["python"]).strip() == "(2, 70) False"
+    assert "--allowed_lateness" in image.output("beam_pipelines.fraud", "--help")
+    assert "pip" in image.output("pip", "freeze", "--all")
+
+
+def test_flink_begins_with_its_reporter_and_its_file_system(images: Images, tmp_path: Path) -> None:
+    image = images.built("flink")
+    names = {str(path.relative_to(image.root / "opt/flink/plugins")) for path in image.root.rglob("plugins/*/*.jar")}
+    assert any(re.fullmatch(r"gs-fs-hadoop/flink-gs-fs-hadoop-.*\.jar", name) for name in names)
+    assert any(re.fullmatch(r"metrics-prometheus/flink-metrics-prometheus-.*\.jar", name) for name in names)
+    assert not list((image.root / "opt/flink/opt").glob("flink-gs-fs-hadoop-*.jar"))
+    ports = [pick_free(set())]
+    ports += [pick_free(set(ports))]
+    ports += [pick_free(set(ports))]
+    settings = {
+        "jobmanager.rpc.address": "127.0.0.1",
+        "jobmanager.rpc.port": str(ports[0]),
+        "rest.bind-address": "127.0.0.1",
+        "rest.port": str(ports[1]),
+        "metrics.reporter.prom.factory.class": "org.apache.flink.metrics.prometheus.PrometheusReporterFactory",
+        "metrics.reporter.prom.port": str(ports[2]),
+    }
+    conf = tmp_path / "conf"
+    conf.mkdir()
+    (conf / "config.yaml").write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
+    java = [
+        "-Xmx256m",
+        "-cp",
+        "/opt/flink/lib/*",
+        "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
+    ]
+    log = tmp_path / "log"
+    with image.running(
+        log, *java, "--configDir", "/conf", "--executionMode", "cluster", entrypoint=["java"], volumes={conf: "/conf"}
+    ):
+        scraped = eventually(lambda: answer(f"http://127.0.0.1:{ports[2]}/metrics"), f"the reporter answers; {log}")
+        assert b"flink_jobmanager_taskSlotsTotal" in scraped
+        eventually(lambda: "gs-fs-hadoop" in log.read_text(), "the file system's plugin is found")
+
+
+def test_each_flex_image_says_its_job_and_a_wrong_one_is_not_built(images: Images) -> None:
+    image = images.built("flex-fraud")
+    environment = dict(entry.split("=", 1) for entry in image.config["Env"])
+    assert environment["STREAMFORGE_JOB"] == "fraud"
+    assert environment["STREAMFORGE_WORKER_IMAGE"] == targets()["worker"].tags[0]
+    assert image.config["Entrypoint"] == ["/opt/google/dataflow/python_template_launcher"]
+    assert (image.root / environment["FLEX_TEMPLATE_PYTHON_PY_FILE"].lstrip("/")).exists()
+    assert "--allowed_lateness" in image.output("--help")
