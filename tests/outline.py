@@ -12,6 +12,7 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindows, Sessions
 
 __all__ = ["outline", "unstable_keys"]
 
+_ONLY = ("None", "0")  # Beam's tags of an output that was given none
 _PYTHON = "beam:coder:pickled_python:v1"
 
 
@@ -49,7 +50,7 @@ class _Outline:
             yield from self._kept(step)
             for tag, pcollection in sorted(step.outputs.items()):
                 made = self._parts.pcollections[pcollection]
-                label = "" if len(step.outputs) == 1 else f" {tag}"
+                label = "" if tag in _ONLY or len(step.outputs) == 1 else f" {tag}"
                 yield f"  gives{label} {self._coder(made.coder_id)}"
             yield from self._rewindowed(step)
 
@@ -77,7 +78,7 @@ class _Outline:
 
     def _source(self, pcollection: str) -> str:
         name, tag = self._made_by[pcollection]
-        return name if tag in ("None", "0") else f"{name} {tag}"
+        return name if tag in _ONLY else f"{name} {tag}"
 
     @staticmethod
     def _do_fn(step: Any) -> Any:
