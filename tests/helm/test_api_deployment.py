@@ -1,0 +1,128 @@
+"""The API's Deployment: every flag is one that the server takes, and it is replaced without a gap."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import serving
+from serving.__main__ import _parser
+from tests.helm.chart import ENVIRONMENTS, refusal, render
+
+pytestmark = pytest.mark.deploy
+
+
+def deployment(environment: str = "prod", values: Any = None) -> dict[str, Any]:
+    return render(environment, values).one("Deployment", "streamforge-api")["spec"]
+
+
+def container(environment: str = "prod", values: Any = None) -> dict[str, Any]:
+    (found,) = deployment(environment, values)["template"]["spec"]["containers"]
+    return found
+
+
+def parsed(args: list[str], tmp_path: Path) -> Namespace:
+    """What the server's own parser makes of the arguments; files that a Secret would hold are made up."""
+    assert args[:2] == ["-m", "serving"]
+    keys = tmp_path / "keys"
+    keys.write_text(f"somebody:{'0' * 64}\n")
+    return _parser().parse_args([a.replace("/etc/streamforge/api-keys/keys", str(keys)) for a in args[2:]])
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_server_takes_every_flag_that_the_chart_gives_it(environment: str, tmp_path: Path) -> None:
+    found = parsed(container(environment)["args"], tmp_path)
+    assert (found.host, found.port, found.metrics_port) == ("0.0.0.0", 8090, 9090)
+    assert found.kafka == "kafka-kafka-bootstrap.kafka:9092"
+    assert found.redis == (
+        "redis://streamforge-redis:6379/0"
+        if environment == "dev"
+        else f"rediss://:$(REDIS_PASSWORD)@10.{20 if environment == 'staging' else 30}.0.3:6378/0"
+    )
+    assert bool(found.api_keys) is (environment != "dev")
+
+
+def test_a_flag_that_the_server_does_not_know_would_be_found(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        parsed([*container()["args"], "--sessions=1"], tmp_path)
+
+
+def test_a_value_is_the_flag_of_the_same_name(tmp_path: Path) -> None:
+    api = {
+        "workers": 3,
+        "redisTimeout": 0.25,
+        "redisConnections": 9,
+        "streams": 0,
+        "rateLimit": "50/minute",
+        "corsOrigins": ["https://shop.example", "https://admin.shop.example"],
+        "accessLog": "route",
+        "kafkaProgress": False,
+    }
+    found = parsed(container(values={"api": api})["args"], tmp_path)
+    assert (found.workers, found.redis_timeout, found.redis_connections, found.streams) == (3, 0.25, 9, 0)
+    assert (found.rate_limit, found.access_log, found.kafka) == ("50/minute", "route", None)
+    assert found.cors_origin == api["corsOrigins"]
+
+
+def test_every_flag_of_the_server_is_given_or_can_be(tmp_path: Path) -> None:
+    everything = {"api": {"rateLimit": "1/second", "corsOrigins": ["https://shop.example"]}}
+    given = {a.partition("=")[0].removeprefix("--") for a in container(values=everything)["args"][2:]}
+    assert given == vars(_parser().parse_args([])).keys()
+
+
+def test_probes_ask_routes_that_the_api_has() -> None:
+    routes = {rule.rule for rule in serving.create_app(serving.Config()).url_map.iter_rules()}
+    found = container()
+    ports = {p["name"]: p["containerPort"] for p in found["ports"]}
+    assert ports == {"http": 8090, "metrics": 9090}
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        asked = found[probe]["httpGet"]
+        assert asked["path"] in routes, probe
+        assert asked["port"] == "http"
+    # A store that is away is no reason to restart the server.
+    assert found["livenessProbe"]["httpGet"]["path"].endswith("/live")
+    assert found["readinessProbe"]["httpGet"]["path"].endswith("/ready")
+
+
+def test_no_pod_goes_before_another_is_ready_and_none_goes_before_it_is_known_to() -> None:
+    spec = deployment()
+    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    (python, flag, program) = container()["lifecycle"]["preStop"]["exec"]["command"]
+    assert (python, flag) == ("python", "-c")
+    wait_s = int(program.partition("sleep(")[2].rstrip(")"))
+    assert 0 < wait_s < spec["template"]["spec"]["terminationGracePeriodSeconds"] - 10, "10 s for what still runs"
+
+
+def test_pods_are_spread_over_zones_and_nodes() -> None:
+    found = deployment()
+    constraints = found["template"]["spec"]["topologySpreadConstraints"]
+    assert [c["topologyKey"] for c in constraints] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+    assert all(c["labelSelector"] == found["selector"] for c in constraints)
+
+
+def test_the_autoscaler_alone_says_how_many() -> None:
+    """A replica count here would throw its number away at each upgrade."""
+    assert "replicas" not in deployment("prod")
+    assert deployment("dev")["replicas"] == 1
+
+
+def test_keys_and_passwords_are_secrets() -> None:
+    spec = deployment()["template"]["spec"]
+    assert {"name": "api-keys", "secret": {"secretName": "streamforge-api-keys"}} in spec["volumes"]
+    assert {"name": "redis-ca", "configMap": {"name": "streamforge-redis-ca"}} in spec["volumes"]
+    assert {e["name"] for e in container()["env"]} == {"REDIS_PASSWORD", "SSL_CERT_FILE"}
+    assert "env" not in container("dev")
+
+
+def test_it_has_no_access_to_kubernetes() -> None:
+    spec = deployment()["template"]["spec"]
+    assert spec["serviceAccountName"] == "streamforge-api"
+    assert spec["automountServiceAccountToken"] is False
+
+
+def test_a_store_is_needed_and_only_one() -> None:
+    assert "redis.url is needed, or redis.inCluster.enabled" in refusal(values={"redis": {"url": ""}})
+    assert "either url or inCluster.enabled" in refusal("dev", {"redis": {"url": "redis://10.0.0.1:6379/0"}})
