@@ -44,15 +44,17 @@ _FLINK: dict[str, str | None] = {
     # Else what a bundle gives that ends with a checkpoint waits in Flink for the next record on the same subtask.
     "finish_bundle_before_checkpointing": None,
     "state_backend": "filesystem",
+    "state_backend_storage_path": (Path(tempfile.gettempdir()) / "streamforge-checkpoints").as_uri(),
     # Flink deals stages out to workers in turn; with more of them than cores, two busy stages seldom share one.
     "sdk_worker_parallelism": "8",
     "max_cache_memory_usage_mb": "0",  # its bookkeeping costs more than the reads that it saves
 }
 
 
-# What the cluster that runs a job's own jar decides by its configuration. A value in the jar would win over that, and the
-# job's operator would look for checkpoints where there are none.
-_OF_THE_CLUSTER = ("checkpointing_interval", "state_backend")
+# The configuration of the cluster that runs a job's own jar says where its state is: an operator of Flink looks for it
+# there. The interval of checkpoints is not its business: Beam looks only at its own, and without one it takes sources
+# for finished, after which no checkpoint ever completes.
+_OF_THE_CLUSTER = ("state_backend", "state_backend_storage_path")
 
 
 # Messages come one by one and are packed per bundle: in bundles of 20 ms a message costs twice as much.
@@ -146,8 +148,6 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
             # Flink's sources stay for ever once checkpoints are on, unless told not to. While a job ends, Flink takes
             # no checkpoints: one that fails then starts over, with the same result.
             default("shutdown_sources_after_idle_ms", "0")
-        if not jar:
-            default("state_backend_storage_path", (Path(tempfile.gettempdir()) / "streamforge-checkpoints").as_uri())
         if native:
             flags.append("--experiments=use_deprecated_read")  # as a source of Flink, not a splittable DoFn
         if not given & {"flink_job_server_jar", "flink_version"}:

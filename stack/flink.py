@@ -16,8 +16,9 @@ __all__ = ["FLINK_VERSION", "Cluster", "beam_version", "built_job_server_jar", "
 class Cluster:
     """A JobManager and some TaskManagers as processes of their own, which can be killed one by one.
 
-    Submit to it with --flink_master=cluster.master and --flink_version=FLINK_VERSION. Python workers must be reachable
-    from the TaskManagers: environment_type EXTERNAL or LOOPBACK.
+    With a job's own jar it runs that job and nothing else; else submit to it with --flink_master=cluster.master and
+    --flink_version=FLINK_VERSION. Python workers must be reachable from the TaskManagers: environment_type EXTERNAL or
+    LOOPBACK.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Cluster:
         managed_mb: int = 256,
         checkpoints: Path | None = None,
         config: Mapping[str, str] | None = None,
+        jar: Path | None = None,
         ports: Mapping[str, int] | Literal["free"] | None = "free",
         console: Console = SILENT,
     ) -> None:
@@ -40,6 +42,7 @@ class Cluster:
             managed_mb: of each TaskManager, for RocksDB.
             checkpoints: folder for checkpoints and savepoints; in the data folder by default.
             config: further Flink settings; they win over ours.
+            jar: made by a job with --output_executable_path.
             ports: "jobmanager" (REST) and "jobmanager-rpc".
         """
         settings = dict(config or {})
@@ -51,7 +54,7 @@ class Cluster:
             TaskManager(index, slots=slots, heap_mb=heap_mb, managed_mb=managed_mb, config=settings)
             for index in range(taskmanagers)
         ]
-        self._stack = Stack(data, [JobManager(config=settings), *self._workers], ports=ports, console=console)
+        self._stack = Stack(data, [JobManager(config=settings, jar=jar), *self._workers], ports=ports, console=console)
 
     def __enter__(self) -> Self:
         self.start()

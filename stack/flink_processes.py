@@ -51,13 +51,15 @@ class JobManager(Service):
     name = "jobmanager"
     ports: ClassVar[Mapping[str, int]] = {"jobmanager": 8082, "jobmanager-rpc": 6123}
 
-    def __init__(self, *, config: Mapping[str, str] | None = None, heap: str = "512m") -> None:
+    def __init__(self, *, config: Mapping[str, str] | None = None, heap: str = "512m", jar: Path | None = None) -> None:
         """
         Args:
             config: Flink settings beyond those of this module; they win.
+            jar: a job's own jar, which is all it runs (application mode, as on Kubernetes); else it takes jobs.
         """
         self._config = config or {}
         self._heap = heap
+        self._jar = jar
 
     def fetch(self, console: Console) -> None:
         flink_libraries(console)
@@ -66,16 +68,16 @@ class JobManager(Service):
         _write_config(place, self._config)
 
     def command(self, place: Place) -> list[str]:
-        main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
-        return [
-            *jvm(self._heap),
-            *_class_path(),
-            main,
-            "--configDir",
-            str(place.folder),
-            "--executionMode",
-            "cluster",
-        ]
+        if self._jar:
+            main = "org.apache.flink.container.entrypoint.StandaloneApplicationClusterEntryPoint"
+            mode = ["--jars", f"local://{self._jar.absolute()}"]  # file: would be copied, and an older copy be taken
+        else:
+            main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+            mode = ["--executionMode", "cluster"]
+        return [*jvm(self._heap), *_class_path(), main, "--configDir", str(place.folder), *mode]
+
+    def environment(self, place: Place) -> Mapping[str, str]:
+        return {"FLINK_CONF_DIR": str(place.folder)}  # where Beam looks for it
 
     def healthy(self, place: Place) -> bool:
         return fetch_url(f"http://{place.address('jobmanager')}/overview") is not None

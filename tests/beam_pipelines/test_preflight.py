@@ -118,6 +118,31 @@ def test_embedded_flink_takes_incremental_checkpoints_of_rocksdb(found: dict[str
     assert _value(flink(NATIVE), "flink_conf_dir") == ""
 
 
+JAR = "--output_executable_path=job.jar"
+POOL = ("--environment_type=EXTERNAL", "--environment_config=localhost:50000")
+
+
+def test_a_jobs_own_jar_leaves_its_state_to_the_configuration_of_its_cluster(found: dict[str, Path]) -> None:
+    made = flink(JAR, *POOL)
+    for name in ("state_backend", "state_backend_storage_path", "flink_conf_dir"):
+        assert _value(made, name) == "", name
+    assert _value(flink(JAR, *POOL, ROCKSDB), "flink_conf_dir") == ""
+    # Part of every savepoint, and what Beam itself must know; so no cluster's business.
+    assert (_value(made, "max_parallelism"), _value(made, "checkpointing_interval")) == ("32", "5000")
+
+
+def test_a_jobs_own_jar_needs_workers_that_its_cluster_can_reach(found: dict[str, Path]) -> None:
+    with pytest.raises(UsageError, match=r"--output_executable_path: .* --environment_type=EXTERNAL"):
+        flink(JAR)
+
+
+def test_a_jobs_own_jar_may_meet_rocksdb_so_a_job_server_that_leaks_is_refused(found: dict[str, Path]) -> None:
+    found["found"] = found["built"]
+    with pytest.raises(UsageError, match=r"Beam 2\.70"):
+        flink(JAR, *POOL)
+    flink(JAR, *POOL, "--state_backend=hashmap")
+
+
 def test_the_native_read_runs_inside_the_job_server_that_holds_kafka_io(found: dict[str, Path]) -> None:
     made = flink(NATIVE)
     assert made.view_as(FlinkRunnerOptions).flink_job_server_jar == str(found["built"])
