@@ -24,6 +24,9 @@ MAY_IMPORT = {
     "dags": {"dags"},
     "dags.spark": {"schemas", "transforms.domain", "dags.spark"},
     "cdc": {"schemas", "simulator.catalogue", "cdc"},
+    "docker.compose": {"simulator.sinks", "stack.topics", "docker.compose"},
+    "docker.dataflow": {"beam_pipelines", "docker.dataflow"},
+    "docker.grafana": {"docker.grafana"},
 }
 ONLY_IN_FUNCTIONS = {"beam_pipelines": {"stack"}}  # what is local is found when it is needed: workers have no stack
 BUT_NOT = {"transforms": {"transforms.io"}}  # only jobs join rules and systems
