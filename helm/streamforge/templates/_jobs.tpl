@@ -52,10 +52,10 @@ sessions: session-aggregator
 - --dead_letters={{ $kafka }}/dlq.{{ $job.name }}
 - --late={{ $kafka }}/late.{{ $job.name }}
 - --registry={{ $root.Values.registry.url }}
-{{- /* Beam's options win over Flink's configuration: what both have is given to both. */}}
+{{- /* Beam's options win over Flink's configuration: what both have is given to both. Where state is only Flink is told,
+as the operator looks there. */}}
 - --parallelism={{ int64 $job.parallelism }}
 - --max_parallelism=32
-- --state_backend_storage_path={{ $root.Values.storage.state }}/checkpoints/{{ $job.name }}
 {{- range $name, $value := $job.flags }}
 - --{{ snakecase $name }}={{ include "streamforge.text" $value }}
 {{- end }}
@@ -100,7 +100,7 @@ taskmanager.numberOfTaskSlots: {{ int64 $job.taskSlots | quote }}
 taskmanager.memory.jvm-metaspace.size: 512m
 {{- /* The operator's configuration takes the place of the image's, and with it of what Java 17 needs. */}}
 env.java.opts.all: {{ include "streamforge.javaOptions" . | quote }}
-state.backend.type: {{ $job.flags.stateBackend | replace "filesystem" "hashmap" }}
+state.backend.type: {{ $job.stateBackend }}
 state.backend.incremental: "true"
 state.checkpoints.dir: {{ $state }}/checkpoints/{{ $job.name }}
 state.savepoints.dir: {{ $state }}/savepoints/{{ $job.name }}
@@ -114,8 +114,7 @@ restart-strategy.exponential-delay.initial-backoff: {{ $flink.restart.initialBac
 restart-strategy.exponential-delay.max-backoff: {{ $flink.restart.maxBackoff }}
 restart-strategy.exponential-delay.reset-backoff-threshold: {{ $flink.restart.resetBackoffThreshold }}
 restart-strategy.exponential-delay.backoff-multiplier: "2.0"
-metrics.reporter.prom.factory.class: org.apache.flink.metrics.prometheus.PrometheusReporterFactory
-metrics.reporter.prom.port: "9249"
+{{ (index . 0).Files.Get "files/flink-metrics.yaml" | trim }}
 # The dashboard shows; changes come through the operator.
 web.submit.enable: "false"
 web.cancel.enable: "false"
