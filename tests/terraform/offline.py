@@ -86,7 +86,7 @@ def _mirror(root: Path) -> Path:
     """A folder from which Terraform installs a Google provider that has the types which a configuration uses."""
     used = {found for file in sorted(root.rglob("*.tf")) for found in _USED.findall(file.read_text())}
     sources = b"".join(
-        file.read_bytes() for file in sorted(_SOURCE.iterdir()) + [Path(__file__).with_name("provider_schema.py")]
+        file.read_bytes() for file in [*sorted(_SOURCE.iterdir()), Path(__file__).with_name("provider_schema.py")]
     )
     name = hashlib.sha256(repr(sorted(used)).encode() + sources).hexdigest()[:16]
     _HOME.mkdir(parents=True, exist_ok=True)

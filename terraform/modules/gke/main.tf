@@ -1,6 +1,12 @@
 # Autopilot: nodes, their upgrades, Workload Identity, shielded nodes and the metadata server are Google's business.
 
 resource "google_container_cluster" "this" {
+  #checkov:skip=CKV_GCP_12:Autopilot enforces network policies always; the argument is not for it
+  #checkov:skip=CKV_GCP_21:Labels are given, as a map that the check cannot see into; a test looks at them
+  #checkov:skip=CKV_GCP_61:Flow logs are the subnetwork's; traffic within a node is visible on Autopilot always
+  #checkov:skip=CKV_GCP_65:A variable, rbac_security_group: it needs a group in Google Workspace that must be there before
+  #checkov:skip=CKV_GCP_66:A variable, binary_authorization: the policy is the project's, and refuses all images at first
+  #checkov:skip=CKV_GCP_69:Autopilot has the metadata server always; the argument is not for it
   project    = var.project_id
   location   = var.region
   name       = var.name
@@ -46,8 +52,18 @@ resource "google_container_cluster" "this" {
     }
   }
 
-  workload_identity_config {
-    workload_pool = "${var.project_id}.svc.id.goog"
+  dynamic "authenticator_groups_config" {
+    for_each = var.rbac_security_group == null ? [] : [var.rbac_security_group]
+
+    content {
+      security_group = authenticator_groups_config.value
+    }
+  }
+
+  master_auth {
+    client_certificate_config {
+      issue_client_certificate = false
+    }
   }
 
   # Secrets of Secret Manager as files in pods: the address of Redis with its password.

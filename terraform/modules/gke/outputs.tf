@@ -5,11 +5,6 @@ output "name" {
 
 output "workload_pool" {
   description = "The project's pool of workload identities. It does not exist before the project's first cluster does."
-  value       = google_container_cluster.this.workload_identity_config[0].workload_pool
+  value       = "${google_container_cluster.this.project}.svc.id.goog"
   depends_on  = [google_container_cluster.this]
-}
-
-output "deletion_protection" {
-  description = "Whether the cluster cannot be destroyed."
-  value       = google_container_cluster.this.deletion_protection
 }

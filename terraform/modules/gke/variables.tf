@@ -87,6 +87,17 @@ variable "binary_authorization" {
   default     = false
 }
 
+variable "rbac_security_group" {
+  description = "The Workspace group gke-security-groups@DOMAIN, whose groups Kubernetes' roles can then be bound to; null: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.rbac_security_group == null ? true : startswith(var.rbac_security_group, "gke-security-groups@")
+    error_message = "rbac_security_group must be gke-security-groups@DOMAIN."
+  }
+}
+
 variable "maintenance_start" {
   description = "When upgrades may begin, UTC, Tuesday to Thursday; they have four hours."
   type        = string

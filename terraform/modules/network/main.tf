@@ -71,6 +71,9 @@ resource "google_service_networking_connection" "this" {
   network                 = google_compute_network.this.id
   service                 = "servicenetworking.googleapis.com"
   reserved_peering_ranges = [google_compute_global_address.private_services.name]
+
+  # Google refuses to take it down for hours after the last Redis is gone; it goes with the network.
+  deletion_policy = "ABANDON"
 }
 
 # Dataproc's and Dataflow's machines talk among themselves; nobody else talks to them.
@@ -86,9 +89,13 @@ resource "google_compute_firewall" "workers" {
   source_service_accounts = [each.value.service_account]
   target_service_accounts = [each.value.service_account]
 
-  allow {
-    protocol = "tcp"
-    ports    = each.value.tcp_ports
+  dynamic "allow" {
+    for_each = each.value.allow
+
+    content {
+      protocol = allow.key
+      ports    = allow.value
+    }
   }
 
   log_config {

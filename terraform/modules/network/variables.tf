@@ -75,10 +75,10 @@ variable "flow_log_sampling" {
 }
 
 variable "worker_service_accounts" {
-  description = "Whose machines may reach each other, by a short name, and on which TCP ports."
+  description = "Whose machines may reach each other, by a short name, and on which ports of which protocols."
   type = map(object({
     service_account = string
-    tcp_ports       = list(string)
+    allow           = map(list(string))
   }))
   default = {}
 }

@@ -33,8 +33,14 @@ module "network" {
   flow_log_sampling     = var.network.flow_log_sampling
 
   worker_service_accounts = {
-    dataproc = { service_account = module.identity.emails["batch"], tcp_ports = ["0-65535"] }
-    dataflow = { service_account = module.identity.emails["dataflow"], tcp_ports = ["12345-12346"] }
+    dataproc = {
+      service_account = module.identity.emails["batch"]
+      allow           = { tcp = ["0-65535"], udp = ["0-65535"], icmp = [] }
+    }
+    dataflow = {
+      service_account = module.identity.emails["dataflow"]
+      allow           = { tcp = ["12345-12346"] }
+    }
   }
 }
 
@@ -120,6 +126,7 @@ module "gke" {
   authorized_networks  = var.authorized_networks
   release_channel      = var.release_channel
   binary_authorization = var.binary_authorization
+  rbac_security_group  = var.rbac_security_group
   maintenance_start    = var.maintenance_start
   deletion_protection  = var.deletion_protection
 }

@@ -75,6 +75,12 @@ variable "binary_authorization" {
   default     = false
 }
 
+variable "rbac_security_group" {
+  description = "The Workspace group gke-security-groups@DOMAIN, whose groups Kubernetes' roles can then be bound to; null: none."
+  type        = string
+  default     = null
+}
+
 variable "maintenance_start" {
   description = "When the cluster's upgrades may begin, UTC, Tuesday to Thursday."
   type        = string

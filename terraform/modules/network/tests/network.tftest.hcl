@@ -8,7 +8,7 @@ variables {
 
 run "inside" {
   variables {
-    worker_service_accounts = { dataproc = { service_account = "batch@shop-prod.iam.gserviceaccount.com", tcp_ports = ["0-65535"] } }
+    worker_service_accounts = { dataproc = { service_account = "batch@shop-prod.iam.gserviceaccount.com", allow = { tcp = ["0-65535"] } } }
   }
 
   assert {

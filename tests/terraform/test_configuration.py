@@ -1,0 +1,196 @@
+"""The configuration as it is written: complete, described, without keys, and the same as the code it is for."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.tables import TABLES
+from schemas.tables import resources as bigquery_resources
+from stack import topics
+from tests.terraform.configuration import (
+    ENVIRONMENTS,
+    MODULES,
+    TERRAFORM,
+    blocks,
+    parsed,
+    read,
+    resources,
+    resources_of,
+)
+from tests.terraform.grants import forbidden
+
+FOLDERS = [*MODULES, *ENVIRONMENTS]
+
+
+def name_of(folder: Path) -> str:
+    return str(folder.relative_to(TERRAFORM))
+
+
+# Whole
+
+
+def test_there_are_the_modules_and_environments_that_the_guide_names() -> None:
+    assert [path.name for path in ENVIRONMENTS] == ["dev", "prod", "staging"]
+    guide = (TERRAFORM.parent / "docs" / "terraform.md").read_text()
+    for module in MODULES:
+        assert f"`{module.name}`" in guide, f"docs/terraform.md says nothing of {module.name}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
+def test_a_module_has_its_four_files(folder: Path) -> None:
+    for name in ("main.tf", "variables.tf", "outputs.tf", "versions.tf"):
+        assert (folder / name).read_text().strip(), f"{name_of(folder)}/{name}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
+def test_every_variable_is_described_and_typed_and_every_output_described(folder: Path) -> None:
+    for kind, needed in (("variable", ("description", "type")), ("output", ("description", "value"))):
+        for name, body in blocks(folder, kind).items():
+            assert set(needed) <= body.keys(), f"{kind} {name}"
+            assert body["description"].endswith((".", "…")), f"{kind} {name}: {body['description']}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
+def test_terraform_and_provider_have_the_version_that_the_tests_know(folder: Path) -> None:
+    (terraform,) = next(file["terraform"] for path, file in read(folder) if path.name == "versions.tf")
+    assert terraform["required_version"] == ">= 1.9"
+    assert terraform["required_providers"] == [{"google": {"source": "hashicorp/google", "version": "~> 6.50"}}]
+
+
+@pytest.mark.parametrize("folder", ENVIRONMENTS, ids=name_of)
+def test_an_environment_keeps_its_state_remotely_and_apart_from_the_others(folder: Path) -> None:
+    (terraform,) = next(file["terraform"] for path, file in read(folder) if path.name == "versions.tf")
+    assert terraform["backend"] == [{"gcs": {"prefix": f"streamforge/{folder.name}"}}]
+    assert blocks(folder, "module")["platform"]["environment"] == folder.name
+
+
+def test_every_variable_of_a_module_is_used_there() -> None:
+    for folder in FOLDERS:
+        text = "".join(file.read_text() for file in folder.glob("*.tf"))
+        for name in blocks(folder, "variable"):
+            used = re.sub(rf'variable "{name}" {{.*?^}}', "", text, flags=re.DOTALL | re.MULTILINE)
+            assert f"var.{name}" in used, f"{name_of(folder)}: {name}"
+
+
+def test_services_are_turned_on_for_every_kind_of_resource() -> None:
+    of_prefix = {
+        "artifact": "artifactregistry",
+        "bigquery": "bigquery",
+        "billing": "billingbudgets",
+        "compute": "compute",
+        "container": "container",
+        "managed": "managedkafka",
+        "monitoring": "monitoring",
+        "project": "cloudresourcemanager",
+        "redis": "redis",
+        "secret": "secretmanager",
+        "service_account": "iam",
+        "service_networking": "servicenetworking",
+        "storage": "storage",
+    }
+    on = _all_locals("services")["services"]
+    for resource in resources(*MODULES):
+        if resource.type.startswith("google_"):
+            kind = resource.type.removeprefix("google_")
+            prefix = max((p for p in of_prefix if kind.startswith(p)), key=len)
+            assert f"{of_prefix[prefix]}.googleapis.com" in on, resource.type
+
+
+# Who may do what
+
+
+def test_nothing_is_granted_that_nobody_should_have() -> None:
+    found = resources(*FOLDERS)
+    assert len(found) > 30
+    elsewhere = [value for folder in FOLDERS for _, file in read(folder) for value in file.get("locals", [])]
+    defaults = [body.get("default") for folder in FOLDERS for body in blocks(folder, "variable").values()]
+    assert forbidden(found, [*elsewhere, *defaults]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('resource "google_service_account_key" "k" { service_account_id = "x" }', "a key that lives for years"),
+        ('resource "google_storage_hmac_key" "k" { service_account_email = "x" }', "a key that lives for years"),
+        ('resource "google_project_iam_member" "m" { role = "roles/owner" }', "basic roles"),
+        ('resource "google_project_iam_member" "m" { role = var.x ? "roles/editor" : "roles/x.user" }', "basic roles"),
+        ('resource "google_project_iam_member" "m" { role = "roles/storage.admin" }', "may change who"),
+        ('resource "google_project_iam_member" "m" { role = "roles/iam.securityAdmin" }', "may change who"),
+        ('resource "google_storage_bucket_iam_member" "m" { member = "allUsers" }', "everybody"),
+        ('resource "google_project_iam_binding" "m" { role = "roles/bigquery.jobUser" }', "takes away"),
+        ('resource "google_storage_bucket_iam_policy" "m" { policy_data = "{}" }', "takes away"),
+        ('resource "google_secret_manager_secret_version" "s" {secret_data = "BEGIN PRIVATE KEY" }', "a secret"),
+    ],
+)  # fmt: skip
+def test_a_planted_grant_is_found(text: str, why: str) -> None:
+    planted = list(resources_of(parsed(text), Path("planted.tf")))
+    assert len(planted) == 1
+    assert any(why in line for line in forbidden(planted))
+
+
+def test_a_planted_role_in_a_table_of_roles_is_found() -> None:
+    planted = parsed('locals {\n  roles = { jobs = ["roles/bigquery.jobUser", "roles/editor"] }\n}')["locals"]
+    assert forbidden([], planted) == ["a local or a default: roles/editor is one of the basic roles"]
+
+
+def test_every_exception_from_a_rule_has_its_reason() -> None:
+    found = [
+        line.strip()
+        for folder in FOLDERS
+        for file in folder.glob("*.tf")
+        for line in file.read_text().splitlines()
+        if "checkov:skip" in line
+    ]
+    assert found
+    for line in found:
+        assert re.fullmatch(r"#checkov:skip=CKV2?_GCP_\d+:.{30,}", line), line
+
+
+# The same as the code
+
+
+def test_tables_and_views_are_those_of_the_code() -> None:
+    there = json.loads((TERRAFORM / "modules" / "bigquery" / "tables.json").read_text())
+    wanted = {
+        resource["tableReference"]["tableId"]: resource
+        for table in TABLES.values()
+        for resource in bigquery_resources(table, "project-id.dataset")
+    }
+    assert there == wanted, "run: python -m beam_pipelines.tables show --json > terraform/modules/bigquery/tables.json"
+
+
+def test_topics_are_those_of_the_local_stack() -> None:
+    written = _all_locals("kafka")
+    assert tuple(written["jobs"]) == topics.JOBS
+    assert tuple(written["data"]) == topics.DATA
+    assert tuple(written["captured"]) == topics.CAPTURED
+
+
+def test_files_are_deleted_or_moved_when_the_guide_says() -> None:
+    defaults = blocks(TERRAFORM / "modules" / "storage", "variable")["retention_days"]["type"]
+    days = {name: int(number) for name, number in re.findall(r"(\w+) = optional\(number, (\d+)\)", defaults)}
+    found = {
+        name: [(rule["days"], *rule["prefixes"], *rule["suffixes"], rule["delete"]) for rule in bucket["rules"]]
+        for name, bucket in _all_locals("storage")["buckets"].items()
+    }
+    days_of = {f"${{var.retention_days.{name}}}": number for name, number in days.items()}
+    assert {name: [(days_of[d], *rest) for d, *rest in rules] for name, rules in found.items()} == {
+        "state": [(7, "checkpoints/", True), (90, "savepoints/", True)],
+        "archive": [(30, "dead-letters/", True)],
+        "lakehouse": [(30, ".parquet", False)],
+        "templates": [],
+        "scratch": [(14, "google-cloud-dataproc-metainfo/", "temp/", True)],
+    }
+
+
+def _all_locals(module: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _, file in read(TERRAFORM / "modules" / module):
+        for block in file.get("locals", []):
+            found |= block
+    return found
