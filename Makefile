@@ -44,6 +44,17 @@ dag-test: $(STAMP)  ## the daily DAG on Airflow and a fake Dataproc, with the re
 test-deploy: $(STAMP)  ## chart, Terraform, images, alerts, with their own tools: needs Go, and Debian or Ubuntu
 	$(BIN)/pytest -m deploy
 
+chart: $(STAMP)  ## build/chart/*.yaml: what the chart makes for each environment
+	@mkdir -p build/chart
+	@for environment in dev staging prod; do $(BIN)/python -m tests.tools helm template streamforge helm/streamforge --namespace streamforge --kube-version 1.31 --values helm/streamforge/values-$$environment.yaml > build/chart/$$environment.yaml || exit 1; echo "build/chart/$$environment.yaml"; done
+
+sbom: $(STAMP)  ## build/sbom/*.json (CycloneDX): what the images have of Python, and what the Flink job server is made of
+	@mkdir -p build/sbom
+	@for image in api simulator worker; do $(BIN)/cyclonedx-py requirements docker/requirements/$$image.txt --output-reproducible --of JSON -o build/sbom/$$image.json || exit 1; echo "build/sbom/$$image.json"; done
+	@cat docker/requirements/worker.txt docker/requirements/launcher.txt | $(BIN)/cyclonedx-py requirements - --output-reproducible --of JSON -o build/sbom/launcher.json && echo build/sbom/launcher.json
+	@mvn -q -B -Dstyle.color=never -f stack/maven/flink-job-server/pom.xml org.cyclonedx:cyclonedx-maven-plugin:2.9.1:makeBom -DoutputFormat=json -DoutputDirectory=$(CURDIR)/build/sbom -DoutputName=flink-job-server
+	@echo build/sbom/flink-job-server.json
+
 bench: setup  ## drain a million orders, beside peers; and the latency from order to alert
 	$(BIN)/python -m bench throughput
 	$(BIN)/python -m bench latency
@@ -59,4 +70,4 @@ clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test demo batch dag-test test-deploy bench screenshots lock clean
+.PHONY: help setup check test demo batch dag-test test-deploy chart sbom bench screenshots lock clean

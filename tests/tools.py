@@ -7,6 +7,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 __all__ = ["tool"]
@@ -55,3 +56,7 @@ def _made(folder: str, program: str, command: list[str]) -> Path:
             if done.returncode:
                 raise RuntimeError(f"{folder} cannot be had: {done.stderr[-500:]}")
     return home / program
+
+
+if __name__ == "__main__":  # python -m tests.tools helm template …
+    os.execv(tool(sys.argv[1]), sys.argv[1:])
