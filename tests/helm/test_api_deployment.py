@@ -14,6 +14,8 @@ from tests.helm.chart import ENVIRONMENTS, refusal, render
 
 pytestmark = pytest.mark.deploy
 
+SECRET_URL = "rediss://:secret@10.30.0.3:6378/0"
+
 
 def deployment(environment: str = "prod", values: Any = None) -> dict[str, Any]:
     return render(environment, values).one("Deployment", "streamforge-api")["spec"]
@@ -29,7 +31,8 @@ def parsed(args: list[str], tmp_path: Path) -> Namespace:
     assert args[:2] == ["-m", "serving"]
     keys = tmp_path / "keys"
     keys.write_text(f"somebody:{'0' * 64}\n")
-    return _parser().parse_args([a.replace("/etc/streamforge/api-keys/keys", str(keys)) for a in args[2:]])
+    started = [a.replace("$(REDIS_URL)", SECRET_URL) for a in args[2:]]  # as Kubernetes does
+    return _parser().parse_args([a.replace("/etc/streamforge/api-keys/keys", str(keys)) for a in started])
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -37,11 +40,7 @@ def test_the_server_takes_every_flag_that_the_chart_gives_it(environment: str, t
     found = parsed(container(environment)["args"], tmp_path)
     assert (found.host, found.port, found.metrics_port) == ("0.0.0.0", 8090, 9090)
     assert found.kafka == "kafka-kafka-bootstrap.kafka:9092"
-    assert found.redis == (
-        "redis://streamforge-redis:6379/0"
-        if environment == "dev"
-        else f"rediss://:$(REDIS_PASSWORD)@10.{20 if environment == 'staging' else 30}.0.3:6378/0"
-    )
+    assert found.redis == ("redis://streamforge-redis:6379/0" if environment == "dev" else SECRET_URL)
     assert bool(found.api_keys) is (environment != "dev")
 
 
@@ -113,7 +112,7 @@ def test_keys_and_passwords_are_secrets() -> None:
     spec = deployment()["template"]["spec"]
     assert {"name": "api-keys", "secret": {"secretName": "streamforge-api-keys"}} in spec["volumes"]
     assert {"name": "redis-ca", "configMap": {"name": "streamforge-redis-ca"}} in spec["volumes"]
-    assert {e["name"] for e in container()["env"]} == {"REDIS_PASSWORD", "SSL_CERT_FILE"}
+    assert {e["name"] for e in container()["env"]} == {"REDIS_URL", "SSL_CERT_FILE"}
     assert "env" not in container("dev")
 
 
@@ -123,6 +122,15 @@ def test_it_has_no_access_to_kubernetes() -> None:
     assert spec["automountServiceAccountToken"] is False
 
 
-def test_a_store_is_needed_and_only_one() -> None:
-    assert "redis.url is needed, or redis.inCluster.enabled" in refusal(values={"redis": {"url": ""}})
-    assert "either url or inCluster.enabled" in refusal("dev", {"redis": {"url": "redis://10.0.0.1:6379/0"}})
+@pytest.mark.parametrize(
+    ("environment", "store"),
+    [
+        ("prod", {"urlSecret": {"name": ""}}),
+        ("prod", {"url": "redis://10.0.0.1:6379/0"}),
+        ("dev", {"url": "redis://10.0.0.1:6379/0"}),
+        ("dev", {"urlSecret": {"name": "x"}}),
+    ],
+)
+def test_a_store_is_needed_and_only_one(environment: str, store: dict[str, Any]) -> None:
+    why = "redis: one of url, urlSecret.name and inCluster.enabled is needed, and only one"
+    assert why in refusal(environment, {"redis": store})

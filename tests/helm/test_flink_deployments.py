@@ -29,6 +29,7 @@ MODULES = {
     "archive": "archiver",
     "cdc": "cdc-processor",
 }
+SECRET_URL = "rediss://:secret@10.30.0.3:6378/0"
 ALL = {"jobs": {module: {"enabled": True} for module in MODULES}}
 # Flags of the jobs that values cannot set, and why not.
 FROM_ELSEWHERE = {
@@ -68,7 +69,8 @@ def parsed(module: str, args: list[str]) -> tuple[Any, Settings]:
     """
     assert args[:2] == ["-m", f"beam_pipelines.{module}"]
     job = importlib.import_module(f"beam_pipelines.{module}")
-    given, settings, _ = options.parse(job.JOB, args[2:], job._add_flags)
+    started = [arg.replace("$(REDIS_URL)", SECRET_URL) for arg in args[2:]]  # as Kubernetes does
+    given, settings, _ = options.parse(job.JOB, started, job._add_flags)
     return given, settings
 
 
@@ -160,13 +162,14 @@ def test_bigquery_needs_a_project() -> None:
 # The password
 
 
-def test_the_password_comes_from_the_secret_when_the_container_starts() -> None:
+def test_the_stores_address_and_password_come_from_the_secret_when_the_container_starts() -> None:
     found = launcher("fraud-detector")
-    assert "--output=rediss://:$(REDIS_PASSWORD)@10.30.0.3:6378/0" in found["args"]
+    assert "--output=$(REDIS_URL)" in found["args"]
     assert {
-        "name": "REDIS_PASSWORD",
-        "valueFrom": {"secretKeyRef": {"name": "streamforge-redis", "key": "password"}},
+        "name": "REDIS_URL",
+        "valueFrom": {"secretKeyRef": {"name": "streamforge-redis", "key": "url"}},
     } in found["env"]
+    assert RedisUrl(SECRET_URL) in parsed("fraud", found["args"])[1].outputs
 
 
 @pytest.mark.parametrize("container", [launcher, worker])

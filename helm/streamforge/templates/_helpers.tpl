@@ -46,27 +46,31 @@ capabilities: {drop: [ALL]}
 {{ if kindIs "float64" . }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
 {{- end }}
 
-{{/* The online store. Kubernetes puts the password in place of $(REDIS_PASSWORD) when it starts the container. */}}
+{{/* The online store. Kubernetes puts what is in the Secret in place of $(REDIS_URL) when it starts the container. */}}
 {{- define "streamforge.redisUrl" -}}
 {{- $redis := .Values.redis -}}
-{{- if $redis.inCluster.enabled -}}
-{{- if $redis.url }}{{ fail "redis: either url or inCluster.enabled, not both" }}{{ end -}}
-redis://streamforge-redis:6379/0
-{{- else -}}
-{{- $url := $redis.url | required "redis.url is needed, or redis.inCluster.enabled" -}}
-{{- if $redis.passwordSecret.name -}}
-{{ $url | replace "://" "://:$(REDIS_PASSWORD)@" }}
-{{- else -}}
-{{ $url }}
+{{- $given := compact (list (ternary "redis://streamforge-redis:6379/0" "" $redis.inCluster.enabled) $redis.url (ternary "$(REDIS_URL)" "" (ne $redis.urlSecret.name ""))) -}}
+{{- if ne (len $given) 1 -}}
+{{ fail "redis: one of url, urlSecret.name and inCluster.enabled is needed, and only one" }}
 {{- end -}}
-{{- end -}}
+{{ first $given }}
+{{- end }}
+
+{{/* Its port, for network policies. */}}
+{{- define "streamforge.redisPorts" -}}
+{{- $url := include "streamforge.redisUrl" . -}}
+{{- if eq $url "$(REDIS_URL)" -}}
+- {protocol: TCP, port: {{ int64 .Values.redis.urlSecret.port }}}
+{{- else -}}
+{{ include "streamforge.ports" (list $url "6379") | trim }}
+{{- end }}
 {{- end }}
 
 {{- define "streamforge.redisEnv" -}}
-{{- if and .Values.redis.passwordSecret.name (not .Values.redis.inCluster.enabled) }}
-- name: REDIS_PASSWORD
+{{- if .Values.redis.urlSecret.name }}
+- name: REDIS_URL
   valueFrom:
-    secretKeyRef: {name: {{ .Values.redis.passwordSecret.name }}, key: {{ .Values.redis.passwordSecret.key }}}
+    secretKeyRef: {name: {{ .Values.redis.urlSecret.name }}, key: {{ .Values.redis.urlSecret.key }}}
 {{- end }}
 {{- if .Values.redis.caConfigMap.name }}
 - name: SSL_CERT_FILE
