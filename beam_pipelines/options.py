@@ -74,6 +74,7 @@ _FLINK_ONLY = frozenset(
 _BETWEEN_URLS = re.compile(r"\s+(?=[a-z]+://)")
 # As Google has them: letters, digits and - in a project, _ in a dataset.
 _BIGQUERY = re.compile(r"bigquery://([a-z][a-z0-9-]{4,28}[a-z0-9])\.(\w{1,1024})", re.ASCII)
+_SECRET = re.compile(r"secret://[a-z][a-z0-9-]{4,28}[a-z0-9]/[A-Za-z0-9_-]{1,255}([?]ca=[A-Za-z0-9_-]{1,255})?")
 
 T = TypeVar("T")
 
@@ -93,6 +94,10 @@ class KafkaUrl:
 
 @dataclass(frozen=True)
 class RedisUrl:
+    """Attributes:
+    url: redis:// or rediss://, or secret:// of one that Secret Manager keeps.
+    """
+
     url: str
 
 
@@ -247,7 +252,8 @@ def _add_common(group: Any, job: Job) -> None:
     group.add_argument(
         "--output",
         action="append",
-        help="redis://host:port/db, bigquery://project.dataset, kafka://host:port/topic, or a folder for JSON lines; "
+        help="redis://host:port/db (or secret://project/secret, if Google's Secret Manager keeps that), "
+        "bigquery://project.dataset, kafka://host:port/topic, or a folder for JSON lines; "
         f"{_SEVERAL} (default, for Kafka input: {outputs})",
     )
     group.add_argument(
@@ -425,6 +431,10 @@ def _output_url(text: str) -> KafkaUrl | RedisUrl | BigQueryUrl | Folder:
         parts = urlsplit(text)
         if not parts.hostname or not _port_is_right(parts) or not (parts.path.strip("/") or "0").isdigit():
             raise ValueError(f"{text} is not redis://host:port/db")
+        return RedisUrl(text)
+    if scheme == "secret":
+        if not _SECRET.fullmatch(text):
+            raise ValueError(f"{text} is not secret://project/secret or secret://project/secret?ca=secret")
         return RedisUrl(text)
     if scheme == "bigquery":
         return _bigquery_url(text)

@@ -52,8 +52,9 @@ _PORT = "[1-9][0-9]{0,4}"
 _TOPIC = "[A-Za-z0-9._-]"
 _SERVERS = f"kafka://{_HOST}:{_PORT}(,{_HOST}:{_PORT})*"
 _KAFKA = f"{_SERVERS}/{_TOPIC}+"
-# No user and password: whoever may look at a job sees its parameters.
+# No user and password: whoever may look at a job sees its parameters. A secret's name may be seen.
 _REDIS = f"rediss?://{_HOST}(:{_PORT})?(/[0-9]+)?"
+_SECRET = options._SECRET.pattern
 _BIGQUERY = "bigquery://[a-z][a-z0-9-]{4,28}[a-z0-9][.][A-Za-z0-9_]{1,1000}"
 _FOLDER = "gs://[a-z0-9][a-z0-9._-]*[a-z0-9](/[!-~]*)?"
 _COUNT = "[1-9][0-9]{0,5}"
@@ -86,9 +87,10 @@ def _several(url: str) -> str:
 _ASKED = {
     "input": _Asked(_KAFKA, "Kafka topic to read, as kafka://host:port[,host:port]/topic", required=True),
     "output": _Asked(
-        _several("|".join([_REDIS, _BIGQUERY, _KAFKA, _FOLDER])),
-        "Where results go: redis://host:port/db, bigquery://project.dataset, kafka://host:port/topic, or a folder on "
-        "gs:// for JSON lines; several with a space between them",
+        _several("|".join([_REDIS, _SECRET, _BIGQUERY, _KAFKA, _FOLDER])),
+        "Where results go: redis://host:port/db, or secret://project/secret?ca=secret if it has a password, "
+        "bigquery://project.dataset, kafka://host:port/topic, or a folder on gs:// for JSON lines; several with a "
+        "space between them",
         required=True,
     ),
     "dead_letters": _Asked(

@@ -42,6 +42,7 @@ CLOUD = [
     *("--runner=DataflowRunner", "--project=shop-1", "--region=europe-west1", "--temp_location=gs://shop-state/tmp"),
     f"--sdk_container_image={IMAGE}",
 ]
+STORE = "secret://shop-1/redis-url?ca=redis-ca"
 TOPICS = "kafka://10.0.0.2:9092/transactions.orders"
 STREAM = [f"--input={TOPICS}", "--output=redis://10.0.0.3:6379/0", "--registry=http://10.0.0.4:8081"]
 
@@ -226,7 +227,7 @@ class Cloud(NamedTuple):
         output = (
             f"{self.google.bucket}/archive bigquery://{self.dataset}"
             if name == "archive"
-            else f"redis://10.0.0.3:6379/0 {self.topic(job.output_topic)} bigquery://{self.dataset}"
+            else f"{STORE} {self.topic(job.output_topic)} bigquery://{self.dataset}"
         )
         values = {
             "input": " ".join(map(self.topic, (job.input_topic, *job.more_topics))),
@@ -304,7 +305,7 @@ def test_a_job_is_posted_with_its_name_image_and_machines_and_without_what_it_co
     assert (found.options["streaming"], found.options["sdk_location"]) == (True, "container")
     said = json.dumps(found.job)
     assert cloud.dataset not in said
-    assert "10.0.0.3" not in said
+    assert STORE not in said
 
 
 @pytest.mark.stack

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from beam_pipelines import options
+from beam_pipelines import archive, options
 from beam_pipelines.fraud import JOB, _add_flags, main
 from beam_pipelines.options import BigQueryUrl, Folder, KafkaUrl, RedisUrl, Settings, UsageError
 from schemas import codec
@@ -77,6 +77,23 @@ def test_several_outputs_and_sides_of_their_own_can_be_given() -> None:
     assert (found.dead_letters, found.late) == (KafkaUrl("k:9092", "dlq"), Folder("late"))
 
 
+def test_one_value_may_name_several_outputs_and_a_path_may_hold_spaces() -> None:
+    urls = (
+        RedisUrl("secret://shop-1/redis-url?ca=redis-ca"),
+        KafkaUrl("k1:9092,k2:9092", "alerts"),
+        Folder("gs://b/x y"),
+    )
+    one = settings("--output=secret://shop-1/redis-url?ca=redis-ca kafka://k1:9092,k2:9092/alerts  gs://b/x y")
+    assert one.outputs == urls
+    assert settings("--output=my alerts redis://r:6380/3").outputs == (
+        Folder("my alerts"),
+        RedisUrl("redis://r:6380/3"),
+    )
+    of_archive = ("--input=kafka://k:9092/orders kafka://k:9092/clicks", "--output=archive")
+    found = options.parse(archive.JOB, of_archive, archive._add_flags)[1]
+    assert found.inputs == (KafkaUrl("k:9092", "orders"), KafkaUrl("k:9092", "clicks"))
+
+
 def test_sides_go_beside_a_kafka_output_when_there_is_no_folder() -> None:
     assert settings("--input=x.avro", "--output=kafka://k:9092/alerts").late == KafkaUrl(
         "k:9092", "late.fraud-detector"
@@ -130,6 +147,12 @@ WRONG = [
     ("--output=redis://h:6379/first", "--output: redis://h:6379/first is not redis://host:port/db"),
     ("--output=redis://h:port/0", "--output: redis://h:port/0 is not redis://host:port/db"),
     ("--output=redis://h:99999/0", "--output: redis://h:99999/0 is not redis://host:port/db"),
+    (
+        "--output=secret://shop-1",
+        "--output: secret://shop-1 is not secret://project/secret or secret://project/secret?ca=",
+    ),
+    ("--output=secret://shop-1/a/b", "--output: secret://shop-1/a/b is not secret://project/secret or "),
+    ("--output=secret://shop-1/a?key=b", "--output: secret://shop-1/a?key=b is not secret://project/secret or "),
     ("--output=kafka://h:9092", "--output: kafka://h:9092 names no topic"),
     ("--output=bigquery://shop-1", "--output: bigquery://shop-1 is not bigquery://project.dataset"),
     ("--output=bigquery://Shop.d", "--output: bigquery://Shop.d is not bigquery://project.dataset"),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import apache_beam as beam
 import msgspec
@@ -22,6 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from schemas import features
 from schemas.events import FraudAlert, RevenueWindow, UserSession
 from transforms.io import redis_scripts
+from transforms.io.secrets import read_secret
 from transforms.ledger import Counts
 
 __all__ = [
@@ -39,6 +41,28 @@ _UNREACHABLE = (BusyLoadingError, ReadOnlyError, RedisConnectionError, RedisTime
 _USERS = (features.USER_TTL_S, *features.USER_PREFIXES)
 
 
+def _connect(url: str) -> redis.Redis:
+    """Of `secret://project/secret?ca=secret`, the first secret holds the address, and the second, if there is one, the
+    certificates of who may have signed the server's.
+
+    Raises:
+      OSError: a secret cannot be read.
+    """
+    more: dict[str, Any] = {}
+    parts = urlsplit(url)
+    if parts.scheme == "secret":
+        url = read_secret(parts.netloc, parts.path.strip("/")).strip()
+        if parts.query:
+            more["ssl_ca_data"] = read_secret(parts.netloc, parts.query.removeprefix("ca="))
+    return redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5, **more)
+
+
+def _shown(url: str) -> str:
+    """Without user and password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
 class _RedisFn(beam.DoFn):
     """A connection, opened in the worker, and retries: an unreachable store stops the reading, it loses nothing."""
 
@@ -46,7 +70,7 @@ class _RedisFn(beam.DoFn):
         self._url = url
 
     def setup(self) -> None:
-        self._client = redis.Redis.from_url(self._url, socket_timeout=10, socket_connect_timeout=5)
+        self._client = _connect(self._url)
 
     def teardown(self) -> None:
         self._client.close()
@@ -62,7 +86,7 @@ class _RedisFn(beam.DoFn):
             except _UNREACHABLE as e:
                 if time.monotonic() > give_up:
                     raise
-                _LOG.warning("%s cannot be written to, trying again in %.1f s: %s", self._url, wait_s, e)
+                _LOG.warning("%s cannot be written to, trying again in %.1f s: %s", _shown(self._url), wait_s, e)
                 time.sleep(wait_s)
                 wait_s = min(2 * wait_s, 5.0)
 
