@@ -145,7 +145,8 @@ class Image:
             try:
                 yield process
             finally:
-                os.killpg(process.pid, signal.SIGTERM)
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGTERM)
                 try:
                     process.wait(20)
                 finally:
@@ -239,6 +240,9 @@ class Images:
             for certificate in _CERTIFICATES.glob("*.crt"):
                 shutil.copy(certificate, root / _CERTIFICATES.relative_to("/"))
             _call("chroot", str(root), "update-ca-certificates")
+            for rest in ("var/cache/apt", "var/lib/apt/lists"):
+                shutil.rmtree(root / rest)
+                (root / rest / "partial").mkdir(parents=True)
             _call("tar", "-C", str(root), "-cf", str(folder / "new.tar"), ".")
             shutil.rmtree(root)
             (folder / "new.tar").rename(folder / "base.tar")

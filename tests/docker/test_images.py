@@ -6,8 +6,12 @@ Marked deploy: it needs root, buildah and debootstrap, the first time 15 minutes
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import socket
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +20,13 @@ import pytest
 
 from stack import Stack
 from stack.ports import pick_free
-from tests.docker.images import Images, targets
+from tests.docker.images import ROOT, Images, targets
 from tests.live import eventually
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(1800)]
 
 # Unpacked, in millions of bytes; docs/docker.md says what they were when it was written.
-MOST_MB = {"api": 120, "simulator": 150, "worker": 1100, "launcher": 1700, "flink": 900, "flex-fraud": 1100}
+MOST_MB = {"api": 120, "simulator": 150, "worker": 1100, "launcher": 1600, "flink": 700, "flex-fraud": 1100}
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +117,33 @@ def test_the_worker_image_holds_beams_program_and_a_pool_that_listens(images: Im
     pool = ["-m", "beam_pipelines.worker_pool", "--host=127.0.0.1", f"--port={port}"]
     with image.running(tmp_path / "log", *pool, entrypoint=["python"]):
         eventually(lambda: listens(port), "the pool listens")
+
+
+def test_beams_program_starts_our_workers_as_a_runner_asks_for_them(images: Images, tmp_path: Path) -> None:
+    """As on Dataflow, and in Flink's environments DOCKER and PROCESS: the runner gives boot an address, boot does the
+    rest. Here Flink runs what runs the image's entry point."""
+    files = tmp_path / "files"
+    files.mkdir()
+    os.chown(files, 10001, 10001)
+    for folder in (files, *files.parents):
+        folder.chmod(folder.stat().st_mode | 0o005)  # pytest's own folders are root's alone
+    python = [sys.executable, "-m"]
+    traffic = ["simulator", "--rate=0", "--events=2000", "--seed=7", f"--output={files}", "--format=jsonl"]
+    subprocess.run([*python, *traffic], check=True, cwd=ROOT, capture_output=True)
+    start = tmp_path / "start-worker"
+    words = shlex.join(images.built("worker").command(volumes={files: str(files)}))
+    start.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    start.chmod(0o755)
+    job = ["beam_pipelines.fraud", "--runner=FlinkRunner", "--parallelism=1", "--sdk_worker_parallelism=1"]
+    job += [f"--input={files}/transactions.orders.jsonl", f"--output={files}/out", f"--ledger={files}/ledger.json"]
+    job += ["--environment_type=PROCESS", f"--environment_config={json.dumps({'command': str(start)})}"]
+    done = subprocess.run([*python, *job], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-5000:]
+    ledger = json.loads((files / "ledger.json").read_text())
+    orders = len((files / "transactions.orders.jsonl").read_bytes().splitlines())
+    assert ledger["in"] == orders > 0
+    # Written by the image's user: this process is another's.
+    assert (files / "ledger.json").stat().st_uid == 10001
 
 
 def test_the_launcher_has_java_and_a_job_server_that_it_can_look_into(images: Images) -> None:
