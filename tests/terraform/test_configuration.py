@@ -84,6 +84,7 @@ def test_services_are_turned_on_for_every_kind_of_resource() -> None:
         "billing": "billingbudgets",
         "compute": "compute",
         "container": "container",
+        "iam_workload": "iam",
         "managed": "managedkafka",
         "monitoring": "monitoring",
         "project": "cloudresourcemanager",

@@ -138,6 +138,7 @@ MAY = {
         ("account streamforge-batch", "roles/iam.serviceAccountUser"),
     },
 }
+_ITS_BUCKET = r'resource\.name\.startsWith\("projects/_/buckets/(shop-[a-z]+-streamforge-scratch|dataproc-temp-)"\)'
 
 
 def grants(environment: Environment) -> dict[str, set[tuple[str, str]]]:
@@ -155,11 +156,11 @@ def grants(environment: Environment) -> dict[str, set[tuple[str, str]]]:
                 condition = values["condition"]
                 if condition:
                     expression = condition[0]["expression"]
-                    assert re.fullmatch(
-                        r'resource\.service != "storage\.googleapis\.com" \|\| '
-                        r'resource\.name\.startsWith\("projects/_/buckets/[a-z-]+-streamforge-scratch"\)',
-                        expression,
-                    ), expression
+                    first, *others = expression.split(" || ")
+                    assert first == 'resource.service != "storage.googleapis.com"', expression
+                    for other in others:
+                        assert re.fullmatch(_ITS_BUCKET, other), expression
+                    assert others
                 where = "project, files of scratch only" if condition else "project"
             case "google_storage_bucket_iam_member":
                 where = f"bucket {values['bucket'].rpartition('-')[2]}"

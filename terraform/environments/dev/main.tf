@@ -7,6 +7,7 @@ module "platform" {
   region              = var.region
   labels              = var.labels
   authorized_networks = var.authorized_networks
+  github_repository   = var.github_repository
 
   deletion_protection  = false
   release_channel      = "REGULAR"
@@ -16,7 +17,7 @@ module "platform" {
   network              = { flow_log_sampling = 0 }
 
   kafka = {
-    managed           = var.kafka_bootstrap_servers == null ? { partitions = 4, retention_days = 3 } : null
+    managed           = var.managed_kafka ? { partitions = 4, retention_days = 3 } : null
     bootstrap_servers = var.kafka_bootstrap_servers
   }
 

@@ -7,6 +7,7 @@ module "platform" {
   region              = var.region
   labels              = var.labels
   authorized_networks = var.authorized_networks
+  github_repository   = var.github_repository
 
   deletion_protection = true
   release_channel     = "STABLE"
@@ -14,7 +15,7 @@ module "platform" {
   network             = { flow_log_sampling = 0.5 }
 
   kafka = {
-    managed           = var.kafka_bootstrap_servers == null ? { vcpus = 6, memory_gb = 24, partitions = 16 } : null
+    managed           = var.managed_kafka ? { vcpus = 6, memory_gb = 24, partitions = 16 } : null
     bootstrap_servers = var.kafka_bootstrap_servers
   }
 

@@ -7,6 +7,7 @@ module "platform" {
   region              = var.region
   labels              = var.labels
   authorized_networks = var.authorized_networks
+  github_repository   = var.github_repository
 
   deletion_protection = true
   release_channel     = "REGULAR" # before prod's STABLE has a version, it was here
@@ -14,7 +15,7 @@ module "platform" {
   bigquery            = { partition_expiration_days = 90 }
 
   kafka = {
-    managed           = var.kafka_bootstrap_servers == null ? { partitions = 8 } : null
+    managed           = var.managed_kafka ? { partitions = 8 } : null
     bootstrap_servers = var.kafka_bootstrap_servers
   }
 

@@ -16,7 +16,24 @@ variable "authorized_networks" {
 }
 
 variable "kafka_bootstrap_servers" {
-  description = "The addresses of an existing Kafka. null: Google's managed one is made."
+  description = "The addresses of an existing Kafka, unless managed_kafka."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = (var.kafka_bootstrap_servers == null) == var.managed_kafka
+    error_message = "One of kafka_bootstrap_servers and managed_kafka must be set, and not both."
+  }
+}
+
+variable "managed_kafka" {
+  description = "Whether Google's managed Kafka is made. It answers clients with credentials only, which the jobs do not have yet."
+  type        = bool
+  default     = false
+}
+
+variable "github_repository" {
+  description = "OWNER/NAME at GitHub whose workflows may push images and templates, without a key. null: none may."
   type        = string
   default     = null
 }

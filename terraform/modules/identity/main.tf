@@ -25,11 +25,11 @@ locals {
     composer = ["roles/composer.worker", "roles/dataproc.editor"]
   }
 
-  # These roles hold the right to read and write every bucket of the project. What they are needed for is one of them,
-  # and the condition leaves only that.
+  # These roles hold the right to read and write every bucket of the project. They are needed for a few, and a condition
+  # leaves only those: scratch, and for Dataproc the bucket for Spark's logs, which it makes for itself in each region.
   worker_roles = {
-    batch    = "roles/dataproc.worker"
-    dataflow = "roles/dataflow.worker"
+    batch    = { role = "roles/dataproc.worker", buckets = [var.buckets["scratch"], "dataproc-temp-"] }
+    dataflow = { role = "roles/dataflow.worker", buckets = [var.buckets["scratch"]] }
   }
 
   bucket_roles = {
@@ -76,13 +76,16 @@ resource "google_project_iam_member" "workers" {
   for_each = local.worker_roles
 
   project = var.project_id
-  role    = each.value
+  role    = each.value.role
   member  = local.member[each.key]
 
   condition {
     title       = "files-of-scratch-only"
-    description = "Everything but files, and the files of one bucket."
-    expression  = "resource.service != \"storage.googleapis.com\" || resource.name.startsWith(\"projects/_/buckets/${var.buckets["scratch"]}\")"
+    description = "Everything but files, and the files that workers leave behind."
+    expression = join(" || ", concat(
+      ["resource.service != \"storage.googleapis.com\""],
+      [for name in each.value.buckets : "resource.name.startsWith(\"projects/_/buckets/${name}\")"],
+    ))
   }
 }
 

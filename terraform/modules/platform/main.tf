@@ -160,3 +160,13 @@ module "budget" {
   amount          = var.budget.amount
   alert_emails    = var.budget.alert_emails
 }
+
+module "delivery" {
+  source = "../delivery"
+  count  = var.github_repository == null ? 0 : 1
+
+  project_id        = module.services.project_id
+  github_repository = var.github_repository
+  registry          = { repository = module.registry.repository, location = module.registry.location }
+  templates_bucket  = module.storage.buckets["templates"]
+}

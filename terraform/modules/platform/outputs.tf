@@ -52,3 +52,8 @@ output "daily_analytics" {
   description = "The Airflow variable daily_analytics, as JSON."
   value       = module.batch.daily_analytics
 }
+
+output "delivery" {
+  description = "The service account and the provider that GitHub's workflows take; null without github_repository."
+  value       = one([for each in module.delivery : { service_account = each.service_account, provider = each.provider }])
+}

@@ -162,3 +162,9 @@ variable "budget" {
     error_message = "budget must be set in prod."
   }
 }
+
+variable "github_repository" {
+  description = "OWNER/NAME at GitHub whose workflows may push images and templates, without a key. null: none may."
+  type        = string
+  default     = null
+}

@@ -1,7 +1,8 @@
 mock_provider "google" {}
 
 variables {
-  project_id = "shop-dev"
+  project_id    = "shop-dev"
+  managed_kafka = true
 }
 
 run "dev" {
@@ -21,4 +22,14 @@ run "with_a_budget" {
     condition     = output.platform.bigquery_url == "bigquery://shop-dev.streamforge"
     error_message = "The jobs' --output names the dataset."
   }
+}
+
+run "no_kafka_at_all" {
+  command = plan
+
+  variables {
+    managed_kafka = false
+  }
+
+  expect_failures = [var.kafka_bootstrap_servers]
 }

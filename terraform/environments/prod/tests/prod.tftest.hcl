@@ -2,6 +2,7 @@ mock_provider "google" {}
 
 variables {
   project_id          = "shop-prod"
+  managed_kafka       = true
   billing_account     = "012345-6789AB-CDEF01"
   monthly_budget      = 4000
   alert_emails        = ["platform@shop.example"]
@@ -13,7 +14,7 @@ run "prod" {
 
   assert {
     condition     = output.platform.kafka_bootstrap_servers == "bootstrap.streamforge.europe-west1.managedkafka.shop-prod.cloud.goog:9092"
-    error_message = "Without a Kafka of one's own there is a managed one."
+    error_message = "The managed Kafka's address is told."
   }
 
   assert {
@@ -36,6 +37,7 @@ run "another_kafka" {
   command = plan # what is protected, a test could not destroy again
 
   variables {
+    managed_kafka           = false
     kafka_bootstrap_servers = "kafka-1.shop.example:9093,kafka-2.shop.example:9093"
   }
 
@@ -48,4 +50,14 @@ run "another_kafka" {
     condition     = contains(keys(output.platform.kafka_topics), "dlq.fraud-detector")
     error_message = "Its topics are still said."
   }
+}
+
+run "no_kafka_at_all" {
+  command = plan
+
+  variables {
+    managed_kafka = false
+  }
+
+  expect_failures = [var.kafka_bootstrap_servers]
 }

@@ -8,10 +8,15 @@ variables {
   redis_secret_ids = { url = "streamforge-redis-url" }
 }
 
-run "worker_roles_reach_one_bucket" {
+run "worker_roles_do_not_reach_all_buckets" {
   assert {
-    condition     = alltrue([for grant in google_project_iam_member.workers : one(grant.condition).expression == "resource.service != \"storage.googleapis.com\" || resource.name.startsWith(\"projects/_/buckets/b-scratch\")"])
-    error_message = "Dataproc's and Dataflow's roles do not open all buckets."
+    condition     = one(google_project_iam_member.workers["dataflow"].condition).expression == "resource.service != \"storage.googleapis.com\" || resource.name.startsWith(\"projects/_/buckets/b-scratch\")"
+    error_message = "Dataflow's role opens one bucket."
+  }
+
+  assert {
+    condition     = one(google_project_iam_member.workers["batch"].condition).expression == "resource.service != \"storage.googleapis.com\" || resource.name.startsWith(\"projects/_/buckets/b-scratch\") || resource.name.startsWith(\"projects/_/buckets/dataproc-temp-\")"
+    error_message = "Dataproc's role opens one bucket, and its own."
   }
 }
 
