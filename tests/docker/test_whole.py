@@ -19,7 +19,9 @@ import pytest
 
 from stack import Stack
 from stack.flink import Cluster
+from stack.kafka import Kafka
 from stack.ports import pick_free
+from stack.topics import TOPICS
 from tests.docker.compose import command, load
 from tests.docker.images import ROOT, Images
 from tests.live import eventually
@@ -53,7 +55,7 @@ def test_an_order_becomes_an_alert_by_the_commands_of_the_compose_file(images: I
         if folder.stat().st_mode & 0o005 != 0o005:
             folder.chmod(folder.stat().st_mode | 0o005)  # pytest's own folders are root's alone
     with ExitStack() as opened:
-        stack = opened.enter_context(Stack(tmp_path / "stack", ["kafka", "registry", "valkey"], ports="free"))
+        stack = opened.enter_context(Stack(tmp_path / "stack", [Kafka(topics={}), "registry", "valkey"], ports="free"))
         cluster = opened.enter_context(Cluster(tmp_path / "flink", slots=4, checkpoints=state))
         pool, api, metrics = (ports := [pick_free(set())])[0], *_two_more(ports)
         elsewhere = {
@@ -89,8 +91,8 @@ def test_an_order_becomes_an_alert_by_the_commands_of_the_compose_file(images: I
                 assert process.wait(120) == 0, log.read_text()
             return log
 
-        assert "made" in start("prepare").read_text()
-        assert "0 made" in start("prepare").read_text()
+        assert f"topics: {len(TOPICS)} made" in start("prepare").read_text()
+        assert "topics: 0 made" in start("prepare").read_text()
         log = start("worker")
         eventually(lambda: "workers at" in log.read_text(), "the pool listens")
         for job in JOBS:
