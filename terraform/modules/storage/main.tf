@@ -6,7 +6,7 @@ locals {
     # docs/terraform.md says what keeps live ones younger than the rule.
     state = {
       versioned        = false
-      soft_delete_days = 0 # a checkpoint every few seconds: what is deleted would cost many times what is kept
+      soft_delete_days = 7 # what a rule deleted too early can be had back
       rules = [
         { delete = true, days = var.retention_days.checkpoints, prefixes = ["checkpoints/"], suffixes = [] },
         { delete = true, days = var.retention_days.savepoints, prefixes = ["savepoints/"], suffixes = [] },
