@@ -11,13 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hcl2
 import pytest
+from apache_beam.options.pipeline_options import StandardOptions
 from google.cloud.dataflow_v1beta3 import types
 from google.protobuf import json_format
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from beam_pipelines import archive, fraud, options, revenue, sessions, templates
+from beam_pipelines import archive, fraud, options, revenue, runners, sessions, templates
 from beam_pipelines.options import UsageError
 from beam_pipelines.templates import JOBS, LEFT_OUT
 from tests.beam_pipelines.test_options import WRONG
@@ -280,6 +282,42 @@ def test_a_planted_fault_in_a_spec_is_found(path: list[Any], value: Any, why: st
     inner[path[-1]] = value
     with pytest.raises(json_format.ParseError, match=why):
         parsed(spec)
+
+
+def test_the_images_that_specs_name_are_those_that_are_built() -> None:
+    with (ROOT / "docker" / "bake.hcl").open() as file:
+        targets = {name.strip('"'): body for target in hcl2.load(file)["target"] for name, body in target.items()}
+    flex, worker = str(targets["flex"]), str(targets["worker"])
+    assert sorted(re.findall(r"[a-z]+", flex.partition("'job': [")[2].partition("]")[0])) == sorted(JOBS)
+    spec = templates.spec("fraud", "${REGISTRY}", "${TAG}")
+    assert spec["image"].replace("}/", "}").replace("-fraud:", "-${job}:") in flex
+    assert spec["defaultEnvironment"]["sdkContainerImage"].replace("}/", "}") in worker
+
+
+def test_the_documented_commands_are_ones_that_work(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "dataflow.md").read_text()
+    values = {"PROJECT": "shop-1", "REGION": "europe-west1", "BROKER": "10.0.0.2", "PREFIX": IMAGES}
+    for name, value in {"REGISTRY:8081": "10.0.0.4:8081", **values}.items():
+        text = text.replace(name, value)
+    lines = text.replace("\\\n", " ").splitlines()
+    (specs,) = (line.split()[3:] for line in lines if "beam_pipelines.templates specs" in line)
+    to = [f"--to={tmp_path}" if word.startswith("--to=") else word for word in specs]
+    templates.main(to)
+    assert len(list(tmp_path.iterdir())) == len(JOBS)
+
+    (job,) = (line.split()[3:] for line in lines if line.startswith("python -m beam_pipelines.fraud "))
+    _, settings, rest = options.parse(fraud.JOB, job, fraud._add_flags)
+    assert runners.pipeline_options(settings, rest).view_as(StandardOptions).streaming
+
+    shell = dict(line.strip().split("=", 1) for line in lines if re.match(r" *(KAFKA|STORE|OUTPUT)=", line))
+    (given,) = re.findall(r'--parameters="\^~\^([^"]*)"', "\n".join(lines))
+    for name in ("OUTPUT", "STORE", "KAFKA"):
+        given = given.replace(f"${name}", shell[name].strip('"'))
+    parameters = dict(each.split("=", 1) for each in given.split("~"))
+    assert parameters.keys() == REQUIRED.keys()
+    for flag, value in parameters.items():
+        assert accepts("fraud", flag, value), (flag, value)
+        read("fraud", flag, value)
 
 
 def test_specs_and_metadata_are_written_for_all_jobs_or_those_named(
