@@ -109,7 +109,9 @@ def _of(name: str, service: Service, services: Mapping[str, Service], volumes: M
         if re.search(r"://[^/]*:[^/]*@", str(value)):
             yield f"{key} holds a password"
     for volume in service.get("volumes", []):
-        source = volume.split(":")[0]
+        source, separator, _ = volume.partition(":")
+        if not separator:  # nameless: goes with the container
+            continue
         if source.startswith("."):
             if not volume.endswith(":ro"):
                 yield f"{source} can be written to"
@@ -134,7 +136,7 @@ def _of_ours(image: str, service: Service) -> Iterator[str]:
         yield "can change its own files"
     if service.get("cap_drop") != ["ALL"]:
         yield "keeps capabilities"
-    if not any(mount.split(":")[0] == "/tmp" for mount in service.get("tmpfs", [])):
+    if "/tmp" not in (*service.get("tmpfs", []), *service.get("volumes", [])):
         yield "has no /tmp"
     try:
         refused = _refusal(command(service))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,7 @@ def without(*path: str) -> Callable[[dict[str, Any]], None]:
         (set_to("kafka", "image", value="kafka:4.1.1"), "kafka: kafka:4.1.1 is not pinned, or says no registry"),
         (set_to("api", "image", value="${REGISTRY:-}streamforge-web:${TAG:-dev}"), "api: no image is called"),
         (without("api", "read_only"), "api: can change its own files"),
+        (without("worker", "tmpfs"), "worker: has no /tmp"),
         (without("fraud", "cap_drop"), "fraud: keeps capabilities"),
         (without("postgres", "security_opt"), "postgres: may gain privileges"),
         (without("grafana", "deploy"), "grafana: has no limits"),
@@ -160,6 +163,19 @@ def test_connect_is_set_up_as_the_one_that_the_tests_run_on() -> None:
         if name == "config.providers.dir.param.allowed.paths":
             value = "/run/capture"
         assert found == value, name
+
+
+def test_a_password_is_made_once_and_each_is_another(tmp_path: Path) -> None:
+    files = [tmp_path / "owner", tmp_path / "capture"]
+    program = [sys.executable, str(ROOT / "docker" / "compose" / "passwords.py"), *map(str, files)]
+    subprocess.run(program, check=True)
+    first = [file.read_text() for file in files]
+    assert first[0] != first[1]
+    assert min(map(len, first)) > 30
+    files[1].unlink()
+    subprocess.run(program, check=True)
+    assert files[0].read_text() == first[0]
+    assert files[1].read_text() != first[1]
 
 
 def test_the_capture_password_is_where_the_connector_looks_for_it() -> None:
