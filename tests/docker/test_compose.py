@@ -193,7 +193,7 @@ def test_the_job_that_follows_the_database_reads_every_table_that_is_captured() 
 
 
 def test_flink_opens_to_kryo_what_the_tests_open_and_tells_prometheus() -> None:
-    assert FLINK["env.java.opts.all"].split() == ADD_OPENS
+    assert set(ADD_OPENS) <= set(FLINK["env.java.opts.all"].split())
     assert FLINK["metrics.reporter.prom.port"] == 9249
     scraped = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yaml").read_text())["scrape_configs"]
     found = {
