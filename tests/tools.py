@@ -24,6 +24,8 @@ _DEBIAN = {
     "prometheus": ("prometheus", "usr/bin/prometheus"),
     "promtool": ("prometheus", "usr/bin/promtool"),
 }
+# Recipes of their own, given a version.
+_SHELL = {"kube-apiserver": ("1.33.13", Path(__file__).parent / "helm" / "kube-apiserver.sh")}
 
 
 @functools.cache
@@ -36,6 +38,9 @@ def tool(name: str) -> Path:
     if name in _GO:
         package = _GO[name]
         return _made(f"{name}-{package.rpartition('@')[2]}", name, ["go", "install", package])
+    if name in _SHELL:
+        version, script = _SHELL[name]
+        return _made(f"{name}-v{version}", name, ["sh", str(script), version])
     package, path = _DEBIAN[name]
     if found := shutil.which(name):
         return Path(found)
