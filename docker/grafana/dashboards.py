@@ -1,0 +1,580 @@
+"""Writes Grafana's dashboards: python docker/grafana/dashboards.py
+
+Numbers of panels are fixed, as alerts link to them. A threshold that is drawn is that of the alert which watches it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from grafana_foundation_sdk.builders import common, prometheus, stat, timeseries
+from grafana_foundation_sdk.builders import dashboard as grafana
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.common import (
+    BigValueColorMode,
+    BigValueGraphMode,
+    GraphTresholdsStyleMode,
+    LegendDisplayMode,
+    LegendPlacement,
+    StackingMode,
+    TooltipDisplayMode,
+)
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DashboardLinkType,
+    DataSourceRef,
+    Threshold,
+    ThresholdsMode,
+    VariableHide,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
+
+__all__ = ["FOLDER", "dashboards"]
+
+FOLDER = Path(__file__).parents[2] / "helm/streamforge/files/dashboards"
+
+_SOURCE = DataSourceRef("prometheus", "${datasource}")
+_OF_PIPELINE = '{pipeline=~"$pipeline"}'
+_OF_JOB = '{job_name=~"$pipeline"}'
+_OF_API = 'endpoint=~"/api/v1/.*",endpoint!~"/api/v1/(health.*|stream)"'
+_ROWS = 100  # their numbers begin here, above those of panels
+
+
+class Line(NamedTuple):
+    """What a panel draws."""
+
+    expression: str
+    legend: str
+
+
+class Panel(NamedTuple):
+    """
+    Attributes:
+      number: in the dashboard; alerts link to it.
+      limit: drawn as a line, of which the values above are bad.
+      about: what a reader should know who has not built it.
+    """
+
+    number: int
+    title: str
+    unit: str
+    lines: tuple[Line, ...]
+    about: str
+    limit: float | None = None
+    width: int = 12
+    single: bool = False
+    stacked: bool = False
+
+
+class Board(NamedTuple):
+    uid: str
+    title: str
+    rows: dict[str, tuple[Panel, ...]]
+    by_pipeline: bool = False
+
+
+def _of_pipeline(metric: str, legend: str = "{{pipeline}}") -> Line:
+    return Line(f"{metric}{_OF_PIPELINE}", legend)
+
+
+def _quantile(share: str) -> Line:
+    expression = (
+        f"histogram_quantile({share}, sum by (le) (rate(streamforge_http_request_duration_seconds_bucket"
+        f"{{{_OF_API}}}[$__rate_interval])))"
+    )
+    return Line(expression, f"p{float(share) * 100:g}")
+
+
+PIPELINES = Board(
+    "streamforge-pipelines",
+    "StreamForge: pipelines",
+    {
+        "Jobs": (
+            Panel(
+                1,
+                "Running since",
+                "s",
+                (_of_pipeline("pipeline:uptime_seconds"),),
+                "How long each job has run without interruption. 0: it waits for its restart.",
+                width=8,
+            ),
+            Panel(
+                2,
+                "Restarts within 30 minutes",
+                "none",
+                (
+                    Line(
+                        f"pipeline:restarts{_OF_PIPELINE} - min_over_time(pipeline:restarts{_OF_PIPELINE}[30m])",
+                        "{{pipeline}}",
+                    ),
+                ),
+                "Each goes back to the last checkpoint; no result changes by it.",
+                limit=3,
+                width=8,
+            ),
+            Panel(
+                3,
+                "Alerts",
+                "none",
+                (
+                    Line(
+                        'count by (alertname) (ALERTS{alertname=~"StreamForge.*",alertstate="firing"})', "{{alertname}}"
+                    ),
+                ),
+                "Alerts that fire now, of the API too. None: the panel is empty.",
+                width=8,
+            ),
+        ),
+        "Input": (
+            Panel(
+                4,
+                "Records accounted for",
+                "cps",
+                (
+                    Line(
+                        '(pipeline:ledger_records{outcome="in",pipeline=~"$pipeline"}'
+                        ' - min_over_time(pipeline:ledger_records{outcome="in",pipeline=~"$pipeline"}[5m])) / 300',
+                        "{{pipeline}}",
+                    ),
+                ),
+                "A second, over five minutes, of the ledgers: what is done, not what is read.",
+                width=8,
+            ),
+            Panel(
+                5,
+                "Lag",
+                "short",
+                (_of_pipeline("pipeline:lag_records"),),
+                "Records in the topics that a job has not read.",
+                limit=100_000,
+                width=8,
+            ),
+            Panel(
+                6,
+                "Watermark delay",
+                "s",
+                (_of_pipeline("pipeline:watermark_delay_seconds"),),
+                "Now minus the smallest watermark. It also grows when nobody writes.",
+                limit=300,
+                width=8,
+            ),
+        ),
+        "Exactness": (
+            Panel(
+                7,
+                "Dead letters, share of 30 minutes",
+                "percentunit",
+                (_of_pipeline("pipeline:dead_letters:share30m"),),
+                "Records that were refused. They are kept, and can be replayed.",
+                limit=0.01,
+                width=6,
+            ),
+            Panel(
+                8,
+                "Late records, share of 30 minutes",
+                "percentunit",
+                (_of_pipeline("pipeline:late:share30m"),),
+                "Records that came later than the allowed lateness.",
+                limit=0.05,
+                width=6,
+            ),
+            Panel(
+                9,
+                "Ledger's age",
+                "s",
+                (_of_pipeline("pipeline:ledger_age_seconds"),),
+                "Since the ledger was last written. It also grows when nobody writes to the topics.",
+                limit=300,
+                width=6,
+            ),
+            Panel(
+                10,
+                "Records not accounted for",
+                "none",
+                (_of_pipeline("pipeline:ledger_imbalance_records"),),
+                "in - (good + dead letters + late + duplicates). It is 0.",
+                limit=0.5,
+                width=6,
+                single=True,
+            ),
+        ),
+        "Checkpoints": (
+            Panel(
+                11,
+                "Age of the last checkpoint",
+                "s",
+                (_of_pipeline("pipeline:checkpoint_age_seconds"),),
+                "What a failure now would do again; seen to two minutes.",
+                limit=600,
+                width=8,
+            ),
+            Panel(
+                12,
+                "Duration",
+                "s",
+                (_of_pipeline("pipeline:checkpoint_duration_seconds"),),
+                "Of the last checkpoint: waiting for running bundles, and writing.",
+                limit=120,
+                width=8,
+            ),
+            Panel(
+                13,
+                "Size",
+                "bytes",
+                (_of_pipeline("pipeline:checkpoint_size_bytes"),),
+                "All state of the last checkpoint, also what an incremental one did not write again.",
+                limit=5 * 1024**3,
+                width=8,
+            ),
+        ),
+        "Flink": (
+            Panel(
+                14,
+                "Checkpoints within 30 minutes",
+                "none",
+                (
+                    Line(
+                        f"pipeline:checkpoints_completed{_OF_PIPELINE}"
+                        f" - min_over_time(pipeline:checkpoints_completed{_OF_PIPELINE}[30m])",
+                        "{{pipeline}} completed",
+                    ),
+                    Line(
+                        f"pipeline:checkpoints_failed{_OF_PIPELINE}"
+                        f" - min_over_time(pipeline:checkpoints_failed{_OF_PIPELINE}[30m])",
+                        "{{pipeline}} failed",
+                    ),
+                ),
+                "A few may fail while a job starts.",
+                width=6,
+            ),
+            Panel(
+                15,
+                "Elements into operators",
+                "cps",
+                (
+                    Line(
+                        "sum by (job_name, operator_name) (rate("
+                        f"flink_taskmanager_job_task_operator_numRecordsIn{_OF_JOB}[$__rate_interval]))",
+                        "{{job_name}} {{operator_name}}",
+                    ),
+                ),
+                "Elements, not records: a block of records is one.",
+                width=6,
+            ),
+            Panel(
+                16,
+                "Back-pressure",
+                "percentunit",
+                (
+                    Line(
+                        "max by (job_name, task_name) ("
+                        f"flink_taskmanager_job_task_backPressuredTimeMsPerSecond{_OF_JOB}) / 1000",
+                        "{{job_name}} {{task_name}}",
+                    ),
+                ),
+                "Share of time that a task waits for the one after it. The first that does not wait is the slow one.",
+                width=6,
+            ),
+            Panel(
+                17,
+                "Heap of the task managers",
+                "percentunit",
+                (
+                    Line(
+                        "flink_taskmanager_Status_JVM_Memory_Heap_Used / flink_taskmanager_Status_JVM_Memory_Heap_Max",
+                        "{{tm_id}}",
+                    ),
+                ),
+                "With state on the heap, full means that jobs fail.",
+                limit=0.9,
+                width=6,
+            ),
+        ),
+        "Capture": (
+            Panel(
+                18,
+                "Replication slots: not confirmed",
+                "bytes",
+                (Line("streamforge_replication_slot_lag_bytes", "{{slot}}"),),
+                "WAL that the database has written and the slot's reader has not confirmed.",
+                limit=1024**3,
+            ),
+            Panel(
+                19,
+                "Replication slots: WAL that is kept",
+                "bytes",
+                (Line("streamforge_replication_slot_retained_bytes", "{{slot}}"),),
+                "When the disk is full of it, the shop's database stops.",
+                limit=10 * 1024**3,
+            ),
+        ),
+    },
+    by_pipeline=True,
+)
+
+API = Board(
+    "streamforge-api",
+    "StreamForge: API",
+    {
+        "Objectives": (
+            Panel(
+                1,
+                "Answers without an error of ours, three days",
+                "percentunit",
+                (Line("1 - api:request_errors:ratio_rate3d", "available"),),
+                "The objective is 99.9 % over 30 days.",
+                width=6,
+                single=True,
+            ),
+            Panel(
+                2,
+                "How fast the budget of errors burns",
+                "none",
+                tuple(Line(f"api:request_errors:ratio_rate{w} / 0.001", w) for w in ("5m", "1h", "6h", "3d")),
+                "Once: the month's 0.1 % lasts the month. The line is what pages when an hour is above it.",
+                limit=14.4,
+                width=9,
+            ),
+            Panel(
+                5,
+                "How fast the budget of slow answers burns",
+                "none",
+                tuple(Line(f"api:request_slow:ratio_rate{w} / 0.01", w) for w in ("5m", "1h", "6h", "3d")),
+                "Slow: above 0.1 s. Once: the month's 1 % lasts the month.",
+                limit=14.4,
+                width=9,
+            ),
+        ),
+        "Requests": (
+            Panel(
+                3,
+                "Requests by route",
+                "reqps",
+                (Line("sum by (endpoint) (rate(streamforge_http_requests_total[$__rate_interval]))", "{{endpoint}}"),),
+                "Probes and scrapes too.",
+                width=8,
+                stacked=True,
+            ),
+            Panel(
+                4,
+                "Time to answer",
+                "s",
+                (_quantile("0.5"), _quantile("0.99")),
+                "Of the API's routes, without probes and streams.",
+                limit=0.1,
+                width=8,
+            ),
+            Panel(
+                6,
+                "Requests by status",
+                "reqps",
+                (Line("sum by (status) (rate(streamforge_http_requests_total[$__rate_interval]))", "{{status}}"),),
+                "503: the online store does not answer. 429: a caller above its rate.",
+                width=8,
+                stacked=True,
+            ),
+        ),
+        "Online store": (
+            Panel(
+                7,
+                "Requests being answered",
+                "none",
+                (Line("sum by (instance) (streamforge_http_requests_in_flight)", "{{instance}}"),),
+                "As many as there are connections at once; more wait.",
+                width=6,
+            ),
+            Panel(
+                8,
+                "Reads that failed",
+                "cps",
+                (Line("sum by (instance) (rate(streamforge_redis_errors_total[$__rate_interval]))", "{{instance}}"),),
+                "Each is an answer 503.",
+                limit=0.1,
+                width=6,
+            ),
+            Panel(
+                9,
+                "Connections to the store",
+                "none",
+                (Line("sum by (instance) (streamforge_redis_connections)", "{{instance}}"),),
+                "They are opened when needed, and kept.",
+                width=6,
+            ),
+            Panel(
+                10,
+                "Alerts served",
+                "cps",
+                (Line("sum(rate(streamforge_fraud_alerts_served_total[$__rate_interval]))", "alerts"),),
+                "Fraud alerts in answers.",
+                width=6,
+            ),
+        ),
+    },
+)
+
+BUSINESS = Board(
+    "streamforge-business",
+    "StreamForge: the shop",
+    {
+        "Now": (
+            Panel(
+                1,
+                "Revenue of a minute",
+                "currencyTRY",
+                (Line("max(streamforge_revenue_minute_gmv)", "revenue"),),
+                "Of the newest minute that has been over for one. A gap: nobody ordered, or nobody counts.",
+            ),
+            Panel(
+                2,
+                "Orders of a minute",
+                "none",
+                (
+                    Line("max(streamforge_revenue_minute_orders)", "orders"),
+                    Line("max(streamforge_revenue_minute_users)", "users who ordered"),
+                ),
+                "Of the same minute.",
+            ),
+        ),
+        "Who is there, and who should not be": (
+            Panel(
+                5,
+                "Sessions in progress",
+                "none",
+                (Line("max(streamforge_sessions_open)", "sessions"),),
+                "A session ends 30 minutes after its last click.",
+            ),
+            Panel(
+                4,
+                "Fraud alerts of five minutes",
+                "none",
+                (Line("max by (alert_type) (streamforge_fraud_alerts_recent)", "{{alert_type}}"),),
+                "By event time; at most 1,000 are counted.",
+                stacked=True,
+            ),
+        ),
+        "How old all this is": (
+            Panel(
+                6,
+                "Since the newest event",
+                "s",
+                (Line("family:freshness_seconds", "{{family}}"),),
+                "Alerts are as old as the last fraud.",
+                limit=900,
+            ),
+            Panel(
+                3,
+                "Average order",
+                "currencyTRY",
+                (Line("max(streamforge_revenue_minute_gmv) / max(streamforge_revenue_minute_orders)", "average"),),
+                "Of the minute above.",
+            ),
+        ),
+    },
+)
+
+
+def dashboards() -> dict[str, str]:
+    """File name → JSON."""
+    return {f"{board.uid.removeprefix('streamforge-')}.json": _json(board) for board in (PIPELINES, API, BUSINESS)}
+
+
+def _json(board: Board) -> str:
+    built = (
+        grafana.Dashboard(board.title)
+        .uid(board.uid)
+        .tags(["streamforge"])
+        .readonly()
+        .refresh("30s")
+        .time("now-3h", "now")
+        .timezone("browser")
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .link(
+            grafana.DashboardLink("StreamForge")
+            .type(DashboardLinkType.DASHBOARDS)
+            .tags(["streamforge"])
+            .as_dropdown(True)
+            .keep_time(True)
+        )
+        .with_variable(grafana.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
+    )
+    if board.by_pipeline:
+        built.with_variable(_pipeline_variable())
+    for number, (row, panels) in enumerate(board.rows.items(), _ROWS):
+        built.with_row(grafana.Row(row).id(number))
+        for panel in panels:
+            built.with_panel(_panel(panel))
+    return json.dumps(built.build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+
+
+def _pipeline_variable() -> grafana.QueryVariable:
+    return (
+        grafana.QueryVariable("pipeline")
+        .label("Job")
+        .datasource(_SOURCE)
+        .query({"query": "label_values(pipeline:ledger_records, pipeline)", "refId": "pipeline"})
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .hide(VariableHide.DONT_HIDE)
+        .current(VariableOption(text="All", value="$__all", selected=True))
+    )
+
+
+def _panel(panel: Panel) -> stat.Panel | timeseries.Panel:
+    made = _single(panel) if panel.single else _over_time(panel)
+    made.id(panel.number).title(panel.title).description(panel.about).datasource(_SOURCE)
+    made.unit(panel.unit).min(0).height(8).span(panel.width)
+    for name, line in zip("ABCDEFGH", panel.lines, strict=False):
+        query = prometheus.Dataquery().expr(line.expression).legend_format(line.legend).ref_id(name)
+        made.with_target(query.instant() if panel.single else query.range())
+    return made
+
+
+def _single(panel: Panel) -> stat.Panel:
+    made = stat.Panel().color_mode(BigValueColorMode.VALUE).graph_mode(BigValueGraphMode.NONE)
+    return made if panel.limit is None else made.thresholds(_thresholds(panel.limit))
+
+
+def _over_time(panel: Panel) -> timeseries.Panel:
+    made = (
+        timeseries.Panel()
+        .line_width(1)
+        .fill_opacity(30 if panel.stacked else 5)
+        .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(LegendDisplayMode.TABLE)
+            .placement(LegendPlacement.BOTTOM)
+            .show_legend(True)
+            .calcs(["lastNotNull", "max"])
+        )
+    )
+    if panel.stacked:
+        made.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
+    if panel.limit is not None:
+        made.thresholds(_thresholds(panel.limit))
+        made.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphTresholdsStyleMode.DASHED))
+    return made
+
+
+def _thresholds(limit: float) -> grafana.ThresholdsConfig:
+    steps = [Threshold(value=None, color="green"), Threshold(value=limit, color="red")]
+    return grafana.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+def write(folder: Path = FOLDER) -> Sequence[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in dashboards().items():
+        (folder / name).write_text(text)
+    return sorted(folder.glob("*.json"))
+
+
+if __name__ == "__main__":
+    write()

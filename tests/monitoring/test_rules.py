@@ -1,0 +1,127 @@
+"""The alerts' files, as far as one sees without Prometheus: test_promtool.py has the rest."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serving import metrics
+from serving.store import JOBS
+from tests.monitoring.watched import ROOT, Tree, faults
+
+REPOSITORY = Tree()
+COPIED = ("helm/streamforge/files", "docs/alerts", "tests/monitoring/rules")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Tree:
+    for folder in COPIED:
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    return Tree(tmp_path)
+
+
+def test_every_alert_has_a_page_a_panel_a_severity_and_a_unit_test_and_nothing_is_left_over() -> None:
+    assert faults(REPOSITORY) == []
+    assert len(REPOSITORY.alerts()) >= 20
+
+
+def in_file(path: str, old: str, new: str) -> Callable[[Tree], None]:
+    def plant(tree: Tree) -> None:
+        file = tree.root / path
+        text = file.read_text()
+        assert text.count(old) >= 1, old
+        file.write_text(text.replace(old, new, 1))
+
+    return plant
+
+
+def without(path: str) -> Callable[[Tree], None]:
+    return lambda tree: (tree.root / path).unlink()
+
+
+def renamed(path: str, to: str) -> Callable[[Tree], None]:
+    return lambda tree: shutil.copy(tree.root / path, tree.root / to)
+
+
+RULES = "helm/streamforge/files/rules"
+
+
+@pytest.mark.parametrize(
+    ("plant", "found"),
+    [
+        (without("docs/alerts/StreamForgeJobDown.md"), "StreamForgeJobDown: it has no page"),
+        (
+            in_file(f"{RULES}/pipelines.yaml", "docs/alerts/StreamForgeJobDown.md", "docs/alerts/StreamForgeJobUp.md"),
+            "StreamForgeJobDown: it has no page",
+        ),
+        (without("tests/monitoring/rules/StreamForgeApiDown.yaml"), "StreamForgeApiDown: it has no unit test"),
+        (
+            in_file(
+                "tests/monitoring/rules/StreamForgeReplicationSlotLost.yaml",
+                "exp_samples: []",
+                "exp_samples: [{labels: 'ALERTS{}'}]",
+            ),
+            "StreamForgeReplicationSlotLost: its unit test does not say both when it fires and when not",
+        ),
+        (
+            in_file(f"{RULES}/pipelines.yaml", "{{ $labels.pipeline }} does not run", "{{ $labels.jbo }} does not run"),
+            "StreamForgeJobDown: it never has the label jbo",
+        ),
+        (
+            in_file(f"{RULES}/api.yaml", "/d/streamforge-api?viewPanel=3", "/d/streamforge-api?viewPanel=77"),
+            "StreamForgeApiDown: no panel /d/streamforge-api?viewPanel=77",
+        ),
+        (
+            in_file(f"{RULES}/api.yaml", "{severity: page}", "{severity: disaster}"),
+            "StreamForgeApiDown: its severity is neither page nor ticket",
+        ),
+        (
+            in_file(
+                f"{RULES}/replication.yaml", "alert: StreamForgeReplicationSlotBehind", "alert: StreamForgeApiDown"
+            ),
+            "StreamForgeApiDown: twice",
+        ),
+        (
+            renamed("docs/alerts/StreamForgeJobDown.md", "docs/alerts/StreamForgeGone.md"),
+            "StreamForgeGone: a page of no alert",
+        ),
+    ],
+)
+def test_a_planted_fault_is_found(copy: Tree, plant: Callable[[Tree], None], found: str) -> None:
+    assert faults(copy) == []
+    plant(copy)
+    assert found in faults(copy)
+
+
+def test_the_objective_of_latency_is_a_bound_that_the_histogram_has() -> None:
+    text = (ROOT / RULES / "api.yaml").read_text()
+    bounds = set(re.findall(r'le="([\d.]+)"', text))
+    assert bounds == {"0.1"}
+    assert float(bounds.pop()) in metrics._BUCKETS_S
+
+
+def test_a_share_of_a_gauge_that_may_begin_anew_is_never_a_rate() -> None:
+    """See the head of pipelines.yaml."""
+    gauges = "ledger_records|numRestarts|Checkpoints|checkpoints_completed|restarts"
+    for where, expression in REPOSITORY.expressions().items():
+        assert not re.search(rf"(rate|increase)\((\w|:)*({gauges})", expression), where
+
+
+def test_prometheus_keeps_the_jobs_names_and_asks_by_the_names_that_rules_use() -> None:
+    config = yaml.safe_load((ROOT / "docker/prometheus/prometheus.yaml").read_text())
+    scraped = {each["job_name"]: each for each in config["scrape_configs"]}
+    asked = {job for text in REPOSITORY.expressions().values() for job in re.findall(r'\bup\{job="([^"]+)"', text)}
+    assert asked == {"streamforge-api"}
+    assert scraped.keys() == {"streamforge-api", "streamforge-flink", "streamforge-slots"}
+    assert scraped["streamforge-api"]["honor_labels"] is True
+
+
+def test_jobs_that_rules_name_are_jobs_that_exist() -> None:
+    named = {name for text in REPOSITORY.expressions().values() for name in re.findall(r'pipeline="([^"]+)"', text)}
+    assert named == {"cdc-processor"}
+    assert named <= set(JOBS)
