@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from schemas.tables import TABLES
 from schemas.tables import resources as bigquery_resources
@@ -25,6 +26,7 @@ from tests.terraform.configuration import (
 from tests.terraform.grants import forbidden
 
 FOLDERS = [*MODULES, *ENVIRONMENTS]
+GUIDE = TERRAFORM.parent / "docs" / "terraform.md"
 
 
 def name_of(folder: Path) -> str:
@@ -36,7 +38,7 @@ def name_of(folder: Path) -> str:
 
 def test_there_are_the_modules_and_environments_that_the_guide_names() -> None:
     assert [path.name for path in ENVIRONMENTS] == ["dev", "prod", "staging"]
-    guide = (TERRAFORM.parent / "docs" / "terraform.md").read_text()
+    guide = GUIDE.read_text()
     for module in MODULES:
         assert f"`{module.name}`" in guide, f"docs/terraform.md says nothing of {module.name}"
 
@@ -100,6 +102,35 @@ def test_services_are_turned_on_for_every_kind_of_resource() -> None:
             kind = resource.type.removeprefix("google_")
             prefix = max((p for p in of_prefix if kind.startswith(p)), key=len)
             assert f"{of_prefix[prefix]}.googleapis.com" in on, resource.type
+
+
+def test_the_guides_example_of_variables_is_one() -> None:
+    example = re.search(r"((?:^       \w+ += .*\n)+)", GUIDE.read_text(), re.MULTILINE)
+    assert example
+    given = parsed(example[1])
+    variables = blocks(TERRAFORM / "environments" / "prod", "variable")
+    assert given.keys() <= variables.keys()
+    assert {name for name, body in variables.items() if "default" not in body} <= given.keys()
+
+
+def test_the_guide_names_values_that_the_chart_has() -> None:
+    chart = yaml.safe_load((TERRAFORM.parent / "helm" / "streamforge" / "values.yaml").read_text())
+    table = GUIDE.read_text().partition("| value | from |")[2].partition("The chart's service accounts")[0]
+    named = re.findall(
+        r"`(\w+(?:\.\w+)+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:] if "|" in line)
+    )
+    assert len(named) >= 8
+    for name in named:
+        value = chart
+        for part in name.split("."):
+            assert part in value, name
+            value = value[part]
+
+
+def test_the_charts_service_accounts_are_those_that_pods_are_bound_to() -> None:
+    bound = _all_locals("platform")["in_kubernetes"]
+    chart = yaml.safe_load((TERRAFORM.parent / "helm" / "streamforge" / "values.yaml").read_text())
+    assert {chart["serviceAccounts"][name] for name in ("jobs", "api")} == {f"streamforge-{name}" for name in bound}
 
 
 # Who may do what

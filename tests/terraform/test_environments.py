@@ -234,6 +234,7 @@ def test_what_holds_something_cannot_be_destroyed(environments: dict[str, Enviro
     assert cluster.values["deletion_protection"]
     for table in made.of("google_bigquery_table"):
         assert table.values["deletion_protection"] == (not table.values["view"]), table.address
+    assert all(secret.values["deletion_protection"] for secret in made.of("google_secret_manager_secret"))
     assert not any(bucket.values["force_destroy"] for bucket in made.of("google_storage_bucket"))
     (dataset,) = made.of("google_bigquery_dataset")
     assert not dataset.values["delete_contents_on_destroy"]

@@ -76,8 +76,6 @@ resource "google_container_cluster" "this" {
   }
 
   monitoring_config {
-    enable_components = ["SYSTEM_COMPONENTS"]
-
     managed_prometheus {
       enabled = true
     }

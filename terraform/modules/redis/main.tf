@@ -59,6 +59,8 @@ resource "google_secret_manager_secret" "this" {
   secret_id = each.value
   labels    = var.labels
 
+  deletion_protection = var.deletion_protection
+
   replication {
     user_managed {
       replicas {
