@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, WorkerOptions
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from beam_pipelines.options import _FLINK_ONLY, Folder, KafkaUrl, RedisUrl, Settings, UsageError
 
@@ -24,13 +25,17 @@ _FLINKS = _FLINK_ONLY | {
 MOST_WORKERS = 4
 
 
-def defaults(settings: Settings) -> dict[str, str | None]:
-    """Flags for whatever is not given. None: a flag without a value."""
+def defaults(settings: Settings, options: PipelineOptions) -> dict[str, str | None]:
+    """Flags for whatever is not given. None: a flag without a value.
+
+    Args:
+      options: what is given.
+    """
     flags: dict[str, str | None] = {
         # Beam is in the image; else it would be downloaded by each worker that starts.
         "sdk_location": "container",
         # Else Dataflow may go up to a hundred, and what a machine has beyond 32 shards and a few readers is idle.
-        "max_num_workers": str(MOST_WORKERS),
+        "max_num_workers": str(max(MOST_WORKERS, options.view_as(WorkerOptions).num_workers or 0)),
         "no_use_public_ips": None,
     }
     if isinstance(settings.input, KafkaUrl):
@@ -52,14 +57,7 @@ def check(settings: Settings, options: PipelineOptions, given: set[str]) -> None
     for name in sorted(given & _FLINKS):
         raise UsageError(f"--{name}", "is an option of Flink's; leave it out with DataflowRunner")
     cloud = options.view_as(GoogleCloudOptions)
-    for name, why in (
-        ("project", "the project that pays for the job"),
-        ("region", "where the job runs, as europe-west1"),
-        # Without one, Beam makes a bucket of its own.
-        ("temp_location", "a folder gs://… for what the job stages"),
-    ):
-        if not getattr(cloud, name) and not (name == "temp_location" and cloud.staging_location):
-            raise UsageError(f"--{name}", f"is needed with DataflowRunner: {why}")
+    _check_cloud(cloud, PipelineOptionsValidator(options, None))
     if not options.view_as(WorkerOptions).sdk_container_image:
         raise UsageError(
             "--sdk_container_image", "is needed with DataflowRunner: workers have no code of this job but the image's"
@@ -80,6 +78,25 @@ def check(settings: Settings, options: PipelineOptions, given: set[str]) -> None
         for flag, host in _hosts(settings):
             if _is_this_machine(host):
                 raise UsageError(flag, f"{host} is each worker itself with DataflowRunner; name one that workers reach")
+
+
+def _check_cloud(cloud: Any, beams: PipelineOptionsValidator) -> None:
+    """What Beam would find too, but show as a stack trace, or mend with a bucket that it makes."""
+    for name, why in (("project", "the project that pays for the job"), ("region", "where it runs, as europe-west1")):
+        if not getattr(cloud, name):
+            raise UsageError(f"--{name}", f"is needed with DataflowRunner: {why}")
+    if not cloud.temp_location and not cloud.staging_location:
+        raise UsageError("--temp_location", "is needed with DataflowRunner: a folder gs://… for what the job stages")
+    for name in ("temp_location", "staging_location"):
+        if getattr(cloud, name):
+            for error in beams.validate_gcs_path(cloud, name):
+                raise UsageError(f"--{name}", error)
+    if beams.is_full_string_match(beams.PROJECT_NUMBER_PATTERN, cloud.project):
+        raise UsageError("--project", f"{cloud.project} is its number; give its id")
+    if not beams.is_full_string_match(beams.PROJECT_ID_PATTERN, cloud.project):
+        raise UsageError("--project", f"{cloud.project} is no project's id")
+    if cloud.job_name and not beams.is_full_string_match(beams.JOB_PATTERN, cloud.job_name):
+        raise UsageError("--job_name", f"{cloud.job_name} must be small letters, digits and -, a letter first")
 
 
 def _folders(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -162,7 +162,7 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
         dataflow.check(settings, parsed, given)
         if "use_public_ips" in given:
             given.add("no_use_public_ips")
-        for name, value in dataflow.defaults(settings).items():
+        for name, value in dataflow.defaults(settings, parsed).items():
             default(name, value)
     elif runner == "PrismRunner" and kafka:
         default("streaming")

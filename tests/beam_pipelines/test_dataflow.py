@@ -88,7 +88,7 @@ def test_files_are_no_stream() -> None:
     ("flag", "why"),
     [
         ("project", "--project: is needed with DataflowRunner: the project that pays"),
-        ("region", "--region: is needed with DataflowRunner: where the job runs"),
+        ("region", "--region: is needed with DataflowRunner: where it runs"),
         ("temp_location", "--temp_location: is needed with DataflowRunner: a folder gs://"),
         ("sdk_container_image", "--sdk_container_image: is needed with DataflowRunner: workers have no code"),
     ],
@@ -96,6 +96,26 @@ def test_files_are_no_stream() -> None:
 def test_what_dataflow_cannot_do_without_is_asked_for(flag: str, why: str) -> None:
     rest = [word for word in CLOUD if not word.startswith(f"--{flag}=")]
     assert refusal(*rest, *STREAM).startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("flag", "why"),
+    [
+        # With either of these, Beam would warn, and make a bucket of its own.
+        ("--temp_location=/tmp/staged", "--temp_location: Invalid GCS path (/tmp/staged)"),
+        ("--temp_location=gs://shop-state", "--temp_location: Invalid GCS path: 'gs://shop-state' given for option: "),
+        ("--staging_location=s3://shop-state/s", "--staging_location: Invalid GCS path (s3://shop-state/s)"),
+        ("--project=123456", "--project: 123456 is its number; give its id"),
+        ("--project=The_Shop", "--project: The_Shop is no project's id"),
+        ("--job_name=Fraud_Detector", "--job_name: Fraud_Detector must be small letters, digits and -, a letter first"),
+    ],
+)
+def test_what_beam_would_show_as_a_stack_trace_is_one_line(flag: str, why: str) -> None:
+    assert refusal(*CLOUD, *STREAM, flag).startswith(why)
+
+
+def test_who_begins_with_more_machines_may_have_them() -> None:
+    assert submitted_with(*CLOUD, *STREAM, "--num_workers=6").view_as(WorkerOptions).max_num_workers == 6
 
 
 def test_a_place_to_stage_is_enough() -> None:
