@@ -144,6 +144,12 @@ def test_every_flag_is_asked_for_or_left_out_for_a_reason(name: str) -> None:
     assert {"input", "output", "registry", "allowed_lateness"} <= asked
 
 
+def test_every_job_has_a_template() -> None:
+    modules = [path.stem for path in (ROOT / "beam_pipelines").glob("*.py") if "\nJOB = Job(" in path.read_text()]
+    assert sorted(modules) == list(JOBS)
+    assert [job.JOB.module for job in JOBS.values()] == [f"beam_pipelines.{name}" for name in JOBS]
+
+
 def test_nothing_is_left_out_that_no_job_has() -> None:
     every = [vars(options.parser(job.JOB, job._add_flags).parse_args([])) for job in JOBS.values()]
     assert set().union(*every) >= LEFT_OUT.keys()
