@@ -121,6 +121,12 @@ def test_prometheus_keeps_the_jobs_names_and_asks_by_the_names_that_rules_use() 
     assert scraped["streamforge-api"]["honor_labels"] is True
 
 
+def test_flink_in_containers_reports_as_on_kubernetes() -> None:
+    wanted = yaml.safe_load((ROOT / "helm/streamforge/files/flink-metrics.yaml").read_text())
+    found = yaml.safe_load((ROOT / "docker/flink/config.yaml").read_text())
+    assert {key: str(found.get(key)).lower() for key in wanted} == {key: text.lower() for key, text in wanted.items()}
+
+
 def test_jobs_that_rules_name_are_jobs_that_exist() -> None:
     named = {name for text in REPOSITORY.expressions().values() for name in re.findall(r'pipeline="([^"]+)"', text)}
     assert named == {"cdc-processor"}
