@@ -121,6 +121,8 @@ MAY = {
     },
     "streamforge-dataflow": {
         ("project", "roles/bigquery.jobUser"),
+        ("project", "roles/dataflow.developer"),
+        ("account streamforge-dataflow", "roles/iam.serviceAccountUser"),
         ("project", "roles/managedkafka.client"),
         ("project, files of scratch only", "roles/dataflow.worker"),
         ("bucket archive", WRITE),

@@ -16,11 +16,12 @@ locals {
 
   project_roles = {
     # Logs, metrics, pulling from the project's own registry of nodes: what Google asks of a node.
-    nodes    = ["roles/container.defaultNodeServiceAccount"]
-    jobs     = ["roles/bigquery.jobUser", "roles/managedkafka.client"]
-    api      = ["roles/managedkafka.client"]
-    batch    = ["roles/bigquery.jobUser", "roles/bigquery.readSessionUser", "roles/biglake.editor", "roles/serviceusage.serviceUsageConsumer"]
-    dataflow = ["roles/bigquery.jobUser", "roles/managedkafka.client"]
+    nodes = ["roles/container.defaultNodeServiceAccount"]
+    jobs  = ["roles/bigquery.jobUser", "roles/managedkafka.client"]
+    api   = ["roles/managedkafka.client"]
+    batch = ["roles/bigquery.jobUser", "roles/bigquery.readSessionUser", "roles/biglake.editor", "roles/serviceusage.serviceUsageConsumer"]
+    # dataflow.developer: a flex template's launcher runs as the workers' account, and starts the job.
+    dataflow = ["roles/bigquery.jobUser", "roles/dataflow.developer", "roles/managedkafka.client"]
     # composer.worker is what Composer asks of an environment's account; it reads and writes all buckets of the project.
     composer = ["roles/composer.worker", "roles/dataproc.editor"]
   }
@@ -131,9 +132,12 @@ resource "google_secret_manager_secret_iam_member" "this" {
   member    = local.member[each.value.account]
 }
 
-# Composer starts clusters that run as the batch's account, and may use no other one so.
-resource "google_service_account_iam_member" "composer_uses_batch" {
-  service_account_id = google_service_account.this["batch"].name
+# Who starts machines that run as an account must be allowed to: Composer, clusters of the batch's; a flex template's
+# launcher, workers of its own. Neither may use another account so.
+resource "google_service_account_iam_member" "starts_machines" {
+  for_each = { composer = "batch", dataflow = "dataflow" }
+
+  service_account_id = google_service_account.this[each.value].name
   role               = "roles/iam.serviceAccountUser"
-  member             = local.member["composer"]
+  member             = local.member[each.key]
 }
