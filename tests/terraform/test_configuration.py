@@ -133,6 +133,26 @@ def test_the_charts_service_accounts_are_those_that_pods_are_bound_to() -> None:
     assert {chart["serviceAccounts"][name] for name in ("jobs", "api")} == {f"streamforge-{name}" for name in bound}
 
 
+def test_flink_writes_its_checkpoints_anew_before_the_bucket_deletes_their_files() -> None:
+    """An incremental checkpoint refers to files of earlier ones, which grow old while they are needed."""
+    chart = yaml.safe_load((TERRAFORM.parent / "helm" / "streamforge" / "values.yaml").read_text())
+    hours = re.fullmatch(r"(\d+)h", chart["flink"]["fullCheckpointInterval"])
+    assert hours
+    assert 0 < int(hours[1]) * 2 <= _retention_days()["checkpoints"] * 24, "one that failed must do no harm"
+
+
+def test_the_chart_writes_where_the_buckets_rules_look() -> None:
+    template = (TERRAFORM.parent / "helm" / "streamforge" / "templates" / "_jobs.tpl").read_text()
+    for folder in ("checkpoints", "savepoints"):
+        assert f"state.{folder}.dir: {{{{ $state }}}}/{folder}/" in template
+    chart = yaml.safe_load((TERRAFORM.parent / "helm" / "streamforge" / "values.yaml").read_text())
+    assert chart["storage"] == {
+        "state": "gs://my-project-streamforge-state",
+        "archive": "gs://my-project-streamforge-archive/archive",
+    }
+    assert _all_locals("batch")["daily_analytics"]["archive"] == 'gs://${var.buckets["archive"]}/archive'
+
+
 # Who may do what
 
 
@@ -204,13 +224,11 @@ def test_topics_are_those_of_the_local_stack() -> None:
 
 
 def test_files_are_deleted_or_moved_when_the_guide_says() -> None:
-    defaults = blocks(TERRAFORM / "modules" / "storage", "variable")["retention_days"]["type"]
-    days = {name: int(number) for name, number in re.findall(r"(\w+) = optional\(number, (\d+)\)", defaults)}
     found = {
         name: [(rule["days"], *rule["prefixes"], *rule["suffixes"], rule["delete"]) for rule in bucket["rules"]]
         for name, bucket in _all_locals("storage")["buckets"].items()
     }
-    days_of = {f"${{var.retention_days.{name}}}": number for name, number in days.items()}
+    days_of = {f"${{var.retention_days.{name}}}": number for name, number in _retention_days().items()}
     assert {name: [(days_of[d], *rest) for d, *rest in rules] for name, rules in found.items()} == {
         "state": [(7, "checkpoints/", True), (90, "savepoints/", True)],
         "archive": [(30, "dead-letters/", True)],
@@ -218,6 +236,15 @@ def test_files_are_deleted_or_moved_when_the_guide_says() -> None:
         "templates": [],
         "scratch": [(14, "google-cloud-dataproc-metainfo/", "temp/", True)],
     }
+
+
+def _retention_days() -> dict[str, int]:
+    of_module, of_platform = (
+        blocks(TERRAFORM / "modules" / module, "variable")["retention_days"]["type"]
+        for module in ("storage", "platform")
+    )
+    assert of_module == of_platform
+    return {name: int(number) for name, number in re.findall(r"(\w+) = optional\(number, (\d+)\)", of_module)}
 
 
 def _all_locals(module: str) -> dict[str, Any]:
