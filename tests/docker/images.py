@@ -30,6 +30,7 @@ _CERTIFICATES = Path("/usr/local/share/ca-certificates")
 # How pip reaches its index, when the machine says that it is reached in another way.
 _PIP = ("PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 _BOOT = "github.com/apache/beam/sdks/v2/python/container@v2.77.0"
+_EXCLUDED = ("doc", "groff", "info", "linda", "lintian", "locale", "man")
 # Of the releases that Maven Central's mirrors have; only that a plugin in its folder is found is shown with it.
 _GS_PLUGIN = "org.apache.flink:flink-gs-fs-hadoop:1.20.0"
 
@@ -229,9 +230,15 @@ class Images:
             shutil.rmtree(folder, ignore_errors=True)
             root.mkdir(parents=True)
             _call("debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", str(root))
-            # As the slim images are: no manuals, and no folder for them.
-            (root / "etc/dpkg/dpkg.cfg.d/docker").write_text("path-exclude /usr/share/man/*\n")
+            # As the slim images are: no manuals and no folder for them, no translations, and apt keeps nothing.
+            excluded = "".join(f"path-exclude /usr/share/{name}/*\n" for name in _EXCLUDED)
+            (root / "etc/dpkg/dpkg.cfg.d/docker").write_text(f"{excluded}path-include /usr/share/doc/*/copyright\n")
             shutil.rmtree(root / "usr/share/man")
+            shutil.rmtree(root / "usr/share/locale")
+            (root / "etc/apt/apt.conf.d/docker-clean").write_text(
+                'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };\n'
+                'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";\n'
+            )
             # Security fixes come from a suite of their own.
             sources = [f"deb http://deb.debian.org/debian bookworm{part} main\n" for part in ("", "-updates")]
             sources.append("deb http://deb.debian.org/debian-security bookworm-security main\n")
@@ -275,8 +282,9 @@ class Images:
             group, name, version = _GS_PLUGIN.split(":")
             repository = Path.home() / ".m2" / "repository" / group.replace(".", "/") / name / version
             shutil.copy(repository / f"{name}-{version}.jar", opt)
-        java = "mkdir -p /usr/share/man/man1 && apt-get update && apt-get install -y openjdk-17-jre-headless"
-        recipe = f"FROM {self._debian()}\nRUN {java}\nENV FLINK_HOME=/opt/flink\nCOPY flink /opt/flink\n"
+        java = "apt-get install -y --no-install-recommends openjdk-17-jre-headless"
+        recipe = f"FROM {self._debian()}\nRUN mkdir -p /usr/share/man/man1 && apt-get update && {java}\n"
+        recipe += "ENV FLINK_HOME=/opt/flink\nCOPY flink /opt/flink\n"
         return self._stand_in("flink", recipe, folder)
 
     def _template_launcher(self) -> str:

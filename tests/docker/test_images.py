@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 
 from stack import Stack
 from stack.ports import pick_free
+from stack.service import LOG4J2
 from tests.docker.images import ROOT, Images, targets
 from tests.live import eventually
 
@@ -112,7 +114,7 @@ def test_the_worker_image_holds_beams_program_and_a_pool_that_listens(images: Im
     image = images.built("worker")
     assert image.config["Entrypoint"] == ["/opt/apache/beam/boot"]
     assert "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1" in image.config["Env"]
-    assert "--control_endpoint" in image.output("-c", "/opt/apache/beam/boot --help 2>&1 || true", entrypoint=["sh"])
+    assert "-control_endpoint" in image.output("-c", "/opt/apache/beam/boot --help 2>&1 || true", entrypoint=["sh"])
     port = pick_free(set())
     pool = ["-m", "beam_pipelines.worker_pool", "--host=127.0.0.1", f"--port={port}"]
     with image.running(tmp_path / "log", *pool, entrypoint=["python"]):
@@ -176,16 +178,14 @@ def test_flink_begins_with_its_reporter_and_its_file_system(images: Images, tmp_
     conf = tmp_path / "conf"
     conf.mkdir()
     (conf / "config.yaml").write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
-    java = [
-        "-Xmx256m",
-        "-cp",
-        "/opt/flink/lib/*",
-        "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
-    ]
+    shutil.copy(LOG4J2, conf)
+    # What its base's start scripts, which are not in the stand-in's Python package, give to Java.
+    start = ["env", "FLINK_PLUGINS_DIR=/opt/flink/plugins", "java", "-Xmx256m", "-cp", "/opt/flink/lib/*"]
+    start.append(f"-Dlog4j.configurationFile=/conf/{LOG4J2.name}")
+    main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
     log = tmp_path / "log"
-    with image.running(
-        log, *java, "--configDir", "/conf", "--executionMode", "cluster", entrypoint=["java"], volumes={conf: "/conf"}
-    ):
+    words = [main, "--configDir", "/conf", "--executionMode", "cluster"]
+    with image.running(log, *words, entrypoint=start, volumes={conf: "/conf"}):
         scraped = eventually(lambda: answer(f"http://127.0.0.1:{ports[2]}/metrics"), f"the reporter answers; {log}")
         assert b"flink_jobmanager_taskSlotsTotal" in scraped
         eventually(lambda: "gs-fs-hadoop" in log.read_text(), "the file system's plugin is found")
