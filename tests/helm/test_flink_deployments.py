@@ -217,6 +217,9 @@ def test_state_outlives_pods_jobs_and_releases(environment: str) -> None:
         assert config["high-availability.type"] == "kubernetes"
         assert config["state.backend.incremental"] == "true"
         assert config["execution.checkpointing.externalized-checkpoint-retention"] == "RETAIN_ON_CANCELLATION"
+        # The bucket deletes what is older than 7 days, also files that an incremental checkpoint refers to.
+        assert config["kubernetes.operator.periodic.checkpoint.interval"] == "24h"
+        assert config["kubernetes.operator.checkpoint.type"] == "FULL"
         assert config["restart-strategy.type"] == "exponential-delay"
         assert config["kubernetes.operator.periodic.savepoint.interval"] in ("6h", "24h")
 

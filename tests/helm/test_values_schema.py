@@ -38,6 +38,7 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
         ({"storage": {"state": "s3://bucket"}}, "/storage/state"),
         ({"storage": {"archive": "gs://bucket/archive/"}}, "/storage/archive"),
         ({"flink": {"periodicSavepointInterval": "6"}}, "/flink/periodicSavepointInterval"),
+        ({"flink": {"fullCheckpointInterval": "168h"}}, "/flink/fullCheckpointInterval"),
         ({"flink": {"restart": {"maxBackoff": "1m"}}}, "/flink/restart/maxBackoff"),
         ({"flink": {"extraConfiguration": {"web.timeout": 1000}}}, "/flink/extraConfiguration/web.timeout"),
         ({"jobDefaults": {"upgradeMode": "lastState"}}, "/jobDefaults/upgradeMode"),

@@ -120,6 +120,8 @@ web.submit.enable: "false"
 web.cancel.enable: "false"
 kubernetes.operator.job.restart.failed: "true"
 kubernetes.operator.periodic.savepoint.interval: {{ $flink.periodicSavepointInterval }}
+kubernetes.operator.periodic.checkpoint.interval: {{ $flink.fullCheckpointInterval }}
+kubernetes.operator.checkpoint.type: FULL
 kubernetes.operator.savepoint.history.max.age: {{ $flink.savepointHistory.maxAge }}
 kubernetes.operator.savepoint.history.max.count: {{ int64 $flink.savepointHistory.maxCount | quote }}
 # Else the operator would join the containers of podTemplate and of taskManager.podTemplate by their places.
