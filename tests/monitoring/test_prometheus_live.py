@@ -21,12 +21,30 @@ from stack.ports import pick_free
 from stack.service import fetch_url
 from tests.live import cancel, eventually
 from tests.monitoring.conftest import Scraped
-from tests.monitoring.watched import ROOT, Tree
+from tests.monitoring.watched import ROOT, Tree, filled_in
 from tests.tools import tool
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(400)]
 
 SLOT = Slot("streamforge", "shop", active=True, wal_status="reserved", lag_bytes=7, retained_bytes=9)
+
+
+# What there is none of while all is well, or in the first minute.
+EMPTY = {
+    "streamforge-pipelines, Alerts",
+    "streamforge-pipelines, Dead letters, share of 30 minutes",
+    "streamforge-pipelines, Late records, share of 30 minutes",
+    "streamforge-api, Answers without an error of ours, three days",
+    "streamforge-api, How fast the budget of errors burns",
+    "streamforge-api, How fast the budget of slow answers burns",
+}
+
+
+def shown() -> Iterator[tuple[str, str]]:
+    """Panel and expression."""
+    for uid, panel in Tree().panels():
+        for target in panel["targets"]:
+            yield f"{uid}, {panel['title']}", filled_in(target["expr"])
 
 
 class Prometheus:
@@ -104,6 +122,8 @@ def test_a_cancelled_job_pages_and_nothing_did_before(prometheus: Prometheus, sc
     assert prometheus.value("max(pipeline:ledger_imbalance_records)") == 0
     assert prometheus.value("streamforge_replication_slot_lag_bytes") == 7
     assert prometheus.firing() == {}
+    empty = {where for where, expression in shown() if not prometheus.ask("query", query=expression)["result"]}
+    assert empty <= EMPTY
 
     cancel(scraped.cluster.rest_url, scraped.job_id)
     alert = eventually(lambda: prometheus.firing().get("StreamForgeJobDown"), "the alert", 60)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
-__all__ = ["Asked", "Tree", "asked_for", "faults", "unknown"]
+__all__ = ["OF_PROMETHEUS", "ROOT", "Asked", "Tree", "asked_for", "faults", "filled_in", "unknown"]
 
 ROOT = Path(__file__).parents[2]
 OF_PROMETHEUS = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate", "severity"}}
