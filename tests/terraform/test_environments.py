@@ -97,11 +97,9 @@ MAY = {
         ("bucket archive", WRITE),
         ("bucket archive", SEE),
         ("dataset streamforge", "roles/bigquery.dataEditor"),
-        *((f"secret {name}", "roles/secretmanager.secretAccessor") for name in REDIS),
     },
     "streamforge-api": {
         ("project", "roles/managedkafka.client"),
-        *((f"secret {name}", "roles/secretmanager.secretAccessor") for name in REDIS),
     },
     "streamforge-batch": {
         ("project", "roles/bigquery.jobUser"),
@@ -187,15 +185,15 @@ def test_each_service_account_may_what_it_needs_and_nothing_else(environment: tu
 
 SPOILT = {
     "no queries": (
-        ("jobs     = [", '"roles/bigquery.jobUser", ', ""),
+        ("jobs", '"roles/bigquery.jobUser", ', ""),
         ("streamforge-jobs", "project", "roles/bigquery.jobUser"),
     ),
     "no rows": (
-        ("jobs     = ", '"roles/bigquery.dataEditor"', "null"),
+        ("jobs", '"roles/bigquery.dataEditor"', "null"),
         ("streamforge-jobs", "dataset streamforge", "roles/bigquery.dataEditor"),
     ),
     "a bucket too many": (
-        ("composer = {", " scratch", ' archive = ["roles/storage.objectUser"], scratch'),
+        ("composer", " scratch", ' archive = ["roles/storage.objectUser"], scratch'),
         ("streamforge-composer", "bucket archive", WRITE),
     ),
 }
@@ -205,16 +203,16 @@ SPOILT = {
 def test_a_permission_that_is_missing_or_too_much_is_found(
     tmp_path: Path, change: tuple[str, str, str], difference: tuple[str, str, str]
 ) -> None:
-    line, old, new = change
+    account, old, new = change
 
     def spoil(copy: Copy) -> None:
         file = copy.root / "modules" / "identity" / "main.tf"
-        (whole,) = re.findall(rf"^ +{re.escape(line)}.*{re.escape(old)}.*$", file.read_text(), re.MULTILINE)
+        (whole,) = re.findall(rf"^ +{account} += .*{re.escape(old)}.*$", file.read_text(), re.MULTILINE)
         copy.replace("modules/identity/main.tf", whole, "" if new == "null" else whole.replace(old, new))
 
     found = grants(evaluated(tmp_path, "dev", spoil))
-    account, where, role = difference
-    assert {name: found[name] ^ MAY[name] for name in MAY if found[name] != MAY[name]} == {account: {(where, role)}}
+    whose, where, role = difference
+    assert {name: found[name] ^ MAY[name] for name in MAY if found[name] != MAY[name]} == {whose: {(where, role)}}
 
 
 def test_no_bucket_or_table_is_open_to_the_public(environment: tuple[str, Environment]) -> None:

@@ -66,11 +66,6 @@ resource "google_container_cluster" "this" {
     }
   }
 
-  # Secrets of Secret Manager as files in pods: the address of Redis with its password.
-  secret_manager_config {
-    enabled = true
-  }
-
   binary_authorization {
     evaluation_mode = var.binary_authorization ? "PROJECT_SINGLETON_POLICY_ENFORCE" : "DISABLED"
   }

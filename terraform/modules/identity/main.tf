@@ -50,7 +50,9 @@ locals {
   }
 
   reads_images = ["nodes", "dataflow"]
-  reads_redis  = ["jobs", "api", "dataflow"]
+
+  # In the cluster, pods have it from a Secret of Kubernetes.
+  reads_redis = ["dataflow"]
 
   member = { for name, account in google_service_account.this : name => "serviceAccount:${account.email}" }
 }

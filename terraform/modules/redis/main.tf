@@ -1,6 +1,6 @@
-# The online store. Reached inside the network only, with a password and TLS. The password is Google's and never shown:
-# pods read the whole address from Secret Manager. It is in Terraform's state, too, which is one more reason to keep that
-# in a bucket that few may read.
+# The online store. Reached inside the network only, with a password and TLS. The password is Google's and never shown: the
+# whole address is in Secret Manager, from where Dataflow's workers read it and people bring it to Kubernetes. It is in
+# Terraform's state, too, which is one more reason to keep that in a bucket that few may read.
 
 resource "google_redis_instance" "this" {
   project            = var.project_id
