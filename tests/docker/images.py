@@ -105,6 +105,8 @@ class Image:
         """Folders and files that this user may write to, apart from what lies in one that is named."""
         found: list[str] = []
         for folder, folders, files in os.walk(self.root):
+            if Path(folder) == self.root:  # a running container's are the machine's
+                folders[:] = [name for name in folders if name not in ("dev", "proc", "sys")]
             for name in list(folders) + files:
                 path = Path(folder, name)
                 about = path.lstat()

@@ -194,7 +194,7 @@ def test_the_job_that_follows_the_database_reads_every_table_that_is_captured() 
 
 def test_flink_opens_to_kryo_what_the_tests_open_and_tells_prometheus() -> None:
     assert set(ADD_OPENS) <= set(FLINK["env.java.opts.all"].split())
-    assert FLINK["metrics.reporter.prom.port"] == 9249
+    assert FLINK["metrics.reporter.prom.port"] == "9249"
     scraped = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yaml").read_text())["scrape_configs"]
     found = {
         *(t for s in scraped for c in s.get("static_configs", []) for t in c["targets"]),

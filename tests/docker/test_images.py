@@ -177,7 +177,7 @@ def test_flink_begins_with_its_reporter_and_its_file_system(images: Images, tmp_
     }
     conf = tmp_path / "conf"
     conf.mkdir()
-    (conf / "config.yaml").write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
+    (conf / "config.yaml").write_text("".join(f"{key}: '{value}'\n" for key, value in settings.items()))
     shutil.copy(LOG4J2, conf)
     # What its base's start scripts, which are not in the stand-in's Python package, give to Java.
     start = ["env", "FLINK_PLUGINS_DIR=/opt/flink/plugins", "java", "-Xmx256m", "-cp", "/opt/flink/lib/*"]
