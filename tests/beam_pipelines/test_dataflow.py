@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,19 +23,30 @@ from apache_beam.internal import pickler
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions, WorkerOptions
 from apache_beam.portability.api import beam_runner_api_pb2, standard_window_fns_pb2
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineState
 
 from beam_pipelines import archive, fraud, options, runners, tables, templates
 from beam_pipelines.options import UsageError
 from beam_pipelines.templates import JOBS
+from bench.orders import Spec
 from schemas import codec
+from schemas.events import avro_schema
+from schemas.tables import TABLES
 from stack import Stack
 from tests import fake_dataflow, live
 from tests.beam_pipelines.test_fraud import golden
 from tests.bigquery_emulator import Emulator
+from tests.build import MINUTE, T0, click
 from tests.fake_dataflow import FakeDataflow
 from tests.live import ROOT
+from tests.oracle import expected_alerts
+from tests.oracle_sessions import expected_sessions
 from tests.outline import outline, unstable_keys
 from transforms.domain.fraud_rules import CREATED, default_rules
+from transforms.io.registry import Registry
+
+pytestmark = pytest.mark.timeout(900)
 
 OUTLINES = Path(__file__).parent / "outlines"
 IMAGE = "europe-west1-docker.pkg.dev/shop-1/streamforge/streamforge-worker:0.1.0"
@@ -42,6 +54,8 @@ CLOUD = [
     *("--runner=DataflowRunner", "--project=shop-1", "--region=europe-west1", "--temp_location=gs://shop-state/tmp"),
     f"--sdk_container_image={IMAGE}",
 ]
+OURS = "dataflow."
+SIDES = {"dead_letters": "dlq", "late": "late"}
 STORE = "secret://shop-1/redis-url?ca=redis-ca"
 TOPICS = "kafka://10.0.0.2:9092/transactions.orders"
 STREAM = [f"--input={TOPICS}", "--output=redis://10.0.0.3:6379/0", "--registry=http://10.0.0.4:8081"]
@@ -224,7 +238,8 @@ class Cloud(NamedTuple):
     dataset: str
 
     def topic(self, name: str) -> str:
-        return f"kafka://{self.stack.address('kafka')}/{name}"
+        """Of ours: others share the broker."""
+        return f"kafka://{self.stack.address('kafka')}/{OURS}{name}"
 
     def flags(self) -> list[str]:
         """What Google's launcher adds to a template's parameters."""
@@ -255,10 +270,9 @@ class Cloud(NamedTuple):
             "registry": self.stack.registry_url,
             **{p["name"]: p["defaultValue"] for p in templates.parameters(name) if "defaultValue" in p},
         }
-        if name == "archive":
-            values |= {
-                side: self.topic(f"{topic}.archiver") for side, topic in (("dead_letters", "dlq"), ("late", "late"))
-            }
+        values |= {flag: self.topic(f"{side}.{job.name}") for flag, side in SIDES.items()}
+        for parameter in templates.parameters(name):
+            assert re.fullmatch(parameter["regexes"][0], values.get(parameter["name"], "gs://b1/x.yaml")), parameter
         return [f"--{flag}={value}" for flag, value in values.items()]
 
     def submit(self, name: str, *more: str) -> Submission:
@@ -273,9 +287,9 @@ def cloud(live_stack: Stack, bigquery_process: Emulator) -> Iterator[Cloud]:
     names = [
         topic for job in JOBS.values() for topic in (job.JOB.input_topic, *job.JOB.more_topics, job.JOB.output_topic)
     ]
-    names += [f"{side}.{job.JOB.name}" for job in JOBS.values() for side in ("dlq", "late")]
+    names += [f"{side}.{job.JOB.name}" for job in JOBS.values() for side in SIDES.values()]
     for name in sorted(set(filter(None, names))):
-        live.fill_topic(live_stack, name, [])
+        live.fill_topic(live_stack, f"{OURS}{name}", [])
     with pytest.MonkeyPatch.context() as patch, fake_dataflow.started() as fake:
         for name, value in bigquery_process.environment.items():
             patch.setenv(name, value)
@@ -510,7 +524,7 @@ def test_a_launch_that_cannot_work_ends_with_status_2_and_one_line(cloud: Cloud,
     wrong = [word for word in cloud.parameters("fraud") if not word.startswith("--input=")]
     done = launch(cloud, "fraud", [*cloud.flags(), *wrong, f"--input={cloud.topic('no.such.topic')}"], tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert done.stderr.startswith("beam_pipelines.fraud: --input: topic no.such.topic at ")
+    assert done.stderr.startswith("beam_pipelines.fraud: --input: topic dataflow.no.such.topic at ")
 
 
 @pytest.mark.stack
@@ -550,3 +564,61 @@ def test_files_in_a_bucket_are_a_batch(cloud: Cloud) -> None:
     (job,) = cloud.fake.jobs[before:]
     assert (job["type"], job["environment"]["version"]["job_type"]) == (1, "FNAPI_BATCH")
     assert "Folder0/Write: pardo" in outline(submission(job).pipeline)
+
+
+# What was staged, run
+
+
+def run(staged: Submission) -> None:
+    """The very proto that was staged, by Beam's own runner in this process: all but the workers' image is kept."""
+    pipeline = staged.copy()
+    for environment in pipeline.components.environments.values():
+        environment.urn, environment.payload = "beam:env:embedded_python:v1", b""
+    assert FnApiRunner().run_via_runner_api(pipeline, PipelineOptions()).wait_until_finish() == PipelineState.DONE
+
+
+def submit_until_latest(cloud: Cloud, name: str, topic: str, output: str) -> Submission:
+    before = len(cloud.fake.jobs)
+    job = JOBS[name]
+    sides = [f"--{flag}={cloud.topic(f'{side}.{job.JOB.name}')}" for flag, side in SIDES.items()]
+    given = [f"--input={cloud.topic(topic)}", f"--output={output}", f"--registry={cloud.stack.registry_url}", *sides]
+    job.main([*cloud.flags(), f"--sdk_container_image={IMAGE}", "--until=latest", *given])
+    (posted,) = cloud.fake.jobs[before:]
+    return submission(posted)
+
+
+@pytest.mark.stack
+def test_what_was_staged_of_fraud_finds_every_alert(cloud: Cloud) -> None:
+    orders = live.fill_with_orders(cloud.stack, f"{OURS}orders", Spec(orders=2_000, users=200))
+    store = f"{cloud.stack.redis_url.removesuffix('/0')}/7"
+    run(submit_until_latest(cloud, "fraud", "orders", store))
+    expected = set(expected_alerts(orders))
+    assert len(expected) > 100
+    assert live.alerts_in_redis(store) == expected
+
+
+@pytest.mark.stack
+def test_what_was_staged_of_sessions_gives_the_sessions_that_the_clicks_make(cloud: Cloud) -> None:
+    clicks = [
+        click(f"c-{user}-{i}", user=f"u-{user}", at=T0 + i * (user + 1) * MINUTE)
+        for user in range(40)
+        for i in range(12)
+    ]
+    schema = avro_schema("ClickstreamEvent")
+    schema_id = Registry(cloud.stack.registry_url).register(f"{OURS}clicks-value", schema)
+    messages = [
+        live.Message(codec.encode(each, schema_id, codec.parse_schema(schema)), each.user_id.encode(), each.event_time)
+        for each in sorted(clicks, key=lambda each: each.event_time)
+    ]
+    live.fill_topic(cloud.stack, f"{OURS}clicks", messages)
+    dataset = cloud.google.make_dataset("dataflow_run")
+    tables.main(["create", f"bigquery://{dataset}"])
+    run(submit_until_latest(cloud, "sessions", "clicks", f"bigquery://{dataset}"))
+    table = TABLES["user_sessions"]
+    found = {row["session_id"]: row for row in cloud.google.rows(dataset, table, table.view)}
+    expected = expected_sessions(clicks)
+    # Clicks of the last users are further apart than the gap; each of theirs is a session of its own.
+    assert 40 < len(expected) < len(clicks)
+    assert {name: (row["session_start"], row["session_end"], row["product_views"]) for name, row in found.items()} == {
+        name: (session.session_start, session.session_end, session.product_views) for name, session in expected.items()
+    }
