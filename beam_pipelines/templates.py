@@ -21,10 +21,12 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from apache_beam.io.filesystems import FileSystems
+
 from beam_pipelines import archive, cdc, fraud, options, revenue, sessions
 from beam_pipelines.dataflow import MOST_WORKERS
 from beam_pipelines.options import UsageError, _Parser
-from transforms.io.files import make_folder, write_whole
+from transforms.io.files import make_folder
 
 __all__ = ["JOBS", "LEFT_OUT", "main", "metadata", "parameters", "spec"]
 
@@ -255,7 +257,8 @@ def _write(folder: str, files: dict[str, dict[str, Any]]) -> None:
         make_folder(folder)
         for name, content in files.items():
             path = f"{folder.rstrip('/')}/{name}"
-            write_whole(path, json.dumps(content, indent=2).encode() + b"\n")
+            with FileSystems.create(path, mime_type="application/json") as file:
+                file.write(json.dumps(content, indent=2).encode() + b"\n")
             print(path)  # noqa: T201
     except OSError as e:
         raise UsageError("--to", e) from e

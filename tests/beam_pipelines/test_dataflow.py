@@ -491,6 +491,15 @@ def launch(cloud: Cloud, name: str, arguments: Sequence[str], folder: Path) -> s
 
 
 @pytest.mark.stack
+def test_templates_are_written_to_a_bucket_and_written_again(cloud: Cloud) -> None:
+    to = f"{cloud.google.bucket}/templates"
+    for tag in ("0.1.0", "0.1.1"):
+        templates.main(["specs", f"--to={to}", "--images=host/shop-1/streamforge", f"--tag={tag}", "fraud"])
+        with FileSystems.open(f"{to}/fraud.json") as file:
+            assert json.loads(file.read()) == templates.spec("fraud", "host/shop-1/streamforge", tag)
+
+
+@pytest.mark.stack
 def test_what_the_launcher_starts_writes_the_job_and_ends(
     cloud: Cloud, submissions: dict[str, Submission], tmp_path: Path
 ) -> None:
