@@ -96,8 +96,8 @@ def _mirror(root: Path) -> Path:
             part = _HOME / "part"
             shutil.rmtree(part, ignore_errors=True)
             place = part / "registry.terraform.io" / "hashicorp" / "google" / PROVIDER_VERSION / _platform()
-            program = place / f"terraform-provider-google_v{PROVIDER_VERSION}"
-            _run(["go", "build", "-o", str(program), "."], cwd=_SOURCE)
+            place.mkdir(parents=True)
+            (place / f"terraform-provider-google_v{PROVIDER_VERSION}").hardlink_to(_program())
             schemas = Schemas(fetch(_HOME / "package")).of(
                 sorted(name for kind, name in used if kind == "resource"),
                 sorted(name for kind, name in used if kind == "data"),
@@ -105,6 +105,14 @@ def _mirror(root: Path) -> Path:
             (place / "schema.json").write_text(json.dumps(schemas))
             part.rename(_HOME / name)
     return _HOME / name
+
+
+def _program() -> Path:
+    sources = b"".join(file.read_bytes() for file in sorted(_SOURCE.iterdir()))
+    program = _HOME / f"provider-{hashlib.sha256(sources).hexdigest()[:16]}"
+    if not program.exists():
+        _run(["go", "build", "-o", str(program), "."], cwd=_SOURCE)
+    return program
 
 
 def _platform() -> str:

@@ -32,8 +32,12 @@ resource "google_service_account" "this" {
   display_name = "Workflows that push images and templates"
 }
 
+locals {
+  email = "${google_service_account.this.account_id}@${var.project_id}.iam.gserviceaccount.com"
+}
+
 resource "google_service_account_iam_member" "github" {
-  service_account_id = google_service_account.this.name
+  service_account_id = "projects/${var.project_id}/serviceAccounts/${local.email}"
   role               = "roles/iam.workloadIdentityUser"
   member             = "principalSet://iam.googleapis.com/${google_iam_workload_identity_pool.this.name}/attribute.repository/${var.github_repository}"
 }
@@ -43,11 +47,11 @@ resource "google_artifact_registry_repository_iam_member" "push" {
   location   = var.registry.location
   repository = var.registry.repository
   role       = "roles/artifactregistry.writer"
-  member     = "serviceAccount:${google_service_account.this.email}"
+  member     = "serviceAccount:${local.email}"
 }
 
 resource "google_storage_bucket_iam_member" "templates" {
   bucket = var.templates_bucket
   role   = "roles/storage.objectUser"
-  member = "serviceAccount:${google_service_account.this.email}"
+  member = "serviceAccount:${local.email}"
 }

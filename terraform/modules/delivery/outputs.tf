@@ -1,6 +1,6 @@
 output "service_account" {
   description = "The address that workflows get a token for."
-  value       = google_service_account.this.email
+  value       = local.email
 }
 
 output "provider" {

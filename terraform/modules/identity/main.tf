@@ -54,7 +54,10 @@ locals {
   # In the cluster, pods have it from a Secret of Kubernetes.
   reads_redis = ["dataflow"]
 
-  member = { for name, account in google_service_account.this : name => "serviceAccount:${account.email}" }
+  # As Google forms them, and so known to a plan; taken from the account, so that it is there before it is granted anything.
+  email  = { for name, account in google_service_account.this : name => "${account.account_id}@${var.project_id}.iam.gserviceaccount.com" }
+  name   = { for name, email in local.email : name => "projects/${var.project_id}/serviceAccounts/${email}" }
+  member = { for name, email in local.email : name => "serviceAccount:${email}" }
 }
 
 resource "google_service_account" "this" {
@@ -139,7 +142,7 @@ resource "google_secret_manager_secret_iam_member" "this" {
 resource "google_service_account_iam_member" "starts_machines" {
   for_each = { composer = "batch", dataflow = "dataflow" }
 
-  service_account_id = google_service_account.this[each.value].name
+  service_account_id = local.name[each.value]
   role               = "roles/iam.serviceAccountUser"
   member             = local.member[each.key]
 }

@@ -1,4 +1,10 @@
-mock_provider "google" {}
+mock_provider "google" {
+  mock_resource "google_compute_subnetwork" {
+    defaults = {
+      id = "projects/shop-dev/regions/europe-west1/subnetworks/streamforge"
+    }
+  }
+}
 
 variables {
   project_id    = "shop-dev"
@@ -21,6 +27,19 @@ run "with_a_budget" {
   assert {
     condition     = output.platform.bigquery_url == "bigquery://shop-dev.streamforge"
     error_message = "The jobs' --output names the dataset."
+  }
+}
+
+run "with_workflows_that_push" {
+  command = plan
+
+  variables {
+    github_repository = "shop/streamforge"
+  }
+
+  assert {
+    condition     = output.platform.delivery.service_account == "streamforge-delivery@shop-dev.iam.gserviceaccount.com"
+    error_message = "Workflows get a token for an account of their own."
   }
 }
 

@@ -1,4 +1,10 @@
-mock_provider "google" {}
+mock_provider "google" {
+  mock_resource "google_compute_subnetwork" {
+    defaults = {
+      id = "projects/shop-prod/regions/europe-west1/subnetworks/streamforge"
+    }
+  }
+}
 
 variables {
   project_id          = "shop-prod"
@@ -49,6 +55,19 @@ run "another_kafka" {
   assert {
     condition     = contains(keys(output.platform.kafka_topics), "dlq.fraud-detector")
     error_message = "Its topics are still said."
+  }
+}
+
+run "with_workflows_that_push" {
+  command = plan
+
+  variables {
+    github_repository = "shop/streamforge"
+  }
+
+  assert {
+    condition     = output.platform.delivery.service_account == "streamforge-delivery@shop-prod.iam.gserviceaccount.com"
+    error_message = "Workflows get a token for an account of their own."
   }
 }
 
