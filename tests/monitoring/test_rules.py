@@ -127,6 +127,27 @@ def test_flink_in_containers_reports_as_on_kubernetes() -> None:
     assert {key: str(found.get(key)).lower() for key in wanted} == {key: text.lower() for key, text in wanted.items()}
 
 
+def test_compose_has_what_prometheus_and_grafana_look_for_where_they_look() -> None:
+    services = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())["services"]
+    scrapes = yaml.safe_load((ROOT / "docker/prometheus/prometheus.yaml").read_text())["scrape_configs"]
+    addresses = {t for s in scrapes for each in s.get("static_configs", []) for t in each["targets"]}
+    addresses |= {f"{n}:{each['port']}" for s in scrapes for each in s.get("dns_sd_configs", []) for n in each["names"]}
+    assert addresses == {"api:9090", "slots:9187", "jobmanager:9249", "taskmanager:9249"}
+    assert {"jobmanager", "taskmanager"} <= services.keys()
+    assert "--metrics_port=9090" in services["api"]["command"]
+    assert "--port=9187" in services["slots"]["command"]
+    mounted = {
+        inside: (ROOT / "docker" / outside).resolve()
+        for name in ("prometheus", "grafana")
+        for outside, inside, *_ in (volume.split(":") for volume in services[name]["volumes"])
+        if outside.startswith(".")
+    }
+    assert mounted["/etc/prometheus/rules"] == REPOSITORY.rules
+    assert mounted["/etc/prometheus/prometheus.yaml"] == ROOT / "docker/prometheus/prometheus.yaml"
+    assert mounted["/etc/grafana/provisioning"] == ROOT / "docker/grafana/provisioning"
+    assert mounted["/var/lib/grafana/dashboards"] == REPOSITORY.dashboards
+
+
 def test_jobs_that_rules_name_are_jobs_that_exist() -> None:
     named = {name for text in REPOSITORY.expressions().values() for name in re.findall(r'pipeline="([^"]+)"', text)}
     assert named == {"cdc-processor"}
