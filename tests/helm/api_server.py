@@ -67,6 +67,26 @@ class ApiServer:
         assert answer.stdout.strip() in ("yes", "no"), answer.stderr
         return answer.stdout.strip() == "yes"
 
+    def objects(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Those in the namespace streamforge, by name."""
+        found = json.loads(self.done("get", kind, "--namespace=streamforge", "--output=json"))["items"]
+        return {o["metadata"]["name"]: o for o in found}
+
+    def kubeconfig(self, path: Path, account: str | None = None) -> Path:
+        """A file that leads a client here: as a service account of the namespace streamforge, else as administrator."""
+        token = self.done("create", "token", account, "--namespace=streamforge").strip() if account else _TOKEN
+        cluster = {"server": self.url, "certificate-authority": str(self._authority)}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "here", "cluster": cluster}],
+            "users": [{"name": "who", "user": {"token": token}}],
+            "contexts": [{"name": "now", "context": {"cluster": "here", "user": "who", "namespace": "streamforge"}}],
+            "current-context": "now",
+        }
+        path.write_text(json.dumps(config))
+        return path
+
     def ready(self) -> bool:
         request = urllib.request.Request(f"{self.url}/readyz", headers={"Authorization": f"Bearer {_TOKEN}"})
         try:

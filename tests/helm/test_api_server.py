@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.helm import api_server
 from tests.helm.api_server import ApiServer
 from tests.helm.chart import ENVIRONMENTS, Manifests, render
-from tests.helm.kinds import custom_kinds
 from tests.helm.test_chart import pods
 from tests.helm.test_kubeconform import INGRESS, MORE
 from tests.live import eventually
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(1800)]  # the first time, it is built
-
-# No pod in it may be what the strictest of Kubernetes' standards for pods does not allow; templates are only warned of.
-NAMESPACE = {
-    "apiVersion": "v1",
-    "kind": "Namespace",
-    "metadata": {
-        "name": "streamforge",
-        "labels": {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")},
-    },
-}
-# A controller would make it, and there is none.
-ACCOUNT = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "streamforge"}}
 
 # What Flink's code asks for: Fabric8FlinkKubeClient, KubernetesLeaderElector and KubernetesConfigMapSharedInformer in
 # flink-kubernetes 1.19.
@@ -39,24 +24,6 @@ NEEDED = [
     *(("services", verb) for verb in ("get", "update")),
     *(("deployments.apps", verb) for verb in ("get", "delete")),
 ]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    try:
-        context = api_server.running(tmp_path_factory.mktemp("kubernetes"))
-        server = context.__enter__()
-    except RuntimeError as e:
-        pytest.skip(str(e))
-    try:
-        server.done("create", objects=[NAMESPACE])
-        server.done("create", objects=[ACCOUNT])
-        server.done("create", objects=custom_kinds())
-        names = [f"crd/{kind['metadata']['name']}" for kind in custom_kinds()]
-        server.done("wait", "--for=condition=Established", "--timeout=60s", *names)
-        yield server
-    finally:
-        context.__exit__(None, None, None)
 
 
 def taken(server: ApiServer, objects: Any) -> list[str]:
@@ -168,19 +135,6 @@ def test_a_new_release_can_be_put_over_an_old_one(server: ApiServer) -> None:
 
 
 # Permissions
-
-
-@pytest.fixture
-def role(server: ApiServer) -> Iterator[dict[str, Any]]:
-    manifests = render()
-    objects = [
-        manifests.one("Role", "streamforge-flink"),
-        manifests.one("RoleBinding", "streamforge-flink"),
-        *manifests.all("ServiceAccount").values(),
-    ]
-    server.done("apply", objects=objects)
-    yield objects[0]
-    server.done("delete", objects=objects)
 
 
 def flink_may(server: ApiServer, resource: str, verb: str, namespace: str = "streamforge") -> bool:
