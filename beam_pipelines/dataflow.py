@@ -34,13 +34,13 @@ def defaults(settings: Settings, options: PipelineOptions) -> dict[str, str | No
     flags: dict[str, str | None] = {
         # Beam is in the image; else it would be downloaded by each worker that starts.
         "sdk_location": "container",
-        # Else Dataflow may go up to a hundred, and what a machine has beyond 32 shards and a few readers is idle.
+        # Else Dataflow decides how many, and cores beyond 32 shards and a few readers have nothing to do.
         "max_num_workers": str(max(MOST_WORKERS, options.view_as(WorkerOptions).num_workers or 0)),
         "no_use_public_ips": None,
     }
     if isinstance(settings.input, KafkaUrl):
         # Dataflow would see that by itself, but only after the BigQuery sink has taken it for a batch, and chosen load
-        # jobs, which in a stream never end.
+        # jobs, which in a stream never start.
         flags["streaming"] = None
     return flags
 
