@@ -15,11 +15,14 @@ locals {
   }
 
   project_roles = {
-    # Logs, metrics, pulling from the project's own registry of nodes: what Google asks of a node.
+    # Logs and metrics: what Google asks of a node.
     nodes = ["roles/container.defaultNodeServiceAccount"]
     jobs  = ["roles/bigquery.jobUser", "roles/managedkafka.client"]
     api   = ["roles/managedkafka.client"]
-    batch = ["roles/bigquery.jobUser", "roles/bigquery.readSessionUser", "roles/biglake.editor", "roles/serviceusage.serviceUsageConsumer"]
+    batch = [
+      "roles/bigquery.jobUser", "roles/bigquery.readSessionUser",
+      "roles/biglake.editor", "roles/serviceusage.serviceUsageConsumer",
+    ]
     # dataflow.developer: a flex template's launcher runs as the workers' account, and starts the job.
     dataflow = ["roles/bigquery.jobUser", "roles/dataflow.developer", "roles/managedkafka.client"]
     # composer.worker is what Composer asks of an environment's account; it reads and writes all buckets of the project.
@@ -34,9 +37,21 @@ locals {
   }
 
   bucket_roles = {
-    jobs     = { state = ["roles/storage.objectUser", local.see_bucket], archive = ["roles/storage.objectUser", local.see_bucket] }
-    batch    = { archive = ["roles/storage.objectViewer", local.see_bucket], lakehouse = ["roles/storage.objectUser", local.see_bucket], templates = ["roles/storage.objectViewer", local.see_bucket], scratch = ["roles/storage.objectUser", local.see_bucket] }
-    dataflow = { archive = ["roles/storage.objectUser"], templates = ["roles/storage.objectViewer"], scratch = ["roles/storage.objectUser", local.see_bucket] }
+    jobs = {
+      state   = ["roles/storage.objectUser", local.see_bucket]
+      archive = ["roles/storage.objectUser", local.see_bucket]
+    }
+    batch = {
+      archive   = ["roles/storage.objectViewer", local.see_bucket]
+      lakehouse = ["roles/storage.objectUser", local.see_bucket]
+      templates = ["roles/storage.objectViewer", local.see_bucket]
+      scratch   = ["roles/storage.objectUser", local.see_bucket]
+    }
+    dataflow = {
+      archive   = ["roles/storage.objectUser"]
+      templates = ["roles/storage.objectViewer"]
+      scratch   = ["roles/storage.objectUser", local.see_bucket]
+    }
     composer = { scratch = ["roles/storage.objectViewer"] }
   }
 

@@ -1,8 +1,11 @@
 # Google's Managed Service for Apache Kafka with the topics, or nothing but the address of a Kafka that is there.
 
 locals {
-  jobs     = ["fraud-detector", "session-aggregator", "revenue-calculator", "cdc-processor", "archiver"]
-  data     = ["clickstream.events", "transactions.orders", "inventory.events", "alerts.fraud", "alerts.stock", "analytics.sessions", "analytics.revenue"]
+  jobs = ["fraud-detector", "session-aggregator", "revenue-calculator", "cdc-processor", "archiver"]
+  data = [
+    "clickstream.events", "transactions.orders", "inventory.events",
+    "alerts.fraud", "alerts.stock", "analytics.sessions", "analytics.revenue",
+  ]
   captured = ["products", "customers", "orders", "order_items", "inventory_movements"]
 
   # A dead letter holds its record in base64, so it must be allowed to be larger.
