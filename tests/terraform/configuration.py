@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,12 @@ class Resource(NamedTuple):
 def read(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """A module's files."""
     for file in sorted(folder.glob("*.tf")):
-        yield file, parsed(file.read_text())
+        yield file, _parsed(file)
+
+
+@functools.cache  # parsing takes most of the tests' time
+def _parsed(file: Path) -> dict[str, Any]:
+    return parsed(file.read_text())
 
 
 def parsed(text: str) -> dict[str, Any]:
