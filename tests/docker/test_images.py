@@ -211,8 +211,10 @@ def test_flink_begins_with_its_reporter_and_its_file_system(images: Images, tmp_
     log = tmp_path / "log"
     words = [main, "--configDir", "/conf", "--executionMode", "cluster"]
     with image.running(log, *words, entrypoint=start, volumes={conf: "/conf"}):
-        scraped = eventually(lambda: answer(f"http://127.0.0.1:{ports[2]}/metrics"), f"the reporter answers; {log}")
-        assert b"flink_jobmanager_taskSlotsTotal" in scraped
+        eventually(
+            lambda: b"flink_jobmanager_taskSlotsTotal" in (answer(f"http://127.0.0.1:{ports[2]}/metrics") or b""),
+            f"the reporter tells; {log}",
+        )
         eventually(lambda: "gs-fs-hadoop" in log.read_text(), "the file system's plugin is found")
 
 
