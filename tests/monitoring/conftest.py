@@ -62,7 +62,7 @@ def reporter() -> dict[str, str]:
     return {**settings, "metrics.reporter.prom.port": f"{first}-{first + 20}"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def scraped(live_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     folder = tmp_path_factory.mktemp("scraped")
     live.fill_with_orders(live_stack, "scraped.orders", ORDERS)
