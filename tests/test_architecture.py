@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "docker.compose": {"simulator.sinks", "stack.topics", "docker.compose"},
     "docker.dataflow": {"beam_pipelines", "docker.dataflow"},
     "docker.grafana": {"docker.grafana"},
+    "helm": set(),
 }
 ONLY_IN_FUNCTIONS = {"beam_pipelines": {"stack"}}  # what is local is found when it is needed: workers have no stack
 BUT_NOT = {"transforms": {"transforms.io"}}  # only jobs join rules and systems
