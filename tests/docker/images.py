@@ -6,6 +6,7 @@ program built from the same release, Flink's by the jars of its Python package, 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shlex
@@ -175,6 +176,9 @@ class Images:
         self._work = home / "work"
         self._work.mkdir(parents=True, exist_ok=True)
         self._built: dict[str, Image] = {}
+        self._lock = (home / "lock").open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # two at once: the second waits
+        self._run("rm", "--all")  # of one that was killed: its files are still mounted
 
     def buildah(self, *words: str) -> list[str]:
         store = ("--root", str(self._home / "store"), "--runroot", str(self._home / "run"))
@@ -187,26 +191,34 @@ class Images:
           RuntimeError: it cannot be built.
         """
         if name not in self._built:
-            target = targets()[name]
-            arguments = {**self._stand_ins(target.stage), **target.arguments}
-            given = [f"--build-arg={key}={value}" for key, value in arguments.items()]
-            # Layers of Maven's are kept too, but the first time its repository on this machine saves a download.
-            cache = [f"--volume={m2}:/root/.m2"] if (m2 := Path.home() / ".m2").is_dir() else []
-            tag = f"localhost/{target.tags[0]}"
-            self._run(
-                *("bud", "--isolation", "chroot", "--format", "docker", "--layers", *cache, *given),
-                *("--target", target.stage, "--tag", tag, "--file", str(ROOT / "docker" / "Dockerfile"), str(ROOT)),
-            )
+            tag = self.build(targets()[name])
             container = self._run("from", tag).strip()
             root = Path(self._run("mount", container).strip())
             config = json.loads(self._run("inspect", "--type", "image", tag))["Docker"]["config"]
             self._built[name] = Image(self, name, container, root, config)
         return self._built[name]
 
+    def build(self, target: Target) -> str:
+        """Its name.
+
+        Raises:
+          RuntimeError: it cannot be built.
+        """
+        arguments = {**self._stand_ins(target.stage), **target.arguments}
+        given = [f"--build-arg={key}={value}" for key, value in arguments.items()]
+        # Layers of Maven's are kept too, but the first time its repository on this machine saves a download.
+        cache = [f"--volume={m2}:/root/.m2"] if (m2 := Path.home() / ".m2").is_dir() else []
+        tag = f"localhost/{target.tags[0]}"
+        self._run(
+            *("bud", "--isolation", "chroot", "--format", "docker", "--layers", *cache, *given),
+            *("--target", target.stage, "--tag", tag, "--file", str(ROOT / "docker" / "Dockerfile"), str(ROOT)),
+        )
+        return tag
+
     def close(self) -> None:
-        for image in self._built.values():
-            self._run("rm", image.container)
+        self._run("rm", "--all")
         self._built.clear()
+        self._lock.close()
 
     def _run(self, *words: str) -> str:
         done = subprocess.run(self.buildah(*words), capture_output=True, text=True, check=False)
