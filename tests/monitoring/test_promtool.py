@@ -80,7 +80,7 @@ def test_a_rule_that_cannot_be_right_is_refused(tmp_path: Path, old: str, new: s
         ("StreamForgeJobDown", [("for: 5m", "for: 6m")]),
         ("StreamForgeJobDown", [("(pipeline:uptime_seconds > 0)", "(pipeline:uptime_seconds > -2)")]),
         ("StreamForgeJobRestarting", [("min_over_time(pipeline:restarts[30m]) > 3", "0 > 3")]),
-        ("StreamForgeCheckpointOld", [("checkpoint_age_seconds > 600", "checkpoint_age_seconds >= 600")]),
+        ("StreamForgeCheckpointOld", [("checkpoint_age_seconds > 600", "checkpoint_age_seconds > 800")]),
         ("StreamForgeCheckpointLarge", [("pipeline:checkpoint_size_bytes > ", "pipeline:checkpoint_size_bytes >= ")]),
         ("StreamForgeLagGrowing", [(" and pipeline:lag_records >= pipeline:lag_records offset 10m", "")]),
         ("StreamForgeWatermarkDelayed", [("delay_seconds > 300 and pipeline:lag_records > 0", "delay_seconds > 300")]),
