@@ -62,6 +62,9 @@ bench: setup  ## drain a million orders, beside peers; and the latency from orde
 screenshots: setup  ## docs/dashboard-*.png anew, of a demo that runs or of its own
 	$(BIN)/python -m tests.screenshots
 
+dashboards: $(STAMP)  ## Grafana's dashboards anew, helm/streamforge/files/dashboards/*.json
+	@$(BIN)/python docker/grafana/dashboards.py
+
 lock: $(STAMP)  ## write requirements*.txt anew from the ranges in setup.py
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp setup.py -o requirements.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp --extra stack --extra dev --extra bench -c requirements.txt setup.py -o requirements-dev.txt
@@ -70,4 +73,4 @@ clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test demo batch dag-test test-deploy chart sbom bench screenshots lock clean
+.PHONY: help setup check test demo batch dag-test test-deploy chart sbom bench screenshots dashboards lock clean
