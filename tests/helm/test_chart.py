@@ -115,6 +115,7 @@ def test_no_container_is_root_or_can_become_it_or_writes_to_its_image(environmen
     found = pods(environment)
     assert {"streamforge-api", "streamforge-test", "fraud-detector/jobManager", "archiver/taskManager"} <= found.keys()
     for name, spec in found.items():
+        assert spec["enableServiceLinks"] is False, name
         assert spec["securityContext"]["runAsNonRoot"] is True, name
         assert spec["securityContext"]["runAsUser"] == 10001, name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name

@@ -180,6 +180,7 @@ def test_flink_makes_of_it_what_the_chart_means_and_its_role_is_enough(
         mounts = {m["name"]: m["mountPath"] for m in main["volumeMounts"]}
         assert (mounts["job"], mounts["tmp"]) == ("/opt/streamforge/job", "/tmp")
         assert main["resources"]["limits"] == {"cpu": "1", "memory": "2Gi"}
+        assert ("metrics", 9249) in [(p["name"], p["containerPort"]) for p in main["ports"]]
         meta = {"name": "job-manager", "namespace": "streamforge", "labels": template["metadata"]["labels"]}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": template["spec"]}
         server.done("apply", "--dry-run=server", objects=[pod])
@@ -195,6 +196,8 @@ def test_flink_makes_of_it_what_the_chart_means_and_its_role_is_enough(
                 containers = {c["name"]: c for c in pod["spec"]["containers"]}
                 assert containers.keys() == {"worker", "flink-main-container"}
                 assert "--port=50000" in containers["worker"]["args"]
+                ports = containers["flink-main-container"]["ports"]
+                assert ("metrics", 9249) in [(p["name"], p["containerPort"]) for p in ports]
                 assert containers["flink-main-container"]["resources"]["limits"] == {"cpu": "2", "memory": "4Gi"}
                 assert pod["metadata"]["labels"]["streamforge/job"] == JOB
                 assert pod["metadata"]["ownerReferences"][0]["name"] == JOB
