@@ -1,6 +1,6 @@
 """The images, really built from this checkout, looked into and started as their own user.
 
-Marked deploy: it needs root, buildah and debootstrap, the first time 15 minutes, and 8 GB in .stack/images.
+Marked deploy: it needs root, buildah and debootstrap, the first time 8 minutes, and 4.3 GB in .stack/images.
 """
 
 from __future__ import annotations
