@@ -68,6 +68,8 @@ dashboards: $(STAMP)  ## Grafana's dashboards anew, helm/streamforge/files/dashb
 lock: $(STAMP)  ## write requirements*.txt anew from the ranges in setup.py
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp setup.py -o requirements.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp --extra stack --extra dev --extra bench -c requirements.txt setup.py -o requirements-dev.txt
+	@# Of images: 3.11.2 is Debian's Python.
+	for i in api build launcher simulator worker; do $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11.2 -c requirements-dev.txt docker/requirements/$$i.in -o docker/requirements/$$i.txt || exit 1; done
 
 clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down

@@ -12,7 +12,8 @@ setup(
         include=["beam_pipelines*", "cdc*", "schemas*", "serving*", "simulator*", "stack*", "transforms*"]
     ),
     package_data={
-        "": ["*.avsc", "*.yaml", "*.html", "*.css", "*.js", "*.svg", "*.properties"],
+        "": ["*.yaml", "*.html", "*.css", "*.js", "*.svg", "*.properties"],
+        "schemas": ["avro/*.avsc"],
         "serving.dashboard": ["vendor/*"],
         "cdc": ["*.sql", "*.json"],
         "stack": ["maven/**/*", "java/*.java"],
