@@ -41,7 +41,7 @@ batch: $(STAMP)  ## after a demo: DATE=YYYY-MM-DD anew from its archive by Spark
 dag-test: $(STAMP)  ## the daily DAG on Airflow and a fake Dataproc, with the real Spark job; fetches 1.4 GB once
 	STREAMFORGE_DAG_SPARK=1 $(BIN)/pytest tests/dags/test_dag.py tests/dags/test_dag_spark.py
 
-test-deploy: $(STAMP)  ## chart, Terraform, images, alerts, with their own tools: needs Go, and Debian or Ubuntu
+test-deploy: $(STAMP)  ## chart, Terraform, images, alerts: needs Go, Terraform; Debian or Ubuntu, buildah, debootstrap, root
 	$(BIN)/pytest -m deploy
 
 chart: $(STAMP)  ## build/chart/*.yaml: what the chart makes for each environment
