@@ -16,7 +16,7 @@ setup(
         "schemas": ["avro/*.avsc"],
         "serving.dashboard": ["vendor/*"],
         "cdc": ["*.sql", "*.json"],
-        "stack": ["maven/**/*", "java/*.java"],
+        "stack": ["java/*.java", "maven/**/*", "spark.txt"],
     },
     install_requires=[
         "apache-beam>=2.77,<2.78",
