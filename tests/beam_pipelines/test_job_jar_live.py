@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,12 @@ def test_a_jobs_own_jar_survives_kills_and_is_upgraded_with_a_savepoint(
     orders = live.fill_with_orders(live_stack, TOPIC, ORDERS, 0, 10_000)
     ledger = tmp_path / "first" / "ledger.json"
 
-    jar = write_jar(live_stack, pool, tmp_path / "first")
+    # The second is an upgrade: another lateness, and more parallelism. Side by side, as each takes half a minute.
+    more = ("--allowed_lateness=20m", "--parallelism=4")
+    with ThreadPoolExecutor(2) as threads:
+        second = threads.submit(write_jar, live_stack, pool, tmp_path / "second", *more)
+        jar = write_jar(live_stack, pool, tmp_path / "first")
+        upgrade = second.result()
     with Cluster(tmp_path / "flink-1", checkpoints=tmp_path / "state", config=CONFIG, jar=jar) as cluster:
         job_id = live.running_job(cluster.rest_url)
         wait_for_ledger(ledger, 10_000)
@@ -85,11 +91,10 @@ def test_a_jobs_own_jar_survives_kills_and_is_upgraded_with_a_savepoint(
     assert settings["externalization"]["enabled"]
     assert list((tmp_path / "state").glob("checkpoints/*/shared/*")), "checkpoints are incremental"
 
-    # An upgrade: another jar, with another lateness and more parallelism, goes on from there.
+    # The upgrade goes on from there.
     live.fill_with_orders(live_stack, TOPIC, ORDERS, 20_000)
-    jar = write_jar(live_stack, pool, tmp_path / "second", "--allowed_lateness=20m", "--parallelism=4")
     config = {**CONFIG, "execution.savepoint.path": savepoint}
-    with Cluster(tmp_path / "flink-2", checkpoints=tmp_path / "state", config=config, jar=jar, slots=4) as cluster:
+    with Cluster(tmp_path / "flink-2", checkpoints=tmp_path / "state", config=config, jar=upgrade, slots=4) as cluster:
         job_id = live.running_job(cluster.rest_url)
         found = wait_for_ledger(tmp_path / "second" / "ledger.json", ORDERS.records)
         assert live.restored_from(cluster.rest_url, job_id)
