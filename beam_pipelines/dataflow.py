@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, WorkerOptions
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
-from beam_pipelines.options import _FLINK_ONLY, Folder, KafkaUrl, RedisUrl, Settings, UsageError
+from beam_pipelines.options import FLINK_ONLY, Folder, KafkaUrl, RedisUrl, Settings, UsageError
 
 __all__ = ["MOST_WORKERS", "check", "defaults", "report"]
 
-_FLINKS = _FLINK_ONLY | {
+_FLINKS = FLINK_ONLY | {
     *("flink_master", "flink_version", "flink_job_server_jar", "flink_submit_uber_jar"),
     *("parallelism", "max_parallelism"),
 }
@@ -36,8 +36,9 @@ def defaults(settings: Settings, options: PipelineOptions) -> dict[str, str | No
         "sdk_location": "container",
         # Else Dataflow decides how many, and cores beyond 32 shards and a few readers have nothing to do.
         "max_num_workers": str(max(MOST_WORKERS, options.view_as(WorkerOptions).num_workers or 0)),
-        "no_use_public_ips": None,
     }
+    if options.view_as(WorkerOptions).use_public_ips is None:
+        flags["no_use_public_ips"] = None
     if isinstance(settings.input, KafkaUrl):
         # Dataflow would see that by itself, but only after the BigQuery sink has taken it for a batch, and chosen load
         # jobs, which in a stream never start.

@@ -19,7 +19,22 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from transforms.domain.durations import parse_duration_ms
 
-__all__ = ["BigQueryUrl", "Folder", "Job", "KafkaUrl", "RedisUrl", "Settings", "UsageError", "parse", "parser", "stop"]
+__all__ = [
+    "FLINK_ONLY",
+    "SECRET_URL",
+    "BigQueryUrl",
+    "Folder",
+    "Job",
+    "KafkaUrl",
+    "Parser",
+    "RedisUrl",
+    "Settings",
+    "UsageError",
+    "bigquery_url",
+    "parse",
+    "parser",
+    "stop",
+]
 
 LOCAL_KAFKA = "127.0.0.1:29092"
 LOCAL_REDIS = "redis://127.0.0.1:6379/0"
@@ -27,7 +42,7 @@ LOCAL_REGISTRY = "http://127.0.0.1:8081/apis/ccompat/v7"
 _SEVERAL = "several URLs at once, with spaces between them, or the flag several times"
 
 # Options of Beam's Flink runner that exist only on its Java side; the Python SDK passes them on without knowing them.
-_FLINK_ONLY = frozenset(
+FLINK_ONLY = frozenset(
     [
         "attach_to_job",
         "auto_balance_write_files_sharding_enabled",
@@ -74,7 +89,7 @@ _FLINK_ONLY = frozenset(
 _BETWEEN_URLS = re.compile(r"\s+(?=[a-z]+://)")
 # As Google has them: letters, digits and - in a project, _ in a dataset.
 _BIGQUERY = re.compile(r"bigquery://([a-z][a-z0-9-]{4,28}[a-z0-9])\.(\w{1,1024})", re.ASCII)
-_SECRET = re.compile(r"secret://[a-z][a-z0-9-]{4,28}[a-z0-9]/[A-Za-z0-9_-]{1,255}([?]ca=[A-Za-z0-9_-]{1,255})?")
+SECRET_URL = re.compile(r"secret://[a-z][a-z0-9-]{4,28}[a-z0-9]/[A-Za-z0-9_-]{1,255}([?]ca=[A-Za-z0-9_-]{1,255})?")
 
 T = TypeVar("T")
 
@@ -220,7 +235,7 @@ def parse(
 
 def parser(job: Job, add_flags: Callable[[Any], None]) -> argparse.ArgumentParser:
     """Of a job's own flags, the common ones included; Beam's are not among them. For `add_flags` see `parse`."""
-    made = _Parser(
+    made = Parser(
         prog=f"python -m {job.module}",
         description=job.summary,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -234,7 +249,7 @@ def parser(job: Job, add_flags: Callable[[Any], None]) -> argparse.ArgumentParse
     return made
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         flag, _, reason = message.removeprefix("argument ").partition(": ")  # "argument --until: invalid choice: …"
         raise UsageError(flag, f"{reason}; see --help")
@@ -433,11 +448,11 @@ def _output_url(text: str) -> KafkaUrl | RedisUrl | BigQueryUrl | Folder:
             raise ValueError(f"{text} is not redis://host:port/db")
         return RedisUrl(text)
     if scheme == "secret":
-        if not _SECRET.fullmatch(text):
+        if not SECRET_URL.fullmatch(text):
             raise ValueError(f"{text} is not secret://project/secret or secret://project/secret?ca=secret")
         return RedisUrl(text)
     if scheme == "bigquery":
-        return _bigquery_url(text)
+        return bigquery_url(text)
     if scheme in ("", "gs", "file"):
         if not text:
             raise ValueError("is empty")
@@ -445,7 +460,7 @@ def _output_url(text: str) -> KafkaUrl | RedisUrl | BigQueryUrl | Folder:
     raise ValueError(f"{text}: cannot write to {scheme}://; use redis://, bigquery://, kafka://, gs:// or a folder")
 
 
-def _bigquery_url(text: str) -> BigQueryUrl:
+def bigquery_url(text: str) -> BigQueryUrl:
     found = _BIGQUERY.fullmatch(text)
     if not found:
         raise ValueError(f"{text} is not bigquery://project.dataset")
@@ -486,7 +501,7 @@ def _refuse_unknown(rest: Sequence[str], ours: argparse.ArgumentParser) -> None:
     """Beam drops what it does not know; a typing error must not run a job with a default instead."""
     theirs = _beam_parser(ours.prog)
     values, left = theirs.parse_known_args(list(rest))
-    names = _FLINK_ONLY | {o[2:] for action in theirs._actions for o in action.option_strings}
+    names = FLINK_ONLY | {o[2:] for action in theirs._actions for o in action.option_strings}
     takes_value = False
     for word in left:
         name = word[2:].split("=", 1)[0]
@@ -506,7 +521,7 @@ def _refuse_unknown(rest: Sequence[str], ours: argparse.ArgumentParser) -> None:
 
 
 def _beam_parser(prog: str) -> argparse.ArgumentParser:
-    parser = _Parser(prog=prog, add_help=False, conflict_handler="resolve", allow_abbrev=False)
+    parser = Parser(prog=prog, add_help=False, conflict_handler="resolve", allow_abbrev=False)
     classes = [PipelineOptions]
     while classes:
         options = classes.pop()

@@ -160,8 +160,6 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
                 default("flink_conf_dir", str(Path(__file__).parent))
     elif runner == "DataflowRunner":
         dataflow.check(settings, parsed, given)
-        if "use_public_ips" in given:
-            given.add("no_use_public_ips")
         for name, value in dataflow.defaults(settings, parsed).items():
             default(name, value)
     elif runner == "PrismRunner" and kafka:

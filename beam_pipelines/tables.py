@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from beam_pipelines import options
-from beam_pipelines.options import BigQueryUrl, UsageError, _bigquery_url, _Parser
+from beam_pipelines.options import BigQueryUrl, Parser, UsageError, bigquery_url
 from schemas.tables import TABLES, Column, Table, current_view, resources
 
 _MODULE = "beam_pipelines.tables"
@@ -26,7 +26,7 @@ _PLACEHOLDER = "bigquery://project-id.dataset"
 def main(argv: Sequence[str] | None = None) -> None:
     try:
         flags = _parser().parse_args(argv)
-        url = _bigquery_url(flags.dataset)
+        url = bigquery_url(flags.dataset)
         tables = _tables(flags.table)
         if flags.command == "create":
             _create(url, tables)
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"python -m {_MODULE}", description="The analytics tables in BigQuery.")
+    parser = Parser(prog=f"python -m {_MODULE}", description="The analytics tables in BigQuery.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="show|create")
     show = commands.add_parser("show", help="print columns and views")
     show.add_argument("dataset", nargs="?", default=_PLACEHOLDER, help="bigquery://project.dataset")

@@ -25,7 +25,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines import archive, cdc, fraud, options, revenue, sessions
 from beam_pipelines.dataflow import MOST_WORKERS
-from beam_pipelines.options import UsageError, _Parser
+from beam_pipelines.options import Parser, UsageError
 from transforms.io.files import make_folder
 
 __all__ = ["JOBS", "LEFT_OUT", "main", "metadata", "parameters", "spec"]
@@ -56,7 +56,7 @@ _SERVERS = f"kafka://{_HOST}:{_PORT}(,{_HOST}:{_PORT})*"
 _KAFKA = f"{_SERVERS}/{_TOPIC}+"
 # No user and password: whoever may look at a job sees its parameters. A secret's name may be seen.
 _REDIS = f"rediss?://{_HOST}(:{_PORT})?(/[0-9]+)?"
-_SECRET = options._SECRET.pattern
+_SECRET = options.SECRET_URL.pattern
 _BIGQUERY = "bigquery://[a-z][a-z0-9-]{4,28}[a-z0-9][.][A-Za-z0-9_]{1,1000}"
 _FOLDER = "gs://[a-z0-9][a-z0-9._-]*[a-z0-9](/[!-~]*)?"
 _COUNT = "[1-9][0-9]{0,5}"
@@ -234,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"python -m {_MODULE}", description="Flex templates of the jobs for Dataflow.")
+    parser = Parser(prog=f"python -m {_MODULE}", description="Flex templates of the jobs for Dataflow.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="specs|metadata")
     specs = commands.add_parser("specs", help="write the templates")
     specs.add_argument("--images", required=True, help="what all images' names begin with: host/project/repository")

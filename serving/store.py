@@ -29,6 +29,12 @@ JOBS = ("fraud-detector", "session-aggregator", "revenue-calculator", "cdc-proce
 _LEDGER_FIELDS = (b"in", b"good", b"dead_letters", b"late", b"duplicates")
 _MINUTES_WITHOUT_TOTAL = 3  # a minute's dimensions are written one by one: so many of the newest may lack theirs yet
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OF_THE_JOBS = (
+    *(("HGETALL", features.ledger_key(job)) for job in JOBS),
+    ("ZCARD", features.OPEN_SESSIONS_KEY),
+    ("HGETALL", features.FRESHNESS_KEY),
+)
+"""What health and a scrape ask for."""
 _MINUTE_MS = 60_000
 _RECENT_MS = 5 * _MINUTE_MS
 _RECENT_ALERTS = 1_000  # in an attack there are more; that it is one shows already
@@ -299,11 +305,7 @@ class Store:
         """How long Redis took, the ledgers of the jobs that have written one, how many sessions are in progress, and
         `freshness_s`."""
         start = time.perf_counter()
-        *hashes, open_sessions, newest = self._ask(
-            *(("HGETALL", features.ledger_key(job)) for job in JOBS),
-            ("ZCARD", features.OPEN_SESSIONS_KEY),
-            ("HGETALL", features.FRESHNESS_KEY),
-        )
+        *hashes, open_sessions, newest = self._ask(*_OF_THE_JOBS)
         latency_ms = (time.perf_counter() - start) * 1000
         ledgers = {job: _ledger(fields) for job, fields in zip(JOBS, hashes, strict=True) if fields}
         return Health(round(latency_ms, 3), ledgers, open_sessions, _freshness_s(newest))
@@ -319,9 +321,7 @@ class Store:
         # A younger minute still grows.
         minute_ms = now_ms - now_ms % _MINUTE_MS - 2 * _MINUTE_MS
         *hashes, open_sessions, newest, alerts, total = self._ask(
-            *(("HGETALL", features.ledger_key(job)) for job in JOBS),
-            ("ZCARD", features.OPEN_SESSIONS_KEY),
-            ("HGETALL", features.FRESHNESS_KEY),
+            *_OF_THE_JOBS,
             _newest_first(features.RECENT_ALERTS_KEY, now_ms, now_ms - _RECENT_MS, _RECENT_ALERTS),
             ("HGET", features.revenue_minute_key(minute_ms), "total:*"),
         )

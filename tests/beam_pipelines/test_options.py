@@ -225,7 +225,7 @@ def test_what_is_no_flag_is_refused_and_a_near_one_is_suggested(flag: str, why: 
     assert refusal(*FILES, flag) == why
 
 
-@pytest.mark.parametrize("name", sorted(options._FLINK_ONLY))
+@pytest.mark.parametrize("name", sorted(options.FLINK_ONLY))
 def test_every_option_that_only_flinks_own_side_knows_is_passed_on(name: str) -> None:
     for words in ([f"--{name}=1"], [f"--{name}", "1"], [f"--no_{name}"]):
         _, _, rest = options.parse(JOB, [*FILES, *words], _add_flags)
