@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         flags, settings, rest = options.parse(JOB, sys.argv[1:] if argv is None else argv, _add_flags)
         config = Config(
-            decoding=connect.decoding(settings),
+            decoding=replace(connect.decoding(settings), lands_replays=True),
             folder=_folder(settings),
             rows=any(isinstance(url, BigQueryUrl) for url in settings.outputs),
             records_per_file=_records_per_file(flags.records_per_file),

@@ -131,7 +131,7 @@ class Archived(NamedTuple):
 
 class ArchiveRows:
     """The good records of a block, as rows; see `transforms.sharded_rows.RowsOf`. The key is the partition, or for a
-    file a hash of its path."""
+    file a hash of its path; below 0 (`_landed_key`) for late records that replay sent back."""
 
     def __init__(self, table: Table):
         self._table = table
@@ -155,7 +155,16 @@ class ArchiveRows:
         if len(decoded.parts) > 1 or decoded.records:
             rows.sort(key=itemgetter(0))
         key = block.partition if block.encoding == "confluent" else _hash(block.topic)
-        return {key: rows} if rows else {}
+        if not decoded.landed:
+            return {key: rows} if rows else {}
+        late = {int(block.offsets[number]) for number in decoded.landed}
+        keyed = {key: [r for r in rows if r[0] not in late], _landed_key(key): [r for r in rows if r[0] in late]}
+        return {key: rows for key, rows in keyed.items() if rows}
+
+
+def _landed_key(key: int) -> int:
+    """Key of a partition's late records that replay sent back; and back again."""
+    return -1 - key
 
 
 def _hash(path: str) -> int:
@@ -237,9 +246,15 @@ class _ArchiveTopicFn(beam.DoFn):
 
     def setup(self) -> None:
         per_file = self._store.records_per_file
-        self._shards: Shards[_Kept] = Shards(
+        self._timely: Shards[_Kept] = Shards(
             self._owner, lambda: _Kept(Partition(per_file)), self._replay, self._snapshot
         )
+        self._landed: Shards[_Kept] = Shards(
+            f"{self._owner} landed", lambda: _Kept(Partition(per_file, landed=True)), self._replay, self._snapshot
+        )
+
+    def _shards(self, number: int) -> Shards[_Kept]:
+        return self._landed if number < 0 else self._timely
 
     def start_bundle(self) -> None:
         self._good = self._repeats = 0
@@ -257,7 +272,8 @@ class _ArchiveTopicFn(beam.DoFn):
         end: Any = beam.DoFn.TimerParam(_END),
     ) -> Iterator[bytes]:
         number, batch = keyed
-        live = self._shards.open(number, token, log)
+        shards = self._shards(number)
+        live = shards.open(number, token, log)
         kept = live.users
         rows = decode_rows(batch)
         new = kept.partition.new(rows)
@@ -270,11 +286,11 @@ class _ArchiveTopicFn(beam.DoFn):
                 self._write(number, file, contents, whole)
             logged = batch if len(new) == len(rows) else encode_rows(new)
             self._set_timers(kept, flush, end)
-        self._shards.append(live, _ROWS + self._format + reached.to_bytes(_OFFSET_BYTES, "big") + logged, token, log)
-        self._shards.compact(live, token, log)
-        if new:
+        shards.append(live, _ROWS + self._format + reached.to_bytes(_OFFSET_BYTES, "big") + logged, token, log)
+        shards.compact(live, token, log)
+        if new and number >= 0:
             live.expire_by(self._expiry_of(min(row[1] for row in new)), expiry)
-        self._shards.keep(number, live)
+        shards.keep(number, live)
         self._repeats += len(rows) - len(new)
         if new and self._store.data:
             yield _encode_data(new)
@@ -315,29 +331,30 @@ class _ArchiveTopicFn(beam.DoFn):
         log: Any = beam.DoFn.StateParam(LOG),
         expiry: Any = beam.DoFn.TimerParam(_EXPIRY),
     ) -> None:
-        live = self._shards.open(number, token, log)
+        live = self._shards(number).open(number, token, log)
         next_ms = live.users.partition.seen.expire(int(watermark.micros // 1000) - self._store.keep_ms)
         live.expiry_ms = None
         if next_ms is not None:
             live.expire_by(self._expiry_of(next_ms), expiry)
-        self._shards.compact(live, token, log)
-        self._shards.keep(number, live)
+        self._shards(number).compact(live, token, log)
+        self._shards(number).keep(number, live)
 
     def _write_open(self, number: int, token: Any, log: Any) -> None:
         """Writes the files that have grown. Those of the range being read are kept, as they will grow again."""
-        live = self._shards.open(number, token, log)
+        live = self._shards(number).open(number, token, log)
         live.users.flush_is_set = False
         partition = live.users.partition
         grown = [(file, contents) for file, contents in partition.files.items() if contents.uncounted]
         for file, contents in grown:
             self._write(number, file, contents, partition.is_whole(file))
         if grown:
-            self._shards.append(live, _COUNTED, token, log)
-        self._shards.keep(number, live)
+            self._shards(number).append(live, _COUNTED, token, log)
+        self._shards(number).keep(number, live)
 
     def _write(self, number: int, file: File, contents: Contents, whole: bool) -> None:
         assert self._store.write is not None
-        self._store.write(file.path(f"{self._topic}-{number:05}"), contents, whole)
+        partition = _landed_key(number) if number < 0 else number
+        self._store.write(file.path(f"{self._topic}-{partition:05}", landed=number < 0), contents, whole)
         self._good += contents.uncounted
         contents.uncounted = 0
 

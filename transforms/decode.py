@@ -19,7 +19,7 @@ from schemas.columns import Bools, Columns, Ints
 from schemas.events import ClickstreamEvent, OrderEvent, avro_schema
 from transforms.blocks import Block
 from transforms.domain.validity import InvalidRecordError, check_click, check_order, good_clicks, good_orders
-from transforms.errors import BadRecord, attempts_before
+from transforms.errors import LATE_BY_REPLAY, BadRecord, attempts_before
 
 __all__ = ["CLICKS", "ORDERS", "BlockDecoder", "DecodedBlock", "Part", "RecordKind", "refused"]
 
@@ -65,6 +65,7 @@ class DecodedBlock(NamedTuple, Generic[R]):
       bad, late: everything else. len(block) = good + bad + late.
       block: what it was.
       numbers: record number in the block of each of `records`.
+      landed: record numbers of those of `records` that would be late, had replay not sent them back.
     """
 
     parts: list[Part]
@@ -73,6 +74,7 @@ class DecodedBlock(NamedTuple, Generic[R]):
     late: list[BadRecord]
     block: Block
     numbers: list[int]
+    landed: set[int]
 
     @property
     def good(self) -> int:
@@ -93,15 +95,24 @@ class BlockDecoder(Generic[R]):
       job: name written into dead letters.
       fetch: writer schema of an id; raises `codec.UnknownSchema` for an id that does not exist. Other errors pass.
       allowed_lateness_ms: a valid record further behind its partition's watermark is late.
+      lands_replays: a late record that replay sent back is good, for a job that needs no state to take it in.
     """
 
-    def __init__(self, kind: RecordKind[R], job: str, fetch: Callable[[int], dict[str, Any]], allowed_lateness_ms: int):
+    def __init__(
+        self,
+        kind: RecordKind[R],
+        job: str,
+        fetch: Callable[[int], dict[str, Any]],
+        allowed_lateness_ms: int,
+        lands_replays: bool = False,
+    ):
         self._kind, self._job, self._lateness_ms = kind, job, allowed_lateness_ms
+        self._lands_replays = lands_replays
         self._decoder = codec.Decoder(kind.record, fetch)
         self._plans: dict[int | str, _Plan | None] = {}
 
     def decode(self, block: Block) -> DecodedBlock[R]:
-        out: DecodedBlock[R] = DecodedBlock([], [], [], [], block, [])
+        out: DecodedBlock[R] = DecodedBlock([], [], [], [], block, [], set())
         alone = np.ones(len(block), np.bool_)
         if block.encoding != "json":
             for plan, rows, header_bytes in self._by_schema(block):
@@ -111,8 +122,12 @@ class BlockDecoder(Generic[R]):
                 late = good & (cols.ints["event_time"] < block.watermarks_ms[rows] - self._lateness_ms)
                 kept = np.nonzero(good & ~late)[0]
                 out.parts.append(Part(cols, kept, plan.symbols, rows, starts, plan.writer))
-                out.late.extend(self._late(block, int(i)) for i in rows[late])
                 alone[rows[good]] = False
+                for i in rows[late].tolist():
+                    if self._lands(block, i):
+                        alone[i] = True
+                    else:
+                        out.late.append(self._late(block, i))
         for i in np.nonzero(alone)[0].tolist():
             self._one(block, i, out)
         return out
@@ -156,10 +171,12 @@ class BlockDecoder(Generic[R]):
             out.bad.append(refused(block, i, self._job, stage, type(e).__name__, str(e)))
             return
         if record.event_time < block.watermarks_ms[i] - self._lateness_ms:
-            out.late.append(self._late(block, i))
-        else:
-            out.records.append(record)
-            out.numbers.append(i)
+            if not self._lands(block, i):
+                out.late.append(self._late(block, i))
+                return
+            out.landed.add(i)
+        out.records.append(record)
+        out.numbers.append(i)
 
     def _read(self, block: Block, payload: bytes | None) -> R:
         if block.encoding == "confluent":
@@ -168,9 +185,19 @@ class BlockDecoder(Generic[R]):
             return codec.decode_datum(payload or b"", block.schema or {}, self._kind.record)
         return codec.from_json(payload or b"", self._kind.record)
 
+    def _lands(self, block: Block, i: int) -> bool:
+        return self._lands_replays and _was_sent_back(block, i)
+
     def _late(self, block: Block, i: int) -> BadRecord:
         behind = f"more than {self._lateness_ms} ms behind the partition's watermark {int(block.watermarks_ms[i])}"
+        if _was_sent_back(block, i):
+            behind += ": sent back by replay when this job no longer knew what the record belongs to"
+            return refused(block, i, self._job, "replay", LATE_BY_REPLAY, behind)
         return refused(block, i, self._job, "lateness", "Late", behind)
+
+
+def _was_sent_back(block: Block, i: int) -> bool:
+    return attempts_before(block.headers.get(i, [])) > 0
 
 
 def refused(block: Block, i: int, job: str, stage: str, error_class: str, message: str) -> BadRecord:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["ATTEMPTS_HEADER", "BadRecord"]
+__all__ = ["ATTEMPTS_HEADER", "LATE_BY_REPLAY", "BadRecord", "attempts_before"]
 
 ATTEMPTS_HEADER = "streamforge-attempts"
 """Set by `beam_pipelines.dead_letters replay`; absent on a record's first delivery."""
+
+LATE_BY_REPLAY = "LateByReplay"
+"""Error class of a record that replay sent back too late for the job's state; the archive has it."""
 
 
 class BadRecord(msgspec.Struct, frozen=True):

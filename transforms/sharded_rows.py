@@ -42,12 +42,14 @@ class Decoding:
       shards: number of shards; part of a savepoint.
       allowed_lateness_ms: a valid record further behind its partition's watermark is late.
       make_fetch: called in the worker; returns the function from schema id to writer schema.
+      lands_replays: see `BlockDecoder`.
     """
 
     job: str
     shards: int
     allowed_lateness_ms: int
     make_fetch: Callable[[], Callable[[int], dict[str, Any]]]
+    lands_replays: bool = False
 
     def __post_init__(self) -> None:
         if self.allowed_lateness_ms < 0:
@@ -98,7 +100,7 @@ class _DecodeRowsFn(beam.DoFn):
 
     def setup(self) -> None:
         d = self._decoding
-        self._decoder = BlockDecoder(self._kind, d.job, d.make_fetch(), d.allowed_lateness_ms)
+        self._decoder = BlockDecoder(self._kind, d.job, d.make_fetch(), d.allowed_lateness_ms, d.lands_replays)
 
     def process(self, block: Block) -> Iterator[Any]:
         decoded = self._decoder.decode(block)

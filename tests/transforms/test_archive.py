@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,6 +34,7 @@ from transforms.archive import (
 from transforms.decode import BlockDecoder
 from transforms.domain.archive import Row
 from transforms.domain.validity import END_MS
+from transforms.errors import ATTEMPTS_HEADER
 from transforms.io.archive_files import ArchiveFolder
 from transforms.ledger import Counts, SumCounts
 from transforms.sharded_rows import encode_rows
@@ -61,7 +62,7 @@ class Job:
     def __init__(self, folder: Path, per_file: int = 10, flush_every_s: float | None = 60, *, files: bool = True):
         write = ArchiveFolder(str(folder), ClickstreamEvent, CLICKSTREAM.id_of).write if files else None
         self._store = Store(write, True, per_file, flush_every_s, KEEP_MS)
-        self.cells, self.counts, self.data = Cells(), Counts(), list[bytes]()
+        self.cells, self.counts, self.data = defaultdict[int, Cells](Cells), Counts(), list[bytes]()
         self.expiry, self.flush_timer, self.end_timer = _Timer(), _Timer(), _Timer()
         self.restart()
 
@@ -70,42 +71,44 @@ class Job:
         self.fn = _ArchiveTopicFn(CLICKSTREAM, "clicks", self._store)
         self.fn.setup()
 
-    def bundle(self, rows: list[Row], *, commit: bool = True) -> None:
+    def bundle(self, rows: list[Row], *, commit: bool = True, number: int = 3) -> None:
         self.fn.start_bundle()
-        timers = (self.expiry, self.flush_timer, self.end_timer)
-        data = list(self.fn.process((3, encode_rows(rows)), self.cells.token, self.cells.log, *timers))
+        timers, cells = (self.expiry, self.flush_timer, self.end_timer), self.cells[number]
+        data = list(self.fn.process((number, encode_rows(rows)), cells.token, cells.log, *timers))
         self._finish(data, commit)
 
-    def flush(self, *, commit: bool = True) -> None:
+    def flush(self, *, commit: bool = True, number: int = 3) -> None:
         self.fn.start_bundle()
-        self.fn.flush(3, self.cells.token, self.cells.log)
+        self.fn.flush(number, self.cells[number].token, self.cells[number].log)
         self._finish([], commit)
 
     def end(self) -> None:
         self.fn.start_bundle()
-        self.fn.end(3, self.cells.token, self.cells.log)
+        self.fn.end(3, self.cells[3].token, self.cells[3].log)
         self._finish([], commit=True)
 
     def expire(self, at_ms: int) -> None:
         self.fn.start_bundle()
-        self.fn.expire(3, Timestamp(micros=at_ms * 1000), self.cells.token, self.cells.log, self.expiry)
+        self.fn.expire(3, Timestamp(micros=at_ms * 1000), self.cells[3].token, self.cells[3].log, self.expiry)
         self._finish([], commit=True)
 
     def _finish(self, data: list[bytes], commit: bool) -> None:
         counts = [tagged.value.value for tagged in self.fn.finish_bundle()]
         if commit:
-            self.cells.commit()
+            for cells in self.cells.values():
+                cells.commit()
             self.counts = Counts(*map(sum, zip(self.counts, *counts, strict=True)))
             self.data += data
         else:
-            self.cells.rollback()
+            for cells in self.cells.values():
+                cells.rollback()
 
     def checkpoint(self) -> Any:
-        return copy.deepcopy((self.cells.committed, self.counts))
+        return copy.deepcopy((self.cells[3].committed, self.counts))
 
     def go_back_to(self, checkpoint: Any) -> None:
-        self.cells.committed, self.counts = copy.deepcopy(checkpoint)
-        self.cells.rollback()
+        self.cells[3].committed, self.counts = copy.deepcopy(checkpoint)
+        self.cells[3].rollback()
         self.restart()
 
 
@@ -278,7 +281,7 @@ def test_state_is_a_snapshot_of_little_more_than_the_open_files(tmp_path: Path) 
     for start in range(0, 20_000, 500):
         job.bundle([row(i, at=T0 + i * 1_000) for i in range(start, start + 500)])
         job.expire(T0 + start * 1_000)
-        size = max(size, job.cells.log.bytes)
+        size = max(size, job.cells[3].log.bytes)
     raw = len(row(0)[3]) * 10_000
     assert size < raw, "compressed, and a finished range is freed"
     job.restart()
@@ -294,7 +297,7 @@ def test_without_a_folder_repeats_are_told_and_no_record_is_kept(tmp_path: Path)
     assert job.counts == Counts(5, 3, duplicates=2)
     assert list(tmp_path.iterdir()) == []
     assert job.end_timer.at == job.flush_timer.at == []
-    assert all(row(0)[3] not in entry for entry in job.cells.log.entries)
+    assert all(row(0)[3] not in entry for entry in job.cells[3].log.entries)
     with TestPipeline() as p:
         records = p | beam.Create(job.data) | Records(CLICKSTREAM)
         assert_that(records | beam.Map(lambda click: click.event_id), equal_to(["c-0", "c-2", "c-4"]))
@@ -303,8 +306,8 @@ def test_without_a_folder_repeats_are_told_and_no_record_is_kept(tmp_path: Path)
 def test_state_of_another_schema_is_refused_with_what_to_do(tmp_path: Path) -> None:
     job = Job(tmp_path)
     job.bundle([row(0)])
-    entry = job.cells.log.entries[0]
-    job.cells.log.entries[0] = entry[:2] + bytes(4) + entry[6:]
+    entry = job.cells[3].log.entries[0]
+    job.cells[3].log.entries[0] = entry[:2] + bytes(4) + entry[6:]
     job.restart()
     with pytest.raises(ValueError, match="start the job anew"):
         job.flush()
@@ -360,6 +363,51 @@ def test_files_have_keys_of_their_own() -> None:
     assert first.keys() != second.keys()
     assert list(first.values()) == list(second.values())
     assert [row[2] for row in next(iter(first.values()))] == ["c-0", "c-1"]
+
+
+# Late records that replay sent back
+
+
+def test_what_replay_sent_back_too_late_is_kept_apart_in_rows() -> None:
+    orders = [build.order("o-1", at=T0 - HOUR), build.order("o-2", at=T0)]
+    headers: Any = {i: [(ATTEMPTS_HEADER, b"1")] for i in range(2)}
+    block = build.block(orders, watermarks_ms=T0, first_offset=7, partition=2, headers=headers)
+    decoded = BlockDecoder(ORDERS_TABLE.kind, "archiver", build.fetch, KEEP_MS, lands_replays=True).decode(block)
+    found = ArchiveRows(ORDERS_TABLE)(decoded, 32)
+    assert {key: [row[:3] for row in rows] for key, rows in found.items()} == {
+        2: [(8, T0, "CREATED o-2")],
+        -3: [(7, T0 - HOUR, "CREATED o-1")],
+    }
+
+
+def test_what_replay_sent_back_too_late_gets_files_of_its_own_and_counts_once(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    job.bundle([row(0), row(1)])
+    day = 24 * HOUR
+    job.bundle([row(2, "old", T0 - day), row(3, "old", T0 - day), row(5, "older", T0 - day - HOUR)], number=-4)
+    assert len(job.expiry.at) == 1, "the watermark has passed them, and says nothing of their repeats"
+    job.bundle([row(4), row(6, "old", T0 - day)], number=-4, commit=False)  # and again, as the bundle failed
+    job.bundle([row(4, "x", T0 - day), row(6, "old", T0 - day)], number=-4)
+    job.flush()
+    job.flush(number=-4)
+    assert archive(tmp_path) == {
+        "day=2026-09-20/hour=13/clicks-00003-00000000000000000000.late.avro": ["older"],
+        "day=2026-09-20/hour=14/clicks-00003-00000000000000000000.late.avro": ["old", "x"],
+        "day=2026-09-21/hour=14/clicks-00003-00000000000000000000.avro": ["c-0", "c-1"],
+    }
+    assert job.counts == Counts(7, 5, duplicates=2)
+
+
+def test_ids_of_what_replay_sent_back_too_late_are_known_within_a_range_of_offsets(tmp_path: Path) -> None:
+    """So state is bounded, and what is a repeat does not depend on when a timer fires."""
+    job = Job(tmp_path, per_file=10)
+    job.bundle([row(2, "old"), row(9, "old")], number=-4)
+    job.restart()
+    job.bundle([row(11, "old"), row(12, "old")], number=-4)
+    assert job.counts == Counts(3, 1, duplicates=2), "that of the open range is counted when it is written"
+    job.flush(number=-4)
+    assert job.counts == Counts(4, 2, duplicates=2)
+    assert list(archive(tmp_path).values()) == [["old"], ["old"]]
 
 
 # Files

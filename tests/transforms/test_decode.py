@@ -34,10 +34,21 @@ from tests.build import (
 )
 from transforms.blocks import NO_WATERMARK_MS, Block, watermarks_before
 from transforms.decode import ORDERS, BlockDecoder, DecodedBlock
-from transforms.errors import ATTEMPTS_HEADER, BadRecord
+from transforms.errors import ATTEMPTS_HEADER, LATE_BY_REPLAY, BadRecord
 from transforms.watermarks import PartitionWatermarks
 
 LATENESS_MS = 10 * MINUTE
+ALONE_ID = 11
+
+
+def alone(writer_id: int) -> dict[str, Any]:
+    """Also the schema of a writer whose records are not read by columns, though their bytes are the same."""
+    if writer_id != ALONE_ID:
+        return fetch(writer_id)
+    ours = copy.deepcopy(avro_schema("OrderEvent"))
+    [status] = [f for f in ours["fields"] if f["name"] == "order_status"]
+    status["type"]["symbols"].append("NEW")
+    return ours
 
 
 def decoder(schema_of: Any = fetch) -> BlockDecoder[OrderEvent]:
@@ -195,6 +206,27 @@ def test_each_record_is_compared_with_the_watermark_before_it_not_with_its_block
     decoded = decoder().decode(block(orders, watermarks_ms=[T0, T0 + LATENESS_MS + 1]))
     assert good(decoded) == ["o-1"]
     assert offsets(decoded.late) == [1]
+
+
+@pytest.mark.parametrize("behind_ms", [HOUR, 24 * HOUR])
+@pytest.mark.parametrize("writer_id", [1, ALONE_ID])
+def test_a_late_record_that_replay_sent_back_lands_or_is_named_late_by_replay(behind_ms: int, writer_id: int) -> None:
+    """Whether it is read by columns or alone; and one that is not late is good like any other."""
+    sent_back = [(ATTEMPTS_HEADER, b"1")]
+    orders = [order("o-late", at=T0 - behind_ms), order("o-old", at=T0 - behind_ms), order("o-new", at=T0)]
+    late = block(
+        [payload(each, writer_id) for each in orders],
+        watermarks_ms=T0,
+        headers={1: sent_back, 2: sent_back},
+    )
+    refused = decoder(alone).decode(late)
+    assert [(bad.offset, bad.stage, bad.error_class) for bad in refused.late] == [
+        (0, "lateness", "Late"),
+        (1, "replay", LATE_BY_REPLAY),
+    ]
+    assert (good(refused), refused.bad, refused.landed) == (["o-new"], [], set())
+    landed = BlockDecoder(ORDERS, "archiver", alone, LATENESS_MS, lands_replays=True).decode(late)
+    assert (good(landed), offsets(landed.late), landed.landed) == (["o-new", "o-old"], [0], {1})
 
 
 def test_before_the_first_watermark_nothing_is_late() -> None:

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from transforms.domain.seen import Seen
+from transforms.domain.seen import BUCKET_MS, Seen
 
-__all__ = ["HOUR_MS", "Contents", "File", "Partition", "Row", "avro_long", "sort_out"]
+__all__ = ["HOUR_MS", "LANDED", "Contents", "File", "Partition", "Row", "avro_long", "sort_out"]
 
 HOUR_MS = 3_600_000
+LANDED = ".late.avro"
+"""How the files end that hold what replay sent back when it was late: the batch has it, the stream has not."""
 _BLOCK_BYTES = 65_536
 # Level 1: 1.5 µs a record; level 6 takes 3.5 µs and makes files a tenth smaller.
 _LEVEL = 1
@@ -38,10 +40,10 @@ class File(NamedTuple):
     first: int
     hour: int
 
-    def path(self, source: str) -> str:
+    def path(self, source: str, landed: bool = False) -> str:
         """Within the folder of its table; `source` names topic and partition."""
         at = datetime.fromtimestamp(self.hour * 3600, UTC)
-        return f"day={at:%Y-%m-%d}/hour={at:%H}/{source}-{self.first:020}.avro"
+        return f"day={at:%Y-%m-%d}/hour={at:%H}/{source}-{self.first:020}{LANDED if landed else '.avro'}"
 
 
 class Contents:
@@ -125,12 +127,14 @@ class Partition:
 
     Args:
       records_per_file: offsets in a range. State holds as many records, compressed, at most.
+      landed: whether it is about the partition's late records that replay sent back. Event time says nothing of when
+        those may repeat, so ids are known within a range.
     """
 
-    __slots__ = ("_floor", "_per_file", "files", "seen")
+    __slots__ = ("_floor", "_landed", "_per_file", "files", "seen")
 
-    def __init__(self, records_per_file: int):
-        self._per_file = records_per_file
+    def __init__(self, records_per_file: int, landed: bool = False):
+        self._per_file, self._landed = records_per_file, landed
         self._floor: int | None = None
         self.seen = Seen()
         self.files: dict[File, Contents] = {}
@@ -140,8 +144,15 @@ class Partition:
 
     def new(self, rows: list[Row]) -> list[Row]:
         """The rows that repeat none seen before."""
+        if self._landed:
+            return [row for row in rows if self._is_new_in_range(row)]
         add = self.seen.add
         return [row for row in rows if add(row[2], row[1])]
+
+    def _is_new_in_range(self, row: Row) -> bool:
+        range_ms = row[0] // self._per_file * BUCKET_MS
+        self.seen.expire(range_ms)
+        return self.seen.add(row[2], range_ms)
 
     def add(self, rows: list[Row], reached: int) -> list[tuple[File, Contents, bool]]:
         """Takes in new rows; `reached` is the offset that the partition has been read to.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["Seen"]
+__all__ = ["BUCKET_MS", "Seen"]
 
-_BUCKET_MS = 60_000
+BUCKET_MS = 60_000
 
 
 class Seen:
@@ -26,7 +26,7 @@ class Seen:
         if id_ in self._ids:
             return False
         self._ids.add(id_)
-        minute = event_time_ms // _BUCKET_MS
+        minute = event_time_ms // BUCKET_MS
         if minute in self._by_minute:
             self._by_minute[minute].append(id_)
         else:
@@ -35,9 +35,9 @@ class Seen:
 
     def expire(self, before_ms: int) -> int | None:
         """Forgets the minutes that end by then. Returns when the earliest minute left ends, None when none is."""
-        for minute in [m for m in self._by_minute if (m + 1) * _BUCKET_MS <= before_ms]:
+        for minute in [m for m in self._by_minute if (m + 1) * BUCKET_MS <= before_ms]:
             self._ids.difference_update(self._by_minute.pop(minute))
-        return (min(self._by_minute) + 1) * _BUCKET_MS if self._by_minute else None
+        return (min(self._by_minute) + 1) * BUCKET_MS if self._by_minute else None
 
     def items(self) -> list[tuple[int, list[str]]]:
         """(minute, ids), for a snapshot."""
