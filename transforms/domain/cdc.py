@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 
 from schemas.events import CdcChange, Int, Long, LowStockAlert
+from schemas.ids import ID_PATTERN, is_id
 from transforms.domain.validity import END_MS
 
 __all__ = [
@@ -43,7 +44,8 @@ PERSONAL: Final[dict[str, dict[str, Literal["hash", "drop"]]]] = {
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NULL: Final = msgspec.Raw(b"null")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_Id = Annotated[str, msgspec.Meta(min_length=1)]
+# msgspec searches, and `$` would let a line end pass.
+_Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN.replace("$", r"\Z"))]
 _END_LSN: Final = 1 << 63
 _Lsn = Annotated[int, msgspec.Meta(ge=0, le=_END_LSN - 1)]
 _Time = Annotated[int, msgspec.Meta(gt=0, lt=END_MS)]
@@ -212,7 +214,7 @@ def parse(key: bytes | msgspec.Raw | None, value: bytes | msgspec.Raw, moved: bo
 def _key_of(table: _KnownTable, key: bytes | msgspec.Raw | None, before: msgspec.Raw) -> dict[str, Any]:
     found = _object(before) if before != _NULL else _object(key) if key is not None else {}
     its_key = {name: found.get(name) for name in table.primary_key}
-    if any(type(part) not in (str, int) or part == "" for part in its_key.values()):
+    if not all(is_id(part) if isinstance(part, str) else type(part) is int for part in its_key.values()):
         raise MalformedChangeError("op d without the row's primary key")
     return its_key
 

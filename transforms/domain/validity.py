@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from schemas.columns import Bools, Columns, Ints
 from schemas.events import ClickstreamEvent, OrderEvent
+from schemas.ids import MAX_ID_CHARS, is_id, wrong_with
 
 __all__ = ["FUTURE_MS", "InvalidRecordError", "check_click", "check_order", "good_clicks", "good_orders"]
 
@@ -21,6 +22,8 @@ FUTURE_MS = 3_600_000
 END_MS = 253_402_300_800_000
 """The year 10000: no date can be said from here on, and no window begin, even if the record's own timestamp does."""
 
+# Bytes that an id may not have, or that begin a control character of two bytes (U+0080 to U+009F).
+_DOUBTFUL = np.isin(np.arange(256), [*range(0x20), 0x7F, 0xC2])
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 
 
@@ -31,8 +34,7 @@ class InvalidRecordError(ValueError):
 def check_order(order: OrderEvent, record_time_ms: int) -> None:
     """Raises: InvalidRecordError."""
     for name in ("order_id", "user_id"):
-        if not getattr(order, name):
-            raise InvalidRecordError(f"{name} is empty")
+        _check_id(name, getattr(order, name))
     for name in ("subtotal_minor", "discount_minor", "shipping_minor", "total_amount_minor"):
         if getattr(order, name) < 0:
             raise InvalidRecordError(f"{name} is negative: {getattr(order, name)}")
@@ -49,13 +51,18 @@ def check_order(order: OrderEvent, record_time_ms: int) -> None:
 def check_click(click: ClickstreamEvent, record_time_ms: int) -> None:
     """Raises: InvalidRecordError."""
     for name in ("event_id", "user_id"):
-        if not getattr(click, name):
-            raise InvalidRecordError(f"{name} is empty")
+        _check_id(name, getattr(click, name))
     if click.price_minor is not None and click.price_minor < 0:
         raise InvalidRecordError(f"price_minor is negative: {click.price_minor}")
     if click.quantity is not None and click.quantity < 1:
         raise InvalidRecordError(f"quantity is below 1: {click.quantity}")
     check_event_time(click.event_time, record_time_ms)
+
+
+def _check_id(name: str, text: str) -> None:
+    wrong = wrong_with(text)
+    if wrong:
+        raise InvalidRecordError(f"{name} {wrong}")
 
 
 def check_event_time(event_time_ms: int, record_time_ms: int) -> None:
@@ -75,8 +82,7 @@ def good_orders(columns: Columns, record_times_ms: Ints) -> Bools:
     for name in ("subtotal_minor", "discount_minor", "shipping_minor", "total_amount_minor"):
         good &= ints[name] >= 0
     for name in ("order_id", "user_id"):
-        start, stop = columns.spans[name]
-        good &= stop > start
+        good &= _ids(columns, *columns.spans[name])
     good &= _capitals(columns, *columns.spans["currency"])
     if len(columns.rows["items"]):
         wrong = (
@@ -92,13 +98,25 @@ def good_clicks(columns: Columns, record_times_ms: Ints) -> Bools:
     good = columns.ok & good_event_times(ints["event_time"], record_times_ms)
     good &= (ints["price_minor"] >= 0) & (ints["quantity"] >= ints["quantity?"])
     for name in ("event_id", "user_id"):
-        start, stop = columns.spans[name]
-        good &= stop > start
+        good &= _ids(columns, *columns.spans[name])
     return good
 
 
 def good_event_times(event_times_ms: Ints, record_times_ms: Ints) -> Bools:
     good: Bools = (event_times_ms > 0) & (event_times_ms <= np.minimum(record_times_ms + FUTURE_MS, END_MS - 1))
+    return good
+
+
+def _ids(columns: Columns, start: Ints, stop: Ints) -> Bools:
+    """Which spans are ids. The bytes of all are looked at together; those in doubt are then read, each as text."""
+    lengths = np.where(columns.ok, stop - start, 0)
+    in_data = np.repeat(start - (np.cumsum(lengths) - lengths), lengths)
+    in_data += np.arange(len(in_data))
+    doubtful = _DOUBTFUL[np.frombuffer(columns.data, np.uint8)[in_data]]
+    good: Bools = (lengths > 0) & (lengths <= MAX_ID_CHARS)
+    good[np.repeat(np.arange(len(lengths)), lengths)[doubtful]] = False
+    for i in np.nonzero(columns.ok & ~good)[0].tolist():
+        good[i] = is_id(columns.data[start[i] : stop[i]].decode())
     return good
 
 

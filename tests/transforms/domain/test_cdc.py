@@ -137,6 +137,9 @@ def test_a_record_without_sequence_has_its_lsn() -> None:
         ({"after": None}, "without the row after"),
         ({"after": []}, "Expected `object`"),
         ({"after": {"product_id": ""}}, ""),
+        ({"after": product(product_id="p" * 257)}, "$.product_id"),
+        ({"after": product(product_id="p\n")}, "$.product_id"),
+        ({"after": product(product_id="p\x85")}, "$.product_id"),
         ({"after": product(stock="7")}, "$.stock"),
         ({"after": product(stock=1 << 31)}, "$.stock"),
         ({"after": product(price_minor=1.5)}, "$.price_minor"),
@@ -169,7 +172,16 @@ def test_a_deleted_row_needs_its_key_and_takes_it_from_the_row_before_or_from_th
     found = parse(b'{"product_id":"p-9"}', bare)
     assert found is not None
     assert found.key == {"product_id": "p-9"}
-    for key in (None, b"{}", b'{"product_id":""}', b'{"product_id":null}', b'{"product_id":[]}', b"[]", b"{"):
+    for key in (
+        None,
+        b"{}",
+        b'{"product_id":""}',
+        b'{"product_id":"p\\n"}',
+        b'{"product_id":null}',
+        b'{"product_id":[]}',
+        b"[]",
+        b"{",
+    ):
         with pytest.raises(MalformedChangeError):
             parse(key, bare)
 
