@@ -525,7 +525,7 @@ def test_what_the_launcher_starts_writes_the_job_and_ends(
         == 7 * 60_000
         != default_rules().span_ms(CREATED)
     )
-    assert {type(fn).__module__ for fn in fns.values()} >= {"transforms.fraud", "transforms.io.kafka"}
+    assert {type(fn).__module__ for fn in fns.values()} >= {"transforms.fraud", "transforms.io.kafka.source"}
 
 
 @pytest.mark.stack
