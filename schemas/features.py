@@ -45,6 +45,7 @@ from typing import Final
 import msgspec
 
 from schemas.events import FraudAlert, RevenueWindow, UserSession
+from schemas.times import clamp_ms
 
 __all__ = [
     "ALERTS_LOGGED",
@@ -138,8 +139,6 @@ TOMBSTONE_VERSION: Final = (1 << 53) - 1
 TOMBSTONE_MARK: Final = b'"deleted":true}'
 """How the JSON of a retracted session ends, and no other."""
 
-_MAX_TIME_MS = 253_402_300_799_999  # the end of the year 9999, the last that RFC 3339 can write
-
 
 def user_key(user_id: str) -> str:
     return f"sf:user:{user_id}"
@@ -178,8 +177,8 @@ def ledger_key(job: str) -> str:
 
 
 def rfc3339(time_ms: int) -> str:
-    """2026-11-22T10:00:00.123Z"""
-    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)
+    """2026-11-22T10:00:00.123Z; a time that could not be written is clamped."""
+    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=clamp_ms(time_ms))
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -262,7 +261,7 @@ def revenue_json(start_ms: int, fields: Mapping[bytes, bytes]) -> bytes | None:
     return msgspec.json.encode(
         {
             "window_start": rfc3339(start_ms),
-            "window_end": rfc3339(min(end_ms, _MAX_TIME_MS)),
+            "window_end": rfc3339(end_ms),
             "total_gmv": gmv_minor / 100,
             "order_count": orders,
             "avg_order_value": round(gmv_minor / orders) / 100 if orders else 0.0,
@@ -293,7 +292,7 @@ def user_features_json(user_id: str, fields: Mapping[bytes, bytes]) -> bytes | N
         return msgspec.Raw(b"%d.%02d" % divmod(number(name), 100))
 
     def time(name: str) -> str | None:
-        return rfc3339(min(number(name), _MAX_TIME_MS)) if name.encode() in fields else None
+        return rfc3339(number(name)) if name.encode() in fields else None
 
     kind = fields.get(b"last_alert_type")
     session = fields.get(b"last_session")

@@ -9,7 +9,7 @@ that writers (`transforms/io/redis_cdc.py`) and readers (`serving/store.py`) sha
     sf:customer-orders:{customer_id} HASH  order_id → version, total in minor units, status; no status: it is not theirs
     sf:cdc:emptied                   HASH  table → version of the last time that it was truncated
 
-Versions are text of one width, compared as such. A deleted row stays as its version, so that an older one cannot bring
+Versions are hexadecimal text, compared as such. A deleted row stays as its version, so that an older one cannot bring
 it back, and nothing older than a table's truncation gets in. A customer's figures are of the orders in their other
 hash: how many, how many of those are CANCELLED or REFUNDED, and what the others come to; they change only when an order
 there does. Both hashes expire together. All products expire together, a month after the last change of any.
@@ -38,7 +38,6 @@ __all__ = [
     "PRODUCTS_KEY",
     "STOCK_ALERTS_KEY",
     "STOCK_ALERTS_RECENT",
-    "VERSION_CHARS",
     "customer_figures",
     "product_json",
     "product_of",
@@ -59,8 +58,6 @@ STOCK_ALERTS_RECENT: Final = 10_000
 
 INVENTORY_FAMILY: Final = "inventory"
 CUSTOMER_FAMILY: Final = "customers"
-
-VERSION_CHARS: Final = 32
 
 
 def product_json(
@@ -91,7 +88,7 @@ def product_json(
 
 def product_of(stored: bytes | None) -> bytes | None:
     """The JSON in a field of PRODUCTS_KEY; None for a product that is not there, or no more."""
-    return stored[VERSION_CHARS + 1 :] or None if stored else None
+    return stored.partition(b" ")[2] or None if stored else None
 
 
 def stock_alert_json(alert: LowStockAlert) -> bytes:

@@ -18,6 +18,7 @@ import msgspec
 
 from schemas.events import avro_schema
 from schemas.features import rfc3339
+from schemas.times import clamp_ms
 
 __all__ = [
     "TABLES",
@@ -34,7 +35,6 @@ Type = Literal["STRING", "INT64", "FLOAT64", "BOOL", "TIMESTAMP", "RECORD"]
 Mode = Literal["REQUIRED", "NULLABLE", "REPEATED"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_MS: Final = 253_402_300_799_999  # the end of the year 9999, as in BigQuery
 
 
 class RowError(ValueError):
@@ -270,7 +270,7 @@ def _value(column: Column, value: Any, path: str) -> Any:
                 return value
             raise RowError(f"{path}{column.name} is out of range: {value}")
         case "TIMESTAMP" if type(value) is int:
-            if 0 <= value <= _MOST_MS:
+            if clamp_ms(value) == value:
                 return rfc3339(value)
             raise RowError(f"{path}{column.name} is out of range: {value}")
         case "BOOL" if isinstance(value, bool):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from schemas.times import LAST_MS
 from serving.resources import USER_ID_PATTERN
 from serving.store import Position, epoch_ms
 
@@ -51,7 +52,6 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 _CURSOR = struct.Struct(">Bq")
 _CURSOR_VERSION = 1
 _MAX_CURSOR_CHARS = 512
-_MAX_TIME_MS = 253_402_300_799_999  # the end of the year 9999, the last that RFC 3339 can write
 
 
 class InvalidQuery(ValueError):
@@ -163,7 +163,7 @@ def _cursor(text: str) -> Position:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         version, time_ms = _CURSOR.unpack_from(raw)
         row_id = raw[_CURSOR.size :].decode()
-        if version != _CURSOR_VERSION or not 0 <= time_ms <= _MAX_TIME_MS:
+        if version != _CURSOR_VERSION or not 0 <= time_ms <= LAST_MS:
             raise ValueError("not one of ours")
     except (binascii.Error, struct.error, ValueError) as e:
         raise InvalidQuery("cursor must be a next_cursor from an earlier answer") from e

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tests.build import T0
+from transforms.domain.cdc_places import version
 
 PRODUCT = {
     "product_id": "p-1",
@@ -55,6 +56,11 @@ PRIMARY_KEYS = {
 
 def product(**changes: Any) -> dict[str, Any]:
     return PRODUCT | changes
+
+
+def version_at(lsn: int, at: int = T0) -> str:
+    """Of a change that names no server, before Debezium has seen a commit."""
+    return version(None, at, lsn, lsn)
 
 
 def envelope(

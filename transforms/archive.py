@@ -27,9 +27,9 @@ from apache_beam.utils.timestamp import Timestamp
 
 from schemas import codec
 from schemas.events import OrderEvent, avro_schema
+from schemas.times import END_MS
 from transforms.decode import CLICKS, ORDERS, DecodedBlock, Part, RecordKind
 from transforms.domain.archive import Contents, File, Partition, Row, sort_out
-from transforms.domain.validity import END_MS
 from transforms.keyed_state import LOG, TOKEN, Shards, multiple_after, shard_of
 from transforms.ledger import Counts, counted, of_bundle
 from transforms.sharded_rows import encode_rows

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from schemas import codec
 from schemas.events import ClickstreamEvent, avro_schema
+from schemas.times import END_MS
 from tests import build
 from tests.build import HOUR, MINUTE, T0
 from tests.transforms.test_keyed_state import Cells
@@ -33,7 +34,6 @@ from transforms.archive import (
 )
 from transforms.decode import BlockDecoder
 from transforms.domain.archive import Row
-from transforms.domain.validity import END_MS
 from transforms.errors import ATTEMPTS_HEADER
 from transforms.io.archive_files import ArchiveFolder
 from transforms.ledger import Counts, SumCounts

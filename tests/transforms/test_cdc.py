@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.build import T0
-from tests.changes import CUSTOMER, ITEM, ORDER, product, record
+from tests.changes import CUSTOMER, ITEM, ORDER, product, record, version_at
 from tests.transforms.test_keyed_state import Cells
 from transforms.blocks import NO_WATERMARK_MS, Block
 from transforms.cdc import Decoding, _decode_products, _DecodeChangesFn, _encode, _snapshot, _TrackStockFn, track
@@ -65,11 +65,11 @@ def test_a_block_becomes_one_element_for_each_that_wants_some_of_it() -> None:
     ((shard, products),) = found["products"]
     assert shard == shard_of(b"p-1", 8)
     assert [(p.stock, p.was_low) for p in _decode_products(products)] == [(3, False), (2, None)]
-    version = f"{100:016x}" * 2
+    version = version_at(100)
     assert found["customers"] == [[Customer("k-1", version, False, "", T0)]]
     places = [OrderPlace("k-2", "o-1", version, "CREATED", 25_980, T0), OrderPlace("k-1", "o-1", version, "", 0, T0)]
     assert found["orders"] == [places]
-    assert found["emptied"] == [[("orders", f"{300:016x}" * 2)]]
+    assert found["emptied"] == [[("orders", version_at(300))]]
     assert "history" not in found
     (letter,) = found["bad"]
     assert isinstance(letter, BadRecord)

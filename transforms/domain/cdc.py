@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from schemas.events import CdcChange, Int, Long, LowStockAlert
 from schemas.ids import ID_PATTERN, is_id
-from transforms.domain.validity import END_MS
+from schemas.times import END_MS, ms_of_text
+from transforms.domain.cdc_places import place, version
+from transforms.domain.unavailable import may_lack, untold
 
 __all__ = [
     "PERSONAL",
@@ -43,11 +44,9 @@ PERSONAL: Final[dict[str, dict[str, Literal["hash", "drop"]]]] = {
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NULL: Final = msgspec.Raw(b"null")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # msgspec searches, and `$` would let a line end pass.
 _Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN.replace("$", r"\Z"))]
-_END_LSN: Final = 1 << 63
-_Lsn = Annotated[int, msgspec.Meta(ge=0, le=_END_LSN - 1)]
+_Lsn = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Time = Annotated[int, msgspec.Meta(gt=0, lt=END_MS)]
 
 
@@ -68,6 +67,7 @@ class _Source(msgspec.Struct, gc=False, rename={"tx_id": "txId"}):
 class _Envelope(msgspec.Struct, gc=False):
     op: Literal["c", "u", "d", "r", "t", "m"]
     source: _Source
+    epoch: str | None = None
     before: msgspec.Raw = _NULL
     after: msgspec.Raw = _NULL
 
@@ -90,7 +90,7 @@ class _ProductRow(msgspec.Struct, gc=False):
     stock: Int
     low_stock_threshold: Int
     currency: str = "TRY"
-    updated_at: datetime | None = None
+    updated_at: str | None = None
 
 
 class _CustomerRow(msgspec.Struct, gc=False):
@@ -135,7 +135,6 @@ _TABLES: Final = {
     "inventory_movements": _table(_MovementRow, "movement_id"),
 }
 _envelope: Callable[[bytes | msgspec.Raw], _Envelope] = msgspec.json.Decoder(_Envelope).decode
-_sequence: Callable[[str], tuple[str | None, str | None]] = msgspec.json.Decoder(tuple[str | None, str | None]).decode
 _object: Callable[[bytes | msgspec.Raw], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]).decode
 _stock_before: Callable[[msgspec.Raw], _StockBefore] = msgspec.json.Decoder(_StockBefore).decode
 _customer_before: Callable[[msgspec.Raw], _CustomerBefore] = msgspec.json.Decoder(_CustomerBefore).decode
@@ -149,9 +148,8 @@ class Change(NamedTuple):
     Attributes:
       row: the typed part of the row after; of a deleted one, None.
       key: of the primary key, column → value; empty for op t.
-      before, after: the whole rows as JSON, `null` where there is none.
-      version: `_place` in hexadecimal digits of one width, so that texts compare as places do; the greatest of a key
-        counts.
+      before, after: the whole rows as JSON, `null` where there is none; without columns that the database did not tell.
+      version: see `cdc_places.version`; the greatest of a key counts.
       moved: it is the second half of a change of primary key: the row was there before, under another key.
     """
 
@@ -192,23 +190,38 @@ def parse(key: bytes | msgspec.Raw | None, value: bytes | msgspec.Raw, moved: bo
                 raise MalformedChangeError(f"op {op} without the row after")
             row = table.read(envelope.after)
             its_key = {name: getattr(row, name) for name in table.primary_key}
-        commit, lsn = _place(source)
+        commit, lsn = place(source.lsn, source.sequence)
         return Change(
             source.table,
             op,
             its_key,
             row,
-            envelope.before,
-            envelope.after,
-            f"{commit:016x}{lsn:016x}",
+            _told(source.table, envelope.before, ()),
+            _told(source.table, envelope.after, () if row is None else row.__struct_fields__),
+            version(envelope.epoch, source.ts_ms, commit, lsn),
             source.ts_ms,
             lsn,
             source.tx_id,
             _snapshot(source.snapshot),
             moved,
         )
-    except _UNREADABLE as e:
+    except (*_UNREADABLE, ValueError) as e:
         raise MalformedChangeError(str(e)) from None
+
+
+def _told(table: str, image: msgspec.Raw, needed: tuple[str, ...]) -> msgspec.Raw:
+    """A row without the columns that the database did not tell."""
+    if image == _NULL or not may_lack(bytes(image)):
+        return image
+    row = _object(image)
+    lacking = untold(row)
+    if wanted := lacking.intersection(needed):
+        raise MalformedChangeError(f"{', '.join(sorted(wanted))} was not told: {_needs_full(table)}")
+    return msgspec.Raw(_json({name: value for name, value in row.items() if name not in lacking}))
+
+
+def _needs_full(table: str) -> str:
+    return f"table {table} needs REPLICA IDENTITY FULL"
 
 
 def _key_of(table: _KnownTable, key: bytes | msgspec.Raw | None, before: msgspec.Raw) -> dict[str, Any]:
@@ -221,30 +234,6 @@ def _key_of(table: _KnownTable, key: bytes | msgspec.Raw | None, before: msgspec
 
 def _snapshot(said: str | bool | None) -> str:
     return said if isinstance(said, str) else "true" if said else "false"
-
-
-def _place(source: _Source) -> tuple[int, int]:
-    """Where a change stands among all: the last commit before it in the order of commits, then its own place in the
-    log.
-
-    A place in the log alone would do for changes of one row, as a row's lock puts them in order. It does not for rows
-    that snapshots read: a transaction may have written its change before the place at which the snapshot read, and
-    committed after. Debezium says both in `sequence`: but no commit before it has seen one, and for rows read by an
-    incremental snapshot nothing but that.
-    """
-    try:
-        said = _sequence(source.sequence) if source.sequence else (None, None)
-        commit, own = (None if text is None else int(text) for text in said)
-    except (msgspec.DecodeError, ValueError):
-        raise MalformedChangeError("source.sequence is not an array of two positions") from None
-    lsn = own if source.lsn is None else source.lsn
-    if lsn is None:
-        raise MalformedChangeError("source has neither lsn nor sequence")
-    if commit is None:
-        commit = lsn
-    if not 0 <= commit < _END_LSN or not 0 <= lsn < _END_LSN:
-        raise MalformedChangeError("source.sequence is out of range")
-    return commit, lsn
 
 
 class Product(NamedTuple):
@@ -281,10 +270,10 @@ def product_of(change: Change) -> Product:
     product_id, version, at_ms = change.key["product_id"], change.version, change.event_time_ms
     if row is None:
         return Product(product_id, version, False, "", "", 0, "", 0, 0, at_ms, at_ms, None)
-    updated_ms = at_ms
-    if row.updated_at is not None:
-        updated = row.updated_at if row.updated_at.tzinfo else row.updated_at.replace(tzinfo=UTC)
-        updated_ms = max(0, (updated - _EPOCH) // timedelta(milliseconds=1))
+    try:
+        updated_ms = at_ms if row.updated_at is None else ms_of_text(row.updated_at)
+    except ValueError as e:
+        raise MalformedChangeError(f"updated_at {e}") from None
     return Product(
         product_id,
         version,
@@ -338,7 +327,7 @@ def crosses(product: Product, known: Known | None) -> bool:
 
 def alert_of(product: Product) -> LowStockAlert:
     """The alert of a change that crosses the threshold: a function of the change alone."""
-    alert_id = hashlib.sha256(_json(["LOW_STOCK", product.product_id, product.version[16:]])).hexdigest()[:32]
+    alert_id = hashlib.sha256(_json(["LOW_STOCK", product.product_id, product.version[-16:]])).hexdigest()[:32]
     return LowStockAlert(
         alert_id,
         product.product_id,
@@ -381,7 +370,7 @@ class OrderPlace(NamedTuple):
 def order_places(change: Change) -> list[OrderPlace]:
     """Where an order is now, and where it is no more: deleted, or another customer's.
 
-    Raises: MalformedChangeError: it is not said whose order was deleted.
+    Raises: MalformedChangeError: it is not said whose order it was.
     """
     try:
         owner = None if change.before == _NULL else _customer_before(change.before).customer_id
@@ -390,11 +379,11 @@ def order_places(change: Change) -> list[OrderPlace]:
     row: _OrderRow | None = change.row
     order_id, version, at_ms = change.key["order_id"], change.version, change.event_time_ms
     places = []
+    if change.op in ("u", "d") and not owner:
+        raise MalformedChangeError(f"op {change.op} without before.customer_id: {_needs_full('orders')}")
     if row is not None:
         places.append(OrderPlace(row.customer_id, order_id, version, row.status, row.total_minor, at_ms))
-    elif owner is None:
-        raise MalformedChangeError("op d without before.customer_id: orders needs REPLICA IDENTITY FULL")
-    if owner is not None and (row is None or owner != row.customer_id):
+    if owner and (row is None or owner != row.customer_id):
         places.append(OrderPlace(owner, order_id, version, "", 0, at_ms))
     return places
 

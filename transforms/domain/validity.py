@@ -13,14 +13,12 @@ import numpy.typing as npt
 from schemas.columns import Bools, Columns, Ints
 from schemas.events import ClickstreamEvent, OrderEvent
 from schemas.ids import MAX_ID_CHARS, is_id, wrong_with
+from schemas.times import END_MS
 
 __all__ = ["FUTURE_MS", "InvalidRecordError", "check_click", "check_order", "good_clicks", "good_orders"]
 
 FUTURE_MS = 3_600_000
 """An event may be stamped this much later than its record before it is called wrong."""
-
-END_MS = 253_402_300_800_000
-"""The year 10000: no date can be said from here on, and no window begin, even if the record's own timestamp does."""
 
 # Bytes that an id may not have, or that begin a control character of two bytes (U+0080 to U+009F).
 _DOUBTFUL = np.isin(np.arange(256), [*range(0x20), 0x7F, 0xC2])

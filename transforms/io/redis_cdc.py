@@ -27,10 +27,20 @@ __all__ = [
 
 _SCAN = 500  # keys looked at in one go when a table was truncated
 
+# A version and what it is of, both empty where nothing is stored.
+_VERSIONED: Final = """
+local function parts(stored)
+  local space = stored and string.find(stored, ' ', 1, true)
+  if not space then return '', '' end
+  return string.sub(stored, 1, space - 1), string.sub(stored, space + 1)
+end
+"""
+
 # KEYS: products, all, low, emptied, freshness. ARGV: TTL in s, family, TTL of freshness, then per product: id, version,
 # when updated in ms, '1' when low, JSON (empty: deleted), event time in ms.
 _PRODUCTS: Final = (
     _FRESHNESS
+    + _VERSIONED
     + """
 local ttl, family = ARGV[1], ARGV[2]
 local floor = redis.call('HGET', KEYS[4], 'products') or ''
@@ -39,8 +49,8 @@ for i = 4, #ARGV, 6 do
   local id, version, at, low, json = unpack(ARGV, i, i + 4)
   if version <= floor then version, json = floor, '' end
   local stored = redis.call('HGET', KEYS[1], id)
-  if not stored or string.sub(stored, 1, 32) < version then
-    local old = stored and string.sub(stored, 34) or ''
+  local old_version, old = parts(stored)
+  if old_version < version then
     if old ~= '' then
       redis.call('ZREM', KEYS[2], old)
       redis.call('ZREM', KEYS[3], old)
@@ -139,7 +149,9 @@ end
 )
 
 # KEYS: emptied, products, all, low. ARGV: TTL in s, then table and version of each truncation.
-_EMPTIED: Final = """
+_EMPTIED: Final = (
+    _VERSIONED
+    + """
 for i = 2, #ARGV, 2 do
   local name, version = ARGV[i], ARGV[i+1]
   local stored = redis.call('HGET', KEYS[1], name)
@@ -147,7 +159,7 @@ for i = 2, #ARGV, 2 do
   if name == 'products' then
     for _, json in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
       local id = cjson.decode(json).product_id
-      if string.sub(redis.call('HGET', KEYS[2], id), 1, 32) < version then
+      if parts(redis.call('HGET', KEYS[2], id)) < version then
         redis.call('HSET', KEYS[2], id, version .. ' ')
         redis.call('ZREM', KEYS[3], json)
         redis.call('ZREM', KEYS[4], json)
@@ -157,6 +169,7 @@ for i = 2, #ARGV, 2 do
 end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 """
+)
 
 # KEYS: of customers. ARGV: version.
 _EMPTY_CUSTOMERS: Final = """

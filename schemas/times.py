@@ -1,0 +1,45 @@
+"""Times as every sink can write them: milliseconds since 1970, UTC, up to the end of the year 9999.
+
+RFC 3339 and BigQuery's TIMESTAMP end there, and no window can begin after it. What a producer or a database says beyond
+is either refused (an event's own time) or clamped (a column that describes, such as when a product was updated).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+__all__ = ["END_MS", "LAST_MS", "clamp_ms", "ms_of_text"]
+
+END_MS: Final = 253_402_300_800_000
+"""The year 10000."""
+LAST_MS: Final = END_MS - 1
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ENDLESS: Final = {"infinity": LAST_MS, "-infinity": 0}
+# As Java writes them: five digits or more with a plus, years before Christ with a minus.
+_FAR: Final = re.compile(r"([+-])\d{4,9}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d(:\d\d)?)?", re.ASCII)
+
+
+def clamp_ms(ms: int) -> int:
+    """The nearest time that can be written everywhere."""
+    return min(max(ms, 0), LAST_MS)
+
+
+def ms_of_text(text: str) -> int:
+    """ISO 8601 as PostgreSQL and Debezium write it, clamped; without a zone it is UTC.
+
+    Raises: ValueError, which does not show the text.
+    """
+    if text in _ENDLESS:
+        return _ENDLESS[text]
+    if far := _FAR.fullmatch(text):
+        return LAST_MS if far[1] == "+" else 0
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("is not an ISO 8601 time") from None
+    # Not astimezone: near the year 9999 or 1 it may leave what datetime can hold.
+    since = time.replace(tzinfo=None) - _EPOCH.replace(tzinfo=None) - (time.utcoffset() or timedelta(0))
+    return clamp_ms(since // timedelta(milliseconds=1))
