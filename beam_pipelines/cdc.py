@@ -91,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 shards=settings.state_shards,
                 history=any(isinstance(url, BigQueryUrl | Folder) for url in settings.outputs),
                 make_hash_key=_HashKey(flags.hash_key),
+                max_parallelism=settings.max_parallelism,
             )
         )
         reads = _reads(settings)

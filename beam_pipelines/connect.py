@@ -53,7 +53,11 @@ class SchemasFrom:
 def decoding(settings: Settings) -> Decoding:
     """How the job decodes its input."""
     return Decoding(
-        settings.job.name, settings.state_shards, settings.allowed_lateness_ms, SchemasFrom(settings.registry)
+        settings.job.name,
+        settings.state_shards,
+        settings.allowed_lateness_ms,
+        SchemasFrom(settings.registry),
+        settings.max_parallelism,
     )
 
 

@@ -20,7 +20,7 @@ __all__ = ["MOST_WORKERS", "check", "defaults", "report"]
 
 _FLINKS = FLINK_ONLY | {
     *("flink_master", "flink_version", "flink_job_server_jar", "flink_submit_uber_jar"),
-    *("parallelism", "max_parallelism"),
+    "parallelism",
 }
 MOST_WORKERS = 4
 
@@ -34,7 +34,7 @@ def defaults(settings: Settings, options: PipelineOptions) -> dict[str, str | No
     flags: dict[str, str | None] = {
         # Beam is in the image; else it would be downloaded by each worker that starts.
         "sdk_location": "container",
-        # Else Dataflow decides how many, and cores beyond 32 shards and a few readers have nothing to do.
+        # Else Dataflow decides how many, and cores beyond the shards and a few readers have nothing to do.
         "max_num_workers": str(max(MOST_WORKERS, options.view_as(WorkerOptions).num_workers or 0)),
     }
     if options.view_as(WorkerOptions).use_public_ips is None:

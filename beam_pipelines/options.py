@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from transforms.domain.durations import parse_duration_ms
+from transforms.key_groups import MAX_PARALLELISM
 
 __all__ = [
     "FLINK_ONLY",
@@ -39,6 +40,8 @@ __all__ = [
 LOCAL_KAFKA = "127.0.0.1:29092"
 LOCAL_REDIS = "redis://127.0.0.1:6379/0"
 LOCAL_REGISTRY = "http://127.0.0.1:8081/apis/ccompat/v7"
+STATE_SHARDS = 128
+_MOST_PARALLELISM = 1 << 15
 _SEVERAL = "several URLs at once, with spaces between them, or the flag several times"
 
 # Options of Beam's Flink runner that exist only on its Java side; the Python SDK passes them on without knowing them.
@@ -189,6 +192,7 @@ class Settings:
     allowed_lateness_ms: int
     out_of_orderness_ms: int
     state_shards: int
+    max_parallelism: int
 
     @property
     def input(self) -> KafkaUrl | Folder:
@@ -324,8 +328,14 @@ def _add_tuning(group: Any, job: Job) -> None:
     )
     group.add_argument(
         "--state_shards",
-        default="32",
-        help="parts that keyed state is divided into: the most parallelism it can have; fixed for the life of a job "
+        default=str(STATE_SHARDS),
+        help="parts that keyed state is divided into, evenly over --parallelism up to as many; fixed for the life of a "
+        "job (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max_parallelism",
+        default=str(MAX_PARALLELISM),
+        help="the most --parallelism that a job on Flink can be restarted with; fixed for the life of a job "
         "(default: %(default)s)",
     )
 
@@ -362,6 +372,7 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         allowed_lateness_ms=_read("--allowed_lateness", parse_duration_ms, flags.allowed_lateness),
         out_of_orderness_ms=_read("--out_of_orderness", parse_duration_ms, flags.out_of_orderness),
         state_shards=_read("--state_shards", _at_least_one, flags.state_shards),
+        max_parallelism=_read("--max_parallelism", _max_parallelism, flags.max_parallelism),
     )
 
 
@@ -494,6 +505,12 @@ def _file(text: str) -> str:
 def _at_least_one(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise ValueError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
+def _max_parallelism(text: str) -> int:
+    if _at_least_one(text) > _MOST_PARALLELISM:
+        raise ValueError(f"{text} is more than Flink's {_MOST_PARALLELISM}")
     return int(text)
 
 

@@ -36,8 +36,6 @@ _NATIVE_RUNNERS = ("FlinkRunner", "DataflowRunner")
 # Reasons and measurements: docs/performance.md.
 _FLINK: dict[str, str | None] = {
     "parallelism": "2",
-    # Fixed from day one, as it is part of every savepoint; no more than there are shards of state by default.
-    "max_parallelism": "32",
     "max_bundle_size": "20000",
     "max_bundle_time_mills": "20",
     "checkpointing_interval": "5000",
@@ -139,6 +137,8 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
             )
         if native:
             default("max_bundle_time_mills", _NATIVE_BUNDLE_MS)
+        # Flink would choose one by --parallelism, and it is part of every savepoint.
+        flags.append(f"--max_parallelism={settings.max_parallelism}")
         for name, value in _FLINK.items():
             if not (jar and name in _OF_THE_CLUSTER):
                 default(name, value)

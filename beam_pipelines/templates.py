@@ -44,6 +44,7 @@ LEFT_OUT = {
     "hash_key": "a file that every worker has; a worker of Dataflow has the image's only, and a key is no part of one. "
     "Without it all personal columns are dropped",
     "kafka_read": "native needs Java and a service while the job is made, which the launcher's image does not have",
+    "max_parallelism": "is Flink's",
     "ledger": "would be an object written every second, as often as Cloud Storage allows; the ledger is in Redis",
     "until": "a template starts a job that goes on",
 }

@@ -30,6 +30,7 @@ from transforms.domain.cdc import (
     without_personal_letter,
 )
 from transforms.errors import BadRecord
+from transforms.key_groups import MAX_PARALLELISM, shard_keys
 from transforms.keyed_state import LOG, TOKEN, Shards, shard_of
 from transforms.ledger import Counts, counted, of_bundle
 
@@ -65,12 +66,14 @@ class Decoding:
     shards: number of shards; part of a savepoint.
     history: whether every change is wanted as a row of table cdc_changes.
     make_hash_key: called in the worker; returns the key that personal columns are hashed with, None: they are dropped.
+    max_parallelism: of the runner, which shards are spread over; part of a savepoint.
     """
 
     job: str
     shards: int
     history: bool
     make_hash_key: Callable[[], bytes | None]
+    max_parallelism: int = MAX_PARALLELISM
 
     def __post_init__(self) -> None:
         if self.shards < 1:
@@ -81,7 +84,7 @@ class Decoded(NamedTuple):
     """Output of `DecodeChanges`.
 
     Attributes:
-      products: KV[shard, list of Product as msgpack].
+      products: KV[key of the shard, list of Product as msgpack].
       customers: list of Customer.
       orders: list of OrderPlace.
       emptied: list of (table, version): a table was truncated.
@@ -134,6 +137,7 @@ class _DecodeChangesFn(beam.DoFn):
 
     def setup(self) -> None:
         self._hash_key = self._decoding.make_hash_key()
+        self._keys = shard_keys(self._decoding.shards, self._decoding.max_parallelism)
 
     def process(self, block: Block) -> Iterator[Any]:
         found, bad = _Sorted(), []
@@ -146,7 +150,7 @@ class _DecodeChangesFn(beam.DoFn):
             except MalformedChangeError as e:
                 bad.append(self._letter(block, i, e))
         for shard, products in found.products.items():
-            yield shard, _encode(products)
+            yield self._keys[shard], _encode(products)
         for name in ("customers", "orders", "emptied"):
             if rows := getattr(found, name):
                 yield beam.pvalue.TaggedOutput(name, rows)

@@ -14,7 +14,10 @@ from collections.abc import Callable
 from functools import cache
 from itertools import count
 
-__all__ = ["encoded_int", "even_keys", "key_group", "shard_keys", "subtask_of"]
+__all__ = ["MAX_PARALLELISM", "encoded_int", "even_keys", "key_group", "shard_keys", "subtask_of"]
+
+MAX_PARALLELISM = 128
+"""What it is unless somebody says otherwise: that many workers at most, and key groups in a savepoint."""
 
 _32, _64 = (1 << 32) - 1, (1 << 64) - 1
 _C1, _C2 = 0x87C37B91114253D5, 0x4CF5AD432745937F

@@ -17,6 +17,7 @@ from apache_beam import typehints
 from transforms.blocks import Block
 from transforms.decode import BlockDecoder, DecodedBlock, RecordKind
 from transforms.errors import BadRecord
+from transforms.key_groups import MAX_PARALLELISM, shard_keys
 from transforms.ledger import Counts, counted
 
 __all__ = ["DecodeRows", "Decoding", "RowsOf", "ShardedRows", "encode_rows"]
@@ -43,6 +44,7 @@ class Decoding:
       allowed_lateness_ms: a valid record further behind its partition's watermark is late.
       make_fetch: called in the worker; returns the function from schema id to writer schema.
       lands_replays: see `BlockDecoder`.
+      max_parallelism: of the runner, which shards are spread over; part of a savepoint.
     """
 
     job: str
@@ -50,19 +52,22 @@ class Decoding:
     allowed_lateness_ms: int
     make_fetch: Callable[[], Callable[[int], dict[str, Any]]]
     lands_replays: bool = False
+    max_parallelism: int = MAX_PARALLELISM
 
     def __post_init__(self) -> None:
         if self.allowed_lateness_ms < 0:
             raise ValueError("allowed_lateness_ms must not be negative")
         if self.shards < 1:
             raise ValueError("shards must be at least 1")
+        if self.max_parallelism < 1:
+            raise ValueError("max_parallelism must be at least 1")
 
 
 class ShardedRows(NamedTuple):
     """Output of `DecodeRows`.
 
     Attributes:
-      good: KV[shard, rows], as msgpack.
+      good: KV[key of the shard, rows], as msgpack.
       bad, late: refused records.
       counts: for the ledger, one per block: all but the records that have a row. Those are counted where they end, as
         the ledger shall not know a record before what comes of it is written.
@@ -101,12 +106,13 @@ class _DecodeRowsFn(beam.DoFn):
     def setup(self) -> None:
         d = self._decoding
         self._decoder = BlockDecoder(self._kind, d.job, d.make_fetch(), d.allowed_lateness_ms, d.lands_replays)
+        self._keys = shard_keys(d.shards, d.max_parallelism)
 
     def process(self, block: Block) -> Iterator[Any]:
         decoded = self._decoder.decode(block)
         shards = self._rows_of(decoded, self._decoding.shards)
         for shard, rows in shards.items():
-            yield shard, encode_rows(rows)
+            yield self._keys[shard], encode_rows(rows)
         for bad in decoded.bad:
             yield beam.pvalue.TaggedOutput("bad", bad)
         for late in decoded.late:

@@ -128,7 +128,7 @@ def test_a_jobs_own_jar_leaves_its_state_to_the_configuration_of_its_cluster(fou
         assert _value(made, name) == "", name
     assert _value(flink(JAR, *POOL, ROCKSDB), "flink_conf_dir") == ""
     # Part of every savepoint, and what Beam itself must know; so no cluster's business.
-    assert (_value(made, "max_parallelism"), _value(made, "checkpointing_interval")) == ("32", "5000")
+    assert (_value(made, "max_parallelism"), _value(made, "checkpointing_interval")) == ("128", "5000")
 
 
 def test_a_jobs_own_jar_needs_workers_that_its_cluster_can_reach(found: dict[str, Path]) -> None:

@@ -43,7 +43,7 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
         ({"flink": {"extraConfiguration": {"web.timeout": 1000}}}, "/flink/extraConfiguration/web.timeout"),
         ({"jobDefaults": {"upgradeMode": "lastState"}}, "/jobDefaults/upgradeMode"),
         ({"jobDefaults": {"parallelism": 33}}, "/jobDefaults/parallelism"),
-        ({"jobDefaults": {"flags": {"stateShards": 64}}}, "/jobDefaults/flags/stateShards"),
+        ({"jobDefaults": {"flags": {"stateShards": 0}}}, "/jobDefaults/flags/stateShards"),
         ({"jobDefaults": {"flags": {"allowedLateness": "10 min"}}}, "/jobDefaults/flags/allowedLateness"),
         ({"jobDefaults": {"flags": {"checkpointingInterval": -1}}}, "/jobDefaults/flags/checkpointingInterval"),
         ({"jobDefaults": {"stateBackend": "filesystem"}}, "/jobDefaults/stateBackend"),

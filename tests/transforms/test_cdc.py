@@ -16,6 +16,7 @@ from transforms.blocks import NO_WATERMARK_MS, Block
 from transforms.cdc import Decoding, _decode_products, _DecodeChangesFn, _encode, _snapshot, _TrackStockFn, track
 from transforms.domain.cdc import Customer, Known, OrderPlace, Product, alert_of, crosses
 from transforms.errors import BadRecord
+from transforms.key_groups import MAX_PARALLELISM, shard_keys
 from transforms.keyed_state import shard_of
 from transforms.ledger import Counts
 
@@ -63,7 +64,7 @@ def test_a_block_becomes_one_element_for_each_that_wants_some_of_it() -> None:
     ]
     found = decoded(block(*records, headers={1: [("__debezium.oldkey", b"{}")], 0: [("x", None)]}))
     ((shard, products),) = found["products"]
-    assert shard == shard_of(b"p-1", 8)
+    assert shard == shard_keys(8, MAX_PARALLELISM)[shard_of(b"p-1", 8)]
     assert [(p.stock, p.was_low) for p in _decode_products(products)] == [(3, False), (2, None)]
     version = version_at(100)
     assert found["customers"] == [[Customer("k-1", version, False, "", T0)]]

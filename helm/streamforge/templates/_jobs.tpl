@@ -55,7 +55,6 @@ sessions: session-aggregator
 {{- /* Beam's options win over Flink's configuration: what both have is given to both. Where state is only Flink is told,
 as the operator looks there. */}}
 - --parallelism={{ int64 $job.parallelism }}
-- --max_parallelism=32
 {{- range $name, $value := $job.flags }}
 - --{{ snakecase $name }}={{ include "streamforge.text" $value }}
 {{- end }}

@@ -39,8 +39,8 @@ variable "managed" {
   }
 
   validation {
-    condition     = var.managed == null ? true : var.managed.partitions >= 1 && var.managed.partitions <= 32
-    error_message = "managed.partitions must be from 1 to 32, a job's number of shards."
+    condition     = var.managed == null ? true : var.managed.partitions >= 1 && var.managed.partitions <= 128
+    error_message = "managed.partitions must be from 1 to 128, a job's number of shards."
   }
 }
 

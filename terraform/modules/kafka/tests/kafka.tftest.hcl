@@ -77,7 +77,7 @@ run "more_partitions_than_shards" {
   command = plan
 
   variables {
-    managed = { partitions = 64 }
+    managed = { partitions = 129 }
   }
 
   expect_failures = [var.managed]
