@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from stack.flink import job_server_jar
 from stack.java import java
 from transforms.key_groups import encoded_int, even_keys, key_group, shard_keys, subtask_of
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.stack
@@ -58,3 +61,17 @@ def test_no_subtask_has_more_shards_than_there_must_be(data: st.DataObject) -> N
 def test_chosen_keys_stay_what_they_are_as_savepoints_hold_them() -> None:
     assert shard_keys(4, 128) == (6, 237, 568, 60)
     assert even_keys(2, 128, lambda n: b"reader-%d" % n) == (38, 19)
+
+
+def speed_up(keys: Sequence[int], groups: int, parallelism: int) -> float:
+    """How many times as fast as one subtask they are, when the one with the most shards is what all wait for."""
+    of_subtask = Counter(subtask_of(key_group(encoded_int(key), groups), groups, parallelism) for key in keys)
+    return len(keys) / max(of_subtask.values())
+
+
+def test_the_table_in_the_documentation_is_what_is_computed() -> None:
+    ways = ((range(32), 32), (range(1024), 128), (shard_keys(32, 128), 128), (shard_keys(128, 128), 128))
+    rows = [
+        f"| {p} | {' | '.join(f'{speed_up(keys, groups, p):.1f}' for keys, groups in ways)} |" for p in range(1, 33)
+    ]
+    assert "\n".join(rows) in (ROOT / "docs/performance.md").read_text(encoding="utf-8")
