@@ -53,11 +53,11 @@ class SchemasFrom:
 def decoding(settings: Settings) -> Decoding:
     """How the job decodes its input."""
     return Decoding(
-        settings.job.name,
-        settings.state_shards,
-        settings.allowed_lateness_ms,
-        SchemasFrom(settings.registry),
-        settings.max_parallelism,
+        job=settings.job.name,
+        shards=settings.state_shards,
+        allowed_lateness_ms=settings.allowed_lateness_ms,
+        make_fetch=SchemasFrom(settings.registry),
+        max_parallelism=settings.max_parallelism,
     )
 
 
