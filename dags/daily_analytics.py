@@ -34,7 +34,8 @@ Recomputes revenue per minute, sessions and fraud alerts of one day (UTC, by eve
 cluster that lives as long as the run, compares them with what the stream said, checks their quality, and publishes them
 as Iceberg tables when both gates say yes.
 
-    plan → create_cluster → compute → reconcile, quality → publish → maintain → delete_cluster → cluster_is_gone
+    plan → create_cluster → compute → reconcile, quality → publish → catch_up → maintain → delete_cluster
+    → cluster_is_gone
 
 | task | what a failure means |
 |---|---|
@@ -43,6 +44,7 @@ as Iceberg tables when both gates say yes.
 | `compute` | the archive has nothing of the day, or Spark failed; tried 3 times |
 | `reconcile`, `quality` | **the gate said no: not tried again, nothing published.** The report says which rows |
 | `publish` | a gate has not looked at what is staged |
+| `catch_up` | the day is published; a day of the week before, to which replay has added since, is not published anew |
 | `maintain` | the day is published; files were not put together |
 | `delete_cluster` | **the cluster may still cost money.** Tried 6 times; Dataproc deletes it after an idle hour |
 | `cluster_is_gone` | the same; it does nothing but fail the run then |
@@ -134,7 +136,7 @@ _JOB_FLAGS = (
     *("archive", "stream", "warehouse", "report", "namespace", "max_differences", "max_amount_minor"),
     *("row_count_factor", "freshness", "session_gap", "session_horizon", "keep_snapshots"),
 )
-STEPS = ("compute", "reconcile", "quality", "publish", "maintain")
+STEPS = ("compute", "reconcile", "quality", "publish", "catch_up", "maintain")
 
 
 def settings_of(text: str | None) -> dict[str, Any]:
@@ -364,6 +366,7 @@ with DAG(
     compute = _step("compute", planned, timedelta(hours=3))
     gates = [_step(name, planned, timedelta(hours=1)) for name in ("reconcile", "quality")]
     publish = _step("publish", planned, timedelta(minutes=30))
+    catch_up = _step("catch_up", planned, timedelta(hours=3))
     maintain = _step("maintain", planned, timedelta(hours=2))
     delete = DataprocDeleteClusterOperator(
         task_id="delete_cluster",
@@ -372,7 +375,7 @@ with DAG(
         execution_timeout=timedelta(minutes=30),
         retries=5,
     )
-    create >> compute >> gates >> publish >> maintain >> delete
+    create >> compute >> gates >> publish >> catch_up >> maintain >> delete
     # plan is a set-up, too: a cluster whose creation failed half way has to go as well.
     delete.as_teardown(setups=[planned.operator, create])
     # A teardown has no say in the run's state, or all of it: with on_failure_fail_dagrun it would be the only leaf, and

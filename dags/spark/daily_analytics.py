@@ -2,9 +2,10 @@
 said, and shown to readers only when the two agree.
 
     archive ─▶ compute ─▶ a branch of each table ─▶ reconcile ◀─ the stream's tables
-                                                 └▶ quality         both say yes ─▶ publish ─▶ maintain
+                                                 └▶ quality         both say yes ─▶ publish ─▶ catch_up ─▶ maintain
 
 Each step can be a run of its own, as the DAG does it. Any of them may be run again: a day is replaced, never added to.
+catch_up does the steps before it again for the days of the last week to which replay has added since.
 Publishing looks for the gates' verdicts about exactly what is staged, and refuses without.
 
     spark-submit --py-files streamforge.zip dags/spark/daily_analytics.py --date=2026-11-22 --step=all \\
@@ -24,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from dags.spark import files, quality, recompute, reconcile, report, stream_tables
 from dags.spark.day import Day
@@ -35,15 +36,17 @@ from transforms.domain.fraud_rules import RuleError, Rules, default_rules, parse
 
 __all__ = ["main"]
 
-STEPS = ("compute", "reconcile", "quality", "publish", "maintain")
+STEPS = ("compute", "reconcile", "quality", "publish", "catch_up", "maintain")
 _NEEDS = {
     "compute": ["archive"],
-    "reconcile": ["stream", "report"],
+    "reconcile": ["archive", "stream", "report"],
     "quality": ["report"],
     "publish": [],
+    "catch_up": ["archive", "stream", "report"],
     "maintain": [],
 }
 _CATALOG = "lake"
+_CATCH_UP_DAYS = 7
 
 
 class _GateClosed(Exception):
@@ -57,25 +60,30 @@ class _BadInput(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(sys.argv[1:] if argv is None else argv)
     spark = _session(options)
-    run = _Run(spark, options)
-    closed: list[str] = []
     try:
-        for step in options.steps:
-            if step in ("publish", "maintain") and closed:
-                break
-            begin = time.monotonic()
-            try:
-                getattr(run, step)()
-            except _GateClosed as gate:
-                closed.append(f"{step}: {gate}")
-                print(closed[-1], flush=True)
-            print(f"{step}: {time.monotonic() - begin:.1f} s", flush=True)
+        closed = _take(options.steps, _Run(spark, options))
     except _BadInput as error:
         return _say(2, error)
     except LakeError as error:
         return _say(1, error)
     # Dataproc tells no exit status: the DAG knows by this line that it is no use to try again.
     return _say(3, f"a gate said no: {'; '.join(closed)}") if closed else 0
+
+
+def _take(steps: Sequence[str], run: _Run) -> list[str]:
+    """Takes the steps, publishing only if no gate says no; returns which did, and why."""
+    closed: list[str] = []
+    for step in steps:
+        if step in ("publish", "catch_up", "maintain") and closed:
+            break
+        begin = time.monotonic()
+        try:
+            getattr(run, step)()
+        except _GateClosed as gate:
+            closed.append(f"{step}: {gate}")
+            print(closed[-1], flush=True)
+        print(f"{step}: {time.monotonic() - begin:.1f} s", flush=True)
+    return closed
 
 
 def _say(status: int, error: object) -> int:
@@ -89,22 +97,32 @@ class _Run:
     def __init__(self, spark: SparkSession, options: Any):
         self._spark, self._options, self._day = spark, options, options.day
         self._lake = Lake(spark, _CATALOG, options.namespace)
+        self._archive = recompute.Archive(spark, options.archive or "")
         self._tables: list[Table] = [TABLES[name] for name in COMPUTED]
 
-    def compute(self) -> None:
+    def _rows(self, archive: recompute.Archive) -> dict[str, DataFrame]:
         options, day = self._options, self._day
-        archive = recompute.Archive(self._spark, options.archive)
-        if not archive.has(day):
-            raise LakeError(f"the archive {options.archive} has nothing of {day}")
-        rows = {
+        return {
             "fraud_alerts": recompute.fraud_alerts(archive, day, options.rules),
             "user_sessions": recompute.user_sessions(archive, day, options.session_gap, options.session_horizon),
             "real_time_revenue": recompute.real_time_revenue(archive, day),
         }
+
+    def _landed(self, day: Day) -> recompute.Landed:
+        options = self._options
+        return recompute.Landed(self._archive, day, options.rules, options.session_gap, options.session_horizon)
+
+    def compute(self) -> None:
+        day = self._day
+        if not self._archive.has(day):
+            raise LakeError(f"the archive {self._options.archive} has nothing of {day}")
+        # Counted before they are read: what comes in between is for the next run, not for none.
+        landed = self._landed(day).count()
+        rows = self._rows(self._archive)
         for table in self._tables:  # all of them are looked at before the first is written
             self._lake.prepare(table)
         for table in self._tables:
-            self._lake.stage(table, day, rows[table.name])
+            self._lake.stage(table, day, rows[table.name], landed)
             print(f"compute: {table.name}: {self._lake.staged(table, day).count():,} rows of {day} staged", flush=True)
 
     def reconcile(self) -> None:
@@ -116,8 +134,8 @@ class _Run:
         for table in self._tables:
             rows = stream_tables.rows(self._spark, options.stream, table, day)
             stream = stream_tables.current(rows, table)
-            batch = self._lake.staged(table, day)
-            found.append(reconcile.compare(batch, stream, table, self._lake.staged_snapshot(table, day), tolerance))
+            batch, snapshot = self._lake.staged(table, day), self._lake.staged_snapshot(table, day)
+            found.append(reconcile.compare(batch, stream, table, snapshot, tolerance, self._replayed(table)))
         rows = [row for comparison in found for row in comparison.table_rows(day.date)]
         self._record(reconcile.TABLE, reconcile.DDL, rows)
         self._write(
@@ -132,6 +150,36 @@ class _Run:
             print(f"reconcile: {c.table}: {counts}: {'passed' if c.passed else 'FAILED'}", flush=True)
         if wrong := [c.table for c in found if not c.passed]:
             raise _GateClosed(f"stream and batch disagree about {', '.join(wrong)}")
+
+    def _replayed(self, table: Table) -> reconcile.Replayed | None:
+        count = self._lake.staged_landed(table, self._day)
+        if not count:
+            return None
+        without = self._rows(self._archive.as_streamed())[table.name]
+        return reconcile.Replayed(count, self._landed(self._day).about(table.name), without)
+
+    def catch_up(self) -> None:
+        """The days before this one to which replay has added since they were compared, once more."""
+        closed = []
+        for days in range(_CATCH_UP_DAYS, 0, -1):
+            day = self._day.before(days)
+            known = self._known_landed(day)
+            if known is not None and self._landed(day).count() > known:
+                print(f"catch_up: {day}: replay has added to it", flush=True)
+                options = argparse.Namespace(**{**vars(self._options), "day": day})
+                steps = STEPS[: STEPS.index("catch_up")]
+                closed += [f"{day}: {why}" for why in _take(steps, _Run(self._spark, options))]
+        if closed:
+            raise _GateClosed("; ".join(closed))
+
+    def _known_landed(self, day: Day) -> int | None:
+        """How many records of replay were known when the day was compared; None if it was not."""
+        if not self._lake.exists(reconcile.TABLE):
+            return None
+        self._lake.make(reconcile.TABLE, reconcile.DDL, "day")
+        compared = self._spark.table(self._lake.name(reconcile.TABLE)).where(f"day = date'{day}'")
+        row = compared.selectExpr("count(*) AS rows", "max(landed) AS landed").first()
+        return (row["landed"] or 0) if row["rows"] else None
 
     def quality(self) -> None:
         options, day = self._options, self._day
@@ -186,7 +234,7 @@ class _Run:
 
     def _record(self, table: str, ddl: str, rows: list[tuple[Any, ...]]) -> None:
         self._lake.make(table, ddl, "day")
-        found = self._spark.createDataFrame(rows, self._spark.table(self._lake.name(table)).schema)
+        found = self._spark.createDataFrame(rows, ddl)
         self._lake.overwrite(table, found.coalesce(1), f"day = date'{self._day}'")
 
     def _write(

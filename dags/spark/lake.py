@@ -7,7 +7,7 @@ readers get is what the gates saw. See docs/adr/0020.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -30,6 +30,7 @@ _PROPERTIES = {
 }
 # A day that is not published in that time is forgotten, and its files go with the snapshot.
 _KEEP_STAGED = "30 DAYS"
+_LANDED = "streamforge.landed"
 
 
 class LakeError(Exception):
@@ -53,7 +54,7 @@ class Lake:
         return bool(self._spark.catalog.tableExists(self.name(table)))
 
     def make(self, table: str, columns: str, partition_by: str) -> None:
-        """Makes a table if it is not there.
+        """Makes a table if it is not there, or gives it the columns that were added since.
 
         Args:
           columns, partition_by: as in SQL.
@@ -64,6 +65,10 @@ class Lake:
             f"CREATE TABLE IF NOT EXISTS {self.name(table)} ({columns}) USING iceberg "
             f"PARTITIONED BY ({partition_by}) TBLPROPERTIES ({properties})"
         )
+        known = self._spark.table(self.name(table)).columns
+        if new := [f for f in self._spark.createDataFrame([], columns).schema if f.name not in known]:
+            added = ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in new)
+            self._spark.sql(f"ALTER TABLE {self.name(table)} ADD COLUMNS ({added})")
 
     def prepare(self, table: Table) -> None:
         """Makes a table of `schemas.tables`, or gives it the columns that were added since it was made.
@@ -83,19 +88,27 @@ class Lake:
         if new := [_column(column) for column in table.columns if column.name not in known]:
             self._spark.sql(f"ALTER TABLE {self.name(table.name)} ADD COLUMNS ({', '.join(new)})")
 
-    def stage(self, table: Table, day: Day, rows: DataFrame) -> None:
-        """Puts the day's rows on the day's branch, which begins with the table as it is now."""
+    def stage(self, table: Table, day: Day, rows: DataFrame, landed: int) -> None:
+        """Puts the day's rows on the day's branch, which begins with the table as it is now.
+
+        Args:
+          landed: what `staged_landed` shall say.
+        """
         name = self.name(table.name)
         if "main" not in self._heads(
             table.name
         ):  # a branch can be replaced only where there is something to begin with
             self._spark.table(name).where("false").writeTo(name).append()
         self._spark.sql(f"ALTER TABLE {name} CREATE OR REPLACE BRANCH {day.branch} RETAIN {_KEEP_STAGED}")
-        self.overwrite(f"{table.name}.branch_{day.branch}", rows, day.holds(table.partition_by))
+        branch = f"{table.name}.branch_{day.branch}"
+        self.overwrite(branch, rows, day.holds(table.partition_by), {_LANDED: str(landed)})
 
-    def overwrite(self, table: str, rows: DataFrame, where: str) -> None:
+    def overwrite(self, table: str, rows: DataFrame, where: str, summary: Mapping[str, str] | None = None) -> None:
         """Replaces, in one commit, what the table has there. Unlike a dynamic overwrite, also by nothing."""
-        rows.writeTo(self.name(table)).overwrite(F.expr(where))
+        write = rows.writeTo(self.name(table))
+        for key, value in (summary or {}).items():
+            write = write.option(f"snapshot-property.{key}", value)
+        write.overwrite(F.expr(where))
 
     def staged(self, table: Table, day: Day) -> DataFrame:
         """The day's rows on its branch.
@@ -118,6 +131,17 @@ class Lake:
         if found is None:
             raise LakeError(f"{self.name(table.name)} has no branch {day.branch}: run the step compute for {day} first")
         return found
+
+    def staged_landed(self, table: Table, day: Day) -> int:
+        """How many records the staged rows were computed from that replay sent back too late for the stream.
+
+        Raises:
+          LakeError: nothing is staged.
+        """
+        snapshot = self.staged_snapshot(table, day)
+        said = f"SELECT summary['{_LANDED}'] AS landed FROM {self.name(table.name)}.snapshots"
+        rows = self._spark.sql(f"{said} WHERE snapshot_id = {snapshot}").collect()
+        return int(rows[0]["landed"] or 0) if rows else 0
 
     def publish(self, table: Table, day: Day) -> Literal["published", "was published"]:
         """Shows readers what is staged, in one commit."""

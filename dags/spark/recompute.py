@@ -29,9 +29,10 @@ from dags.spark.day import HOUR_MS, Day
 from dags.spark.steps import Rows, add_minutes, aggregate_sessions, detect_fraud, spans_ms, sum_up_minutes
 from schemas.events import avro_schema
 from schemas.tables import TABLES, Column
+from transforms.domain.archive import LANDED
 from transforms.domain.fraud_rules import STATUSES, Rules
 
-__all__ = ["Archive", "fraud_alerts", "real_time_revenue", "user_sessions"]
+__all__ = ["Archive", "Landed", "fraud_alerts", "real_time_revenue", "user_sessions"]
 
 _BATCH = 5_000
 _RECORDS = {"orders": "OrderEvent", "clickstream": "ClickstreamEvent"}
@@ -43,11 +44,27 @@ _PARTS = (
 )
 
 
-class Archive:
-    """Reads `beam_pipelines.archive`'s files: FOLDER/orders|clickstream/day=YYYY-MM-DD/hour=HH/*.avro."""
+# Names of files, for Spark: by their end, what a partition held in time, and what replay sent back too late.
+_TIMELY, _LANDED, _EVERY = "*[0-9].avro", f"*{LANDED}", "*.avro"
 
-    def __init__(self, spark: SparkSession, folder: str):
-        self._spark, self._folder = spark, folder.rstrip("/")
+
+class Archive:
+    """Reads `beam_pipelines.archive`'s files: FOLDER/orders|clickstream/day=YYYY-MM-DD/hour=HH/*.avro.
+
+    Args:
+      files: which of them; see `as_streamed`.
+    """
+
+    def __init__(self, spark: SparkSession, folder: str, files: str = _EVERY):
+        self._spark, self._folder, self._files = spark, folder.rstrip("/"), files
+
+    def as_streamed(self) -> Archive:
+        """What the streaming jobs took in: without what replay sent back when it was late."""
+        return Archive(self._spark, self._folder, _TIMELY)
+
+    def landed(self) -> Archive:
+        """What replay sent back when it was late."""
+        return Archive(self._spark, self._folder, _LANDED)
 
     def has(self, day: Day) -> bool:
         return any(self._hours(table, day.start_ms, day.end_ms) for table in _RECORDS)
@@ -56,7 +73,8 @@ class Archive:
         """The records from `start_ms` until before `end_ms`, as their newest schema has them; event_time in ms."""
         schema = json.dumps(avro_schema(_RECORDS[table]))
         hours = self._hours(table, start_ms, end_ms)
-        records = self._spark.read.format("avro").option("avroSchema", schema).load(hours)
+        read = self._spark.read.format("avro").option("avroSchema", schema).option("pathGlobFilter", self._files)
+        records = read.load(hours)
         return records.withColumn("event_time", F.unix_millis("event_time")).where(
             f"event_time >= {start_ms} AND event_time < {end_ms}"
         )
@@ -68,6 +86,29 @@ class Archive:
         days = sorted({name.partition("/")[0] for name in names})
         found = [path for day in days for path in files.match(self._spark, f"{self._folder}/{table}/{day}/hour=*")]
         return [path for path in found if "/".join(path.rsplit("/", 2)[1:]) in names]
+
+
+class Landed:
+    """What replay sent back too late for the stream, of what a day's rows are computed from."""
+
+    def __init__(self, archive: Archive, day: Day, rules: Rules, gap_ms: int, horizon_ms: int):
+        landed = archive.landed()
+        self._orders = landed.read("orders", day.start_ms - max(spans_ms(rules)), day.end_ms)
+        after = landed.read("clickstream", day.end_ms, day.end_ms + horizon_ms)
+        self._clicks = landed.read("clickstream", day.start_ms - gap_ms, day.end_ms).unionByName(
+            after.join(_there_last(archive, day, gap_ms), "user_id", "left_semi")
+        )
+
+    def count(self) -> int:
+        return self._orders.count() + self._clicks.count()
+
+    def about(self, table: str) -> DataFrame:
+        """The values of a column of the table whose rows it may have changed."""
+        if table == "real_time_revenue":
+            minute = F.timestamp_millis(F.expr("event_time - event_time % 60000")).alias("window_start")
+            return self._orders.select(minute).distinct()
+        records = self._orders if table == "fraud_alerts" else self._clicks
+        return records.select("user_id").distinct()
 
 
 def fraud_alerts(archive: Archive, day: Day, rules: Rules) -> DataFrame:
@@ -93,8 +134,8 @@ def fraud_alerts(archive: Archive, day: Day, rules: Rules) -> DataFrame:
 def user_sessions(archive: Archive, day: Day, gap_ms: int, horizon_ms: int) -> DataFrame:
     columns = ["user_id", "event_time", "event_id", "event_type", "device_type", "geo_region", "category"]
     columns += ["price_minor", "quantity"]
-    there_last = archive.read("clickstream", day.end_ms - gap_ms, day.end_ms).select("user_id").distinct()
-    after = archive.read("clickstream", day.end_ms, day.end_ms + horizon_ms).join(there_last, "user_id", "left_semi")
+    after = archive.read("clickstream", day.end_ms, day.end_ms + horizon_ms)
+    after = after.join(_there_last(archive, day, gap_ms), "user_id", "left_semi")
     clicks = (
         archive.read("clickstream", day.start_ms - gap_ms, day.end_ms)
         .select(columns)
@@ -104,6 +145,11 @@ def user_sessions(archive: Archive, day: Day, gap_ms: int, horizon_ms: int) -> D
     )
     step = partial(aggregate_sessions, gap_ms=gap_ms, start_ms=day.start_ms, end_ms=day.end_ms)
     return _table("user_sessions", clicks, step)
+
+
+def _there_last(archive: Archive, day: Day, gap_ms: int) -> DataFrame:
+    """The users whose last session of the day may go on after it."""
+    return archive.read("clickstream", day.end_ms - gap_ms, day.end_ms).select("user_id").distinct()
 
 
 def real_time_revenue(archive: Archive, day: Day) -> DataFrame:

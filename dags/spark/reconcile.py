@@ -1,5 +1,9 @@
 """Stream and batch, row by row: what matches, differs, is missing in the stream, or is there without reason.
 
+A row that replay explains is none of these. Records that it sent back too late for the stream are in the archive, and
+so in the batch alone. `late` is a row that such a record is about, and that the stream has just as the batch would have
+it without those records.
+
 Not compared is what says how a result came about and not what it is: panes and versions, when an alert was detected,
 and which of a user's earlier orders it names (the stream names those that had come by then).
 """
@@ -9,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
@@ -17,9 +21,10 @@ from pyspark.sql import functions as F
 
 from schemas.tables import Table
 
-__all__ = ["DDL", "KINDS", "TABLE", "Comparison", "Part", "Tolerance", "compare"]
+__all__ = ["DDL", "DIFFERENT", "KINDS", "TABLE", "Comparison", "Part", "Replayed", "Tolerance", "compare"]
 
-KINDS = ("match", "differ", "missing", "extra")
+KINDS = ("match", "differ", "missing", "extra", "late")
+DIFFERENT = ("differ", "missing", "extra")
 
 TABLE = "reconciliation"
 DDL = ", ".join(
@@ -29,6 +34,7 @@ DDL = ", ".join(
         *("batch_amount_minor DECIMAL(38,0)", "stream_amount_minor DECIMAL(38,0)"),
         *(f"{kind}_amount_minor DECIMAL(38,0)" for kind in KINDS),
         "passed BOOLEAN COMMENT 'Of the table.'",
+        "landed BIGINT COMMENT 'Records that replay sent back too late for the stream, as the batch knew them.'",
     ]
 )
 
@@ -69,6 +75,7 @@ class Comparison:
     """Of a table.
 
     Attributes:
+      landed: records that replay sent back too late for the stream, as many as there were when the batch was computed.
       samples: of the rows that do not match: kind, key, and batch's and stream's values of the columns that differ.
     """
 
@@ -76,6 +83,7 @@ class Comparison:
     snapshot: int
     parts: list[Part]
     tolerance: Tolerance
+    landed: int = 0
     samples: list[dict[str, Any]] = field(default_factory=list)
 
     def rows(self, kind: str) -> int:
@@ -86,11 +94,11 @@ class Comparison:
 
     @property
     def different_rows(self) -> int:
-        return sum(map(self.rows, KINDS[1:]))
+        return sum(map(self.rows, DIFFERENT))
 
     @property
     def different_amount(self) -> int:
-        return sum(map(self.amount, KINDS[1:]))
+        return sum(map(self.amount, DIFFERENT))
 
     @property
     def passed(self) -> bool:
@@ -102,15 +110,37 @@ class Comparison:
             yield (
                 *(day, self.table, part.name, self.snapshot, *(part.rows[kind] for kind in KINDS)),
                 *(Decimal(n) for n in (part.batch_amount, part.stream_amount, *(part.amounts[k] for k in KINDS))),
-                self.passed,
+                *(self.passed, self.landed),
             )
 
 
-def compare(batch: DataFrame, stream: DataFrame, table: Table, snapshot: int, tolerance: Tolerance) -> Comparison:
+class Replayed(NamedTuple):
+    """What explains a row that the stream could not have as the batch has it.
+
+    Attributes:
+      count: records that replay sent back too late for the stream.
+      about: values of one column of the table, in which such a record may have changed rows.
+      without: the batch's rows without those records.
+    """
+
+    count: int
+    about: DataFrame
+    without: DataFrame
+
+
+def compare(
+    batch: DataFrame,
+    stream: DataFrame,
+    table: Table,
+    snapshot: int,
+    tolerance: Tolerance,
+    replayed: Replayed | None = None,
+) -> Comparison:
     """
     Args:
       batch, stream: rows of the table, of each key one.
       snapshot: where the batch's rows are from.
+      replayed: None when replay sent nothing back too late.
     """
     keys = list(table.key)
     compared = [c.name for c in table.columns if c.name not in _NOT_COMPARED and c.name not in keys]
@@ -120,9 +150,10 @@ def compare(batch: DataFrame, stream: DataFrame, table: Table, snapshot: int, to
         return rows.select(F.struct(keys).alias("key"), F.struct(compared).alias(name))
 
     kind = (
-        F.when(F.col("stream").isNull(), "missing")
+        F.when(F.col("batch").eqNullSafe(F.col("stream")), "match")
+        .when(F.col("explained"), "late")
+        .when(F.col("stream").isNull(), "missing")
         .when(F.col("batch").isNull(), "extra")
-        .when(F.col("batch").eqNullSafe(F.col("stream")), "match")
         .otherwise("differ")
     )
     of_batch, of_stream = (
@@ -134,10 +165,13 @@ def compare(batch: DataFrame, stream: DataFrame, table: Table, snapshot: int, to
         label = F.col(f"key.{part}")
     else:
         label = F.coalesce(f"batch.{part}", f"stream.{part}")
+    pairs = side(batch, "batch").join(side(stream, "stream"), "key", "full")
+    if replayed is None:
+        pairs = pairs.withColumn("explained", F.lit(False))
+    else:
+        pairs = _explained(pairs, side(replayed.without, "without"), replayed.about, keys)
     joined = (
-        side(batch, "batch")
-        .join(side(stream, "stream"), "key", "full")
-        .select("key", "batch", "stream", kind.alias("kind"), label.alias("part"))
+        pairs.select("key", "batch", "stream", kind.alias("kind"), label.alias("part"))
         .select("*", of_batch.alias("batch_amount"), of_stream.alias("stream_amount"))
         .persist(StorageLevel.MEMORY_AND_DISK)
     )
@@ -148,10 +182,23 @@ def compare(batch: DataFrame, stream: DataFrame, table: Table, snapshot: int, to
             F.sum("batch_amount").alias("batch"),
             F.sum("stream_amount").alias("stream"),
         )
-        found = Comparison(table.name, snapshot, _parts(sums.collect()), tolerance)
+        found = Comparison(table.name, snapshot, _parts(sums.collect()), tolerance, replayed.count if replayed else 0)
         return replace(found, samples=_samples(joined, found, compared))
     finally:
         joined.unpersist()
+
+
+def _explained(pairs: DataFrame, without: DataFrame, about: DataFrame, keys: list[str]) -> DataFrame:
+    """The pairs, each with whether the stream has the row just as the batch would without what came too late."""
+    (column,) = about.columns
+    value = F.col(f"key.{column}") if column in keys else F.coalesce(f"batch.{column}", f"stream.{column}")
+    known = about.select(F.col(column).alias("about"), F.lit(True).alias("is_about"))
+    return (
+        pairs.join(without, "key", "left")
+        .withColumn("about", value)
+        .join(known, "about", "left")
+        .withColumn("explained", F.col("is_about").isNotNull() & F.col("stream").eqNullSafe(F.col("without")))
+    )
 
 
 def _parts(sums: Sequence[Any]) -> list[Part]:

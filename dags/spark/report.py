@@ -9,7 +9,7 @@ from typing import Any
 
 from dags.spark.day import Day
 from dags.spark.quality import Finding
-from dags.spark.reconcile import KINDS, Comparison, Part
+from dags.spark.reconcile import DIFFERENT, KINDS, Comparison, Part
 
 __all__ = [
     "quality_json",
@@ -20,16 +20,23 @@ __all__ = [
     "reconciliation_page",
 ]
 
-_WORDS = {"match": "match", "differ": "differ", "missing": "missing in the stream", "extra": "extra in the stream"}
+_WORDS = {
+    "match": "match",
+    "differ": "differ",
+    "missing": "missing in the stream",
+    "extra": "extra in the stream",
+    "late": "late by replay",
+}
 _STYLE = """
-:root{color-scheme:light dark;--match:#2e8b57;--differ:#d98e04;--missing:#c0392b;--extra:#7d4cc2;--line:#8885}
+:root{color-scheme:light dark;--match:#2e8b57;--differ:#d98e04;--missing:#c0392b;--extra:#7d4cc2}
+:root{--late:#4a7fb5;--line:#8885}
 body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;margin:1rem 0;width:100%}
 th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
 .n{text-align:right;font-variant-numeric:tabular-nums}td.n{white-space:nowrap}
 .no{color:var(--missing);font-weight:600}.yes{color:var(--match);font-weight:600}
 code{font-size:13px;overflow-wrap:anywhere}svg{max-width:100%;height:auto}svg text{fill:currentColor;font-size:13px}
-.match{fill:var(--match)}.differ{fill:var(--differ)}.missing{fill:var(--missing)}.extra{fill:var(--extra)}
+.match{fill:var(--match)}.differ{fill:var(--differ)}.missing{fill:var(--missing)}.extra{fill:var(--extra)}.late{fill:var(--late)}
 """
 
 
@@ -64,7 +71,7 @@ def _chart(found: Sequence[Comparison]) -> str:
         lines.append(f'<text x="{left + width + 10}" y="{y + 15}">{total:,} rows</text>')
     y = len(found) * height + 12
     for i, kind in enumerate(KINDS):
-        x = left + (0, 80, 150, 320)[i]
+        x = left + (0, 80, 150, 320, 470)[i]
         lines.append(f'<rect class="{kind}" x="{x}" y="{y}" width="12" height="12"/>')
         lines.append(f'<text x="{x + 18}" y="{y + 11}">{_WORDS[kind]}</text>')
     size = f"{left + width + 120} {y + 24}"
@@ -80,7 +87,7 @@ def _account(found: Sequence[Comparison]) -> str:
     for comparison in found:
         for part in comparison.parts or [Part("*", dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0, 0)]:
             counts = "".join(f'<td class="n">{part.rows[kind]:,}</td>' for kind in KINDS)
-            apart = sum(part.amounts[kind] for kind in KINDS[1:])
+            apart = sum(part.amounts[kind] for kind in DIFFERENT)
             amounts = "".join(f'<td class="n">{_money(n)}</td>' for n in (part.batch_amount, part.stream_amount, apart))
             verdict = f'<td class="{_class(comparison.passed)}">{"passed" if comparison.passed else "failed"}</td>'
             rows.append(
@@ -90,7 +97,14 @@ def _account(found: Sequence[Comparison]) -> str:
     allowed = (
         f"Allowed for each table: {tolerance.rows:,} rows, {_money(tolerance.amount_minor)} apart." if tolerance else ""
     )
-    return f"<table>{''.join(rows)}</table><p>Amounts in units of the currency. {allowed}</p>"
+    landed = max((comparison.landed for comparison in found), default=0)
+    late = (
+        f" {landed:,} records were sent back by replay too late for the stream: the batch has them. Rows <i>late by "
+        "replay</i> are about them, and are in the stream as the batch has them without; they are no difference."
+        if landed
+        else ""
+    )
+    return f"<table>{''.join(rows)}</table><p>Amounts in units of the currency. {allowed}{late}</p>"
 
 
 def _samples(comparison: Comparison) -> str:
@@ -138,6 +152,7 @@ def reconciliation_json(day: Day, found: Sequence[Comparison]) -> str:
             "table": c.table,
             "passed": c.passed,
             "snapshot_id": c.snapshot,
+            "landed": c.landed,
             "rows": {kind: c.rows(kind) for kind in KINDS},
             "amounts_minor": {kind: c.amount(kind) for kind in KINDS},
             "samples": c.samples,

@@ -22,7 +22,7 @@ from tests.live import ROOT
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
-STEPS = ("compute", "reconcile", "quality", "publish", "maintain")
+STEPS = ("compute", "reconcile", "quality", "publish", "catch_up", "maintain")
 GOOD = {
     "project": "shop-test",
     "region": "europe-west1",
@@ -77,7 +77,8 @@ def test_gates_stand_before_publishing_and_the_steps_wait_in_the_triggerer(dag: 
     assert upstream["compute"] == {"create_cluster"}
     assert upstream["reconcile"] == upstream["quality"] == {"compute"}
     assert upstream["publish"] == {"reconcile", "quality"}
-    assert upstream["maintain"] == {"publish"}
+    assert upstream["catch_up"] == {"publish"}
+    assert upstream["maintain"] == {"catch_up"}
     assert {name for name, task in dag["tasks"].items() if task["deferrable"]} == set(STEPS)
     assert {task["trigger_rule"] for name, task in dag["tasks"].items() if name != "delete_cluster"} == {"all_success"}
 

@@ -14,15 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from dags.spark.package import build
+from dags.spark.package import build as build_package
+from schemas.codec import encode_datum
+from schemas.events import ClickstreamEvent, OrderEvent
 from stack.console import SILENT
 from stack.spark import Spark
+from tests import build
 from tests.dags.lakehouse import DAYS, EVENTS, Job, Row, Shop, started
 from tests.live import ROOT
 from tests.oracle import expected_alerts
 from tests.oracle_revenue import Revenue, expected_revenue
 from tests.oracle_sessions import Session, expected_sessions
+from transforms.archive import CLICKSTREAM, ORDERS_TABLE
+from transforms.domain.archive import HOUR_MS, Contents, File
+from transforms.io.archive_files import ArchiveFolder
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900 if EVENTS <= 100_000 else 3600)]
 
@@ -160,6 +167,7 @@ def test_what_is_missing_extra_or_changed_in_the_stream_is_named_and_nothing_is_
             "missing": 3,
             "extra": 2,
             "differ": 1,
+            "late": 0,
         }
         for kind, some in wanted.items():
             named = [list(map(_ms, s["key"].values())) for s in found["samples"] if s["kind"] == kind]
@@ -185,12 +193,94 @@ def test_what_is_missing_extra_or_changed_in_the_stream_is_named_and_nothing_is_
     )
 
 
+def land(archive: Path, table: str, record: OrderEvent | ClickstreamEvent) -> None:
+    """As the archiver does with a late record that replay sent back."""
+    of = {each.name: each for each in (ORDERS_TABLE, CLICKSTREAM)}[table]
+    contents = Contents()
+    contents.add([encode_datum(record, of.schema)])
+    path = File(0, record.event_time // HOUR_MS).path(f"{table}-00000", landed=True)
+    ArchiveFolder(str(archive / table), type(record), of.id_of).write(path, contents, False)
+
+
+def late_records(shop: Shop, day: date) -> tuple[OrderEvent, ClickstreamEvent]:
+    """An order in a minute that has others, an alert by itself; and a click that gives a session an earlier start."""
+    orders = [o for o in shop.records("orders") if day_of(o.event_time) == day and o.order_status == "CREATED"]
+    like = orders[len(orders) // 2]
+    changes = {"order_id": "landed", "user_id": "u-landed", "is_first_order": True, "total_amount_minor": 900_000_00}
+    rows = [row for row in shop.stream_rows("user_sessions") if day_of(row["session_start"]) == day]
+    session = sorted(rows, key=lambda row: row["session_start"])[len(rows) // 2]
+    click = build.click("landed", user=session["user_id"], at=session["session_start"] - 600_000)
+    return replace(like, **changes), click
+
+
+def run_day(job: Job, day: date, *flags: str) -> None:
+    steps = [f"--step={step}" for step in ("compute", "reconcile", "quality", "publish")]
+    status, said = job.run(day, *steps, *flags)
+    assert status == 0, said
+
+
+def landed_rows(job: Job, day: date) -> dict[str, int]:
+    """How many rows of each table are explained by replay."""
+    rows = [row for row in job.rows("reconciliation", "landed") if row["day"] == day]
+    assert all(row["passed"] and row["landed"] == 2 for row in rows)
+    assert all((row["differ_rows"], row["missing_rows"], row["extra_rows"]) == (0, 0, 0) for row in rows)
+    return {table: sum(row["late_rows"] for row in rows if row["table_name"] == table) for table in TABLES}
+
+
+def test_what_replay_sent_back_an_hour_or_a_day_late_is_in_the_next_batch_and_explained(
+    job: Job, shop: Shop, tmp_path: Path
+) -> None:
+    archive = tmp_path / "archive"
+    shutil.copytree(shop.archive, archive)
+    flags = [f"--archive={archive}", "--namespace=landed", "--row_count_factor=1000"]
+    run_day(job, DAYS[0], *flags)
+    before = {table: len(job.rows(table, "landed")) for table in TABLES}
+
+    # After an hour: before the batch of its day.
+    order, click = late_records(shop, DAYS[1])
+    land(archive, "orders", order)
+    land(archive, "clickstream", click)
+    run_day(job, DAYS[1], *flags)
+    found = landed_rows(job, DAYS[1])
+    # Total, category and region of its minute; the session with another start, and the one of that before.
+    assert (found["fraud_alerts"], found["user_sessions"]) == (1, 2)
+    assert found["real_time_revenue"] >= 3
+    assert "landed" in {row["order_id"] for row in job.rows("fraud_alerts", "landed")}
+    assert f"{click.user_id}:{click.event_time}" in {row["session_id"] for row in job.rows("user_sessions", "landed")}
+    assert "2 records were sent back by replay" in (job.report / str(DAYS[1]) / "reconciliation.html").read_text()
+
+    # What nothing explains is a difference, also where such a record is.
+    minute = order.event_time - order.event_time % 60_000
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(shop.stream, spoilt)
+    [total] = [r for r in shop.stream_rows("real_time_revenue") if (r["window_start"], r["value"]) == (minute, "*")]
+    wrong = {**total, "gmv_minor": total["gmv_minor"] + 7, "version": total["version"] + 1}
+    (spoilt / "real_time_revenue" / "one-more.jsonl").write_text(json.dumps(wrong) + "\n")
+    assert job.run(DAYS[1], "--step=reconcile", *flags, stream=spoilt)[0] == 3
+    tables = {found["table"]: found["rows"] for found in job.said(DAYS[1], "reconciliation")["tables"]}
+    assert (tables["real_time_revenue"]["differ"], tables["user_sessions"]["differ"]) == (1, 0)
+
+    # After a day: its own day is published already.
+    order, click = late_records(shop, DAYS[0])
+    land(archive, "orders", order)
+    land(archive, "clickstream", click)
+    status, said = job.run(DAYS[1], "--step=catch_up", *flags)
+    assert status == 0, said
+    assert f"catch_up: {DAYS[0]}: replay has added to it" in said
+    assert landed_rows(job, DAYS[0])["fraud_alerts"] == 1
+    of_day = {t: [r for r in job.rows(t, "landed") if day_of(r[TIMES[t]]) == DAYS[0]] for t in TABLES}
+    assert [row for row in of_day["fraud_alerts"] if row["order_id"] == "landed"]
+    assert len(of_day["fraud_alerts"]) == before["fraud_alerts"] + 1
+    status, said = job.run(DAYS[1], "--step=catch_up", *flags)
+    assert (status, "replay has added" in said) == (0, False), "once"
+
+
 def test_a_stream_that_said_nothing_misses_everything(job: Job, tmp_path: Path) -> None:
     status, said = job.run(DAYS[0], "--step=reconcile", stream=tmp_path)
     assert status == 3, said
     for found in job.said(DAYS[0], "reconciliation")["tables"]:
         assert found["rows"]["missing"] > 0
-        assert found["rows"] == {"match": 0, "differ": 0, "missing": found["rows"]["missing"], "extra": 0}
+        assert found["rows"] == {"match": 0, "differ": 0, "missing": found["rows"]["missing"], "extra": 0, "late": 0}
 
 
 def _ms(value: Any) -> Any:
@@ -330,7 +420,7 @@ def test_without_its_catalogue_it_does_not_start(job: Job) -> None:
 
 def test_the_zip_is_all_that_the_job_needs_of_ours(tmp_path: Path) -> None:
     package = tmp_path / "streamforge.zip"
-    build(package)
+    build_package(package)
     first = package.read_bytes()
     shutil.copy(ROOT / "dags" / "spark" / "daily_analytics.py", tmp_path / "job.py")
     spark = Spark(ROOT / ".stack" / "spark", SILENT)
@@ -341,5 +431,5 @@ def test_the_zip_is_all_that_the_job_needs_of_ours(tmp_path: Path) -> None:
         [spark.python, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(package)}, capture_output=True, text=True
     )
     assert shown.stdout.split() == ["5", str(tmp_path / "job.py")], shown.stderr
-    build(package)
+    build_package(package)
     assert package.read_bytes() == first, "the same sources, the same bytes"
