@@ -57,6 +57,7 @@ __all__ = [
     "FRESHNESS_KEY",
     "HOUR_MS",
     "LEDGER_TTL_S",
+    "OPEN_MARK",
     "OPEN_SESSIONS_KEY",
     "ORDERS_PER_USER",
     "ORDER_FAMILY",
@@ -138,6 +139,8 @@ USER_PREFIXES: Final = (
 TOMBSTONE_VERSION: Final = (1 << 53) - 1
 TOMBSTONE_MARK: Final = b'"deleted":true}'
 """How the JSON of a retracted session ends, and no other."""
+OPEN_MARK: Final = b'"open":true}'
+"""How the JSON of a session in progress ends, and no other."""
 
 
 def user_key(user_id: str) -> str:

@@ -2,12 +2,15 @@
 that writers (`transforms/io/redis_cdc.py`) and readers (`serving/store.py`) share.
 
     sf:inventory:products            HASH  product_id → version, a space, the product as JSON; no JSON: it is deleted
-    sf:inventory:all                 ZSET  the same JSON of those that exist, score = when updated, in ms
+    sf:inventory:all                 ZSET  the same JSON of those that exist, score 0: by product_id, its first field
     sf:inventory:low                 ZSET  those of `all` whose stock is at the threshold or below
     sf:inventory:alerts              ZSET  low-stock alerts as JSON, score = event time in ms; newest 10,000
     sf:customer:{customer_id}        HASH  version, exists (1 or 0), region; orders, cancelled, spent_minor, see below
     sf:customer-orders:{customer_id} HASH  order_id → version, total in minor units, status; no status: it is not theirs
     sf:cdc:emptied                   HASH  table → version of the last time that it was truncated
+
+Products are listed by their id, which does not move: by time, one that is sold while somebody reads page after page
+would be on none of them, or on two.
 
 Versions are hexadecimal text, compared as such. A deleted row stays as its version, so that an older one cannot bring
 it back, and nothing older than a table's truncation gets in. A customer's figures are of the orders in their other

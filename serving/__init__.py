@@ -32,7 +32,6 @@ def create_app(config: Config) -> Flask:
     metrics = Metrics(config.metrics_dir)
     access_log = None if config.access_log == "off" else AccessLog(with_path=config.access_log == "path")
     app = App(metrics, access_log)
-    app.url_map.merge_slashes = False  # a path with // is unknown, not a redirect
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.extensions["streamforge.config"] = config
     app.extensions["streamforge.metrics"] = metrics

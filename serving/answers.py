@@ -33,7 +33,7 @@ __all__ = [
 _SENTENCES = {
     404: "there is nothing at this address; /docs says what there is",
     405: "this address does not take this method",
-    413: f"the body is larger than {MAX_BODY_BYTES // 1024} KiB",
+    413: f"the body is larger than {MAX_BODY_BYTES >> 20} MiB",
     500: "the server failed; the failure is in its log",
 }
 # Below this a compressed answer is no fewer packets. Above it, 100 alerts (30 kB) become 5 kB in 40 µs of zstd, or 7 kB

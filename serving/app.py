@@ -11,11 +11,12 @@ import uuid
 from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from flask import Flask, Request, Response
 from flask.globals import request_ctx
 from flask.sessions import NullSession, SessionInterface
-from werkzeug.routing import MapAdapter
+from werkzeug.routing import MapAdapter, UnicodeConverter
 
 from serving.access_log import AccessLog
 from serving.metrics import Metrics
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["App", "Whole"]
 
 _UNMATCHED = "unmatched"
+_KEPT = re.compile(r"%(2[Ff]|25)")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class _Decoded(UnicodeConverter):
+    """A route's variable: an id may be any text, so a slash or percent sign in it is encoded until here."""
+
+    def to_python(self, value: str) -> str:
+        return unquote(value, errors="surrogateescape")
 
 
 class _NoSessions(SessionInterface):
@@ -47,6 +56,8 @@ class App(Flask):
 
     def __init__(self, metrics: Metrics, access_log: AccessLog | None):
         super().__init__("serving", static_folder=None)
+        self.url_map.merge_slashes = False  # a path with // is another path, not a redirect
+        self.url_map.converters = self.url_map.converters | {"default": _Decoded}
         self._metrics = metrics
         self._access_log = access_log
 
@@ -57,7 +68,7 @@ class App(Flask):
         """By path and method only. So no rule may end in a slash: the redirect to it would name no host."""
         if request is None:
             return None
-        return MapAdapter(self.url_map, "", "/", "", "http", request.path, request.method)
+        return MapAdapter(self.url_map, "", "/", "", "http", _path(request), request.method)
 
     def full_dispatch_request(self) -> Response:
         """Here and not in before_request, after_request and teardown functions, which take three times as long."""
@@ -82,6 +93,15 @@ class App(Flask):
             if self._access_log:
                 self._access_log.tell(request_id, request.method, route, request.path, response.status_code, seconds)
         return response
+
+
+def _path(request: Request) -> str:
+    """Decoded but for slashes and percent signs that were encoded: WSGI's own path has lost the difference."""
+    raw = request.environ.get("RAW_URI")
+    if raw is None:  # a server that does not say
+        return request.path.replace("%", "%25")
+    path: str = raw.partition("?")[0]
+    return unquote(_KEPT.sub(r"%25\1", path), errors="surrogateescape") if "%" in path else path
 
 
 class Whole(Response):

@@ -21,7 +21,7 @@ from serving.config import Config
 
 __all__ = ["Command", "Connections"]
 
-Command = tuple[str | int, ...]
+Command = tuple[str | int | bytes, ...]
 
 
 class _Connection(Connection):

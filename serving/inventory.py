@@ -7,10 +7,11 @@ from typing import Annotated, Any, cast
 from flask import Blueprint, Response, current_app
 from msgspec import Meta, Struct
 
+from schemas.ids import ID_PATTERN
 from serving import answers, query
 from serving.openapi import operation
-from serving.query import LISTING, InvalidQuery, Parameter
-from serving.resources import USER_ID_PATTERN, One, Page, Time
+from serving.query import LISTING, Parameter
+from serving.resources import One, Page, Time
 from serving.store import Store
 
 __all__ = ["ProductAnswer", "ProductPage", "StockAlertPage", "api"]
@@ -57,19 +58,15 @@ class StockAlertPage(Page[StockAlert]):
     """A page of low-stock alerts."""
 
 
-def _product_id(text: str) -> str:
-    try:
-        return query.user_id(text)
-    except InvalidQuery:
-        raise InvalidQuery("a product id is 1 to 128 letters, digits or any of . _ : @ + = ~ -") from None
-
+_SCHEMA = {"type": "string", "pattern": ID_PATTERN, "examples": ["P0001"]}
 
 PRODUCT_ID = Parameter(
     "product_id",
-    _product_id,
-    {"type": "string", "pattern": USER_ID_PATTERN, "examples": ["P0001"]},
-    "The product.",
+    query.an_id("product"),
+    _SCHEMA,
+    "The product, percent-encoded. Clients that take `.` or `..` out of paths ask by query.",
 )
+OF_PRODUCT = Parameter("product_id", query.an_id("product"), _SCHEMA, "This product only.")
 LOW_STOCK = Parameter(
     "low_stock",
     query.flag("low_stock"),
@@ -84,10 +81,14 @@ def _store() -> Store:
 
 
 @api.get("/inventory")
-@operation(ProductPage, query=[*LISTING, LOW_STOCK])
-def inventory(low_stock: bool, **asked: Any) -> Response:
-    """Products with price and stock, the one that changed last first."""
-    return answers.listing(_store().products(*query.listing(**asked), low_stock=low_stock))
+@operation(ProductPage, query=[*LISTING, LOW_STOCK, OF_PRODUCT])
+def inventory(low_stock: bool, product_id: str | None, **asked: Any) -> Response:
+    """Products with price and stock, by their id.
+
+    `since` and `until` are about `updated_at`. A page can have fewer rows than `limit` and a next one all the same.
+    """
+    page = _store().products(*query.listing(**asked), low_stock=low_stock, product_id=product_id)
+    return answers.listing(page)
 
 
 @api.get("/inventory/<product_id>")

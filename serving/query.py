@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from schemas.ids import ID_PATTERN, MAX_ID_CHARS, is_id
 from schemas.times import LAST_MS
-from serving.resources import USER_ID_PATTERN
 from serving.store import Position, epoch_ms
 
 __all__ = [
@@ -23,14 +23,15 @@ __all__ = [
     "LIMIT",
     "LISTING",
     "MAX_LIMIT",
+    "OF_USER",
     "OPEN",
-    "OPTIONAL_USER_ID",
     "SINCE",
     "UNTIL",
     "USER_ID",
     "InvalidQuery",
     "Listing",
     "Parameter",
+    "an_id",
     "cursor_text",
     "flag",
     "listing",
@@ -43,15 +44,14 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 EVENT_KINDS = ("alert", "revenue")
 
-_USER_ID = re.compile(USER_ID_PATTERN.strip("^$"))
-_USER_IDS = re.compile(f"(?:{USER_ID_PATTERN.strip('^$')}\n)*")
+_IDS = re.compile(f"(?:{ID_PATTERN.strip('^$')}\n)*")
 _ALERT_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _EVENT_ID = re.compile(r"(\d{1,19})-(\d{1,19})", re.ASCII)
 # RFC 3339, section 5.6. `datetime.fromisoformat` alone would also take week dates, times without an offset and others.
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _CURSOR = struct.Struct(">Bq")
 _CURSOR_VERSION = 1
-_MAX_CURSOR_CHARS = 512
+_MAX_CURSOR_CHARS = 2048  # a session's id is the longest: 256 characters of 4 bytes, and a time
 
 
 class InvalidQuery(ValueError):
@@ -118,18 +118,28 @@ def listing(limit: int, cursor: Position | None, since: int | None, until: int |
     return Listing(limit, cursor, since, until)
 
 
-def user_id(text: str) -> str:
-    """Raises: InvalidQuery."""
-    if not _USER_ID.fullmatch(text):
-        raise InvalidQuery("a user id is 1 to 128 letters, digits or any of . _ : @ + = ~ -")
-    return text
+def an_id(whose: str) -> Callable[[str], str]:
+    """
+    Args:
+      whose: `user`, `product`.
+    """
+
+    def parse(text: str) -> str:
+        if not is_id(text):
+            raise InvalidQuery(f"a {whose} id is 1 to {MAX_ID_CHARS} characters, none of them a control character")
+        return text
+
+    return parse
+
+
+user_id = an_id("user")
 
 
 def user_ids(texts: list[str]) -> list[str]:
     """All of them checked in one go. Raises: InvalidQuery."""
     lines = "\n".join(texts) + "\n"
     # No id holds a line end, so as many lines as ids are the ids.
-    if lines.count("\n") != len(texts) or not _USER_IDS.fullmatch(lines):
+    if lines.count("\n") != len(texts) or not _IDS.fullmatch(lines):
         for text in texts:
             user_id(text)
     return texts
@@ -208,7 +218,7 @@ def _event_id(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-_USER_ID_SCHEMA = {"type": "string", "pattern": USER_ID_PATTERN, "examples": ["user-1"]}
+_USER_ID_SCHEMA = {"type": "string", "pattern": ID_PATTERN, "examples": ["user-1"]}
 _TIME_SCHEMA = {"type": "string", "format": "date-time"}
 
 LIMIT = Parameter(
@@ -231,7 +241,13 @@ LISTING = (LIMIT, CURSOR, SINCE, UNTIL)
 OPEN = Parameter(
     "open", flag("open"), {"type": "boolean", "default": False}, "`true` for those in progress.", default=False
 )
-USER_ID = Parameter("user_id", user_id, _USER_ID_SCHEMA, "The user.")
+USER_ID = Parameter(
+    "user_id",
+    user_id,
+    _USER_ID_SCHEMA,
+    "The user, percent-encoded. Clients that take `.` or `..` out of paths ask by query.",
+)
+OF_USER = Parameter("user_id", user_id, _USER_ID_SCHEMA, "Those of this user only.")
 
 EVENTS = Parameter(
     "events",
@@ -246,7 +262,6 @@ ALERT_TYPE = Parameter(
     {"type": "string", "pattern": f"^{_ALERT_TYPE.pattern}$", "examples": ["RAPID_ORDERS"]},
     "Alerts of this rule only.",
 )
-OPTIONAL_USER_ID = Parameter("user_id", user_id, _USER_ID_SCHEMA, "Alerts of this user only.")
 LAST_EVENT_ID = Parameter(
     "Last-Event-ID",
     _event_id,

@@ -10,8 +10,9 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from schemas.ids import ID_PATTERN
+
 __all__ = [
-    "USER_ID_PATTERN",
     "Alert",
     "AlertPage",
     "Failure",
@@ -31,8 +32,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-USER_ID_PATTERN = r"^[A-Za-z0-9._:@+=~-]{1,128}$"
 
 Time = Annotated[datetime, Meta(tz=True, description="RFC 3339, UTC, to the millisecond")]
 Amount = Annotated[float, Meta(ge=0, description="in TRY")]
@@ -110,7 +109,7 @@ class UserIds(Struct, forbid_unknown_fields=True):
 
     # The pattern is only told here: msgspec would take 30 µs for 100 ids; `query.user_ids` takes 4.
     user_ids: Annotated[
-        list[Annotated[str, Meta(extra_json_schema={"pattern": USER_ID_PATTERN})]],
+        list[Annotated[str, Meta(extra_json_schema={"pattern": ID_PATTERN})]],
         Meta(min_length=1, max_length=1000, examples=[["user-1", "user-2"]]),
     ]
 

@@ -96,10 +96,10 @@ def info() -> Response:
 
 
 @api.get("/fraud-alerts")
-@operation(resources.AlertPage, query=LISTING)
-def fraud_alerts(**asked: Any) -> Response:
-    """The newest fraud alerts of all users."""
-    return _alerts(None, asked)
+@operation(resources.AlertPage, query=[*LISTING, query.OF_USER])
+def fraud_alerts(user_id: str | None, **asked: Any) -> Response:
+    """The newest fraud alerts, of all users or one."""
+    return _alerts(user_id, asked)
 
 
 @api.get("/fraud-alerts/<user_id>")
@@ -116,13 +116,13 @@ def _alerts(user_id: str | None, asked: dict[str, Any]) -> Response:
 
 
 @api.get("/sessions")
-@operation(resources.SessionPage, query=[*LISTING, query.OPEN])
-def sessions(open: bool, **asked: Any) -> Response:  # noqa: A002 - the parameter's name
-    """The newest sessions of all users.
+@operation(resources.SessionPage, query=[*LISTING, query.OPEN, query.OF_USER])
+def sessions(open: bool, user_id: str | None, **asked: Any) -> Response:  # noqa: A002 - the parameter's name
+    """The newest sessions, of all users or one.
 
     A page can have fewer rows than `limit` and a next one all the same.
     """
-    return answers.listing(_store().sessions(None, *query.listing(**asked), only_open=open))
+    return answers.listing(_store().sessions(user_id, *query.listing(**asked), only_open=open))
 
 
 @api.get("/sessions/<user_id>")
@@ -175,7 +175,7 @@ def features_of_users(body: resources.UserIds) -> Response:
 @api.get("/stream")
 @operation(
     "text/event-stream",
-    query=[query.EVENTS, query.ALERT_TYPE, query.OPTIONAL_USER_ID],
+    query=[query.EVENTS, query.ALERT_TYPE, query.OF_USER],
     headers=[query.LAST_EVENT_ID],
     busy="This server holds no more streams; try again after so many seconds, or ask for the lists instead.",
     needs_store=False,

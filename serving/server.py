@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -14,24 +17,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server import Server
 from granian.server.common import AbstractServer
+from granian.server.mp import MPServer
 
 import serving
 from serving.config import Config
+from serving.front import Front
 from serving.metrics_port import metrics_on
-
-if TYPE_CHECKING:
-    from flask import Flask
+from serving.openapi import MAX_BODY_BYTES
 
 __all__ = ["serve", "threads"]
 
 _STOP_WITHIN_S = 10
 _ASK_AGAIN_S = 0.5
+
+_HEAD_WITHIN_MS = 10_000  # also how long a connection may be idle between two requests
+_HEAD_BYTES = 64 << 10
+_ACKNOWLEDGED_WITHIN_MS = 30_000  # by a client's kernel; one whose window stays shut does not
+_MOST_CONNECTIONS = 20_000  # of each worker; those beyond it wait to be accepted
+_OTHER_FILES = 256
+_BACKLOG = 4096
 
 
 def serve(
@@ -62,17 +72,21 @@ def serve(
         config = replace(config, metrics_dir=Path(metrics_dir), metrics_route=metrics_port is None)
         if metrics_port is not None:
             until_the_end.enter_context(metrics_on(address, metrics_port, config))
-        server = Server(
+        server = _Server(
             "serving",
             address=address,
             port=port,
-            interface=Interfaces.WSGI,
+            interface=Interfaces.ASGINL,
             http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=_HEAD_WITHIN_MS, max_buffer_size=_HEAD_BYTES),
+            websockets=False,
+            loop=Loops.asyncio,
+            backlog=_BACKLOG,
+            backpressure=min(_MOST_CONNECTIONS, _may_open() - _OTHER_FILES),
             workers=workers,
-            blocking_threads=threads(config),
             respawn_failed_workers=True,
             workers_kill_timeout=_STOP_WITHIN_S,
-            log_level=LogLevels.error,  # it warns of more threads than cores, but ours wait for Redis
+            log_level=LogLevels.error,
         )
         server.on_startup(on_listening)
         threading.Thread(target=_insist_on_stop, args=(server,), daemon=True).start()
@@ -85,9 +99,26 @@ def serve(
                 raise RuntimeError("workers ended unexpectedly") from e
 
 
+class _Server(MPServer):
+    """Workers that end because they got the same signal have not failed."""
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        for worker in self.wrks:
+            worker.interrupt_by_parent = True
+        super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
 def threads(config: Config) -> int:
-    """Of each worker. A stream holds one as long as it is open."""
+    """Of each worker, at most: one for each request that is being answered, and one for each open stream."""
     return config.redis_connections + config.streams
+
+
+def _may_open() -> int:
+    """How many files a process may have open, raised as far as that is allowed."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(most, 2 * _MOST_CONNECTIONS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    return most
 
 
 def _insist_on_stop(server: AbstractServer[Any]) -> None:
@@ -115,25 +146,40 @@ def _free_address(host: str, port: int) -> str:
     return str(address[0])
 
 
-def _app_of_a_worker(config: Config) -> Flask:
+def _app_of_a_worker(config: Config) -> Front:
     # A forked worker begins with its parent's handlers, which would swallow a signal that comes while the app loads;
     # granian sets the worker's own right after this.
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, signal.SIG_DFL)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     app = serving.create_app(config)
-    _at_stop(app.extensions["streamforge.streams"].close)
-    return app
+    loop = asyncio.get_event_loop()  # which granian has made, and runs once it listens
+    _at_stop(loop, app.extensions["streamforge.streams"].close)
+    if sys.platform == "linux":
+        loop.call_soon(_give_up_on_clients_that_take_nothing)
+    return Front(app, config.redis_connections, MAX_BODY_BYTES, probes=["/api/v1/health/live"])
 
 
-def _at_stop(end: Callable[[], None]) -> None:
-    """Calls it when a signal reaches this worker, whose handlers are granian's: it waits for open streams otherwise."""
-    told, tells = socket.socketpair()
-    tells.setblocking(False)
-    signal.set_wakeup_fd(tells.detach(), warn_on_full_buffer=False)
+def _at_stop(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
+    """Calls it when a signal stops this worker, before granian begins to wait for what is open, streams too."""
+    add = loop.add_signal_handler
 
-    def wait() -> None:
-        while told.recv(1):  # for ever: the signals that follow are written there too, and must find it open
+    def add_both(number: int, handler: Callable[..., object], *args: Any) -> None:
+        def stop() -> None:
             end()
+            handler(*args)
 
-    threading.Thread(target=wait, name="stop", daemon=True).start()
+        add(number, stop)
+
+    loop.add_signal_handler = add_both  # type: ignore[assignment]
+
+
+def _give_up_on_clients_that_take_nothing() -> None:
+    """The kernel then closes their connections; no one else would. What listens hands the option on.
+
+    granian opens that socket by itself and has no such setting.
+    """
+    for file in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(file.name))) as found:
+            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACKNOWLEDGED_WITHIN_MS)

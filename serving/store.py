@@ -7,6 +7,7 @@ the last one of a page, for the place where the next page goes on.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -105,6 +106,10 @@ class _OfProduct(msgspec.Struct):
     product_id: str
 
 
+class _Updated(msgspec.Struct):
+    updated_at: datetime
+
+
 class _OfAlert(msgspec.Struct):
     alert_type: str
 
@@ -117,7 +122,7 @@ class _OfMinute(msgspec.Struct):
 
 _ALERT = _Place("alert_id", "timestamp")
 _SESSION = _Place("session_id", "start_time")
-_PRODUCT = _Place("product_id", "updated_at")
+_PRODUCT_ID = "product_id"
 
 
 def epoch_ms(moment: datetime) -> int:
@@ -181,12 +186,15 @@ class Store:
         """Sessions by their start, as `alerts`. A page with a next one may be short: retracted sessions are left out.
 
         Args:
-          only_open: those of all users that are in progress.
+          only_open: those that are in progress.
         """
         everyone = features.OPEN_SESSIONS_KEY if only_open else features.RECENT_SESSIONS_KEY
         key = everyone if user_id is None else features.user_sessions_key(user_id)
         page = self._page(key, _SESSION, limit, after, since_ms, until_ms)
-        return Page([row for row in page.rows if not row.endswith(features.TOMBSTONE_MARK)], page.end)
+        rows = [row for row in page.rows if not row.endswith(features.TOMBSTONE_MARK)]
+        if only_open and user_id is not None:
+            rows = [row for row in rows if row.endswith(features.OPEN_MARK)]
+        return Page(rows, page.end)
 
     def revenue(
         self,
@@ -231,14 +239,29 @@ class Store:
         since_ms: int | None = None,
         until_ms: int | None = None,
         low_stock: bool = False,
+        product_id: str | None = None,
     ) -> Page:
-        """Products by when they were updated, newest first, as `alerts`.
+        """Products by their id. A page with a next one may be short, as those updated at another time are left out.
 
         Args:
+          since_ms, until_ms: bounds of when they were updated, both inclusive.
           low_stock: those whose stock is at their threshold or below.
+          product_id: this one only.
         """
         key = inventory.LOW_KEY if low_stock else inventory.PRODUCTS_ALL_KEY
-        return self._page(key, _PRODUCT, limit, after, since_ms, until_ms)
+        first, last = b"[", b"+"
+        # A comma follows the id in its JSON: the hyphen, which is the next character, is beyond that row and no other.
+        if product_id is not None:
+            first, last = b"[%b" % _begin(_PRODUCT_ID, product_id), b"(%b-" % _begin(_PRODUCT_ID, product_id)
+        if after is not None:
+            first = max(first, b"[%b-" % _begin(_PRODUCT_ID, after.row_id))
+        [found] = self._ask(("ZRANGE", key, first, last, "BYLEX", "LIMIT", 0, limit + 1))
+        page = found[:limit]
+        end = Position(0, msgspec.json.decode(page[-1], type=_OfProduct).product_id) if len(found) > limit else None
+        if since_ms is not None or until_ms is not None:
+            oldest_ms, newest_ms = since_ms or 0, math.inf if until_ms is None else until_ms
+            page = [row for row in page if oldest_ms <= _updated_ms(row) <= newest_ms]
+        return Page(page, end)
 
     def stock_alerts(
         self,
@@ -298,7 +321,7 @@ class Store:
             _newest_first(key, f"({after.time_ms}", oldest, count),
             one_view=True,
         )
-        seen = b'{"%b":%b' % (place.row_id.encode(), msgspec.json.encode(after.row_id))
+        seen = _begin(place.row_id, after.row_id)
         return [*(row for row in same_instant if row < seen), *older]
 
     def health(self) -> Health:
@@ -364,6 +387,15 @@ class Store:
             self._failing = True
             _LOG.warning("%s", reason)
         return StoreUnavailable(reason)
+
+
+def _begin(name: str, row_id: str) -> bytes:
+    """What the JSON of a row begins with."""
+    return b'{"%b":%b' % (name.encode(), msgspec.json.encode(row_id))
+
+
+def _updated_ms(product: bytes) -> int:
+    return epoch_ms(msgspec.json.decode(product, type=_Updated).updated_at)
 
 
 def _newest_first(key: str, newest: int | str, oldest: int | str, count: int | None = None) -> Command:

@@ -54,9 +54,22 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(redis_url, *flags, tmp_path):
+def running(redis_url, *flags, tmp_path, constants=None):
+    """
+    Args:
+      constants: other values of those that would make a test last long, by their full name.
+    """
     port = free_port()
-    command = [sys.executable, "-m", "serving", "--port", str(port), "--redis", redis_url, *flags]
+    changes = [
+        f"importlib.import_module({name.rpartition('.')[0]!r}).{name.rpartition('.')[2]} = {value!r}"
+        for name, value in (constants or {}).items()
+    ]
+    start = [
+        "-c",
+        "; ".join(["import importlib, sys", *changes, "from serving.__main__ import main", "sys.exit(main())"]),
+    ]
+    flags = ("--port", str(port), "--redis", redis_url, *flags)
+    command = [sys.executable, *(start if constants else ("-m", "serving")), *flags]
     process = subprocess.Popen(
         command,
         cwd=ROOT,

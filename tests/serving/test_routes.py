@@ -80,13 +80,13 @@ def test_since_and_until_include_their_own_instant(client, stored, make_alert):
         "/api/v1/fraud-alerts?limit=0",
         "/api/v1/fraud-alerts?cursor=x",
         "/api/v1/fraud-alerts?since=yesterday",
-        "/api/v1/fraud-alerts/a%20b",
+        "/api/v1/fraud-alerts/a%0Ab",
         "/api/v1/fraud-alerts/a%00b",
         "/api/v1/sessions?limit=0",
         "/api/v1/sessions?open=1",
-        "/api/v1/sessions/a%20b",
+        "/api/v1/sessions/%7F",
         "/api/v1/revenue?until=now",
-        "/api/v1/features/a%20b",
+        "/api/v1/features/" + "x" * 257,
     ],
 )
 def test_wrong_input_is_a_400_with_one_sentence(client, path):

@@ -37,7 +37,7 @@ end
 """
 
 # KEYS: products, all, low, emptied, freshness. ARGV: TTL in s, family, TTL of freshness, then per product: id, version,
-# when updated in ms, '1' when low, JSON (empty: deleted), event time in ms.
+# '1' when low, JSON (empty: deleted), event time in ms. An earlier release ordered `all` and `low` by time.
 _PRODUCTS: Final = (
     _FRESHNESS
     + _VERSIONED
@@ -45,8 +45,14 @@ _PRODUCTS: Final = (
 local ttl, family = ARGV[1], ARGV[2]
 local floor = redis.call('HGET', KEYS[4], 'products') or ''
 local newest = 0
-for i = 4, #ARGV, 6 do
-  local id, version, at, low, json = unpack(ARGV, i, i + 4)
+for i = 2, 3 do
+  local last = redis.call('ZRANGE', KEYS[i], -1, -1, 'WITHSCORES')[2]
+  if last and last ~= '0' then
+    for _, json in ipairs(redis.call('ZRANGE', KEYS[i], 0, -1)) do redis.call('ZADD', KEYS[i], 0, json) end
+  end
+end
+for i = 4, #ARGV, 5 do
+  local id, version, low, json = unpack(ARGV, i, i + 3)
   if version <= floor then version, json = floor, '' end
   local stored = redis.call('HGET', KEYS[1], id)
   local old_version, old = parts(stored)
@@ -57,11 +63,11 @@ for i = 4, #ARGV, 6 do
     end
     redis.call('HSET', KEYS[1], id, version .. ' ' .. json)
     if json ~= '' then
-      redis.call('ZADD', KEYS[2], at, json)
-      if low == '1' then redis.call('ZADD', KEYS[3], at, json) end
+      redis.call('ZADD', KEYS[2], 0, json)
+      if low == '1' then redis.call('ZADD', KEYS[3], 0, json) end
     end
   end
-  newest = math.max(newest, tonumber(ARGV[i+5]))
+  newest = math.max(newest, tonumber(ARGV[i+4]))
 end
 for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ttl) end
 fresh(KEYS[5], family, newest)
@@ -281,7 +287,7 @@ def _product_arguments(each: Product) -> tuple[Any, ...]:
             product.low_stock_threshold,
             product.updated_ms,
         )
-    return (product.product_id, product.version, product.updated_ms, int(product.low), json, product.event_time_ms)
+    return (product.product_id, product.version, int(product.low), json, product.event_time_ms)
 
 
 def _customers() -> _Table:

@@ -147,7 +147,7 @@ def expected(tables: Tables) -> dict[str, Any]:
         given_back = status in ("CANCELLED", "REFUNDED")
         counts[1] += given_back
         counts[2] += 0 if given_back else total
-    rows = sorted(tables.products.values(), key=lambda p: (p.updated_ms, p.product_id))
+    rows = sorted(tables.products.values(), key=lambda p: p.product_id)
     return {
         "products": {
             p.product_id: {
