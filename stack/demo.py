@@ -3,7 +3,7 @@
 Starts the services, the jobs (fraud, sessions, revenue, archive), each on an embedded Flink of its own, the simulator
 and the API as processes of their own; waits until each works; shows how it goes; and in the end, when the simulator has
 stopped and all it sent has arrived, shows that every job accounts for every record. Exit status: 0 every ledger
-balances and everything arrived; 1 not so, or something failed; 2 a wrong flag.
+balances, everything arrived and every planted fraud was found; 1 not so, or something failed; 2 a wrong flag.
 
 A demo begins with empty topics and an empty store, so that what it shows is its own: its data folder is emptied first.
 Only when the local stack is up already (`python -m stack up`) it uses that as it is. The jobs then read what the topics
@@ -77,6 +77,7 @@ _SMALL = (
         for o in ("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
     ),
 )
+_NAMED = 20  # planted frauds that were not found
 _OUTCOMES = ("good", "dead_letters", "late", "duplicates")
 
 
@@ -485,8 +486,13 @@ def _settle(system: _System, before: Mapping[str, int], console: Console) -> int
             break
         console.waiting("waiting for the last records: " + ", ".join(f"{a.job} {a.missing:,}" for a in accounts))
         time.sleep(0.2)
-    console.line(_report(accounts, found))
-    return 0 if all(account.balances and not account.missing for account in accounts) else 1
+    unseen = [fraud for fraud, is_found in zip(frauds, found, strict=True) if not is_found]
+    console.line(_report(accounts, len(frauds), unseen))
+    return _status(accounts, unseen)
+
+
+def _status(accounts: Sequence[_Account], unseen: Sequence[Mapping[str, Any]]) -> int:
+    return int(bool(unseen) or any(account.missing or not account.balances for account in accounts))
 
 
 def _account(
@@ -514,7 +520,7 @@ def _truth(path: Path) -> list[dict[str, Any]]:
         return []
 
 
-def _report(accounts: Sequence[_Account], found: Sequence[bool]) -> str:
+def _report(accounts: Sequence[_Account], planted: int, unseen: Sequence[Mapping[str, Any]]) -> str:
     def row(name: str, numbers: Mapping[str, int], columns: Sequence[str], verdict: str = "") -> str:
         return f"{name:<20}" + "".join(f"{numbers[column]:>14,}" for column in columns) + verdict
 
@@ -530,7 +536,10 @@ def _report(accounts: Sequence[_Account], found: Sequence[bool]) -> str:
     lines += [f"DIFFERENCE: {a.missing:,} of what was sent to {a.job}" for a in accounts if a.missing]
     if not any(a.missing for a in accounts):
         lines.append("everything sent has arrived")
-    lines.append(f"planted fraud: {sum(found):,} of {len(found):,} found")
+    lines.append(f"planted fraud: {planted - len(unseen):,} of {planted:,} found")
+    lines += [f"NOT FOUND: {f['rule']} of {f['user_id']}, completed by order {f['order_id']}" for f in unseen[:_NAMED]]
+    if len(unseen) > _NAMED:
+        lines.append(f"NOT FOUND: {len(unseen) - _NAMED:,} more")
     return "\n".join(lines)
 
 

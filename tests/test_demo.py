@@ -128,6 +128,34 @@ def test_only_ledgers_that_balance_and_hold_all_that_was_sent_give_status_0(
     assert said in capsys.readouterr().out
 
 
+FRAUDS = [{"kind": "fraud", "rule": "RAPID_ORDERS", "user_id": f"u-{i}", "order_id": f"o-{i}"} for i in range(30)]
+
+
+@pytest.mark.parametrize(("unseen", "status"), [(0, 0), (1, 1), (25, 1)])
+def test_planted_fraud_that_was_not_found_is_named_and_gives_status_1(
+    unseen: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "_ARRIVAL_S", 0)
+    truth = tmp_path / "truth.jsonl"
+    lines = [*FRAUDS, {"kind": "summary", "topics": dict.fromkeys(TOPICS, SENT)}]
+    truth.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    system: Any = SimpleNamespace(
+        truth=truth,
+        jobs=(demo._FRAUD,),
+        children=SimpleNamespace(stop=lambda *_: None, require=lambda *_: None),
+        ledger=lambda _: BALANCED,
+        is_quiet=lambda _: True,
+        found=lambda frauds: [i >= unseen for i in range(len(frauds))],
+    )
+    console: Any = SimpleNamespace(line=print, waiting=SILENT.waiting)
+    assert demo._settle(system, dict.fromkeys(TOPICS, 0), console) == status
+    said = capsys.readouterr().out
+    assert f"planted fraud: {30 - unseen} of 30 found" in said
+    named = [f"NOT FOUND: RAPID_ORDERS of u-{i}, completed by order o-{i}" for i in range(min(unseen, 20))]
+    assert [line for line in said.splitlines() if "order o-" in line] == named
+    assert ("NOT FOUND: 5 more" in said) == (unseen == 25)
+
+
 @pytest.mark.parametrize("status", [0, 1])
 def test_what_debezium_wrote_has_arrived_when_the_ledger_holds_as_much(
     status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
