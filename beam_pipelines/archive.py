@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import msgspec
 from apache_beam.io.filesystems import FileSystems
+from confluent_kafka import KafkaException
 
 from beam_pipelines import connect, options, runners
 from beam_pipelines.options import BigQueryUrl, Folder, Job, KafkaUrl, RedisUrl, Settings, UsageError
@@ -40,13 +41,15 @@ from transforms.archive import (
     Records,
     Store,
     Table,
+    account_of,
 )
 from transforms.blocks import Block
 from transforms.domain.archive import Contents
 from transforms.domain.durations import parse_duration_ms
 from transforms.errors import BadRecord
-from transforms.io.archive_files import ArchiveFolder, record_in
+from transforms.io.archive_files import AccountFolder, ArchiveFolder, record_in
 from transforms.io.files import ReadBlocksFromFiles, match_files
+from transforms.io.kafka import KafkaTopic
 from transforms.ledger import Counts
 from transforms.sharded_rows import DecodeRows, Decoding
 
@@ -89,13 +92,19 @@ class Config:
         if self.watermark_lead_ms < 0:
             raise ValueError("watermark_lead_ms must not be negative")
 
-    def store(self, table: Table) -> Store:
+    def store(self, table: Table, ends: Callable[[], dict[int, int]] | None = None) -> Store:
+        """
+        Args:
+          ends: of a topic, as `Store` wants it.
+        """
         write: Callable[[str, Contents, bool], None] | None = None
+        accounts = None
         if self.folder is not None:
             folder = FileSystems.join(*self.folder.subfolder(table.name))
             write = ArchiveFolder(folder, table.kind.record, table.id_of).write
+            accounts = AccountFolder(FileSystems.join(*self.folder.subfolder("accounts"), table.name))
         keep_ms = self.decoding.allowed_lateness_ms + self.watermark_lead_ms
-        return Store(write, self.rows, self.records_per_file, self.flush_every_s, keep_ms)
+        return Store(write, self.rows, self.records_per_file, self.flush_every_s, keep_ms, accounts, ends)
 
 
 class Input(NamedTuple):
@@ -103,11 +112,13 @@ class Input(NamedTuple):
 
     Attributes:
       topic: None for blocks of files.
+      ends: of the topic's partitions, as `transforms.archive.Store` wants it.
     """
 
     table: Table
     topic: str | None
     blocks: beam.PCollection[Block]
+    ends: Callable[[], dict[int, int]] | None = None
 
 
 class Outputs(NamedTuple):
@@ -124,9 +135,11 @@ class Outputs(NamedTuple):
 def build(inputs: Sequence[Input], config: Config) -> Outputs:
     """The job without its source: blocks of orders and clicks in, files written, everything that is in none out."""
     records, bad, late, counts = [], [], [], []
-    for i, (table, topic, blocks) in enumerate(inputs):
-        rows = blocks | f"Decode{i}" >> DecodeRows(table.kind, ArchiveRows(table), config.decoding)
-        store = config.store(table)
+    for i, (table, topic, blocks, ends) in enumerate(inputs):
+        beside = None if topic is None else account_of
+        decode = DecodeRows(table.kind, ArchiveRows(table), config.decoding, spread=False, beside=beside)
+        rows = blocks | f"Decode{i}" >> decode
+        store = config.store(table, ends)
         step = ArchiveFiles(store, config.decoding.shards) if topic is None else ArchiveTopic(table, topic, store)
         archived: Archived = rows.good | f"Archive{i}" >> step
         if config.rows:
@@ -159,7 +172,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     except UsageError as e:
         options.stop(e, JOB.module)
     with runners.running(pipeline_options) as p:
-        inputs = [Input(table, topic, p | f"Read{i}" >> read) for i, (table, topic, read) in enumerate(reads)]
+        ends = {url.topic: _Ends(url) for url in settings.inputs if isinstance(url, KafkaUrl)}
+        inputs = [
+            Input(table, topic, p | f"Read{i}" >> read, ends.get(topic or ""))
+            for i, (table, topic, read) in enumerate(reads)
+        ]
         outputs = build(inputs, config)
         for i, (table, records) in enumerate(outputs.records):
             connect.write_to_bigquery(records, settings, table.name, archive_row, f"{table.name.title()}{i}")
@@ -170,6 +187,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 def archive_row(record: OrderEvent | ClickstreamEvent) -> bytes:
     """A row of table orders or clickstream as JSON. Records are never corrected, so the version is the event time."""
     return msgspec.json.encode({**msgspec.structs.asdict(record), "version": record.event_time})
+
+
+class _Ends:
+    """Asks where the partitions of a topic end."""
+
+    def __init__(self, url: KafkaUrl):
+        self._url = url
+
+    def __call__(self) -> dict[int, int]:
+        try:
+            return KafkaTopic.look_up(self._url.servers, self._url.topic).ends
+        except KafkaException as e:
+            raise OSError(str(e)) from e
 
 
 def _reads(settings: Settings) -> list[tuple[Table, str | None, beam.PTransform]]:

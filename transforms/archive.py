@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import apache_beam as beam
 import msgspec
@@ -29,14 +30,16 @@ from schemas import codec
 from schemas.events import OrderEvent, avro_schema
 from schemas.times import END_MS
 from transforms.decode import CLICKS, ORDERS, DecodedBlock, Part, RecordKind
+from transforms.domain.account import Account, Accounts, Read, read_of
 from transforms.domain.archive import Contents, File, Partition, Row, sort_out
-from transforms.keyed_state import LOG, TOKEN, Shards, multiple_after, shard_of
+from transforms.keyed_state import LOG, TOKEN, Shard, Shards, multiple_after, shard_of
 from transforms.ledger import Counts, counted, of_bundle
 from transforms.sharded_rows import encode_rows
 
 __all__ = [
     "CLICKSTREAM",
     "ORDERS_TABLE",
+    "AccountStore",
     "ArchiveFiles",
     "ArchiveRows",
     "ArchiveTopic",
@@ -44,7 +47,10 @@ __all__ = [
     "Records",
     "Store",
     "Table",
+    "account_of",
 ]
+
+_LOG = logging.getLogger(__name__)
 
 decode_rows: Callable[[bytes], list[Row]] = msgspec.msgpack.Decoder(list[Row]).decode
 
@@ -91,6 +97,14 @@ ORDERS_TABLE = Table("orders", ORDERS, _order_id, _order_ids)
 CLICKSTREAM = Table("clickstream", CLICKS, attrgetter("event_id"), _click_ids)
 
 
+class AccountStore(Protocol):
+    """Where the accounts of a topic are kept, by name; each is there whole or not at all."""
+
+    def write(self, name: str, text: bytes) -> None: ...
+
+    def read(self, name: str) -> bytes | None: ...
+
+
 @dataclass(frozen=True)
 class Store:
     """How a table is kept.
@@ -102,6 +116,8 @@ class Store:
       records_per_file: offsets that a file stands for.
       flush_every_s: how long a record may wait for being in a file; None when the input has an end.
       keep_ms: an id may be forgotten once the watermark is this far past its event time.
+      accounts: where what became of each offset is kept; None when nobody wants to know, or no files are written.
+      ends: asks the broker for the offset after each partition's last record; raises OSError when it does not answer.
     """
 
     write: Callable[[str, Contents, bool], None] | None
@@ -109,6 +125,8 @@ class Store:
     records_per_file: int
     flush_every_s: float | None
     keep_ms: int
+    accounts: AccountStore | None = None
+    ends: Callable[[], dict[int, int]] | None = None
 
 
 class Archived(NamedTuple):
@@ -162,6 +180,14 @@ class ArchiveRows:
         return {key: rows for key, rows in keyed.items() if rows}
 
 
+def account_of(decoded: DecodedBlock[Any]) -> tuple[int, Read]:
+    """What was read of a topic's partition; see `transforms.sharded_rows.Beside`."""
+    block = decoded.block
+    refused = ([bad.offset for bad in decoded.bad], [late.offset for late in decoded.late])
+    landed = block.offsets[sorted(decoded.landed)].tolist() if decoded.landed else []
+    return block.partition, read_of(block.offsets, block.times_ms, landed, *refused, block.lost)
+
+
 def _landed_key(key: int) -> int:
     """Key of a partition's late records that replay sent back; and back again."""
     return -1 - key
@@ -200,10 +226,10 @@ def _encode_data(rows: Iterable[Row]) -> bytes:
 class ArchiveTopic(beam.PTransform):
     """Archive each good record of a topic once.
 
-    Input:  KV[partition, rows] of `ArchiveRows`, each partition in order.
+    Input:  KV[partition, [account, rows]] of `account_of` and `ArchiveRows`, each partition in order.
     Output: Archived.
-    State:  per partition, the ids of the time in which a repeat is not late, freed by event-time timer; and the records
-            of the range being read, compressed, at most `records_per_file`.
+    State:  per partition, the ids of the time in which a repeat is not late, freed by event-time timer; the records of
+            the range being read, compressed, at most `records_per_file`; and counts of that range by day.
     """
 
     def __init__(self, table: Table, topic: str, store: Store):
@@ -217,21 +243,30 @@ class ArchiveTopic(beam.PTransform):
 _EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
 _FLUSH = TimerSpec("flush", TimeDomain.REAL_TIME)
 _END = TimerSpec("end", TimeDomain.WATERMARK)
-_ROWS, _COUNTED, _SNAPSHOT = b"r", b"c", b"s"
-_FORMAT_BYTES, _OFFSET_BYTES = 4, 8
+_ROWS, _COUNTED, _SNAPSHOT, _ACCOUNT = b"r", b"c", b"s", b"a"
+_FORMAT_BYTES = 4
+_FORMAT = "2"  # of entries of these kinds
+
+_decode_element: Callable[[bytes], tuple[Read | None, list[Row]]] = msgspec.msgpack.Decoder(
+    tuple[Read | None, list[Row]]
+).decode
+_decode_entry: Callable[[bytes], tuple[Read | None, list[int], int, int, list[Row]]] = msgspec.msgpack.Decoder(
+    tuple[Read | None, list[int], int, int, list[Row]]
+).decode
+_decode_snapshot: Callable[[bytes], tuple[bytes, list[Any]]] = msgspec.msgpack.Decoder(tuple[bytes, list[Any]]).decode
 
 
 class _Kept:
-    """A partition in memory, and which timers are known to be set."""
+    """A partition in memory, what became of its offsets, and which timers are known to be set."""
 
-    __slots__ = ("end_is_set", "flush_is_set", "partition")
+    __slots__ = ("accounts", "end_is_set", "flush_is_set", "partition")
 
-    def __init__(self, partition: Partition):
-        self.partition = partition
+    def __init__(self, partition: Partition, per_file: int):
+        self.partition, self.accounts = partition, Accounts(per_file)
         self.flush_is_set = self.end_is_set = False
 
     def __bool__(self) -> bool:
-        return bool(self.partition)
+        return bool(self.partition) or bool(self.accounts)
 
 
 class _ArchiveTopicFn(beam.DoFn):
@@ -242,16 +277,20 @@ class _ArchiveTopicFn(beam.DoFn):
         self._expire_every_ms = max(1_000, store.keep_ms // 8)
         # Data in state are of this schema.
         schema = codec.canonical(avro_schema(table.kind.record.__name__))
-        self._format = zlib.crc32(schema.encode()).to_bytes(_FORMAT_BYTES, "big")
+        self._format = zlib.crc32((schema + _FORMAT).encode()).to_bytes(_FORMAT_BYTES, "big")
 
     def setup(self) -> None:
         per_file = self._store.records_per_file
         self._timely: Shards[_Kept] = Shards(
-            self._owner, lambda: _Kept(Partition(per_file)), self._replay, self._snapshot
+            self._owner, lambda: _Kept(Partition(per_file), per_file), self._replay, self._snapshot
         )
         self._landed: Shards[_Kept] = Shards(
-            f"{self._owner} landed", lambda: _Kept(Partition(per_file, landed=True)), self._replay, self._snapshot
+            f"{self._owner} landed",
+            lambda: _Kept(Partition(per_file, landed=True), per_file),
+            self._replay,
+            self._snapshot,
         )
+        self._ends_asked_s = float("-inf")
 
     def _shards(self, number: int) -> Shards[_Kept]:
         return self._landed if number < 0 else self._timely
@@ -271,22 +310,28 @@ class _ArchiveTopicFn(beam.DoFn):
         flush: Any = beam.DoFn.TimerParam(_FLUSH),
         end: Any = beam.DoFn.TimerParam(_END),
     ) -> Iterator[bytes]:
-        number, batch = keyed
+        number, element = keyed
         shards = self._shards(number)
         live = shards.open(number, token, log)
         kept = live.users
-        rows = decode_rows(batch)
+        read, rows = _decode_element(element)
         new = kept.partition.new(rows)
-        reached = rows[-1][0]
+        repeats = sorted({row[0] for row in rows} - {row[0] for row in new}) if len(new) < len(rows) else []
+        began, reached = _span(read, rows)
         if self._store.write is None:
             self._good += len(new)
-            logged = encode_rows([(offset, time_ms, id_, b"") for offset, time_ms, id_, _ in new])
+            new_without_data = [(offset, time_ms, id_, b"") for offset, time_ms, id_, _ in new]
+            entry = encode_rows([None, repeats, began, reached, new_without_data])
         else:
-            for file, contents, whole in kept.partition.add(new, reached):
+            if read is not None and kept.accounts.open is None:
+                self._go_on_with_account(number, live, began, token, log)
+            for file, contents, whole in _add(kept.partition, new, began, reached):
                 self._write(number, file, contents, whole)
-            logged = batch if len(new) == len(rows) else encode_rows(new)
+            for first, account in self._account(kept, read, new, repeats):
+                self._write_account(number, first, account)
+            entry = encode_rows([read, repeats, began, reached, new])
             self._set_timers(kept, flush, end)
-        shards.append(live, _ROWS + self._format + reached.to_bytes(_OFFSET_BYTES, "big") + logged, token, log)
+        shards.append(live, _ROWS + self._format + entry, token, log)
         shards.compact(live, token, log)
         if new and number >= 0:
             live.expire_by(self._expiry_of(min(row[1] for row in new)), expiry)
@@ -294,6 +339,43 @@ class _ArchiveTopicFn(beam.DoFn):
         self._repeats += len(rows) - len(new)
         if new and self._store.data:
             yield _encode_data(new)
+
+    def _account(self, kept: _Kept, read: Read | None, new: list[Row], repeats: list[int]) -> list[tuple[int, Account]]:
+        if read is None or self._store.accounts is None:
+            return []
+        return kept.accounts.add(read, [row[:2] for row in new], repeats)
+
+    def _go_on_with_account(self, number: int, live: Shard[_Kept], began: int, token: Any, log: Any) -> None:
+        """Where reading begins within a range, an earlier job may have its beginning, which the topic has lost."""
+        per_file = self._store.records_per_file
+        if self._store.accounts is None or began % per_file == 0:
+            return
+        text = self._store.accounts.read(self._account_name(number, began - began % per_file))
+        if text is not None:
+            live.users.accounts.go_on_from(Account.from_json(text))
+            self._shards(number).append(live, _ACCOUNT + text, token, log)
+
+    def _account_name(self, number: int, first: int) -> str:
+        return f"{self._topic}-{number:05}-{first:020}.json"
+
+    def _write_account(self, number: int, first: int, account: Account) -> None:
+        """Call it after the files are written: an account never tells of a record that is in none."""
+        assert self._store.accounts is not None
+        self._store.accounts.write(self._account_name(number, first), account.to_json(self._topic, number))
+
+    def _write_ends(self) -> None:
+        """Where the topic's partitions end, whoever reads them: what was never read is missed by that."""
+        store, now_s = self._store, time.monotonic()
+        if store.accounts is None or store.ends is None or now_s - self._ends_asked_s < (store.flush_every_s or 0) / 2:
+            return
+        self._ends_asked_s = now_s
+        try:
+            ends = store.ends()
+        except OSError as error:
+            _LOG.warning("cannot ask for the ends of %s: %s", self._topic, error)
+            return
+        told = {"topic": self._topic, "asked_at": time.time_ns() // 1_000_000, "ends": [*sorted(ends.items())]}
+        store.accounts.write(f"{self._topic}.ends.json", msgspec.json.encode(told) + b"\n")
 
     def _set_timers(self, kept: _Kept, flush: Any, end: Any) -> None:
         if self._store.flush_every_s is not None and not kept.flush_is_set:
@@ -344,10 +426,15 @@ class _ArchiveTopicFn(beam.DoFn):
         live = self._shards(number).open(number, token, log)
         live.users.flush_is_set = False
         partition = live.users.partition
+        accounts = live.users.accounts
         grown = [(file, contents) for file, contents in partition.files.items() if contents.uncounted]
         for file, contents in grown:
             self._write(number, file, contents, partition.is_whole(file))
-        if grown:
+        if accounts.unwritten and accounts.open is not None:
+            self._write_account(number, accounts.range_first, accounts.open)
+            self._write_ends()
+        if grown or accounts.unwritten:
+            accounts.unwritten = False
             self._shards(number).append(live, _COUNTED, token, log)
         self._shards(number).keep(number, live)
 
@@ -364,25 +451,43 @@ class _ArchiveTopicFn(beam.DoFn):
     def _replay(self, kept: _Kept, entry: bytes) -> None:
         partition, kind = kept.partition, entry[:1]
         if kind == _COUNTED:
+            kept.accounts.unwritten = False
             for contents in partition.files.values():
                 contents.uncounted = 0
             return
+        if kind == _ACCOUNT:
+            kept.accounts.go_on_from(Account.from_json(entry[1:]))
+            return
         if kind not in (_ROWS, _SNAPSHOT) or entry[1 : 1 + _FORMAT_BYTES] != self._format:
             raise ValueError(
-                "the state is of another version of the schema or of a newer release; start the job anew, without a "
+                "the state is of another version of the schema or of another release; start the job anew, without a "
                 "savepoint: it reads its topics again, and writes the same files"
             )
         body = entry[1 + _FORMAT_BYTES :]
         if kind == _SNAPSHOT:
-            partition.restore(body)
+            snapshot, accounts = _decode_snapshot(body)
+            partition.restore(snapshot)
+            kept.accounts.restore(accounts)
             return
-        rows = decode_rows(body[_OFFSET_BYTES:])
+        read, repeats, began, reached, rows = _decode_entry(body)
         partition.new(rows)
         if self._store.write is not None:
-            partition.add(rows, int.from_bytes(body[:_OFFSET_BYTES], "big"))
+            _add(partition, rows, began, reached)
+            self._account(kept, read, rows, repeats)
 
     def _snapshot(self, kept: _Kept) -> bytes:
-        return _SNAPSHOT + self._format + kept.partition.snapshot()
+        return _SNAPSHOT + self._format + encode_rows([kept.partition.snapshot(), kept.accounts.state()])
+
+
+def _span(read: Read | None, rows: list[Row]) -> tuple[int, int]:
+    """The first and the last offset of what was read; (0, -1) of nothing, as a block may stand for a loss alone."""
+    if read is not None and read.runs:
+        return read.runs[0][0], read.runs[-1][1] - 1
+    return (rows[0][0], rows[-1][0]) if rows else (0, -1)
+
+
+def _add(partition: Partition, rows: list[Row], began: int, reached: int) -> list[tuple[File, Contents, bool]]:
+    return partition.add(rows, began, reached) if reached >= began else []
 
 
 Range = tuple[int, int]

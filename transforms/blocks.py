@@ -34,6 +34,7 @@ class Block(NamedTuple):
       headers: message number → headers, for those that have any.
       nulls: numbers of the messages without a payload.
       encoding: how payloads are written; `avro` is a bare datum of `schema`.
+      lost: records before these that the log no longer held; a block may stand for a loss alone, without messages.
     """
 
     topic: str
@@ -48,6 +49,7 @@ class Block(NamedTuple):
     nulls: frozenset[int] = frozenset()
     encoding: Encoding = "confluent"
     schema: dict[str, Any] | None = None
+    lost: int = 0
 
     def payload(self, i: int) -> bytes | None:
         return None if i in self.nulls else self.data[self.bounds[i] : self.bounds[i + 1]]

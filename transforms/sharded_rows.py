@@ -20,7 +20,7 @@ from transforms.errors import BadRecord
 from transforms.key_groups import MAX_PARALLELISM, shard_keys
 from transforms.ledger import Counts, counted
 
-__all__ = ["DecodeRows", "Decoding", "RowsOf", "ShardedRows", "encode_rows"]
+__all__ = ["Beside", "DecodeRows", "Decoding", "RowsOf", "ShardedRows", "encode_rows"]
 
 encode_rows: Callable[[list[Any]], bytes] = msgspec.msgpack.Encoder().encode
 
@@ -32,6 +32,11 @@ class RowsOf(Protocol):
     """
 
     def __call__(self, decoded: DecodedBlock[Any], shards: int) -> dict[int, list[Any]]: ...
+
+
+Beside = Callable[[DecodedBlock[Any]], tuple[int, Any]]
+"""What a job keeps of a block beside its rows, whatever is good in it: a shard, and something that msgpack can write.
+Elements are [that, rows] then: of this shard also without rows, of other shards with None in its place."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,24 @@ class DecodeRows(beam.PTransform):
 
     Input:  Block of payloads.
     Output: ShardedRows, at the block's timestamp.
+
+    Args:
+      spread: whether `rows_of` names shards, which get keys that Flink spreads evenly; if not, it names the keys.
+
     Raises: whatever the registry client raises when the registry cannot be reached: the bundle is retried.
     """
 
-    def __init__(self, kind: RecordKind[Any], rows_of: RowsOf, decoding: Decoding):
+    def __init__(
+        self,
+        kind: RecordKind[Any],
+        rows_of: RowsOf,
+        decoding: Decoding,
+        *,
+        spread: bool = True,
+        beside: Beside | None = None,
+    ):
         super().__init__()
-        self._fn = _DecodeRowsFn(kind, rows_of, decoding)
+        self._fn = _DecodeRowsFn(kind, rows_of, decoding, spread, beside)
 
     def expand(self, blocks: beam.PCollection[Block]) -> ShardedRows:
         outputs = blocks | "Decode" >> beam.ParDo(self._fn).with_outputs("bad", "late", "counts", main="good")
@@ -100,8 +117,9 @@ class DecodeRows(beam.PTransform):
 
 
 class _DecodeRowsFn(beam.DoFn):
-    def __init__(self, kind: RecordKind[Any], rows_of: RowsOf, decoding: Decoding):
+    def __init__(self, kind: RecordKind[Any], rows_of: RowsOf, decoding: Decoding, spread: bool, beside: Beside | None):
         self._kind, self._rows_of, self._decoding = kind, rows_of, decoding
+        self._spread, self._beside = spread, beside
 
     def setup(self) -> None:
         d = self._decoding
@@ -111,8 +129,16 @@ class _DecodeRowsFn(beam.DoFn):
     def process(self, block: Block) -> Iterator[Any]:
         decoded = self._decoder.decode(block)
         shards = self._rows_of(decoded, self._decoding.shards)
-        for shard, rows in shards.items():
-            yield self._keys[shard], encode_rows(rows)
+        key_of = self._keys.__getitem__ if self._spread else int
+        if self._beside is None:
+            for shard, rows in shards.items():
+                yield key_of(shard), encode_rows(rows)
+        else:
+            its_shard, kept_beside = self._beside(decoded)
+            yield key_of(its_shard), encode_rows([kept_beside, shards.get(its_shard, [])])
+            for shard, rows in shards.items():
+                if shard != its_shard:
+                    yield key_of(shard), encode_rows([None, rows])
         for bad in decoded.bad:
             yield beam.pvalue.TaggedOutput("bad", bad)
         for late in decoded.late:

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -102,7 +103,23 @@ def archived(folder: Path) -> Iterator[Fields]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.avro")}
+    files = [*folder.rglob("*.avro"), *folder.glob("accounts/*/*-*.json")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def accounted(folder: Path) -> tuple[Counter[str], dict[tuple[str, int], tuple[int, int]]]:
+    """What the accounts say became of all records; and of each partition, from which offset to which they say it."""
+    total, reach = Counter[str](), dict[tuple[str, int], tuple[int, int]]()
+    for path in sorted(folder.glob("accounts/*/*-*.json")):
+        account = json.loads(path.read_text())
+        for counts in account["days"].values():
+            total.update(counts)
+        partition = account["topic"], account["partition"]
+        first, reached = reach.get(partition, (account["first"], account["first"]))
+        assert account["first"] == reached, "an account goes on where the one before it ended"
+        assert account["missing"] == []
+        reach[partition] = first, account["next"]
+    return total, reach
 
 
 def halves(messages: list[KafkaMessage]) -> tuple[list[live.Message], list[live.Message]]:
@@ -165,11 +182,19 @@ def test_killed_in_the_middle_the_archive_has_each_good_record_once_and_gives_th
             sender.join()
             restored = live.eventually(lambda: live.restored_from(cluster.rest_url, job_id), "a restored job", 300)
             found = job.wait_for_ledger(ledger["in"], 300)
+            live.eventually(lambda: accounted(out)[0]["in"] == ledger["in"], "accounts of all records", 60)
             live.cancel(cluster.rest_url, job_id)
         assert restored >= 1
         assert found == ledger
         for table, (good, _) in wanted.items():
             assert sorted(archived(out / table), key=id_of) == sorted(good, key=id_of)
+        total, reach = accounted(out)
+        assert {key: total[key] for key in ledger} == ledger
+        for table, found_messages in messages.items():
+            for number, partition in groupby(found_messages, key=lambda m: m.partition()):
+                assert reach[topics[table], number] == (0, len(list(partition)))
+            told = json.loads((out / "accounts" / table / f"{topics[table]}.ends.json").read_text())
+            assert dict(told["ends"]).keys() == set(range(len(told["ends"])))
 
         once = content(out)
         assert len(once) > 8, "several files for a partition"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
+import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import fastavro
+import numpy as np
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
@@ -31,11 +34,13 @@ from transforms.archive import (
     Records,
     Store,
     _ArchiveTopicFn,
+    account_of,
 )
 from transforms.decode import BlockDecoder
+from transforms.domain.account import DAY_MS, Read, read_of
 from transforms.domain.archive import Row
 from transforms.errors import ATTEMPTS_HEADER
-from transforms.io.archive_files import ArchiveFolder
+from transforms.io.archive_files import AccountFolder, ArchiveFolder
 from transforms.ledger import Counts, SumCounts
 from transforms.sharded_rows import encode_rows
 
@@ -61,20 +66,29 @@ class Job:
 
     def __init__(self, folder: Path, per_file: int = 10, flush_every_s: float | None = 60, *, files: bool = True):
         write = ArchiveFolder(str(folder), ClickstreamEvent, CLICKSTREAM.id_of).write if files else None
-        self._store = Store(write, True, per_file, flush_every_s, KEEP_MS)
+        accounts = AccountFolder(str(folder / "accounts")) if files else None
+        self.ends: dict[int, int] | OSError = {3: 0}
+        self._store = Store(write, True, per_file, flush_every_s, KEEP_MS, accounts, self._ends)
         self.cells, self.counts, self.data = defaultdict[int, Cells](Cells), Counts(), list[bytes]()
         self.expiry, self.flush_timer, self.end_timer = _Timer(), _Timer(), _Timer()
         self.restart()
+
+    def _ends(self) -> dict[int, int]:
+        if isinstance(self.ends, OSError):
+            raise self.ends
+        return self.ends
 
     def restart(self) -> None:
         """Another worker, with nothing in its memory."""
         self.fn = _ArchiveTopicFn(CLICKSTREAM, "clicks", self._store)
         self.fn.setup()
 
-    def bundle(self, rows: list[Row], *, commit: bool = True, number: int = 3) -> None:
+    def bundle(self, rows: list[Row], *, commit: bool = True, number: int = 3, read: Read | None = None) -> None:
         self.fn.start_bundle()
+        if read is None and number >= 0:
+            read = read_of(*np.array([row[:2] for row in rows]).T, [], [], [], 0)
         timers, cells = (self.expiry, self.flush_timer, self.end_timer), self.cells[number]
-        data = list(self.fn.process((number, encode_rows(rows)), cells.token, cells.log, *timers))
+        data = list(self.fn.process((number, encode_rows([read, rows])), cells.token, cells.log, *timers))
         self._finish(data, commit)
 
     def flush(self, *, commit: bool = True, number: int = 3) -> None:
@@ -125,7 +139,9 @@ def archive(folder: Path) -> dict[str, list[str]]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All but where the topic ends, which is of now."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".ends.json")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def undisturbed(rows: list[Row], per_file: int) -> dict[str, list[str]]:
@@ -363,6 +379,179 @@ def test_files_have_keys_of_their_own() -> None:
     assert first.keys() != second.keys()
     assert list(first.values()) == list(second.values())
     assert [row[2] for row in next(iter(first.values()))] == ["c-0", "c-1"]
+
+
+# Accounts
+
+
+class Slot(NamedTuple):
+    """What an offset of a partition holds."""
+
+    offset: int
+    kind: str
+    time_ms: int  # of the record; the event's may be another
+    row: Row
+
+    @property
+    def day(self) -> str:
+        return f"{Timestamp(micros=self.time_ms * 1000).to_utc_datetime():%Y-%m-%d}"
+
+
+@st.composite
+def slots(draw: st.DrawFn) -> list[Slot]:
+    """Refused records among good ones, repeats, days in any order, offsets that hold nothing."""
+    found, offset, ids = [], draw(st.integers(0, 12)), set[str]()
+    for _ in range(draw(st.integers(1, 25))):
+        id_ = f"c-{draw(st.integers(0, 30))}"
+        kind = draw(st.sampled_from(["good", "good", "good", "dead_letters", "late"]))
+        if kind == "good" and id_ in ids:
+            kind = "duplicates"
+        ids.update([id_] if kind == "good" else [])
+        time_ms = T0 + draw(st.sampled_from([0, 0, 0, 1, -1])) * DAY_MS
+        found.append(Slot(offset, kind, time_ms, row(offset, id_, T0 + int(id_[2:]) % 3 * HOUR * 8)))
+        offset += draw(st.sampled_from([1, 1, 1, 1, 4, 25]))
+    return found
+
+
+def take_in(job: Job, read: list[Slot], *, lost: int = 0, commit: bool = True) -> None:
+    def of(kind: str) -> list[int]:
+        return [slot.offset for slot in read if slot.kind == kind]
+
+    places = np.array([(slot.offset, slot.time_ms) for slot in read]).reshape(-1, 2).T
+    rows = [slot.row for slot in read if slot.kind in ("good", "duplicates")]
+    job.bundle(rows, read=read_of(*places, [], of("dead_letters"), of("late"), lost), commit=commit)
+
+
+def accounts(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("accounts/clicks-*.json"))]
+
+
+def by_day(found: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
+    return Counter({(day, kind): 0 for a in found for day in a["days"] for kind in a["days"][day]}) + sum(
+        (Counter({(day, kind): n for day, of in a["days"].items() for kind, n in of.items()}) for a in found),
+        Counter[tuple[str, str]](),
+    )
+
+
+@settings(max_examples=40)
+@given(data=st.data(), partition=slots(), per_file=st.integers(1, 15))
+def test_accounts_leave_no_offset_out_and_are_the_same_after_any_cuts_failures_and_restarts(
+    data: st.DataObject, partition: list[Slot], per_file: int
+) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        job, at = Job(folder, per_file), 0
+        saved = (job.checkpoint(), at)
+        for _ in range(data.draw(st.integers(0, 12))):
+            to = data.draw(st.integers(at, len(partition)))
+            match data.draw(st.sampled_from(["read", "read", "read", "fail", "flush", "expire", "save", "crash"])):
+                case "read" if to > at:
+                    take_in(job, partition[at:to])
+                    at = to
+                case "fail" if to > at:
+                    take_in(job, partition[at:to], commit=False)
+                case "flush":
+                    job.flush(commit=data.draw(st.booleans()))
+                case "expire":
+                    job.expire(T0 - DAY_MS)
+                case "save":
+                    saved = (job.checkpoint(), at)
+                case "crash":
+                    checkpoint, at = saved
+                    job.go_back_to(checkpoint)
+            told = sum(n for a in accounts(folder) for n in a["archived"].values())
+            assert told <= sum(map(len, archive(folder).values())), "an account tells of a record that is in no file"
+        if at < len(partition):
+            take_in(job, partition[at:])
+        job.end()
+
+        found = accounts(folder)
+        wanted = Counter((slot.day, kind) for slot in partition for kind in ("in", slot.kind))
+        assert by_day(found) == wanted
+        assert [a["first"] for a in found] == [partition[0].offset, *(a["next"] for a in found[:-1])]
+        assert found[-1]["next"] == partition[-1].offset + 1
+        for a in found:
+            missing = sum(each["offsets"] for each in a["missing"])
+            assert a["next"] - a["first"] == sum(of["in"] for of in a["days"].values()) + missing
+        archived = Counter[str]()
+        for path, ids in archive(folder).items():
+            archived[path[4:14]] += len(ids)
+        assert sum((Counter(a["archived"]) for a in found), Counter()) == archived
+        assert len(found) <= len(partition), "a range that nothing was read of has none"
+
+        before = content(folder)
+        again = Job(folder, per_file)
+        take_in(again, partition)
+        again.end()
+        assert content(folder) == before
+
+
+@settings(max_examples=40)
+@given(partition=slots(), lost=st.integers(0, 24), per_file=st.integers(1, 15), cut=st.integers(0, 24))
+def test_a_job_that_starts_anew_in_the_middle_of_a_range_counts_no_record_of_it_twice(
+    partition: list[Slot], lost: int, per_file: int, cut: int
+) -> None:
+    lost = min(lost, len(partition) - 1)
+    cut = lost + 1 + cut % (len(partition) - lost)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        first = Job(folder, per_file)
+        take_in(first, partition[:cut])
+        first.end()
+        second = Job(folder, per_file)
+        for part in (partition[lost:cut], partition[cut:]):
+            if part:
+                take_in(second, part)
+                second.restart()
+                second.flush()
+        wanted = Counter((slot.day, kind) for slot in partition for kind in ("in", slot.kind))
+        found = by_day(accounts(folder))
+        assert {key: n for key, n in found.items() if key[1] != "good" and key[1] != "duplicates"} == {
+            key: n for key, n in wanted.items() if key[1] != "good" and key[1] != "duplicates"
+        }, "what repeats a record of before the beginning is told by its file, not by the new job"
+
+
+def test_what_the_log_lost_is_told_with_the_days_it_may_be_of_also_when_it_is_all_there_is(tmp_path: Path) -> None:
+    job = Job(tmp_path, per_file=10)
+    job.bundle([row(0), row(1)])
+    take_in(job, [], lost=30)
+    job.restart()
+    take_in(job, [Slot(35, "good", T0 + 2 * DAY_MS, row(35))], lost=3)
+    job.end()
+    first, second = accounts(tmp_path)
+    assert (first["first"], first["next"], first["missing"]) == (0, 2, [])
+    assert (second["first"], second["next"]) == (2, 36)
+    assert second["missing"] == [{"after": "2026-09-21", "before": "2026-09-23", "offsets": 33, "lost": 33}]
+
+
+def test_the_ends_of_the_topic_are_told_beside_and_a_broker_that_is_away_stops_nothing(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    job.ends = OSError("no broker")
+    job.bundle([row(0)])
+    job.flush()
+    assert not (tmp_path / "accounts" / "clicks.ends.json").exists()
+    job.ends = {0: 7, 3: 2}
+    job.restart()
+    job.bundle([row(1)])
+    job.flush()
+    told = json.loads((tmp_path / "accounts" / "clicks.ends.json").read_text())
+    assert (told["topic"], told["ends"]) == ("clicks", [[0, 7], [3, 2]])
+    assert abs(told["asked_at"] / 1000 - time.time()) < 60
+
+
+def test_an_account_of_a_block_has_every_record_of_it() -> None:
+    orders = [
+        build.order("o-1", at=T0 - HOUR),
+        b"junk",
+        build.order("o-2", at=T0),
+        build.order("o-3", at=T0 - 2 * HOUR),
+    ]
+    headers: Any = {0: [(ATTEMPTS_HEADER, b"1")]}
+    times = [T0, T0, T0 + DAY_MS, T0 + DAY_MS]
+    block = build.block(orders, watermarks_ms=T0, first_offset=7, times_ms=times, partition=2, headers=headers)
+    decoder = BlockDecoder(ORDERS_TABLE.kind, "archiver", build.fetch, KEEP_MS, lands_replays=True)
+    day = T0 // DAY_MS
+    assert account_of(decoder.decode(block)) == (2, Read([(7, 9, day), (9, 11, day + 1)], [7], [8], [10], 0))
 
 
 # Late records that replay sent back

@@ -154,13 +154,13 @@ class Partition:
         self.seen.expire(range_ms)
         return self.seen.add(row[2], range_ms)
 
-    def add(self, rows: list[Row], reached: int) -> list[tuple[File, Contents, bool]]:
-        """Takes in new rows; `reached` is the offset that the partition has been read to.
+    def add(self, rows: list[Row], began: int, reached: int) -> list[tuple[File, Contents, bool]]:
+        """Takes in new rows; `began` and `reached` are the first and the last offset that they were read among.
 
         Returns: the files that are finished, and whether each is whole (`is_whole`); they are not kept any longer.
         """
         if self._floor is None:
-            self._floor = min((row[0] for row in rows), default=reached)
+            self._floor = began
         sort_out(rows, self._per_file, self.files)
         newest = reached - reached % self._per_file
         finished = [

@@ -17,7 +17,7 @@ from schemas.events import avro_schema
 from transforms.domain.archive import Contents, avro_long
 from transforms.io.files import make_folder, write_whole
 
-__all__ = ["ArchiveFolder", "container", "record_in"]
+__all__ = ["AccountFolder", "ArchiveFolder", "container", "record_in"]
 
 _LINES = 1_000
 
@@ -106,3 +106,22 @@ class ArchiveFolder:
             record = codec.decode_valid(datum, writer, self._schema, self._record)
             # The file may be older than the newest version of the schema.
             yield self._id_of(record), datum if writer == self._schema else codec.encode_datum(record, self._schema)
+
+
+class AccountFolder:
+    """Of a table: what became of each offset of its topics, beside the archive's files."""
+
+    def __init__(self, folder: str):
+        self._folder = folder
+
+    def write(self, name: str, text: bytes) -> None:
+        """Raises: OSError: it cannot be written; nothing has changed then."""
+        make_folder(self._folder)
+        write_whole(FileSystems.join(self._folder, name), text)
+
+    def read(self, name: str) -> bytes | None:
+        path = FileSystems.join(self._folder, name)
+        if not FileSystems.exists(path):
+            return None
+        with FileSystems.open(path, mime_type="application/octet-stream") as stream:
+            return bytes(stream.read())
