@@ -21,11 +21,13 @@ setup(
     install_requires=[
         "apache-beam>=2.77,<2.78",
         "confluent-kafka[avro,schemaregistry]>=2.16,<3",
+        "cramjam>=2.14,<3",  # snappy, in which Spark packs Avro files unless it is told otherwise
         "fastavro>=1.13,<2",
         "msgspec>=0.22,<1",
         "numpy>=2.2,<3",
         "pyyaml>=6,<7",
         "redis[hiredis]>=8,<9",
+        "zstandard>=0.25,<1",
     ],
     extras_require={
         # gs:// and BigQuery. Beam's own list is long (Spanner, Vision, …), but the only one that it is tested with.

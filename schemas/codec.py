@@ -1,4 +1,4 @@
-"""Bytes ↔ record: the Confluent wire format, Avro object container files and JSON lines.
+"""Bytes ↔ record: the Confluent wire format, Avro and JSON lines; `schemas.container` reads container files.
 
 Errors (all `CodecError`; a named one per cause, so that a dead letter can say what was wrong):
 
@@ -7,6 +7,8 @@ Errors (all `CodecError`; a named one per cause, so that a dead letter can say w
     ├── UnknownSchema     the registry has no schema under the id in the payload
     ├── Undecodable       the bytes are not a record of the writer's schema
     └── NotThisRecord     decoded, but a field is missing or has another type than the reader's
+
+`SchemaUnavailable` is none of them: it says nothing of the record.
 """
 
 from __future__ import annotations
@@ -14,8 +16,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import IO, Any, Generic, TypeVar
 
 import fastavro
@@ -23,23 +24,25 @@ import fastavro.schema
 import msgspec
 
 from schemas.events import avro_schema
+from schemas.walk import Walk, WalkError
 
 __all__ = [
+    "DECODE_ERRORS",
     "CodecError",
     "Decoder",
     "NotFramed",
     "NotThisRecord",
+    "SchemaUnavailable",
     "Undecodable",
     "UnknownSchema",
+    "Writer",
     "canonical",
-    "decode_datum",
     "decode_valid",
     "encode",
     "encode_datum",
     "from_fields",
     "from_json",
     "parse_schema",
-    "read_container",
     "schema_id",
     "to_json",
     "write_container",
@@ -53,8 +56,16 @@ FRAME_BYTES = _FRAME.size
 
 # What fastavro raises on bytes that are not a record of the schema: short reads, bad enum and union branches,
 # bad UTF-8 (a ValueError), a negative or huge length.
-_DECODE_ERRORS = (EOFError, IndexError, ValueError, OverflowError, MemoryError, TypeError, KeyError, struct.error)
-_SCHEMA_ERRORS = (fastavro.schema.SchemaParseException, fastavro.schema.UnknownType, *_DECODE_ERRORS)
+DECODE_ERRORS = (EOFError, IndexError, ValueError, OverflowError, MemoryError, TypeError, KeyError, struct.error)
+_SCHEMA_ERRORS = (
+    fastavro.schema.SchemaParseException,
+    fastavro.schema.UnknownType,
+    AttributeError,
+    RecursionError,
+    *DECODE_ERRORS,
+)
+_MAX_SCHEMA_DEPTH = 128  # of its JSON: a field of a record is four levels
+_MAX_SCHEMA_NODES = 100_000
 
 
 class CodecError(Exception):
@@ -77,17 +88,65 @@ class NotThisRecord(CodecError):
     """A field is missing or has another type than the reader's record."""
 
 
-def parse_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema ready for fastavro, with logical types removed: times stay integers, no datetime objects per record."""
-    parsed: dict[str, Any] = fastavro.parse_schema(_plain(schema))
+class SchemaUnavailable(Exception):
+    """The registry cannot say now what a schema is. Nothing is known of the record: try again."""
+
+
+def parse_schema(schema: Any) -> dict[str, Any]:
+    """A schema ready for fastavro, with logical types removed: times stay integers, no datetime objects per record.
+
+    Raises: ValueError, and what fastavro raises on what is no schema.
+    """
+    parsed: dict[str, Any] = fastavro.parse_schema(_plain(schema, _MAX_SCHEMA_DEPTH, [_MAX_SCHEMA_NODES]))
     return parsed
 
 
-def _plain(schema: Any) -> Any:
+def _plain(schema: Any, depth: int, left: list[int]) -> Any:
+    left[0] -= 1
+    if not depth or left[0] < 0:
+        raise ValueError(f"nested more than {_MAX_SCHEMA_DEPTH} deep, or of more than {_MAX_SCHEMA_NODES} parts")
     if isinstance(schema, list):
-        return [_plain(branch) for branch in schema]
+        return [_plain(branch, depth - 1, left) for branch in schema]
     if isinstance(schema, dict):
-        return {key: _plain(value) for key, value in schema.items() if key not in ("logicalType", "doc")}
+        kept = (key for key in schema if key not in ("logicalType", "doc") and not key.startswith("__"))
+        return {key: _plain(schema[key], depth - 1, left) for key in kept}
+    return schema
+
+
+class Writer:
+    """A writer's schema, ready to read its data.
+
+    Attributes:
+      schema: as `parse_schema` gives it.
+      walk: must step over a datum before fastavro sees it.
+
+    Raises: Undecodable, at construction: it is no Avro schema.
+    """
+
+    __slots__ = ("schema", "walk")
+
+    def __init__(self, schema: Any, name: str = "the writer's schema"):
+        try:
+            self.schema = _parse_writer(schema)
+            self.walk = Walk(self.schema)
+        except _SCHEMA_ERRORS as e:
+            raise Undecodable(f"{name} is not Avro: {type(e).__name__} {e}".rstrip()) from e
+
+
+def _parse_writer(schema: Any) -> dict[str, Any]:
+    """A writer's defaults are not needed to read, so one that does not fit its type is no error: Confluent's registry
+    accepts it."""
+    try:
+        return parse_schema(schema)
+    except fastavro.schema.SchemaParseException:
+        return parse_schema(_without_defaults(schema))
+
+
+def _without_defaults(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_defaults(branch) for branch in schema]
+    if isinstance(schema, dict):
+        return {key: _without_defaults(value) for key, value in schema.items() if key != "default"}
     return schema
 
 
@@ -124,115 +183,58 @@ class Decoder(Generic[R]):
 
     Args:
       record: the reader's type; its Avro schema has the same name.
-      fetch: returns the writer schema of an id; raises `UnknownSchema` when there is none. Any other error passes
-        through, so that an unreachable registry retries instead of making dead letters.
+      fetch: returns the writer schema of an id; raises `UnknownSchema` when there is none. Any other error is
+        `SchemaUnavailable`, so that an unreachable registry retries instead of making dead letters.
     """
 
     def __init__(self, record: type[R], fetch: Callable[[int], dict[str, Any]]):
         self._record = record
         self._reader = parse_schema(avro_schema(record.__name__))
         self._fetch = fetch
-        self._writers: dict[int, dict[str, Any]] = {}
+        self._writers: dict[int, Writer] = {}
 
-    def writer(self, writer_id: int) -> dict[str, Any]:
-        """The parsed writer schema of an id. An unknown id is asked for again each time: it may be registered later.
+    def writer(self, writer_id: int) -> Writer:
+        """The writer schema of an id. What has no schema is fetched again each time: it may be registered later.
 
         Raises:
           UnknownSchema.
           Undecodable: what is registered under the id is not an Avro schema.
+          SchemaUnavailable.
         """
-        parsed = self._writers.get(writer_id)
-        if parsed is None:
-            schema = self._fetch(writer_id)
+        writer = self._writers.get(writer_id)
+        if writer is None:
             try:
-                parsed = self._writers[writer_id] = parse_schema(schema)
-            except _SCHEMA_ERRORS as e:
-                raise Undecodable(f"schema {writer_id} is not Avro: {type(e).__name__} {e}".rstrip()) from e
-        return parsed
+                schema = self._fetch(writer_id)
+            except CodecError:
+                raise
+            except Exception as e:
+                raise SchemaUnavailable(f"schema {writer_id}: {type(e).__name__} {e}".rstrip()) from e
+            writer = self._writers[writer_id] = Writer(schema, f"schema {writer_id}")
+        return writer
 
     def decode(self, payload: bytes | None) -> R:
-        """Raises: CodecError."""
+        """Raises: CodecError, SchemaUnavailable."""
         writer = self.writer(schema_id(payload))
-        return _read_datum(memoryview(payload or b"")[FRAME_BYTES:], writer, self._reader, self._record)
+        return self.decode_datum(memoryview(payload or b"")[FRAME_BYTES:], writer)
 
-
-def decode_datum(datum: bytes, writer: dict[str, Any], record: type[R]) -> R:
-    """One record without a frame, as in container files. Raises: CodecError."""
-    return _read_datum(datum, parse_schema(writer), parse_schema(avro_schema(record.__name__)), record)
+    def decode_datum(self, datum: bytes | memoryview, writer: Writer) -> R:
+        """One record without a frame, as in container files. Raises: CodecError."""
+        try:
+            end = writer.walk.end(datum)
+        except WalkError as e:
+            raise Undecodable(f"not a {self._record.__name__}: {e}") from e
+        if end != len(datum):
+            raise Undecodable(f"{len(datum) - end} bytes left after the record")
+        try:
+            fields = fastavro.schemaless_reader(io.BytesIO(datum), writer.schema, self._reader)
+        except (fastavro.schema.SchemaParseException, fastavro.read.SchemaResolutionError, *DECODE_ERRORS) as e:
+            raise Undecodable(f"not a {self._record.__name__}: {type(e).__name__} {e}".rstrip()) from e
+        return from_fields(fields, self._record)
 
 
 def decode_valid(datum: bytes, writer: dict[str, Any], reader: dict[str, Any], record: type[R]) -> R:
     """One record that has been found to be right before; both schemas as `parse_schema` gives them."""
     return from_fields(fastavro.schemaless_reader(io.BytesIO(datum), writer, reader), record)
-
-
-def _read_datum(datum: bytes | memoryview, writer: dict[str, Any], reader: dict[str, Any], record: type[R]) -> R:
-    stream = io.BytesIO(datum)
-    try:
-        fields = fastavro.schemaless_reader(stream, writer, reader)
-        _check_indexes(io.BytesIO(datum), writer, {})
-    except (fastavro.schema.SchemaParseException, fastavro.read.SchemaResolutionError, *_DECODE_ERRORS) as e:
-        raise Undecodable(f"not a {record.__name__}: {type(e).__name__} {e}".rstrip()) from e
-    if stream.tell() != len(datum):
-        raise Undecodable(f"{len(datum) - stream.tell()} bytes left after the record")
-    return from_fields(fields, record)
-
-
-def _check_indexes(datum: io.BytesIO, schema: Any, named: dict[str, Any]) -> None:
-    """Steps once more over a datum, for what fastavro 1.13 lets pass: it takes an enum or union index below zero from
-    the list's end, and a broken record would pass for another.
-
-    Raises: IndexError.
-    """
-    if isinstance(schema, str) and schema in named:
-        schema = named[schema]
-    if isinstance(schema, list):
-        _check_indexes(datum, schema[_index(datum)], named)
-        return
-    kind = schema["type"] if isinstance(schema, dict) else schema
-    if isinstance(kind, dict | list):
-        _check_indexes(datum, kind, named)
-        return
-    if kind in ("record", "enum", "fixed"):
-        named[schema["name"]] = schema
-    match kind:
-        case "record" | "error":
-            for field in schema["fields"]:
-                _check_indexes(datum, field["type"], named)
-        case "array" | "map":
-            while count := _long(datum):
-                if count < 0:
-                    _long(datum)
-                for _ in range(abs(count)):
-                    if kind == "map":
-                        datum.seek(_long(datum), io.SEEK_CUR)
-                    _check_indexes(datum, schema["items" if kind == "array" else "values"], named)
-        case "enum":
-            _index(datum)
-        case "int" | "long":
-            _long(datum)
-        case "string" | "bytes":
-            datum.seek(_long(datum), io.SEEK_CUR)
-        case _:
-            widths = {"null": 0, "boolean": 1, "float": 4, "double": 8}
-            datum.seek(schema["size"] if kind == "fixed" else widths[kind], io.SEEK_CUR)
-
-
-def _index(datum: io.BytesIO) -> int:
-    index = _long(datum)
-    if index < 0:
-        raise IndexError(f"index {index} of an enum or union")
-    return index
-
-
-def _long(datum: io.BytesIO) -> int:
-    value = shift = 0
-    while True:
-        byte = datum.read(1)[0]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (value >> 1) ^ -(value & 1)
-        shift += 7
 
 
 def from_fields(fields: Any, record: type[R]) -> R:
@@ -270,34 +272,6 @@ def write_container(out: IO[bytes], record: type[R], records: Iterable[R]) -> No
     """Writes an Avro object container file."""
     fields = (msgspec.to_builtins(r) for r in records)
     fastavro.writer(out, fastavro.parse_schema(avro_schema(record.__name__)), fields, codec="deflate")
-
-
-def read_container(stream: IO[bytes]) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Each record of an Avro object container file as (writer schema, datum), the datum with the bytes it had.
-
-    Bytes that are not a record cannot be stepped over, as nothing says where the next begins: the rest of their block
-    comes as one datum, and so does what a block holds beyond its count. Raises `Undecodable` where the file itself
-    breaks off; what came before was yielded.
-    """
-    try:
-        for block in fastavro.block_reader(stream):
-            writer = parse_schema(block.writer_schema)
-            data = block.bytes_.getvalue()
-            rest = io.BytesIO(data)
-            start = 0
-            for _ in range(block.num_records):
-                try:
-                    fastavro.schemaless_reader(rest, writer, None)
-                except _DECODE_ERRORS:
-                    yield writer, data[start:]
-                    break
-                yield writer, data[start : rest.tell()]
-                start = rest.tell()
-            else:
-                if start < len(data):
-                    yield writer, data[start:]
-    except (zlib.error, *_SCHEMA_ERRORS) as e:
-        raise Undecodable(f"not an Avro object container file, or cut short: {type(e).__name__} {e}".rstrip()) from e
 
 
 def canonical(schema: dict[str, Any]) -> str:

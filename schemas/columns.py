@@ -6,7 +6,8 @@ Measured on an order with two items: about 1 µs a record, all fields checked (`
 
 What it does not know (maps, unions other than `[null, x]`, recursive types, very long arrays) it marks as not ok, as
 it does every record that it cannot decode exactly; the caller takes those through `codec.Decoder`, which then also
-says what is wrong. So this module never decides that a record is bad, only that it is good.
+says what is wrong. So this module never decides that a record is bad, only that it is good. No schema or datum makes it
+work long: nothing recurses, an array's items have bytes, and there are no more rounds than `_MOST_ROUNDS`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from schemas.walk import takes_bytes
+
 __all__ = ["Columns", "UnsupportedSchemaError", "decode_columns", "plan"]
 
 Ints = npt.NDArray[np.int64]
@@ -25,6 +28,8 @@ Bools = npt.NDArray[np.bool_]
 
 # Once fewer records than this are still inside an array, vector steps no longer pay: the rest goes record by record.
 _FEWEST_IN_ARRAY = 8
+_MOST_ROUNDS = 250  # longer arrays gain nothing here, and their columns take many times their bytes of memory
+_MOST_COLUMNS = 1_000
 _PAD = 16  # zero bytes behind the data, so that a record that ran over its end reads zeros
 
 
@@ -207,12 +212,14 @@ def _array(path: str, step: _Step) -> _Step:
                 sized = opening[count < 0]
                 if len(sized):  # a negative count is followed by the block's size in bytes
                     c.varint(sized)
-                c.fail(opening[count == _LONG[0]])  # has no absolute value
+                left_bytes = c.end[opening] - c.pos[opening]
+                c.fail(opening[(count > left_bytes) | (count < -left_bytes)])  # an item has a byte at least
                 left[opening] = np.abs(count)
             inside = inside[(left[inside] > 0) & ~c.bad[inside]]
             if not len(inside):
                 break
-            if len(inside) < _FEWEST_IN_ARRAY and len(numbers) > _FEWEST_IN_ARRAY:
+            rounds = len(numbers)
+            if rounds >= _MOST_ROUNDS or len(inside) < _FEWEST_IN_ARRAY < rounds:
                 c.fail(inside)
                 break
             c.columns.ints, c.columns.spans = {}, {}
@@ -253,7 +260,19 @@ def plan(writer: dict[str, Any]) -> _Step:
     Raises:
       UnsupportedSchemaError: it has a construct that cannot be read by columns.
     """
+    if _fields(writer) > _MOST_COLUMNS:
+        raise UnsupportedSchemaError(f"more than {_MOST_COLUMNS} columns")
     return _plan(writer, "", {}, in_array=False)
+
+
+def _fields(schema: Any) -> int:
+    if isinstance(schema, list):
+        return sum(map(_fields, schema))
+    if not isinstance(schema, dict):
+        return 1
+    if "fields" in schema:
+        return sum(_fields(field["type"]) for field in schema["fields"])
+    return _fields(schema.get("items", schema.get("values"))) if schema["type"] in ("array", "map") else 1
 
 
 def _plan(schema: Any, path: str, named: dict[str, Any], in_array: bool) -> _Step:
@@ -291,6 +310,8 @@ def _plan(schema: Any, path: str, named: dict[str, Any], in_array: bool) -> _Ste
         case "array":
             if in_array:
                 raise UnsupportedSchemaError(f"{path}: an array in an array")
+            if not takes_bytes(schema["items"], named):
+                raise UnsupportedSchemaError(f"{path}: an array of nothing")
             return _array(path, _plan(schema["items"], path, named, in_array=True))
         case "record":
             if schema["name"] not in named:

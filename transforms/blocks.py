@@ -6,6 +6,7 @@ step, a trip through the runner) is paid once per thousands of records.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ class Block(NamedTuple):
       nulls: numbers of the messages without a payload.
       encoding: how payloads are written; `avro` is a bare datum of `schema`.
       lost: records before these that the log no longer held; a block may stand for a loss alone, without messages.
+      broken: record number → why the source could not make it out; its payload is what there is of it.
     """
 
     topic: str
@@ -50,12 +52,33 @@ class Block(NamedTuple):
     encoding: Encoding = "confluent"
     schema: dict[str, Any] | None = None
     lost: int = 0
+    broken: dict[int, str] = {}  # noqa: RUF012 - never mutated
 
     def payload(self, i: int) -> bytes | None:
         return None if i in self.nulls else self.data[self.bounds[i] : self.bounds[i + 1]]
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def part(self, start: int, stop: int) -> Block:
+        """Messages `start` up to `stop`, as a block."""
+
+        def numbers(found: Iterable[int]) -> list[int]:
+            return [i for i in found if start <= i < stop]
+
+        taken = {
+            "data": self.data[self.bounds[start] : self.bounds[stop]],
+            "bounds": self.bounds[start : stop + 1] - self.bounds[start],
+            "offsets": self.offsets[start:stop],
+            "times_ms": self.times_ms[start:stop],
+            "watermarks_ms": self.watermarks_ms[start:stop],
+            "keys": self.keys[start:stop] if self.keys else None,
+            "headers": {i - start: self.headers[i] for i in numbers(self.headers)},
+            "nulls": frozenset(i - start for i in numbers(self.nulls)),
+            "lost": 0 if start else self.lost,
+            "broken": {i - start: self.broken[i] for i in numbers(self.broken)},
+        }
+        return Block(**self._asdict() | taken)  # _replace would count the fields by __len__
 
 
 def watermarks_before(times_ms: Ints, watermark_ms: int, out_of_orderness_ms: int) -> Ints:

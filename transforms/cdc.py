@@ -30,6 +30,7 @@ from transforms.domain.cdc import (
     without_personal_letter,
 )
 from transforms.errors import BadRecord
+from transforms.isolate import unexpected
 from transforms.key_groups import MAX_PARALLELISM, shard_keys
 from transforms.keyed_state import LOG, TOKEN, Shards, shard_of
 from transforms.ledger import Counts, counted, of_bundle
@@ -144,11 +145,15 @@ class _DecodeChangesFn(beam.DoFn):
         read = _line_of if block.encoding == "json" else _message_of
         for i in range(len(block)):
             try:
+                if i in block.broken:
+                    raise MalformedChangeError(block.broken[i])
                 change = read(block, i)
                 if change is not None:
                     self._add(change, found)
             except MalformedChangeError as e:
-                bad.append(self._letter(block, i, e))
+                bad.append(self._letter(refused(block, i, self._decoding.job, "decode", type(e).__name__, str(e))))
+            except Exception as e:  # noqa: BLE001 - see transforms.isolate
+                bad.append(self._letter(unexpected(block, i, self._decoding.job, e)))
         for shard, products in found.products.items():
             yield self._keys[shard], _encode(products)
         for name in ("customers", "orders", "emptied"):
@@ -183,8 +188,7 @@ class _DecodeChangesFn(beam.DoFn):
         if row is not None:
             found.history.append(row)
 
-    def _letter(self, block: Block, i: int, error: MalformedChangeError) -> BadRecord:
-        letter = refused(block, i, self._decoding.job, "decode", type(error).__name__, str(error))
+    def _letter(self, letter: BadRecord) -> BadRecord:
         return msgspec.structs.replace(letter, payload=without_personal_letter(letter.payload))
 
 

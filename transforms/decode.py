@@ -6,7 +6,6 @@ Whole blocks go through `schemas.columns`; a record that the columns do not vouc
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -22,6 +21,8 @@ from transforms.domain.validity import InvalidRecordError, check_click, check_or
 from transforms.errors import LATE_BY_REPLAY, BadRecord, attempts_before
 
 __all__ = ["CLICKS", "ORDERS", "BlockDecoder", "DecodedBlock", "Part", "RecordKind", "refused"]
+
+_LONGEST_MESSAGE = 1_000  # as some quote what they found
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -93,7 +94,8 @@ class BlockDecoder(Generic[R]):
     Args:
       kind: the record type and its rules.
       job: name written into dead letters.
-      fetch: writer schema of an id; raises `codec.UnknownSchema` for an id that does not exist. Other errors pass.
+      fetch: writer schema of an id; raises `codec.UnknownSchema` for an id that does not exist. Any other error makes
+        `codec.SchemaUnavailable`, which passes.
       allowed_lateness_ms: a valid record further behind its partition's watermark is late.
       lands_replays: a late record that replay sent back is good, for a job that needs no state to take it in.
     """
@@ -110,6 +112,7 @@ class BlockDecoder(Generic[R]):
         self._lands_replays = lands_replays
         self._decoder = codec.Decoder(kind.record, fetch)
         self._plans: dict[int | str, _Plan | None] = {}
+        self._file: tuple[Any, tuple[str, codec.Writer]] | None = None
 
     def decode(self, block: Block) -> DecodedBlock[R]:
         out: DecodedBlock[R] = DecodedBlock([], [], [], [], block, [], set())
@@ -134,11 +137,13 @@ class BlockDecoder(Generic[R]):
 
     def _by_schema(self, block: Block) -> list[tuple[_Plan, Ints, int]]:
         """The records that can be read by columns, per writer schema: plan, record numbers, bytes before the datum."""
-        every = np.arange(len(block))
         if block.encoding == "avro":
-            assert block.schema is not None
-            plan = self._plan(repr(block.schema), lambda: codec.parse_schema(block.schema or {}))
-            return [(plan, every, 0)] if plan else []
+            try:
+                plan = self._plan(*self._writer_of(block))
+            except codec.Undecodable:
+                return []
+            whole = np.array([i for i in range(len(block)) if i not in block.broken], np.int64)
+            return [(plan, whole, 0)] if plan else []
         header = np.frombuffer(block.data + bytes(codec.FRAME_BYTES), np.uint8)
         at = block.bounds[:-1]
         framed = (np.diff(block.bounds) > codec.FRAME_BYTES) & (header[at] == 0)
@@ -148,24 +153,29 @@ class BlockDecoder(Generic[R]):
         found = []
         for writer_id in np.unique(ids[framed]).tolist():
             try:
-                plan = self._plan(writer_id, functools.partial(self._decoder.writer, writer_id))
+                plan = self._plan(writer_id, self._decoder.writer(writer_id))
             except codec.CodecError:
                 continue  # each record finds out again, alone, and becomes a dead letter
             if plan:
                 found.append((plan, np.nonzero(framed & (ids == writer_id))[0], codec.FRAME_BYTES))
         return found
 
-    def _plan(self, key: int | str, writer: Callable[[], dict[str, Any]]) -> _Plan | None:
+    def _plan(self, key: int | str, writer: codec.Writer) -> _Plan | None:
         if key not in self._plans:
-            self._plans[key] = _make_plan(writer(), codec.parse_schema(avro_schema(self._kind.record.__name__)))
+            reader = codec.parse_schema(avro_schema(self._kind.record.__name__))
+            self._plans[key] = _make_plan(writer.schema, reader)
         return self._plans[key]
 
+    def _writer_of(self, block: Block) -> tuple[str, codec.Writer]:
+        """The schema of a block of bare data. Raises: Undecodable."""
+        if self._file is None or self._file[0] != block.schema:
+            self._file = block.schema, (repr(block.schema), codec.Writer(block.schema))
+        return self._file[1]
+
     def _one(self, block: Block, i: int, out: DecodedBlock[R]) -> None:
-        payload = block.payload(i)
-        time_ms = int(block.times_ms[i])
         try:
-            record = self._read(block, payload)
-            self._kind.check(record, time_ms)
+            record = self._read(block, i)
+            self._kind.check(record, int(block.times_ms[i]))
         except (codec.CodecError, InvalidRecordError) as e:
             stage = "validate" if isinstance(e, InvalidRecordError) else "decode"
             out.bad.append(refused(block, i, self._job, stage, type(e).__name__, str(e)))
@@ -178,11 +188,14 @@ class BlockDecoder(Generic[R]):
         out.records.append(record)
         out.numbers.append(i)
 
-    def _read(self, block: Block, payload: bytes | None) -> R:
+    def _read(self, block: Block, i: int) -> R:
+        payload = block.payload(i)
+        if i in block.broken:
+            raise codec.Undecodable(block.broken[i])
         if block.encoding == "confluent":
             return self._decoder.decode(payload)
         if block.encoding == "avro":
-            return codec.decode_datum(payload or b"", block.schema or {}, self._kind.record)
+            return self._decoder.decode_datum(payload or b"", self._writer_of(block)[1])
         return codec.from_json(payload or b"", self._kind.record)
 
     def _lands(self, block: Block, i: int) -> bool:
@@ -212,7 +225,7 @@ def refused(block: Block, i: int, job: str, stage: str, error_class: str, messag
         job=job,
         stage=stage,
         error_class=error_class,
-        error_message=message,
+        error_message=message[:_LONGEST_MESSAGE].encode(errors="replace").decode(),
         topic=block.topic,
         partition=block.partition,
         offset=int(block.offsets[i]),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["ATTEMPTS_HEADER", "LATE_BY_REPLAY", "BadRecord", "attempts_before"]
+__all__ = ["ATTEMPTS_HEADER", "LATE_BY_REPLAY", "UNREADABLE_HEADERS", "BadRecord", "attempts_before"]
 
 ATTEMPTS_HEADER = "streamforge-attempts"
 """Set by `beam_pipelines.dead_letters replay`; absent on a record's first delivery."""
 
 LATE_BY_REPLAY = "LateByReplay"
 """Error class of a record that replay sent back too late for the job's state; the archive has it."""
+
+UNREADABLE_HEADERS = "streamforge-headers-unreadable"
+"""Stands for the headers of a record one of whose names is not UTF-8: the client gives none of them then."""
 
 
 class BadRecord(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from apache_beam import typehints
 from transforms.blocks import Block
 from transforms.decode import BlockDecoder, DecodedBlock, RecordKind
 from transforms.errors import BadRecord
+from transforms.isolate import in_pieces, unexpected
 from transforms.key_groups import MAX_PARALLELISM, shard_keys
 from transforms.ledger import Counts, counted
 
@@ -116,6 +117,9 @@ class DecodeRows(beam.PTransform):
         return ShardedRows(outputs.good, outputs.bad, outputs.late, outputs.counts)
 
 
+_Sorted = tuple[DecodedBlock[Any], list[tuple[int, bytes]], int]  # rows by key, as msgpack; how many rows
+
+
 class _DecodeRowsFn(beam.DoFn):
     def __init__(self, kind: RecordKind[Any], rows_of: RowsOf, decoding: Decoding, spread: bool, beside: Beside | None):
         self._kind, self._rows_of, self._decoding = kind, rows_of, decoding
@@ -127,23 +131,30 @@ class _DecodeRowsFn(beam.DoFn):
         self._keys = shard_keys(d.shards, d.max_parallelism)
 
     def process(self, block: Block) -> Iterator[Any]:
-        decoded = self._decoder.decode(block)
+        for piece, found in in_pieces(block, self._take):
+            if isinstance(found, Exception):
+                letter = unexpected(piece, 0, self._decoding.job, found)
+                found = self._sort(DecodedBlock([], [], [letter], [], piece, [], set()))
+            decoded, rows, kept = found
+            yield from rows
+            for bad in decoded.bad:
+                yield beam.pvalue.TaggedOutput("bad", bad)
+            for late in decoded.late:
+                yield beam.pvalue.TaggedOutput("late", late)
+            counts = Counts(len(piece) - kept, decoded.good - kept, len(decoded.bad), len(decoded.late))
+            if counts:
+                yield beam.pvalue.TaggedOutput("counts", counted(counts))
+
+    def _take(self, block: Block) -> _Sorted:
+        return self._sort(self._decoder.decode(block))
+
+    def _sort(self, decoded: DecodedBlock[Any]) -> _Sorted:
         shards = self._rows_of(decoded, self._decoding.shards)
+        kept = sum(map(len, shards.values()))
         key_of = self._keys.__getitem__ if self._spread else int
         if self._beside is None:
-            for shard, rows in shards.items():
-                yield key_of(shard), encode_rows(rows)
-        else:
-            its_shard, kept_beside = self._beside(decoded)
-            yield key_of(its_shard), encode_rows([kept_beside, shards.get(its_shard, [])])
-            for shard, rows in shards.items():
-                if shard != its_shard:
-                    yield key_of(shard), encode_rows([None, rows])
-        for bad in decoded.bad:
-            yield beam.pvalue.TaggedOutput("bad", bad)
-        for late in decoded.late:
-            yield beam.pvalue.TaggedOutput("late", late)
-        kept = sum(map(len, shards.values()))
-        counts = Counts(len(block) - kept, decoded.good - kept, len(decoded.bad), len(decoded.late))
-        if counts:
-            yield beam.pvalue.TaggedOutput("counts", counted(counts))
+            return decoded, [(key_of(shard), encode_rows(rows)) for shard, rows in shards.items()], kept
+        its_shard, kept_beside = self._beside(decoded)
+        rows = [(key_of(its_shard), encode_rows([kept_beside, shards.pop(its_shard, [])]))]
+        rows += [(key_of(shard), encode_rows([None, others])) for shard, others in shards.items()]
+        return decoded, rows, kept

@@ -24,7 +24,7 @@ from transforms.sharded_rows import Decoding
 
 ORDERS = [order(f"o-{i}", user=f"u-{i % 3}", at=T0 + i * HOUR // 4) for i in range(8)]
 CLICKS = [click(f"c-{i}", user=f"u-{i % 3}", at=T0 + i * HOUR // 3, price_minor=i or None) for i in range(9)]
-BAD = [b"{", b"", codec.to_json(order(user="")), codec.to_json(click(quantity=0))]
+BAD = [b"{", b"\0", codec.to_json(order(user="")), codec.to_json(click(quantity=0))]
 
 
 def write_jsonl(path: Path, lines: list[bytes]) -> None:

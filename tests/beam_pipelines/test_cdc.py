@@ -64,7 +64,7 @@ CHANGES = [
     record("c", "products", None, product(product_id="p-2", stock=1), lsn=190, commit=185),
 ]
 BAD = [
-    b"",
+    b"\0",
     b"{",
     b"7",
     line(b"{}", b"{"),

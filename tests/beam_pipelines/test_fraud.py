@@ -50,7 +50,7 @@ def golden() -> list[OrderEvent]:
 
 BAD = [
     (b"{", "decode", "Undecodable"),
-    (b"", "decode", "Undecodable"),
+    (b"\0", "decode", "Undecodable"),
     (b'{"order_id":"o-1"}', "decode", "NotThisRecord"),
     (codec.to_json(order(user="bad", total_amount_minor=-1)), "validate", "InvalidRecordError"),
     (codec.to_json(order(user="")), "validate", "InvalidRecordError"),

@@ -8,14 +8,14 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import fastavro
 import msgspec
 from apache_beam.io.filesystems import FileSystems
 
 from schemas import codec
+from schemas.container import Container
 from schemas.events import avro_schema
 from transforms.domain.archive import Contents, avro_long
-from transforms.io.files import make_folder, write_whole
+from transforms.io.files import lines, make_folder, write_whole
 
 __all__ = ["AccountFolder", "ArchiveFolder", "container", "record_in"]
 
@@ -45,14 +45,14 @@ def record_in(path: str, ids: dict[str, str]) -> str | None:
     with FileSystems.open(path, mime_type="application/octet-stream") as stream:
         if path.endswith(".avro"):
             try:
-                schema = fastavro.block_reader(stream).writer_schema
-            except (ValueError, EOFError, KeyError, fastavro.schema.SchemaParseException):
+                schema = Container(stream).writer.schema
+            except codec.Undecodable:
                 return None
             return str(schema["name"]).rpartition(".")[2] if isinstance(schema, dict) and "name" in schema else None
-        for line in itertools.islice(stream, _LINES):
+        for line in itertools.islice(lines(stream), _LINES):
             try:
-                fields = msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+                fields = msgspec.json.decode(line.data)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
             found = [record for field, record in ids.items() if isinstance(fields, dict) and field in fields]
             if found:
@@ -102,7 +102,11 @@ class ArchiveFolder:
         return merged if len(known) > there else None
 
     def _records(self, stream: Any) -> Iterator[tuple[str, bytes]]:
-        for writer, datum in codec.read_container(stream):
+        file = Container(stream)
+        writer = file.writer.schema
+        for datum, broken in file:
+            if broken:
+                raise codec.Undecodable(broken)
             record = codec.decode_valid(datum, writer, self._schema, self._record)
             # The file may be older than the newest version of the schema.
             yield self._id_of(record), datum if writer == self._schema else codec.encode_datum(record, self._schema)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -13,37 +14,73 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from schemas import codec
+from schemas.container import Container, Datum, UnreadablePacking
 from transforms.blocks import NO_WATERMARK_MS, Block
 from transforms.ledger import Counts
 
-__all__ = ["ReadBlocksFromFiles", "WriteLedgerToFile", "WriteToFolder", "match_files"]
+__all__ = ["ReadBlocksFromFiles", "WriteLedgerToFile", "WriteToFolder", "lines", "match_files"]
 
 _BLOCK_RECORDS = 4_000
+_BLOCK_BYTES = 32 << 20
+_LONGEST_LINE = 16 << 20
+_LINE_HEAD = 64 << 10  # what is kept of a longer one
+_CHUNK = 1 << 20
 _SUFFIXES = (".avro", ".jsonl")
+_LOOKED_INTO = 100  # files, before the job starts
+_BOM = b"\xef\xbb\xbf"
+_GZIP = b"\x1f\x8b"
 
 
 def match_files(pattern: str) -> list[str]:
     """Paths of the .avro and .jsonl files that a path, glob or folder names; of a folder, also those in its folders.
 
-    In a glob, `**` stands for any path, `/` in it or not. Files whose name begins with . or _ have to be named in full.
+    A path that exists is taken as it is, whatever signs it has. In a glob, `**` stands for any path, `/` in it or not.
+    Files whose name begins with . or _ have to be named in full.
 
     Raises:
-      ValueError: there are none, or one is of another kind.
+      ValueError: there are none, or one is of another kind, or packed in a way that cannot be read here.
+      OSError: one cannot be read.
     """
-    paths = _match(pattern)
-    if not pattern.endswith(_SUFFIXES) and not any(sign in pattern for sign in "*?["):
-        paths = _match(f"{pattern.rstrip('/')}/**") or paths
+    if FileSystems.exists(pattern):
+        paths = _in_folder(pattern) or ([] if Path(pattern).is_dir() else [pattern])
+    else:  # of gs://, folders are but the beginnings of names
+        paths = _match(pattern) or _in_folder(pattern)
     if not paths:
         raise ValueError(f"no file matches {pattern}")
     for path in paths:
         if not path.endswith(_SUFFIXES):
             raise ValueError(f"{path} is neither .avro nor .jsonl")
+    for path in paths[:_LOOKED_INTO]:
+        _look_into(path)
     return paths
 
 
 def _match(pattern: str) -> list[str]:
     found = sorted(m.path for m in FileSystems.match([pattern])[0].metadata_list)
     return [path for path in found if path == pattern or FileSystems.split(path)[1][:1] not in (".", "_")]
+
+
+def _in_folder(folder: str) -> list[str]:
+    begin = f"{folder.rstrip('/')}/"
+    return [path for path in _match(re.sub(r"[*?\[]", "?", begin) + "**") if path.startswith(begin)]
+
+
+def _look_into(path: str) -> None:
+    """Refuses what would only give dead letters although nothing is wrong with its records.
+
+    Raises: ValueError; OSError.
+    """
+    with FileSystems.open(path) as stream:
+        if path.endswith(".jsonl"):
+            if stream.read(2) == _GZIP:
+                raise ValueError(f"{path} is packed with gzip, and is read as plain text; unpack it first")
+            return
+        try:
+            Container(stream)
+        except UnreadablePacking as e:
+            raise ValueError(f"{path}: {e}") from e
+        except codec.Undecodable:
+            pass  # a broken file is data: its dead letter says what is wrong
 
 
 class ReadBlocksFromFiles(beam.PTransform):
@@ -77,40 +114,71 @@ class _ReadFileFn(beam.DoFn):
     def process(self, path: str) -> Iterator[Block]:
         with FileSystems.open(path) as stream:
             if path.endswith(".jsonl"):
-                lines = (line.rstrip(b"\r\n") for line in stream)
-                yield from self._blocks(path, ((None, line) for line in lines), "json")
-            else:
-                yield from self._blocks(path, _container(stream), "avro")
+                yield from self._blocks(path, lines(stream), "json", None)
+                return
+            try:
+                container = Container(stream)
+            except codec.Undecodable as e:
+                yield from self._blocks(path, iter([Datum(b"", str(e))]), "avro", None)
+                return
+            yield from self._blocks(path, iter(container), "avro", container.writer.schema)
 
-    def _blocks(
-        self, path: str, records: Iterator[tuple[dict[str, Any] | None, bytes]], encoding: Any
-    ) -> Iterator[Block]:
+    def _blocks(self, path: str, records: Iterator[Datum], encoding: Any, schema: Any) -> Iterator[Block]:
         offset = 0
-        while batch := list(itertools.islice(records, _BLOCK_RECORDS)):
-            sizes = np.fromiter((len(datum) for _, datum in batch), np.int64, len(batch))
+        for batch in _batches(records):
+            sizes = np.fromiter((len(record.data) for record in batch), np.int64, len(batch))
             yield Block(
                 topic=path,
                 partition=0,
-                data=b"".join(datum for _, datum in batch),
+                data=b"".join(record.data for record in batch),
                 bounds=np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))),
                 offsets=np.arange(offset, offset + len(batch)),
                 times_ms=np.full(len(batch), self._now_ms),
                 watermarks_ms=np.full(len(batch), NO_WATERMARK_MS),
                 encoding=encoding,
-                schema=batch[0][0],
+                schema=schema,
+                broken={i: record.broken for i, record in enumerate(batch) if record.broken},
             )
             offset += len(batch)
 
 
-def _container(stream: Any) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
-    """The data of a container file; where the file breaks off, one empty datum stands for what is missing, so that
-    it becomes a dead letter and not a crash."""
-    writer: dict[str, Any] = {"type": "null"}
-    try:
-        for writer, datum in codec.read_container(stream):
-            yield writer, datum
-    except codec.Undecodable:
-        yield writer, b""
+def _batches(records: Iterator[Datum]) -> Iterator[list[Datum]]:
+    batch: list[Datum] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += len(record.data)
+        if len(batch) == _BLOCK_RECORDS or size >= _BLOCK_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def lines(stream: Any) -> Iterator[Datum]:
+    """The lines of a file. Blank ones are no records, and a byte order mark before the first is none of its bytes.
+
+    A line longer than any record is refused without being held in memory.
+    """
+    held, size = b"", 0  # of the line that has begun: its bytes, or their head; how many there are
+    first = True
+    while chunk := stream.read(_CHUNK):
+        if first:
+            chunk, first = chunk.removeprefix(_BOM), False
+        *ended, rest = chunk.split(b"\n")
+        for i, piece in enumerate(ended):
+            yield from _line(piece if i else held + piece, len(piece) + (0 if i else size))
+        held, size = (rest, len(rest)) if ended else (held + rest, size + len(rest))
+        if size > _LONGEST_LINE:
+            held = held[:_LINE_HEAD]
+    yield from _line(held, size)
+
+
+def _line(line: bytes, size: int) -> Iterator[Datum]:
+    if size > _LONGEST_LINE:
+        yield Datum(line[:_LINE_HEAD], f"a line of {size} bytes is longer than {_LONGEST_LINE}; its head is here")
+    elif line.strip():
+        yield Datum(line.rstrip(b"\r"))
 
 
 class WriteToFolder(beam.PTransform):

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.progress import commit_metadata
 from transforms.blocks import Block
+from transforms.errors import UNREADABLE_HEADERS
 from transforms.io.kafka.position import Position
 from transforms.watermarks import PartitionWatermarks
 
@@ -165,7 +166,7 @@ class Reader:
 
     def _make_block(self, partition: int, messages: list[Message]) -> Block:
         values = [m.value() for m in messages]
-        headers = {i: list(m.headers()) for i, m in enumerate(messages) if m.headers()}
+        headers = headers_of(messages)
         nulls = frozenset(i for i, v in enumerate(values) if v is None)
         if nulls:
             values = [v or b"" for v in values]
@@ -184,6 +185,21 @@ class Reader:
             headers=headers,
             nulls=nulls,
         )
+
+
+def headers_of(messages: list[Message]) -> dict[int, list[tuple[str, bytes | None]]]:
+    """Number → headers, of the messages that have any.
+
+    When a name is not UTF-8, the client gives none of that message's, and a header of ours says so; the record may be
+    good.
+    """
+    try:
+        return {i: list(m.headers()) for i, m in enumerate(messages) if m.headers()}
+    except (SystemError, UnicodeDecodeError):
+        if len(messages) == 1:
+            return {0: [(UNREADABLE_HEADERS, None)]}
+        each = (headers_of([m]) for m in messages)
+        return {i: found[0] for i, found in enumerate(each) if found}
 
 
 def _monotonic_ms() -> int:
