@@ -128,12 +128,15 @@ def read_blocks(settings: Settings, url: KafkaUrl | None = None) -> beam.PTransf
             raise UsageError("--input", e) from e
     topic = _topic("--input", source)
     if settings.kafka_read == "native":
-        return ReadBlocksFromKafkaNative(topic, expansion.service(settings), settings.out_of_orderness_ms)
+        return ReadBlocksFromKafkaNative(
+            topic, expansion.service(settings), settings.out_of_orderness_ms, settings.max_ahead_ms
+        )
     return ReadBlocksFromKafka(
         topic,
         group=settings.job.name,
         readers=settings.readers,
         out_of_orderness_ms=settings.out_of_orderness_ms,
+        max_ahead_ms=settings.max_ahead_ms,
         until_end=settings.until_end,
     )
 

@@ -191,6 +191,7 @@ class Settings:
     readers: int
     allowed_lateness_ms: int
     out_of_orderness_ms: int
+    max_ahead_ms: int
     state_shards: int
     max_parallelism: int
 
@@ -308,6 +309,12 @@ def _add_tuning(group: Any, job: Job) -> None:
         help="records further behind the watermark are late (default: %(default)s)",
     )
     group.add_argument(
+        "--max_ahead",
+        default="1h",
+        help="an event this much further ahead of its partition's clock is from the future, and a dead letter "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
         "--kafka_read",
         choices=["blocks", "native"],
         default="blocks",
@@ -371,6 +378,7 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         readers=_read("--readers", _at_least_one, flags.readers),
         allowed_lateness_ms=_read("--allowed_lateness", parse_duration_ms, flags.allowed_lateness),
         out_of_orderness_ms=_read("--out_of_orderness", parse_duration_ms, flags.out_of_orderness),
+        max_ahead_ms=_read("--max_ahead", _lasting_ms, flags.max_ahead),
         state_shards=_read("--state_shards", _at_least_one, flags.state_shards),
         max_parallelism=_read("--max_parallelism", _max_parallelism, flags.max_parallelism),
     )
@@ -512,6 +520,12 @@ def _max_parallelism(text: str) -> int:
     if _at_least_one(text) > _MOST_PARALLELISM:
         raise ValueError(f"{text} is more than Flink's {_MOST_PARALLELISM}")
     return int(text)
+
+
+def _lasting_ms(text: str) -> int:
+    if (ms := parse_duration_ms(text)) < 1:
+        raise ValueError(f"{text} is no time at all")
+    return ms
 
 
 def _refuse_unknown(rest: Sequence[str], ours: argparse.ArgumentParser) -> None:

@@ -119,6 +119,7 @@ _ASKED = {
     "flush_every": _Asked(_SECONDS),
     "out_of_orderness": _Asked(_DURATION),
     "allowed_lateness": _Asked(_DURATION),
+    "max_ahead": _Asked(_LASTING),
     "readers": _Asked(
         _COUNT, "Kafka readers side by side, of each topic; fixed for the life of a job and its updates", kind="NUMBER"
     ),

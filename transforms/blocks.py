@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from schemas.columns import Ints
 
 __all__ = ["NO_WATERMARK_MS", "Block", "Encoding"]
@@ -31,6 +29,8 @@ class Block(NamedTuple):
       offsets: [n] offset in the partition, or number of the record in the file.
       times_ms: [n] record timestamps; for files the clock when the job started.
       watermarks_ms: [n] the partition's watermark just before each record.
+      limits_ms: [n] an event with a later time is from the future; None: what the record's timestamp allows.
+      passed_ms: how far Beam's watermark had come before the block, which may have passed the partition over.
       keys: [n] message keys, or None when no message has one.
       headers: message number → headers, for those that have any.
       nulls: numbers of the messages without a payload.
@@ -53,6 +53,8 @@ class Block(NamedTuple):
     schema: dict[str, Any] | None = None
     lost: int = 0
     broken: dict[int, str] = {}  # noqa: RUF012 - never mutated
+    limits_ms: Ints | None = None
+    passed_ms: int = NO_WATERMARK_MS
 
     def payload(self, i: int) -> bytes | None:
         return None if i in self.nulls else self.data[self.bounds[i] : self.bounds[i + 1]]
@@ -72,6 +74,7 @@ class Block(NamedTuple):
             "offsets": self.offsets[start:stop],
             "times_ms": self.times_ms[start:stop],
             "watermarks_ms": self.watermarks_ms[start:stop],
+            "limits_ms": None if self.limits_ms is None else self.limits_ms[start:stop],
             "keys": self.keys[start:stop] if self.keys else None,
             "headers": {i - start: self.headers[i] for i in numbers(self.headers)},
             "nulls": frozenset(i - start for i in numbers(self.nulls)),
@@ -79,14 +82,3 @@ class Block(NamedTuple):
             "broken": {i - start: self.broken[i] for i in numbers(self.broken)},
         }
         return Block(**self._asdict() | taken)  # _replace would count the fields by __len__
-
-
-def watermarks_before(times_ms: Ints, watermark_ms: int, out_of_orderness_ms: int) -> Ints:
-    """[n] a partition's watermark just before each record: the largest timestamp until then − out-of-orderness.
-
-    Taken per record and not per block, so that which records are late depends on the partition's content alone and
-    not on how it happened to be cut into blocks (ADR 3).
-    """
-    reached = np.maximum.accumulate(times_ms) - out_of_orderness_ms
-    before: Ints = np.maximum(np.concatenate((np.array([NO_WATERMARK_MS]), reached[:-1])), watermark_ms)
-    return before

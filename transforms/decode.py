@@ -17,7 +17,14 @@ from schemas import codec, columns
 from schemas.columns import Bools, Columns, Ints
 from schemas.events import ClickstreamEvent, OrderEvent, avro_schema
 from transforms.blocks import Block
-from transforms.domain.validity import InvalidRecordError, check_click, check_order, good_clicks, good_orders
+from transforms.domain.validity import (
+    InvalidRecordError,
+    check_click,
+    check_not_ahead,
+    check_order,
+    good_clicks,
+    good_orders,
+)
 from transforms.errors import LATE_BY_REPLAY, BadRecord, attempts_before
 
 __all__ = ["CLICKS", "ORDERS", "BlockDecoder", "DecodedBlock", "Part", "RecordKind", "refused"]
@@ -122,15 +129,17 @@ class BlockDecoder(Generic[R]):
                 starts = block.bounds[rows] + header_bytes
                 cols = columns.decode_columns(block.data, starts, block.bounds[rows + 1], plan.steps)
                 good = self._kind.good(cols, block.times_ms[rows])
-                late = good & (cols.ints["event_time"] < block.watermarks_ms[rows] - self._lateness_ms)
+                if block.limits_ms is not None:
+                    good &= cols.ints["event_time"] <= block.limits_ms[rows]
+                late = good & (cols.ints["event_time"] < _reached(block)[rows] - self._lateness_ms)
                 kept = np.nonzero(good & ~late)[0]
                 out.parts.append(Part(cols, kept, plan.symbols, rows, starts, plan.writer))
                 alone[rows[good]] = False
-                for i in rows[late].tolist():
+                for i, time_ms in zip(rows[late].tolist(), cols.ints["event_time"][late].tolist(), strict=True):
                     if self._lands(block, i):
                         alone[i] = True
                     else:
-                        out.late.append(self._late(block, i))
+                        out.late.append(self._late(block, i, time_ms))
         for i in np.nonzero(alone)[0].tolist():
             self._one(block, i, out)
         return out
@@ -176,13 +185,15 @@ class BlockDecoder(Generic[R]):
         try:
             record = self._read(block, i)
             self._kind.check(record, int(block.times_ms[i]))
+            if block.limits_ms is not None:
+                check_not_ahead(record.event_time, int(block.limits_ms[i]))
         except (codec.CodecError, InvalidRecordError) as e:
             stage = "validate" if isinstance(e, InvalidRecordError) else "decode"
             out.bad.append(refused(block, i, self._job, stage, type(e).__name__, str(e)))
             return
-        if record.event_time < block.watermarks_ms[i] - self._lateness_ms:
+        if record.event_time < max(block.watermarks_ms[i], block.passed_ms) - self._lateness_ms:
             if not self._lands(block, i):
-                out.late.append(self._late(block, i))
+                out.late.append(self._late(block, i, record.event_time))
                 return
             out.landed.add(i)
         out.records.append(record)
@@ -201,12 +212,24 @@ class BlockDecoder(Generic[R]):
     def _lands(self, block: Block, i: int) -> bool:
         return self._lands_replays and _was_sent_back(block, i)
 
-    def _late(self, block: Block, i: int) -> BadRecord:
-        behind = f"more than {self._lateness_ms} ms behind the partition's watermark {int(block.watermarks_ms[i])}"
+    def _late(self, block: Block, i: int, event_time_ms: int) -> BadRecord:
+        late = event_time_ms < block.watermarks_ms[i] - self._lateness_ms
+        behind = f"more than {self._lateness_ms} ms behind " + (
+            f"the partition's watermark {int(block.watermarks_ms[i])}"
+            if late
+            else f"the job's watermark {block.passed_ms}, which had passed the partition over while that stood still"
+        )
         if _was_sent_back(block, i):
             behind += ": sent back by replay when this job no longer knew what the record belongs to"
             return refused(block, i, self._job, "replay", LATE_BY_REPLAY, behind)
-        return refused(block, i, self._job, "lateness", "Late", behind)
+        return refused(block, i, self._job, "lateness", "Late" if late else "Overtaken", behind)
+
+
+def _reached(block: Block) -> Ints:
+    """[n] what lateness of each record is measured from: its partition's watermark, or Beam's if that is further on, as
+    state and windows are kept no longer."""
+    reached: Ints = np.maximum(block.watermarks_ms, block.passed_ms)
+    return reached
 
 
 def _was_sent_back(block: Block, i: int) -> bool:

@@ -1,53 +1,83 @@
-"""Where a reader of several partitions stands in event time. Pure: the clock is passed in.
+"""How far a reader of several partitions has come in event time: Beam's watermark. Pure: the clocks are passed in.
 
-A partition's watermark is the largest record timestamp read − out-of-orderness, and the reader's is the smallest of its
-partitions'. A partition in which nothing happens must not hold the others back, so after `idle_ms` without a message it
+It is the smallest of its partitions' watermarks, and a partition's is its clock − out-of-orderness. A partition whose
+clock stands still must not hold the others back: read to its end, it is passed over. When all stand still, the reader
 follows the topic: the newest timestamp in any partition, and, once the whole topic is silent, that plus the time that
-has passed since. So a watermark never runs ahead of what the topic itself has reached, whether the topic holds live
-traffic or a replay of last month, and a silent night still closes the day's last windows.
+has passed since, but never past the wall clock. So a silent night still closes the day's last windows.
+
+None of this moves a partition's clock: which records are late is for the partition's content to say. What comes from a
+partition that was passed over may be far behind Beam's watermark, without being late; each block says where that is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from schemas.columns import Ints
-from transforms.blocks import NO_WATERMARK_MS, watermarks_before
+from transforms.blocks import NO_WATERMARK_MS
+from transforms.partition_clock import Clock, Judged, judge
 
-__all__ = ["PartitionWatermarks"]
+__all__ = ["PartitionClocks"]
 
 
-class PartitionWatermarks:
-    """Watermarks of the partitions that one reader owns.
+class PartitionClocks:
+    """Clocks of the partitions that one reader owns, and the reader's watermark.
 
     Args:
-      restored: partition → watermark in ms, from a checkpoint; new partitions start with `NO_WATERMARK_MS`.
+      restored: from a checkpoint; new partitions start with `Clock()`.
+      idle_ms: for so long a clock stands still before its partition is passed over.
       now_ms: monotonic clock, ms.
+      watermark_ms: what Beam was told last.
     """
 
-    def __init__(self, restored: dict[int, int], out_of_orderness_ms: int, idle_ms: int, now_ms: int):
-        self._behind_ms, self._idle_ms = out_of_orderness_ms, idle_ms
+    def __init__(
+        self,
+        restored: dict[int, Clock],
+        out_of_orderness_ms: int,
+        max_ahead_ms: int,
+        idle_ms: int,
+        now_ms: int,
+        watermark_ms: int = NO_WATERMARK_MS,
+    ):
+        self._behind_ms, self._max_ahead_ms, self._idle_ms = out_of_orderness_ms, max_ahead_ms, idle_ms
         self.of = dict(restored)
-        self._heard_ms = dict.fromkeys(restored, now_ms)
+        self.watermark_ms = watermark_ms
+        self._moved_ms = dict.fromkeys(restored, now_ms)
         self._topic_newest_ms = NO_WATERMARK_MS
         self._topic_moved_ms = now_ms
 
-    def read(self, partition: int, times_ms: Ints, wall_ms: int, now_ms: int) -> Ints:
-        """Takes note of a block; returns the watermark before each of its records.
+    def read(self, partition: int, times_ms: Ints, keys: Ints, *, at_end: bool, wall_ms: int, now_ms: int) -> Judged:
+        """Judges a partition's next records, and takes note of those that it could; see `partition_clock.judge`."""
+        before = self.of[partition]
+        judged = judge(before, times_ms, keys, self._behind_ms, self._max_ahead_ms, wall_ms=wall_ms, at_end=at_end)
+        self.of[partition] = judged.clock
+        if judged.clock.reached_ms > before.reached_ms:
+            self._moved_ms[partition] = now_ms
+        return judged
 
-        A timestamp ahead of the wall clock counts as the wall clock: one producer with a fast clock must not make
-        everybody else's records late.
+    def watermark_of(self, partition: int) -> int:
+        """Its own watermark, or the reader's, if that has passed it over."""
+        return max(self.of[partition].watermark_ms(self._behind_ms), self.watermark_ms)
+
+    def settle(self, at_end: Container[int], now_ms: int) -> bool:
+        """Moves the watermark as far as the partitions that are not passed over have come.
+
+        Args:
+          at_end: partitions that are read to their end.
+
+        Returns: whether all stand still: then the reader may `follow` the topic.
         """
-        times_ms = times_ms.clip(max=wall_ms)
-        before = watermarks_before(times_ms, self.of[partition], self._behind_ms)
-        self.of[partition] = max(self.of[partition], int(times_ms.max()) - self._behind_ms)
-        self._heard_ms[partition] = now_ms
-        return before
+        going = [
+            self.of[p].watermark_ms(self._behind_ms)
+            for p, moved_ms in self._moved_ms.items()
+            if p not in at_end or now_ms - moved_ms < self._idle_ms
+        ]
+        if going:
+            self.watermark_ms = max(self.watermark_ms, min(going))
+        return not going and bool(self.of)
 
-    def idle(self, now_ms: int) -> list[int]:
-        """The partitions without a message for `idle_ms`."""
-        return [p for p, heard_ms in self._heard_ms.items() if now_ms - heard_ms >= self._idle_ms]
-
-    def follow(self, partitions: list[int], topic_newest_ms: int, wall_ms: int, now_ms: int) -> None:
-        """Moves idle partitions on, but not past the wall clock. Call it only for partitions read to their end.
+    def follow(self, topic_newest_ms: int, wall_ms: int, now_ms: int) -> None:
+        """Moves the watermark on with the topic.
 
         Args:
           topic_newest_ms: newest record timestamp in any partition of the topic.
@@ -56,9 +86,12 @@ class PartitionWatermarks:
             self._topic_newest_ms, self._topic_moved_ms = topic_newest_ms, now_ms
         silent_ms = now_ms - self._topic_moved_ms
         newest_ms = min(self._topic_newest_ms + (silent_ms if silent_ms >= self._idle_ms else 0), wall_ms)
-        for partition in partitions:
-            self.of[partition] = max(self.of[partition], newest_ms - self._behind_ms)
+        self.watermark_ms = max(self.watermark_ms, newest_ms - self._behind_ms)
+
+    def add(self, partition: int, now_ms: int) -> None:
+        """A partition that is new to the topic."""
+        self.of[partition], self._moved_ms[partition] = Clock(), now_ms
 
     def drop(self, partition: int) -> None:
         """The partition is read to where it was to be read: it holds nothing back any more."""
-        del self.of[partition], self._heard_ms[partition]
+        del self.of[partition], self._moved_ms[partition]

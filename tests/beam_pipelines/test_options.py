@@ -40,6 +40,7 @@ def test_without_flags_a_job_reads_and_writes_the_local_stack() -> None:
     assert found.registry == "http://127.0.0.1:8081/apis/ccompat/v7"
     assert (found.ledger, found.until_end, found.kafka_read, found.bounded) == (None, False, "blocks", False)
     assert (found.out_of_orderness_ms, found.allowed_lateness_ms) == (10_000, 600_000)
+    assert found.max_ahead_ms == 3_600_000
 
 
 def test_another_kafka_takes_its_outputs_along() -> None:
@@ -174,6 +175,7 @@ WRONG = [
     ("--out_of_orderness=-5s", "--out_of_orderness: '-5s' is not a duration"),
     ("--allowed_lateness=soon", "--allowed_lateness: 'soon' is not a duration"),
     ("--allowed_lateness=99999999d", "--allowed_lateness: '99999999d' is longer than 100 years"),
+    ("--max_ahead=0s", "--max_ahead: 0s is no time at all"),
     ("--readers=0", "--readers: 0 is not a whole number of at least 1"),
     ("--readers=two", "--readers: two is not a whole number of at least 1"),
     ("--state_shards=-1", "--state_shards: -1 is not a whole number of at least 1"),

@@ -56,6 +56,7 @@ GOOD = {
     "flush_every": ["1s", "60s", "10m"],
     "out_of_orderness": ["0s", "500ms", "10s"],
     "allowed_lateness": ["0s", "10m", "7d"],
+    "max_ahead": ["1ms", "90s", "1h", "1d"],
     "readers": ["1", "2", "16"],
     "state_shards": ["32", "256"],
 }
@@ -75,6 +76,7 @@ BAD = {
     "readers": ["0", "02", "2.0"],
     "state_shards": ["0", "all"],
     "allowed_lateness": ["10"],
+    "max_ahead": ["0s", "0h", "1"],
 }
 BAD_OF = {
     ("revenue", "early_every"): ["1500ms", "2000ms"],

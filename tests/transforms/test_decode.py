@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import itertools
 import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -32,10 +31,10 @@ from tests.build import (
     order,
     payload,
 )
-from transforms.blocks import NO_WATERMARK_MS, Block, watermarks_before
+from transforms.blocks import NO_WATERMARK_MS, Block
 from transforms.decode import ORDERS, BlockDecoder, DecodedBlock
 from transforms.errors import ATTEMPTS_HEADER, LATE_BY_REPLAY, BadRecord
-from transforms.watermarks import PartitionWatermarks
+from transforms.partition_clock import Clock, judge
 
 LATENESS_MS = 10 * MINUTE
 ALONE_ID = 11
@@ -245,6 +244,37 @@ def test_a_late_record_that_had_to_be_read_alone_is_late_too() -> None:
     assert (good(decoded), offsets(decoded.late)) == (["o-2"], [0])
 
 
+# Events from the future, and what was passed over
+
+
+@pytest.mark.parametrize("writer_id", [1, ALONE_ID])
+def test_an_event_at_its_limit_is_good_and_one_more_millisecond_is_from_the_future(writer_id: int) -> None:
+    orders = [payload(order(f"o-{i}", at=T0 + i), writer_id) for i in range(3)]
+    decoded = decoder(alone).decode(block(orders, limits_ms=np.array([T0, T0, T0 + 3])))
+    assert good(decoded) == ["o-0", "o-2"]
+    (bad,) = decoded.bad
+    assert (bad.offset, bad.stage, bad.error_class) == (1, "validate", "InvalidRecordError")
+    assert bad.error_message == f"event_time {T0 + 1} is from the future: its partition's clock allows none after {T0}"
+
+
+@pytest.mark.parametrize("encoding", ["confluent", "json"])
+def test_what_is_behind_a_watermark_that_passed_its_partition_over_is_refused_by_a_name_of_its_own(
+    encoding: str,
+) -> None:
+    edge = T0 - LATENESS_MS
+    orders = [order("o-1", at=edge), order("o-2", at=edge - 1), order("o-3", at=T0 - HOUR - LATENESS_MS - 1)]
+    raw = [codec.to_json(each) if encoding == "json" else payload(each) for each in orders]
+    decoded = decoder().decode(block(raw, encoding=encoding, watermarks_ms=T0 - HOUR, passed_ms=T0))
+    assert good(decoded) == ["o-1"]
+    assert [(late.offset, late.stage, late.error_class) for late in decoded.late] == [
+        (1, "lateness", "Overtaken"),
+        (2, "lateness", "Late"),
+    ]
+    overtaken, late = (each.error_message for each in decoded.late)
+    assert f"the job's watermark {T0}, which had passed the partition over" in overtaken
+    assert f"the partition's watermark {T0 - HOUR}" in late
+
+
 # Whatever is in a block
 
 
@@ -266,9 +296,24 @@ def mixtures(draw: Any) -> list[tuple[bytes | None, int]]:
 
 
 def whole(records: Sequence[tuple[bytes | None, int]]) -> Block:
+    return judged(records, Clock(), 0, at_end=True)[0]
+
+
+def judged(
+    records: Sequence[tuple[bytes | None, int]], clock: Clock, start: int, *, at_end: bool
+) -> tuple[Block, Clock]:
+    """A block of those that can be judged, as the source makes it, and the clock after it."""
     times_ms = np.array([t for _, t in records], np.int64)
-    before = watermarks_before(times_ms, NO_WATERMARK_MS, 10 * SECOND)
-    return block([p for p, _ in records], times_ms=times_ms.tolist(), watermarks_ms=before.tolist())
+    keys = np.arange(start, start + len(records)) % 5
+    found = judge(clock, times_ms, keys, 10 * SECOND, HOUR, wall_ms=T0 + 100 * HOUR, at_end=at_end)
+    made = block(
+        [p for p, _ in records[: found.taken]],
+        times_ms=times_ms[: found.taken].tolist(),
+        watermarks_ms=found.watermarks_ms.tolist(),
+        limits_ms=found.limits_ms,
+        first_offset=start,
+    )
+    return made, found.clock
 
 
 @given(mixtures())
@@ -289,18 +334,12 @@ def test_which_records_are_good_bad_and_late_does_not_depend_on_where_the_partit
     records: list[tuple[bytes | None, int]], data: st.DataObject
 ) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(1, len(records)), max_size=6)) | {0, len(records)})
-    watermarks, one = PartitionWatermarks({0: NO_WATERMARK_MS}, 10 * SECOND, 10 * SECOND, 0), decoder()
-    pieces = []
-    for start, stop in itertools.pairwise(cuts):
-        times_ms = np.array([t for _, t in records[start:stop]], np.int64)
-        before = watermarks.read(0, times_ms, T0 + 10 * HOUR, 0)
-        piece = block(
-            [p for p, _ in records[start:stop]],
-            times_ms=times_ms.tolist(),
-            watermarks_ms=before.tolist(),
-            first_offset=start,
-        )
+    clock, one = Clock(), decoder()
+    pieces, start = [], 0
+    for stop in cuts[1:]:
+        piece, clock = judged(records[start:stop], clock, start, at_end=stop == len(records))
         pieces.append(one.decode(piece))
+        start += len(piece)
     at_once = decoder().decode(whole(records))
     assert sorted(name for p in pieces for name in good(p)) == good(at_once)
     assert offsets([r for p in pieces for r in p.bad]) == offsets(at_once.bad)

@@ -15,7 +15,15 @@ from schemas.events import ClickstreamEvent, OrderEvent
 from schemas.ids import MAX_ID_CHARS, is_id, wrong_with
 from schemas.times import END_MS
 
-__all__ = ["FUTURE_MS", "InvalidRecordError", "check_click", "check_order", "good_clicks", "good_orders"]
+__all__ = [
+    "FUTURE_MS",
+    "InvalidRecordError",
+    "check_click",
+    "check_not_ahead",
+    "check_order",
+    "good_clicks",
+    "good_orders",
+]
 
 FUTURE_MS = 3_600_000
 """An event may be stamped this much later than its record before it is called wrong."""
@@ -71,6 +79,14 @@ def check_event_time(event_time_ms: int, record_time_ms: int) -> None:
         raise InvalidRecordError(f"event_time is after the year 9999: {event_time_ms}")
     if event_time_ms > record_time_ms + FUTURE_MS:
         raise InvalidRecordError(f"event_time {event_time_ms} is more than 1 h after its record's {record_time_ms}")
+
+
+def check_not_ahead(event_time_ms: int, limit_ms: int) -> None:
+    """Raises: InvalidRecordError."""
+    if event_time_ms > limit_ms:
+        raise InvalidRecordError(
+            f"event_time {event_time_ms} is from the future: its partition's clock allows none after {limit_ms}"
+        )
 
 
 def good_orders(columns: Columns, record_times_ms: Ints) -> Bools:

@@ -7,9 +7,10 @@ DoFn: on Flink it is a native source. What it does differently:
   a partition has been read to its end; a partition in which there never was a record holds it back. So it suits event
   times near the clock, or a topic that is already whole; and what waits for the watermark (state, windows) must keep
   out-of-orderness longer.
-- Which records are late is told by a watermark per partition in the worker's memory. It is not in the checkpoint: after
-  a restart a partition's first record is never late, and the next ones are measured from there on. What would have
-  been late may then be good, never the other way round.
+- Which records are late or from the future is told by a clock per partition in the worker's memory. It is not in the
+  checkpoint: after a restart it begins anew, and its first records are never late. What would have been late may then
+  be good, never the other way round. A block cannot wait for what follows it: of its last records, the wall clock
+  decides which are from the future.
 - No offset is committed to a group. KafkaIO would start a new job there, and not at the topic's beginning.
 """
 
@@ -27,8 +28,9 @@ from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.blocks import NO_WATERMARK_MS, Block, watermarks_before
+from transforms.blocks import Block
 from transforms.io.kafka import KafkaTopic
+from transforms.partition_clock import Clock, Judged, judge, key_numbers
 
 __all__ = ["ReadBlocksFromKafkaNative"]
 
@@ -45,11 +47,16 @@ class ReadBlocksFromKafkaNative(beam.PTransform):
     """
 
     def __init__(
-        self, topic: KafkaTopic, expansion_service: Any, out_of_orderness_ms: int, block_messages: int = 4_000
+        self,
+        topic: KafkaTopic,
+        expansion_service: Any,
+        out_of_orderness_ms: int,
+        max_ahead_ms: int,
+        block_messages: int = 4_000,
     ):
         super().__init__()
         self._topic, self._expansion_service = topic, expansion_service
-        self._fn = _PackFn(out_of_orderness_ms, block_messages)
+        self._fn = _PackFn(out_of_orderness_ms, max_ahead_ms, block_messages)
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Block]:
         messages = begin.pipeline | "KafkaIO" >> ReadFromKafka(
@@ -64,15 +71,16 @@ class ReadBlocksFromKafkaNative(beam.PTransform):
         return blocks
 
 
-# Per read (by an id made at construction) and partition: the next offset and the watermark. Shared by all instances in
-# a process, as a runner gives the bundles of a partition to any of them, one after another.
-_REACHED: dict[str, dict[int, tuple[int, int]]] = {}
+# Per read (by an id made at construction) and partition: the next offset and the clock. Shared by all instances in a
+# process, as a runner gives the bundles of a partition to any of them, one after another.
+_REACHED: dict[str, dict[int, tuple[int, Clock]]] = {}
 
 
 class _PackFn(beam.DoFn):
-    def __init__(self, out_of_orderness_ms: int, block_messages: int):
+    def __init__(self, out_of_orderness_ms: int, max_ahead_ms: int, block_messages: int):
         self._id = uuid.uuid4().hex
-        self._out_of_orderness_ms, self._block_messages = out_of_orderness_ms, block_messages
+        self._out_of_orderness_ms, self._max_ahead_ms = out_of_orderness_ms, max_ahead_ms
+        self._block_messages = block_messages
 
     def setup(self) -> None:
         self._reached = _REACHED.setdefault(self._id, {})
@@ -101,6 +109,8 @@ class _PackFn(beam.DoFn):
         sizes = np.fromiter(map(len, values), np.int64, len(values))
         offsets = np.fromiter((m.offset for m in messages), np.int64, len(values))
         times_ms = np.fromiter((m.timestamp for m in messages), np.int64, len(values))
+        keys = [m.key for m in messages]
+        judged = self._judge(messages[0].partition, offsets, times_ms, key_numbers(keys, offsets))
         return Block(
             topic=messages[0].topic,
             partition=messages[0].partition,
@@ -108,22 +118,23 @@ class _PackFn(beam.DoFn):
             bounds=np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))),
             offsets=offsets,
             times_ms=times_ms,
-            watermarks_ms=self._watermarks(messages[0].partition, offsets, times_ms),
-            keys=[m.key for m in messages],
+            watermarks_ms=judged.watermarks_ms,
+            keys=keys,
             headers={i: [(h.key, h.value) for h in m.headers] for i, m in enumerate(messages) if m.headers},
             nulls=nulls,
+            limits_ms=judged.limits_ms,
         )
 
-    def _watermarks(self, partition: int, offsets: Any, times_ms: Any) -> Any:
-        next_offset, watermark_ms = self._reached.get(partition, (0, NO_WATERMARK_MS))
+    def _judge(self, partition: int, offsets: Any, times_ms: Any, keys: Any) -> Judged:
+        next_offset, clock = self._reached.get(partition, (0, Clock()))
         if offsets[0] < next_offset:  # a bundle is tried again: what it had seen is yet to come
-            watermark_ms = NO_WATERMARK_MS
-        # One producer with a fast clock must not make everybody else's records late.
-        times_ms = times_ms.clip(max=time.time_ns() // 1_000_000)
-        before = watermarks_before(times_ms, watermark_ms, self._out_of_orderness_ms)
-        reached_ms = max(watermark_ms, int(times_ms.max()) - self._out_of_orderness_ms)
-        self._reached[partition] = int(offsets[-1]) + 1, reached_ms
-        return before
+            clock = Clock()
+        wall_ms = time.time_ns() // 1_000_000
+        judged = judge(
+            clock, times_ms, keys, self._out_of_orderness_ms, self._max_ahead_ms, wall_ms=wall_ms, at_end=True
+        )
+        self._reached[partition] = int(offsets[-1]) + 1, judged.clock
+        return judged
 
 
 def _timestamp(block: Block) -> Timestamp:

@@ -15,9 +15,14 @@ from typing import Final
 __all__ = ["ALERTS", "LEDGER", "ORDERS", "REVENUE", "SESSIONS"]
 
 _FRESHNESS = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+-- An event from the future is as fresh as now, and what is stored of one gives way.
 local function fresh(hash, family, newest)
-  local stored = redis.call('HGET', hash, family)
-  if newest > 0 and not (stored and tonumber(stored) >= newest) then
+  newest = math.min(newest, now)
+  local stored = tonumber(redis.call('HGET', hash, family) or 0)
+  if newest > 0 and (stored < newest or stored > now) then
     redis.call('HSET', hash, family, string.format('%.0f', newest))
   end
 end
@@ -89,9 +94,11 @@ local function keep(user)
   tell(user)
 end
 
+-- No valid event is a day ahead. What an older release has stored of one gives way to the first that is not.
+local far = now + 86400000
 local function seen(user, at)
-  local stored = redis.call('HGET', features_of .. user, 'last_seen')
-  if at > 0 and not (stored and tonumber(stored) >= at) then
+  local stored = tonumber(redis.call('HGET', features_of .. user, 'last_seen') or 0)
+  if at > 0 and (stored < at or (stored > far and at <= far)) then
     redis.call('HSET', features_of .. user, 'last_seen', string.format('%.0f', at))
   end
 end
@@ -224,6 +231,9 @@ end
 local users, newest = {}, 0
 for i = 13, #ARGV, 4 do
   local user, id, at, minor = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3]
+  if tonumber(at) <= far and not users[user] then
+    redis.call('ZREMRANGEBYSCORE', orders_of .. user, string.format('(%.0f', far), '+inf')
+  end
   redis.call('ZADD', orders_of .. user, 'GT', at, minor .. ':' .. id)
   users[user] = true
   newest = math.max(newest, tonumber(at))

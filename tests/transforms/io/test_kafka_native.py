@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from tests.build import MINUTE, SECOND, T0
+from tests.build import HOUR, MINUTE, SECOND, T0
 from transforms.blocks import NO_WATERMARK_MS, Block
 from transforms.io.kafka_native import _PackFn
 
@@ -41,7 +40,7 @@ def pack(fn: _PackFn, rows: Iterable[Row]) -> list[tuple[Block, float]]:
 
 @pytest.fixture
 def fn() -> _PackFn:
-    fn = _PackFn(10 * SECOND, 3)
+    fn = _PackFn(10 * SECOND, HOUR, 3)
     fn.setup()
     return fn
 
@@ -76,23 +75,27 @@ def test_what_is_missing_stays_missing(fn: _PackFn) -> None:
 
 
 def test_the_watermark_of_a_partition_goes_on_from_bundle_to_bundle_in_any_instance(fn: _PackFn) -> None:
-    pack(fn, [Row(0, 0, T0), Row(1, 0, T0 + MINUTE)])
+    pack(fn, [*(Row(0, i, T0) for i in range(3)), *(Row(1, i, T0 + MINUTE) for i in range(3))])
     other = _PackFn.__new__(_PackFn)
     other.__dict__.update(fn.__dict__)
     other.setup()
-    [(found, _)] = pack(other, [Row(0, 1, T0 + 5 * SECOND), Row(0, 2, T0 + 1)])
+    [(found, _)] = pack(other, [Row(0, 3, T0 + 5 * SECOND), Row(0, 4, T0 + 1)])
     assert found.watermarks_ms.tolist() == [T0 - 10 * SECOND, T0 - 5 * SECOND]
 
 
 def test_a_bundle_that_is_tried_again_finds_nothing_late_that_was_not(fn: _PackFn) -> None:
-    rows = [Row(0, 5, T0), Row(0, 6, T0 + MINUTE)]
-    [(first, _)] = pack(fn, rows)
-    [(again, _)] = pack(fn, rows)
-    assert first.watermarks_ms.tolist() == again.watermarks_ms.tolist() == [NO_WATERMARK_MS, T0 - 10 * SECOND]
+    rows = [Row(0, 5 + i, T0 + i * MINUTE) for i in range(6)]
+    first, again = pack(fn, rows), pack(fn, rows)
+    watermarks = [[w for block, _ in found for w in block.watermarks_ms.tolist()] for found in (first, again)]
+    assert watermarks[0] == watermarks[1] == [NO_WATERMARK_MS] * 3 + [T0 + i * MINUTE for i in range(3)]
 
 
-def test_a_fast_clock_does_not_make_the_others_late(fn: _PackFn) -> None:
-    now_ms = time.time_ns() // 1_000_000
-    pack(fn, [Row(0, 0, now_ms + 30 * MINUTE)])
-    [(found, _)] = pack(fn, [Row(0, 1, now_ms)])
-    assert np.all(found.watermarks_ms <= time.time_ns() // 1_000_000 - 10 * SECOND)
+def test_a_fast_clock_does_not_make_the_others_late_and_one_from_the_future_is_found_out() -> None:
+    fn = _PackFn(10 * SECOND, HOUR, 12)
+    fn.setup()
+    rows = [Row(0, i, T0 + i, key=b"u-%d" % i) for i in range(12)]
+    rows[6] = rows[6]._replace(timestamp=T0 + 50 * MINUTE)
+    rows[8] = rows[8]._replace(timestamp=T0 + 1_000 * HOUR)
+    [(found, _)] = pack(fn, rows)
+    assert np.all(found.watermarks_ms <= T0 + 12)
+    assert found.offsets[found.times_ms > found.limits_ms].tolist() == [8]

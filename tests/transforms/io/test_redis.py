@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -316,6 +317,44 @@ def test_the_json_that_the_scripts_make_is_the_contracts_byte_for_byte(
         assert made == features.user_features_json(user, db.hgetall(features.user_key(user)))
     known = json.loads(made)
     assert (known["user_id"], known["last_alert_type"], known["orders_1h"]) == (user, kind, 1)
+
+
+@pytest.mark.parametrize(
+    ("family", "rows_at"),
+    [
+        ("orders", lambda at: [order("o-1", at)]),
+        ("fraud_alerts", lambda at: [alert(event_time=at)]),
+        ("sessions", lambda at: [session("u-1", at, session_end=at)]),
+        ("revenue", lambda at: [minute(at)]),
+    ],
+)
+def test_an_event_from_the_future_is_as_fresh_as_now_and_not_for_good(
+    valkey: Stack, db: redis.Redis, family: str, rows_at: Callable[[int], list[Any]]
+) -> None:
+    before_ms = time.time_ns() // 1_000_000
+    write(valkey.redis_url, rows_at(2_051_222_400_000))
+    now_ms = int(db.hget("sf:freshness", family))
+    assert before_ms <= now_ms <= time.time_ns() // 1_000_000
+    write(valkey.redis_url, rows_at(T0))
+    assert int(db.hget("sf:freshness", family)) == now_ms
+
+
+def test_a_freshness_that_an_older_release_has_poisoned_is_healed_by_the_next_write(
+    valkey: Stack, db: redis.Redis
+) -> None:
+    db.hset("sf:freshness", "orders", 2_051_222_400_000)
+    write(valkey.redis_url, [order("o-1", T0)])
+    assert db.hget("sf:freshness", "orders") == str(T0).encode()
+
+
+def test_features_that_an_older_release_has_poisoned_are_healed_by_the_users_next_order(
+    valkey: Stack, db: redis.Redis
+) -> None:
+    write(valkey.redis_url, [order("o-2035", 2_051_222_400_000)])
+    write(valkey.redis_url, [order("o-1", T0), order("o-2", T0 + 1)])
+    found = json.loads(db.get(features.user_features_key("u-1")))
+    assert (found["orders_24h"], found["last_order_at"]) == (2, features.rfc3339(T0 + 1))
+    assert found["last_seen"] == features.rfc3339(T0 + 1)
 
 
 def test_a_user_whose_only_session_is_retracted_has_no_features(valkey: Stack, db: redis.Redis) -> None:

@@ -7,36 +7,32 @@ from typing import NamedTuple
 
 from apache_beam import coders
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
-from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 
-from transforms.blocks import NO_WATERMARK_MS
+from transforms.partition_clock import Clock
 
 __all__ = ["Position", "PositionCoder", "PositionTracker"]
 
 
 class Position(NamedTuple):
-    """How far a reader has come: next offset and watermark (ms) of each partition still being read."""
+    """How far a reader has come: next offset and clock of each partition still being read."""
 
-    partitions: dict[int, tuple[int, int]]
-
-    def watermark(self) -> Timestamp:
-        if not self.partitions:
-            return MAX_TIMESTAMP
-        watermark_ms = min(watermark_ms for _, watermark_ms in self.partitions.values())
-        return MIN_TIMESTAMP if watermark_ms == NO_WATERMARK_MS else Timestamp(micros=watermark_ms * 1000)
+    partitions: dict[int, tuple[int, Clock]]
 
 
 class PositionCoder(coders.Coder):
     """Explicit and versioned, as positions live in savepoints."""
 
     def encode(self, position: Position) -> bytes:
-        return json.dumps({"v": 1, "partitions": sorted((p, *at) for p, at in position.partitions.items())}).encode()
+        partitions = sorted((p, offset, clock.encode()) for p, (offset, clock) in position.partitions.items())
+        return json.dumps({"v": 2, "partitions": partitions}).encode()
 
     def decode(self, encoded: bytes) -> Position:
         fields = json.loads(encoded)
-        if fields["v"] != 1:
+        if fields["v"] == 1:  # with a watermark instead of a clock
+            return Position({p: (offset, Clock.at(watermark_ms)) for p, offset, watermark_ms in fields["partitions"]})
+        if fields["v"] != 2:
             raise ValueError(f"Kafka position of version {fields['v']}: written by a newer release")
-        return Position({p: (offset, watermark_ms) for p, offset, watermark_ms in fields["partitions"]})
+        return Position({p: (offset, Clock.decode(clock)) for p, offset, clock in fields["partitions"]})
 
     def is_deterministic(self) -> bool:
         return True

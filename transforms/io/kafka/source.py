@@ -22,11 +22,12 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
 
-from transforms.blocks import NO_WATERMARK_MS, Block
+from transforms.blocks import Block
 from transforms.io.kafka.position import Position, PositionCoder, PositionTracker
 from transforms.io.kafka.reader import Assignment, Reader
 from transforms.io.kafka.topic import KafkaTopic
 from transforms.io.kafka.waiting import Waiting
+from transforms.partition_clock import Clock
 
 __all__ = ["ReadBlocksFromKafka"]
 
@@ -39,7 +40,7 @@ _READ_S = 0.3
 class ReadBlocksFromKafka(beam.PTransform):
     """Blocks of a topic's messages, at the block's smallest record timestamp.
 
-    Output: Block; watermark = smallest of the partitions'.
+    Output: Block; watermark: see `transforms.watermarks`.
 
     Args:
       topic: partitions are divided among the readers once, at the first start of a job; a savepoint keeps them.
@@ -55,6 +56,7 @@ class ReadBlocksFromKafka(beam.PTransform):
         group: str,
         readers: int,
         out_of_orderness_ms: int,
+        max_ahead_ms: int,
         until_end: bool,
         block_messages: int = 4_000,
     ):
@@ -67,6 +69,7 @@ class ReadBlocksFromKafka(beam.PTransform):
                 {p: end if until_end else None for p, end in topic.ends.items() if p % readers == i},
                 group,
                 out_of_orderness_ms,
+                max_ahead_ms,
                 block_messages,
             )
             for i in range(min(readers, len(topic.ends)))
@@ -84,7 +87,7 @@ class ReadBlocksFromKafka(beam.PTransform):
 
 class _Positions(beam.transforms.core.RestrictionProvider):
     def initial_restriction(self, assignment: Assignment) -> Position:
-        return Position(dict.fromkeys(assignment.partitions, (0, NO_WATERMARK_MS)))
+        return Position(dict.fromkeys(assignment.partitions, (0, Clock())))
 
     def create_tracker(self, restriction: Position) -> PositionTracker:
         return PositionTracker(restriction)
@@ -107,14 +110,14 @@ class _ReadBlocksFn(beam.DoFn):
         # Of all instances in this process, as a runner gives a reader's bundles to any of them.
         self._waiting: Waiting[Reader] = self._shared.acquire(Waiting)
 
-    def _take(self, assignment: Assignment, position: Position) -> Reader:
+    def _take(self, assignment: Assignment, position: Position, watermark: Timestamp) -> Reader:
         """The connection that waits at this position, else a new one."""
         waiting = self._waiting.take(assignment.index)
         if waiting is not None:
             if waiting.position() == position:
                 return waiting
             waiting.close()  # the job went back to an earlier checkpoint
-        return Reader(assignment, position)
+        return Reader(assignment, position, watermark)
 
     @beam.DoFn.unbounded_per_element()
     def process(
@@ -123,7 +126,8 @@ class _ReadBlocksFn(beam.DoFn):
         tracker: Any = beam.DoFn.RestrictionParam(_Positions()),
         estimator: Any = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider()),
     ) -> Iterator[Any]:
-        read = self._take(assignment, tracker.current_restriction())
+        reached = estimator.current_watermark() or MIN_TIMESTAMP
+        read = self._take(assignment, tracker.current_restriction(), reached)
         until = time.monotonic() + _READ_S
         try:
             while True:
@@ -134,9 +138,9 @@ class _ReadBlocksFn(beam.DoFn):
                     return
                 if block is not None:
                     yield TimestampedValue(block, _block_time(block))
-                watermark = position.watermark()
-                if watermark > (estimator.current_watermark() or MIN_TIMESTAMP):
-                    estimator.set_watermark(watermark)
+                if read.watermark() > reached:
+                    reached = read.watermark()
+                    estimator.set_watermark(reached)
                 if not position.partitions:
                     read.close()
                     return
@@ -152,5 +156,8 @@ class _ReadBlocksFn(beam.DoFn):
 
 
 def _block_time(block: Block) -> Timestamp:
-    """Its smallest record timestamp; not beyond the clock, as no date can say what a broken producer may."""
-    return Timestamp(micros=min(int(block.times_ms.min()), time.time_ns() // 1_000_000) * 1000)
+    """Its smallest record timestamp; if all are from the future, what none may be after."""
+    time_ms = int(block.times_ms.min())
+    if block.limits_ms is not None:
+        time_ms = min(time_ms, int(block.limits_ms.max()))
+    return Timestamp(micros=time_ms * 1000)

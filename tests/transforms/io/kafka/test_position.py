@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 
 from tests.build import T0
-from transforms.blocks import NO_WATERMARK_MS
 from transforms.io.kafka.position import Position, PositionCoder, PositionTracker
+from transforms.partition_clock import Clock
 
-START = Position({0: (0, NO_WATERMARK_MS), 2: (0, NO_WATERMARK_MS)})
-LATER = Position({0: (7, T0), 2: (3, T0 + 1_000)})
+START = Position({0: (0, Clock()), 2: (0, Clock())})
+LATER = Position({0: (7, Clock(T0, 3, T0 - 1, (T0, T0 - 2, T0 + 9), (11, 12, -13))), 2: (3, Clock(T0 + 1_000))})
 
 
 @pytest.mark.parametrize("position", [START, LATER, Position({})])
@@ -22,10 +21,9 @@ def test_a_position_of_a_newer_release_is_refused() -> None:
         PositionCoder().decode(b'{"v": 99, "partitions": []}')
 
 
-def test_the_slowest_partition_is_the_readers_watermark() -> None:
-    assert LATER.watermark() == Timestamp(micros=T0 * 1_000)
-    assert START.watermark() == MIN_TIMESTAMP
-    assert Position({}).watermark() == MAX_TIMESTAMP
+def test_a_position_with_watermarks_of_an_older_release_goes_on_from_those() -> None:
+    older = PositionCoder().decode(b'{"v": 1, "partitions": [[0, 7, %d], [2, 3, %d]]}' % (T0, T0 + 1_000))
+    assert older == Position({0: (7, Clock(T0)), 2: (3, Clock(T0 + 1_000))})
 
 
 def test_a_split_hands_on_all_that_is_left_and_then_nothing_can_be_claimed() -> None:
