@@ -11,6 +11,7 @@ from confluent_kafka import KafkaException
 
 from beam_pipelines import expansion
 from beam_pipelines.options import BigQueryUrl, Folder, KafkaUrl, RedisUrl, Settings, UsageError
+from schemas.addresses import Address, StoreUrl
 from schemas.codec import encode, parse_schema
 from schemas.events import avro_schema
 from schemas.tables import TABLES
@@ -19,7 +20,7 @@ from transforms.io.bigquery import BigQueryUnusableError, WriteToBigQueryTable, 
 from transforms.io.files import ReadBlocksFromFiles, WriteLedgerToFile, WriteToFolder, match_files
 from transforms.io.kafka import KafkaRecord, KafkaTopic, ReadBlocksFromKafka, WriteToKafka
 from transforms.io.kafka_native import ReadBlocksFromKafkaNative
-from transforms.io.redis import WriteLedgerToRedis
+from transforms.io.redis import StoreRefusedError, WriteLedgerToRedis, check_store
 from transforms.io.registry import Registry
 from transforms.ledger import Counts, SumCounts
 from transforms.sharded_rows import Decoding
@@ -43,7 +44,7 @@ STARTED_MS = time.time_ns() // 1_000_000
 class SchemasFrom:
     """Writer schemas from a registry; made in the launcher, connected in the worker."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: Address):
         self._url = url
 
     def __call__(self) -> Callable[[int], dict[str, Any]]:
@@ -68,7 +69,7 @@ class AvroEncoder:
       to_key: record → (key, record timestamp in ms).
     """
 
-    def __init__(self, registry: str, topic: str, record: type, to_key: Callable[[Any], tuple[str, int]]):
+    def __init__(self, registry: Address, topic: str, record: type, to_key: Callable[[Any], tuple[str, int]]):
         self._registry, self._topic, self._record, self._to_key = registry, topic, record, to_key
 
     def __call__(self) -> Callable[[Any], KafkaRecord]:
@@ -98,11 +99,22 @@ def check(settings: Settings) -> None:
             _topic(flag, url)
         elif isinstance(url, BigQueryUrl):
             _tables(flag, url, settings)
+        elif isinstance(url, RedisUrl):
+            _store(flag, url)
     if any(isinstance(url, KafkaUrl) for url in (*settings.inputs, *settings.outputs)):
         try:
             Registry(settings.registry).check()
         except OSError as e:
             raise UsageError("--registry", e) from e
+
+
+def _store(flag: str, url: RedisUrl) -> None:
+    """One that does not answer is waited for, by the workers: perhaps it only cannot be reached from here."""
+    if isinstance(url.url, StoreUrl):
+        try:
+            check_store(url.url)
+        except StoreRefusedError as e:
+            raise UsageError(flag, e) from None
 
 
 def _tables(flag: str, url: BigQueryUrl, settings: Settings) -> None:
@@ -153,7 +165,7 @@ def write_rows(
     settings: Settings,
     table: str,
     to_line: Callable[[Any], bytes],
-    to_redis: Callable[[str], beam.PTransform],
+    to_redis: Callable[[StoreUrl | str], beam.PTransform],
     to_kafka: Callable[[str], Callable[[], Callable[[Any], KafkaRecord]]],
 ) -> None:
     """Writes the rows of one table to every --output.

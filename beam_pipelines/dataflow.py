@@ -15,6 +15,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from beam_pipelines.options import FLINK_ONLY, Folder, KafkaUrl, RedisUrl, Settings, UsageError
+from schemas.addresses import StoreUrl
 
 __all__ = ["MOST_WORKERS", "check", "defaults", "report"]
 
@@ -114,9 +115,9 @@ def _hosts(settings: Settings) -> Iterator[tuple[str, str]]:
             for server in url.servers.split(","):
                 yield flag, server.rpartition(":")[0]
         elif isinstance(url, RedisUrl):
-            yield flag, urlsplit(url.url).hostname or ""
+            yield flag, url.url.host if isinstance(url.url, StoreUrl) else urlsplit(url.url).hostname or ""
     if isinstance(settings.input, KafkaUrl):
-        yield "--registry", urlsplit(settings.registry).hostname or ""
+        yield "--registry", settings.registry.host
 
 
 def _urls(settings: Settings) -> Iterator[tuple[str, Any]]:

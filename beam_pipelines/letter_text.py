@@ -15,6 +15,7 @@ import msgspec
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from schemas import codec
+from schemas.addresses import Address
 from transforms.errors import BadRecord
 from transforms.io.dead_letters import Letter
 from transforms.io.registry import Registry
@@ -43,7 +44,7 @@ class Payloads:
       tell: told then.
     """
 
-    def __init__(self, registry: str, tell: Callable[[str], None]):
+    def __init__(self, registry: Address, tell: Callable[[str], None]):
         self._url, self._tell = registry, tell
         self._registry: Registry | None = None
         self._schemas: dict[int, Any] = {}
@@ -92,7 +93,8 @@ class Payloads:
                 pass
             except (SchemaRegistryError, httpx2.HTTPError) as e:
                 self._gone = True
-                self._tell(f"payloads are not decoded, as the registry at {self._url} does not answer: {e}")
+                words = self._url.hide(e)
+                self._tell(f"payloads are not decoded, as the registry at {self._url} does not answer: {words}")
         return self._schemas.get(schema_id)
 
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
+from schemas.addresses import Address, StoreUrl, scrub, shown
 from transforms.domain.durations import parse_duration_ms
 from transforms.key_groups import MAX_PARALLELISM
 
@@ -89,9 +90,11 @@ FLINK_ONLY = frozenset(
     ]
 )
 
+_WRITABLE = "redis://, bigquery://, kafka://, gs:// or a folder"
 _BETWEEN_URLS = re.compile(r"\s+(?=[a-z]+://)")
 # As Google has them: letters, digits and - in a project, _ in a dataset.
 _BIGQUERY = re.compile(r"bigquery://([a-z][a-z0-9-]{4,28}[a-z0-9])\.(\w{1,1024})", re.ASCII)
+_NEARLY_URL = re.compile(r"(rediss?|kafka|bigquery|secret|https?)(:|//)", re.IGNORECASE)
 SECRET_URL = re.compile(r"secret://[a-z][a-z0-9-]{4,28}[a-z0-9]/[A-Za-z0-9_-]{1,255}([?]ca=[A-Za-z0-9_-]{1,255})?")
 
 T = TypeVar("T")
@@ -113,10 +116,10 @@ class KafkaUrl:
 @dataclass(frozen=True)
 class RedisUrl:
     """Attributes:
-    url: redis:// or rediss://, or secret:// of one that Secret Manager keeps.
+    url: or, as secret://, the name of one that Secret Manager keeps.
     """
 
-    url: str
+    url: StoreUrl | str
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ class Settings:
       inputs: all of one sort; a job of one kind of record has one.
       until_end: stop at the end offsets seen at start.
       dead_letters, late: where refused records go.
-      registry, ledger: URL; file or None.
+      ledger: file or None.
       expansion_service: host:port, or None for one of our own; for `kafka_read` native.
       readers: how many Kafka readers side by side.
     """
@@ -183,7 +186,7 @@ class Settings:
     outputs: tuple[KafkaUrl | RedisUrl | BigQueryUrl | Folder, ...]
     dead_letters: KafkaUrl | Folder
     late: KafkaUrl | Folder
-    registry: str
+    registry: Address
     ledger: str | None
     until_end: bool
     kafka_read: str
@@ -257,7 +260,7 @@ def parser(job: Job, add_flags: Callable[[Any], None]) -> argparse.ArgumentParse
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         flag, _, reason = message.removeprefix("argument ").partition(": ")  # "argument --until: invalid choice: …"
-        raise UsageError(flag, f"{reason}; see --help")
+        raise UsageError(scrub(flag), f"{scrub(reason)}; see --help")
 
 
 def _add_common(group: Any, job: Job) -> None:
@@ -404,7 +407,7 @@ def _side(flag: str, text: str | None, topic: str, source: Any, outputs: Sequenc
     if text is not None:
         url = _read(flag, _output_url, text)
         if isinstance(url, RedisUrl | BigQueryUrl):
-            raise UsageError(flag, f"{text} is neither a Kafka topic nor a folder")
+            raise UsageError(flag, f"{shown(text)} is neither a Kafka topic nor a folder")
         return url
     for output in outputs:
         if isinstance(output, Folder):
@@ -427,22 +430,27 @@ def _read(flag: str, convert: Callable[[str], T], text: str) -> T:
 
 
 def _kafka_url(text: str) -> KafkaUrl:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise ValueError(f"{shown(text)} is not kafka://host:port/topic") from None
+    if parts.query or parts.fragment:
+        raise ValueError(f"{shown(text)} has ?options, which kafka:// does not take")
     topic = parts.path.strip("/")
     if not topic or "/" in topic:
-        raise ValueError(f"{text} names no topic; write kafka://host:port/topic")
+        raise ValueError(f"{shown(text)} names no topic; write kafka://host:port/topic")
     try:
         for server in parts.netloc.split(","):
             _server(server)
     except ValueError as e:
-        raise ValueError(f"{text}: {e}") from e
+        raise ValueError(f"{shown(text)}: {e}") from e
     return KafkaUrl(parts.netloc, topic)
 
 
 def _server(text: str) -> str:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"'{text}' is not host:port")
+    if not host or not port.isdigit() or "@" in host:
+        raise ValueError(f"'{shown(text)}' is not host:port")
     return text
 
 
@@ -451,10 +459,8 @@ def _input_url(text: str) -> KafkaUrl | Folder:
     if scheme == "kafka":
         return _kafka_url(text)
     if scheme in ("", "gs", "file"):
-        if not text:
-            raise ValueError("is empty")
-        return Folder(text.removeprefix("file://"))
-    raise ValueError(f"{text}: cannot read {scheme}://; use kafka://, gs:// or a path")
+        return _folder(text)
+    raise ValueError(f"{shown(text)}: cannot read {_known(scheme)}; use kafka://, gs:// or a path")
 
 
 def _output_url(text: str) -> KafkaUrl | RedisUrl | BigQueryUrl | Folder:
@@ -462,27 +468,30 @@ def _output_url(text: str) -> KafkaUrl | RedisUrl | BigQueryUrl | Folder:
     if scheme == "kafka":
         return _kafka_url(text)
     if scheme in ("redis", "rediss"):
-        parts = urlsplit(text)
-        if not parts.hostname or not _port_is_right(parts) or not (parts.path.strip("/") or "0").isdigit():
-            raise ValueError(f"{text} is not redis://host:port/db")
-        return RedisUrl(text)
+        return RedisUrl(StoreUrl(text))
     if scheme == "secret":
         if not SECRET_URL.fullmatch(text):
-            raise ValueError(f"{text} is not secret://project/secret or secret://project/secret?ca=secret")
+            raise ValueError(f"{shown(text)} is not secret://project/secret or secret://project/secret?ca=secret")
         return RedisUrl(text)
     if scheme == "bigquery":
         return bigquery_url(text)
     if scheme in ("", "gs", "file"):
-        if not text:
-            raise ValueError("is empty")
-        return Folder(text.removeprefix("file://"))
-    raise ValueError(f"{text}: cannot write to {scheme}://; use redis://, bigquery://, kafka://, gs:// or a folder")
+        return _folder(text)
+    raise ValueError(f"{shown(text)}: cannot write to {_known(scheme)}; use {_WRITABLE}")
+
+
+def _folder(text: str) -> Folder:
+    if not text:
+        raise ValueError("is empty")
+    if _NEARLY_URL.match(text):
+        raise ValueError(f"{shown(text)} is neither a URL nor a path")
+    return Folder(text.removeprefix("file://"))
 
 
 def bigquery_url(text: str) -> BigQueryUrl:
     found = _BIGQUERY.fullmatch(text)
     if not found:
-        raise ValueError(f"{text} is not bigquery://project.dataset")
+        raise ValueError(f"{shown(text)} is not bigquery://project.dataset")
     return BigQueryUrl(*found.groups())
 
 
@@ -490,18 +499,12 @@ def _scheme(text: str) -> str:
     return text.split("://", 1)[0].lower() if "://" in text else ""
 
 
-def _http_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not _port_is_right(parts):
-        raise ValueError(f"{text} is not an http:// or https:// URL")
-    return text.rstrip("/")
+def _known(scheme: str) -> str:
+    return f"{scheme}://" if scheme.isalnum() else "that"
 
 
-def _port_is_right(parts: SplitResult) -> bool:
-    try:
-        return parts.port != 0
-    except ValueError:
-        return False
+def _http_url(text: str) -> Address:
+    return Address(text.rstrip("/"))
 
 
 def _file(text: str) -> str:
@@ -538,7 +541,7 @@ def _refuse_unknown(rest: Sequence[str], ours: argparse.ArgumentParser) -> None:
         name = word[2:].split("=", 1)[0]
         if not word.startswith("--"):
             if not takes_value:
-                raise UsageError(word, "is not a flag; see --help")
+                raise UsageError(scrub(word), "is not a flag; see --help")
         elif name.removeprefix("no_") not in names and name not in names:
             every = sorted(names) + [o[2:] for action in ours._actions for o in action.option_strings]
             close = difflib.get_close_matches(name, every, n=1)

@@ -153,7 +153,7 @@ WRONG = [
         "--output: secret://shop-1 is not secret://project/secret or secret://project/secret?ca=",
     ),
     ("--output=secret://shop-1/a/b", "--output: secret://shop-1/a/b is not secret://project/secret or "),
-    ("--output=secret://shop-1/a?key=b", "--output: secret://shop-1/a?key=b is not secret://project/secret or "),
+    ("--output=secret://shop-1/a?key=b", "--output: secret://… is not secret://project/secret or "),
     ("--output=kafka://h:9092", "--output: kafka://h:9092 names no topic"),
     ("--output=bigquery://shop-1", "--output: bigquery://shop-1 is not bigquery://project.dataset"),
     ("--output=bigquery://Shop.d", "--output: bigquery://Shop.d is not bigquery://project.dataset"),

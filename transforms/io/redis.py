@@ -6,87 +6,144 @@ after a failure, changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import apache_beam as beam
 import msgspec
 import redis
-from redis.exceptions import BusyLoadingError, ReadOnlyError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schemas import features
+from schemas.addresses import StoreUrl
 from schemas.events import FraudAlert, RevenueWindow, UserSession
+from schemas.store_errors import About, about
 from transforms.io import redis_scripts
 from transforms.io.secrets import read_secret
 from transforms.ledger import Counts
 
 __all__ = [
+    "StoreError",
+    "StoreRefusedError",
     "WriteAlertsToRedis",
     "WriteLedgerToRedis",
     "WriteOrderFeaturesToRedis",
     "WriteRevenueToRedis",
     "WriteSessionsToRedis",
+    "check_store",
 ]
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 500
 _GIVE_UP_S = 120
-_UNREACHABLE = (BusyLoadingError, ReadOnlyError, RedisConnectionError, RedisTimeoutError)
 _USERS = (features.USER_TTL_S, *features.USER_PREFIXES)
 
 
-def _connect(url: str) -> redis.Redis:
+class StoreError(Exception):
+    """The store did not take a write. The message shows no password."""
+
+
+class StoreRefusedError(Exception):
+    """The store answers, but not to this user, or has no such database. The message shows no password."""
+
+
+# Who cannot do these cannot run the scripts. A key of its own, so that nothing is seen of it.
+_PROBE: Final = """
+redis.call('ZADD', KEYS[1], 1, '1')
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], '1', '1')
+redis.call('EXPIRE', KEYS[1], 1)
+return redis.call('DEL', KEYS[1])
+"""
+
+
+def check_store(url: StoreUrl) -> None:
+    """Whether the store takes what jobs write; of one that does not answer, or not now, this says nothing.
+
+    Raises: StoreRefusedError.
+    """
+    with contextlib.closing(_open(url)) as client:
+        try:
+            client.eval(_PROBE, 1, f"sf:check:{uuid.uuid4().hex}")
+        except redis.RedisError as e:
+            if _about(e) != "state":
+                raise StoreRefusedError(f"{url} refuses: {url.hide(_words(e))}") from None
+            _LOG.warning("%s does not answer yet: %s", url, url.hide(_words(e)))
+
+
+def _connect(url: StoreUrl | str) -> tuple[StoreUrl, redis.Redis]:
     """Of `secret://project/secret?ca=secret`, the first secret holds the address, and the second, if there is one, the
     certificates of who may have signed the server's.
 
     Raises:
       OSError: a secret cannot be read.
+      ValueError: an address cannot be right.
     """
     more: dict[str, Any] = {}
-    parts = urlsplit(url)
-    if parts.scheme == "secret":
+    if isinstance(url, str) and url.startswith("secret:"):
+        parts = urlsplit(url)
         url = read_secret(parts.netloc, parts.path.strip("/")).strip()
         if parts.query:
             more["ssl_ca_data"] = read_secret(parts.netloc, parts.query.removeprefix("ca="))
-    return redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5, **more)
+    address = StoreUrl(url)
+    return address, _open(address, **more)
 
 
-def _shown(url: str) -> str:
-    """Without user and password."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+def _open(url: StoreUrl, **more: Any) -> redis.Redis:
+    return redis.Redis(**{"socket_timeout": 10, "socket_connect_timeout": 5, **url.settings, **more}, ssl=url.tls)
+
+
+def _about(error: redis.RedisError) -> About:
+    if isinstance(error, redis.AuthenticationError):  # which is a ConnectionError
+        return "access"
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return "state"
+    return about(_words(error)) if isinstance(error, redis.ResponseError) else "command"
+
+
+def _words(error: redis.RedisError) -> str:
+    """As the server said it: the client takes away the codes that it knows."""
+    code = getattr(error, "status_code", None)
+    return f"{code} {error}" if code and not str(error).startswith(code) else str(error)
 
 
 class _RedisFn(beam.DoFn):
-    """A connection, opened in the worker, and retries: an unreachable store stops the reading, it loses nothing."""
+    """A connection, opened in the worker, and retries: a store that cannot be written to stops the reading, it loses
+    nothing."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: StoreUrl | str):
         self._url = url
 
     def setup(self) -> None:
-        self._client = _connect(self._url)
+        self._address, self._client = _connect(self._url)
 
     def teardown(self) -> None:
         self._client.close()
 
     def _run(self, script: str, keys: Iterable[str], args: Iterable[Any]) -> Any:
-        """Runs a script, with back-off while the store cannot be reached; gives up after two minutes, so that the
-        runner restarts the job from its checkpoint."""
         names = list(keys)
+        return self._ask(lambda: self._client.eval(script, len(names), *names, *args))
+
+    def _ask(self, ask: Callable[[], T]) -> T:
+        """With back-off while the store is away or refuses; gives up after two minutes, so that the runner restarts the
+        job from its checkpoint. What is wrong with the question itself is raised at once."""
         give_up, wait_s = time.monotonic() + _GIVE_UP_S, 0.1
         while True:
             try:
-                return self._client.eval(script, len(names), *names, *args)
-            except _UNREACHABLE as e:
-                if time.monotonic() > give_up:
-                    raise
-                _LOG.warning("%s cannot be written to, trying again in %.1f s: %s", _shown(self._url), wait_s, e)
+                return ask()
+            except redis.RedisError as e:
+                kind, words = _about(e), self._address.hide(_words(e))
+                if kind == "command" or time.monotonic() > give_up:
+                    raise StoreError(f"{self._address}: {words}") from None
+                level = logging.ERROR if kind == "access" else logging.WARNING
+                _LOG.log(level, "%s cannot be written to, trying again in %.1f s: %s", self._address, wait_s, words)
                 time.sleep(wait_s)
                 wait_s = min(2 * wait_s, 5.0)
 
@@ -109,7 +166,7 @@ class _Table:
 
 
 class _WriteRowsFn(_RedisFn):
-    def __init__(self, url: str, table: Callable[[], _Table]):
+    def __init__(self, url: StoreUrl | str, table: Callable[[], _Table]):
         super().__init__(url)
         self._make_table = table
 
@@ -141,7 +198,7 @@ class _WriteRowsFn(_RedisFn):
 class WriteAlertsToRedis(beam.PTransform):
     """Stores alerts for the API, and the users' features that come of them."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: StoreUrl | str):
         super().__init__()
         self._fn = _WriteRowsFn(url, _alerts)
 
@@ -171,7 +228,7 @@ class WriteSessionsToRedis(beam.PTransform):
     content.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: StoreUrl | str):
         super().__init__()
         self._fn = _WriteRowsFn(url, _sessions)
 
@@ -207,7 +264,7 @@ class WriteOrderFeaturesToRedis(beam.PTransform):
     amount in minor units.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: StoreUrl | str):
         super().__init__()
         self._fn = _WriteRowsFn(url, _orders)
 
@@ -231,7 +288,7 @@ class WriteRevenueToRedis(beam.PTransform):
     Input: RevenueWindow, early, final and corrected ones, in any order; a version below 2^53 stands for one content.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: StoreUrl | str):
         super().__init__()
         self._fn = _WriteRowsFn(url, _revenue)
 
@@ -257,7 +314,7 @@ def _revenue() -> _Table:
 class WriteLedgerToRedis(beam.PTransform):
     """Shows a running job's ledger; `run_ms` is when the job was started."""
 
-    def __init__(self, url: str, job: str, run_ms: int):
+    def __init__(self, url: StoreUrl | str, job: str, run_ms: int):
         super().__init__()
         self._fn = _WriteLedgerFn(url, job, run_ms)
 
@@ -266,7 +323,7 @@ class WriteLedgerToRedis(beam.PTransform):
 
 
 class _WriteLedgerFn(_RedisFn):
-    def __init__(self, url: str, job: str, run_ms: int):
+    def __init__(self, url: StoreUrl | str, job: str, run_ms: int):
         super().__init__(url)
         self._job, self._run_ms = job, run_ms
 

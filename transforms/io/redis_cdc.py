@@ -12,6 +12,7 @@ from typing import Any, Final
 import apache_beam as beam
 
 from schemas import features, inventory
+from schemas.addresses import StoreUrl
 from schemas.events import LowStockAlert
 from transforms.domain.cdc import Customer, OrderPlace, Product
 from transforms.io.redis import _RedisFn, _Table, _WriteRowsFn
@@ -211,7 +212,7 @@ _CUSTOMER_KEYS: Final = (inventory.CUSTOMER_TTL_S, inventory.CUSTOMER_PREFIX, in
 class _WriteCdcToRedis(beam.PTransform):
     """Input: lists of rows, or rows, in any order."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: StoreUrl | str):
         super().__init__()
         self._url = url
 
@@ -340,7 +341,7 @@ class _WriteEmptiedFn(_RedisFn):
     def _empty(self, table: str, version: str) -> None:
         of_orders = table == "orders"
         prefix = inventory.CUSTOMER_ORDERS_PREFIX if of_orders else inventory.CUSTOMER_PREFIX
-        keys = list(self._client.scan_iter(f"{prefix}*", count=_SCAN))
+        keys = self._ask(lambda: list(self._client.scan_iter(f"{prefix}*", count=_SCAN)))
         for i in range(0, len(keys), _SCAN):
             if of_orders:
                 self._run(_EMPTY_ORDERS, keys[i : i + _SCAN], (*_CUSTOMER_KEYS, version))

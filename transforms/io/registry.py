@@ -10,6 +10,7 @@ import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+from schemas.addresses import Address
 from schemas.codec import UnknownSchema, canonical
 
 __all__ = ["Registry"]
@@ -24,16 +25,16 @@ class Registry:
       url: base URL of the Confluent API, as `http://127.0.0.1:8081/apis/ccompat/v7`.
     """
 
-    def __init__(self, url: str):
-        self._url = url
-        self._client = SchemaRegistryClient({"url": url, "timeout": 10})
+    def __init__(self, url: str | Address):
+        self._url = Address(url)
+        self._client = SchemaRegistryClient({"url": self._url.reveal(), "timeout": 10})
 
     def check(self) -> None:
         """Raises: OSError when no registry answers at the URL."""
         try:
             self._client.get_subjects()
         except (SchemaRegistryError, httpx2.HTTPError) as e:
-            raise OSError(f"no schema registry answers at {self._url}: {e}") from e
+            raise OSError(f"no schema registry answers at {self._url}: {self._url.hide(e)}") from None
 
     def schema(self, schema_id: int) -> dict[str, Any]:
         """Raises: UnknownSchema; SchemaRegistryError and httpx errors when the registry cannot answer."""

@@ -1,0 +1,200 @@
+"""Addresses that may hold a password, and how anything that a user gave as one is shown: never with what could be one.
+
+`Address` is a URL that does not show itself: not in str, repr or format, nor in what others say of it (`hide`). Only
+`reveal` gives the text, to a client. `StoreUrl` is the online store's, with its options read; jobs and API both use it,
+so that they mean the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, Self
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+__all__ = ["ENCODE", "Address", "StoreUrl", "scrub", "shown"]
+
+ENCODE: Final = "in a password, : / ? # @ % and spaces must be percent-encoded"
+
+_ONE: Final = r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::(?:\d{0,5}|port))?"
+_SERVER: Final = re.compile(_ONE)
+_HARMLESS: Final = re.compile(rf"(?:[a-z][a-z0-9+.-]*://)?(?:{_ONE})?(?:,{_ONE})*,?(?:/[\w./*-]*)?", re.ASCII)
+_MISPLACED: Final = re.compile(r"[@\\]")
+_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*):/", re.ASCII | re.IGNORECASE)
+_WITH_USER: Final = re.compile(r"[a-z][a-z0-9+.-]*:/.*@\S*|(?<!\S)\S*:\S*@\S*", re.ASCII | re.IGNORECASE | re.DOTALL)
+_LEAST_SECRET: Final = 4
+_WORD: Final = re.compile(r"[^\s'\"]*(?:://|@)[^\s'\";)]*")
+_SHAPES: Final = re.compile(r"[a-z]+://(host:port(/\w+|\[,host:port\])?|project/secret\?ca=secret),?")
+
+
+def shown(text: str) -> str:
+    """What a user gave as an address, for an error's words: as it is where nothing in it can be a password, else `…`
+    after its scheme."""
+    if _HARMLESS.fullmatch(text):
+        return text
+    scheme = _SCHEME.match(text)
+    return f"{scheme[1].lower()}://…" if scheme else "…"
+
+
+def scrub(words: object) -> str:
+    """Words of others, say of argparse, without what could be a password in a URL."""
+    text = _WITH_USER.sub(lambda found: shown(found[0]), str(words))
+    return _WORD.sub(lambda found: found[0] if _SHAPES.fullmatch(found[0]) else shown(found[0]), text)
+
+
+class Address:
+    """A URL that does not show its user, password and options.
+
+    Raises: ValueError, which does not show them either.
+    """
+
+    __slots__ = ("_parts", "_text")
+
+    schemes: tuple[str, ...] = ("http", "https")
+    shape = "an http:// or https:// URL"
+
+    def __init__(self, text: str | Address):
+        self._text: str = text.reveal() if isinstance(text, Address) else text
+        self._parts = self._read()
+
+    def _read(self) -> SplitResult:
+        try:
+            parts = urlsplit(self._text)
+            server = parts.netloc.rpartition("@")[2]
+            right = (
+                parts.scheme in self.schemes
+                and _SERVER.fullmatch(server)
+                and parts.port != 0
+                and not _MISPLACED.search(self._text.partition("://")[2][len(parts.netloc) :])
+                and not re.search(r"\s", self._text)
+            )
+        except ValueError:  # of a port, or of brackets
+            right = False
+        if not right:
+            raise ValueError(f"{shown(self._text)} is not {self.shape}{self._hint()}")
+        return parts
+
+    def _hint(self) -> str:
+        return "" if _HARMLESS.fullmatch(self._text) else f" ({ENCODE})"
+
+    @property
+    def scheme(self) -> str:
+        return self._parts.scheme
+
+    @property
+    def host(self) -> str:
+        return self._parts.hostname or ""
+
+    @property
+    def port(self) -> int | None:
+        return self._parts.port
+
+    def reveal(self) -> str:
+        """The URL, for the client that connects."""
+        return self._text
+
+    def hide(self, words: object) -> str:
+        """What a client says of this address, in one line, without what is secret."""
+        text = " ".join(str(words).split()).replace(self._text, str(self))
+        for secret in self._secrets():
+            text = text.replace(secret, "…")
+        return scrub(text)
+
+    def _secrets(self) -> list[str]:
+        parts = self._parts
+        found = [parts.password or parts.username or ""]
+        found += [value for name, value in parse_qsl(parts.query) if name != "db" and len(value) >= _LEAST_SECRET]
+        return sorted({each for word in found for each in (word, unquote(word)) if each}, key=len, reverse=True)
+
+    def __str__(self) -> str:
+        return f"{self._parts.scheme}://{self._parts.netloc.rpartition('@')[2]}{self._parts.path}"
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        return self._text == (other._text if isinstance(other, Address) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
+        return type(self), (self._text,)
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 3600:
+        raise ValueError
+    return number
+
+
+def _database(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise ValueError
+    return int(text)
+
+
+def _truth(text: str) -> bool:
+    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    return lambda text: {name: name for name in names}[text.lower()]
+
+
+_OPTIONS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
+    "db": (_database, "a database's number"),
+    "username": (str, "a name"),
+    "password": (str, "a password"),
+    "socket_timeout": (_seconds, "seconds above 0, at most 3600"),
+    "socket_connect_timeout": (_seconds, "seconds above 0, at most 3600"),
+    "socket_keepalive": (_truth, "true or false"),
+    "ssl_ca_certs": (str, "a file"),
+    "ssl_ca_path": (str, "a folder"),
+    "ssl_certfile": (str, "a file"),
+    "ssl_keyfile": (str, "a file"),
+    "ssl_password": (str, "a password"),
+    "ssl_check_hostname": (_truth, "true or false"),
+    "ssl_cert_reqs": (_one_of("none", "optional", "required"), "none, optional or required"),
+}
+
+
+class StoreUrl(Address):
+    """redis://[user:password@]host[:port][/db][?option=value&…], or rediss:// for TLS.
+
+    Attributes:
+      tls: whether the connection is encrypted.
+      settings: host, port, db, user, password and options, by the names that redis-py has for them.
+    """
+
+    __slots__ = ("settings", "tls")
+
+    schemes = ("redis", "rediss")
+    shape = "redis://host:port/db"
+
+    def __init__(self, text: str | Address):
+        super().__init__(text)
+        parts = self._parts
+        if parts.fragment or "#" in self._text:
+            raise ValueError(f"{shown(self._text)} is not {self.shape}{self._hint()}")
+        self.tls = parts.scheme == "rediss"
+        said = [("username", unquote(parts.username or "")), ("password", unquote(parts.password or ""))]
+        said.append(("db", parts.path.strip("/")))
+        said = [(name, value) for name, value in said if value] + parse_qsl(parts.query, keep_blank_values=True)
+        self.settings: dict[str, Any] = {"host": self.host, "port": parts.port or 6379, "db": 0}
+        for name, value in said:
+            self.settings[name] = self._option(name, value)
+        for name in _OPTIONS:
+            if sum(name == each for each, _ in said) > 1:
+                raise ValueError(f"{shown(self._text)} says {name} twice")
+
+    def _option(self, name: str, value: str) -> Any:
+        if name not in _OPTIONS:  # and is not shown: it may be the rest of a password
+            raise ValueError(f"{shown(self._text)} has an option that is none of {', '.join(_OPTIONS)} ({ENCODE})")
+        if name.startswith("ssl_") and not self.tls:
+            raise ValueError(f"{shown(self._text)}: {name} needs rediss://")
+        read, what = _OPTIONS[name]
+        try:
+            return read(value)
+        except (ValueError, KeyError):
+            raise ValueError(f"{shown(self._text)} is not {self.shape}: {name} is not {what}{self._hint()}") from None
