@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, NoReturn
 
 from beam_pipelines.options import LOCAL_KAFKA, LOCAL_REGISTRY, Folder, KafkaUrl, _http_url, _input_url
+from schemas.addresses import scrub, shown
 from transforms.errors import ATTEMPTS_HEADER, BadRecord
 
 __all__ = ["BATCH", "EVERY", "MAX_ATTEMPTS", "Filters", "UsageError", "parse"]
@@ -70,7 +71,7 @@ def _check(flags: argparse.Namespace) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message.removeprefix('argument ')}; see --help")
+        raise UsageError(f"{scrub(message.removeprefix('argument '))}; see --help")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -183,14 +184,14 @@ def _source(text: str) -> KafkaUrl | Folder:
 def _kafka_topic(text: str) -> KafkaUrl:
     url = _input_url(text)
     if not isinstance(url, KafkaUrl):
-        raise ValueError(f"{text} is not kafka://host:port/topic")
+        raise ValueError(f"{shown(text)} is not kafka://host:port/topic")
     return url
 
 
 def _folder(text: str) -> Folder:
     url = _input_url(text)
     if not isinstance(url, Folder):
-        raise ValueError(f"{text} is not a folder")
+        raise ValueError(f"{shown(text)} is not a folder")
     return url
 
 

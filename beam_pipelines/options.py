@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-from schemas.addresses import Address, StoreUrl, scrub, shown
+from schemas.addresses import Address, StoreUrl, nearly_url, scrub, shown
 from transforms.domain.durations import parse_duration_ms
 from transforms.key_groups import MAX_PARALLELISM
 
@@ -94,7 +94,6 @@ _WRITABLE = "redis://, bigquery://, kafka://, gs:// or a folder"
 _BETWEEN_URLS = re.compile(r"\s+(?=[a-z]+://)")
 # As Google has them: letters, digits and - in a project, _ in a dataset.
 _BIGQUERY = re.compile(r"bigquery://([a-z][a-z0-9-]{4,28}[a-z0-9])\.(\w{1,1024})", re.ASCII)
-_NEARLY_URL = re.compile(r"(rediss?|kafka|bigquery|secret|https?)(:|//)", re.IGNORECASE)
 SECRET_URL = re.compile(r"secret://[a-z][a-z0-9-]{4,28}[a-z0-9]/[A-Za-z0-9_-]{1,255}([?]ca=[A-Za-z0-9_-]{1,255})?")
 
 T = TypeVar("T")
@@ -483,7 +482,7 @@ def _output_url(text: str) -> KafkaUrl | RedisUrl | BigQueryUrl | Folder:
 def _folder(text: str) -> Folder:
     if not text:
         raise ValueError("is empty")
-    if _NEARLY_URL.match(text):
+    if nearly_url(text):
         raise ValueError(f"{shown(text)} is neither a URL nor a path")
     return Folder(text.removeprefix("file://"))
 

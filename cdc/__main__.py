@@ -16,6 +16,7 @@ import psycopg
 from cdc import connect, database, sample, slots
 from cdc.database import Database
 from cdc.errors import CdcError, WrongInput
+from schemas.addresses import scrub
 
 _ABOUT = """Captures the changes of the shop's PostgreSQL into Kafka (cdc.public.<table>), with Debezium.
 
@@ -32,7 +33,7 @@ _STATUS = "exit status: 0 done; 1 it did not work, with the reason in one line; 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message.removeprefix('argument ')} (see --help)\n")
+        self.exit(2, f"{self.prog}: {scrub(message.removeprefix('argument '))} (see --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except WrongInput as error:
-        parser.error(str(error))
+        parser.exit(2, f"{parser.prog}: {error} (see --help)\n")
     except CdcError as error:
         print(f"cdc: {error}", file=sys.stderr)
         return 1

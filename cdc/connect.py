@@ -9,10 +9,11 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from cdc.database import ROLE, SECRET, Database
 from cdc.errors import CdcError, WrongInput
+from schemas.addresses import Address, shown
 
 __all__ = ["LOCAL", "NAME", "Connect", "State", "connector", "settings"]
 
@@ -66,10 +67,10 @@ class Connect:
 
     def __init__(self, url: str, name: str = NAME) -> None:
         """Raises: WrongInput."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise WrongInput(f"{url!r} is not http://host:port")
-        self._url = url.rstrip("/")
+        try:
+            self._url = Address(url.rstrip("/"))
+        except ValueError:
+            raise WrongInput(f"{shown(url)!r} is not http://host:port") from None
         self._path = f"/connectors/{quote(name, safe='')}"
 
     def register(self, config: Mapping[str, str], timeout_s: float) -> str:
@@ -175,7 +176,7 @@ class Connect:
     def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None) -> tuple[int, Any]:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
-            self._url + path, data, {"Content-Type": "application/json"}, method=method
+            self._url.reveal() + path, data, {"Content-Type": "application/json"}, method=method
         )
         try:
             # Connect tries the database before it answers.
@@ -189,7 +190,7 @@ class Connect:
             except ValueError:
                 return error.code, {"message": text.decode(errors="replace")}
         except (OSError, ValueError) as error:
-            raise CdcError(f"Kafka Connect at {self._url} does not answer: {error}") from None
+            raise CdcError(f"Kafka Connect at {self._url} does not answer: {self._url.hide(error)}") from None
 
 
 def _message(answer: Any) -> str:

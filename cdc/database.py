@@ -14,6 +14,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from cdc.errors import CdcError, WrongInput
+from schemas.addresses import shown
 
 __all__ = ["LOCAL", "ROLE", "SECRET", "TABLES", "Database", "owner_password", "secret", "set_up", "signal"]
 
@@ -41,7 +42,7 @@ class Database(NamedTuple):
         """Raises: WrongInput, also for a URL that holds a password, which everybody on the machine could read."""
         shape = "postgresql://user@host[:port]/database"
         if not url.startswith(("postgresql://", "postgres://")):
-            raise WrongInput(f"{url!r} is not {shape}")
+            raise WrongInput(f"{shown(url)!r} is not {shape}")
         try:
             parts = conninfo_to_dict(url)
         except psycopg.ProgrammingError:
@@ -51,7 +52,7 @@ class Database(NamedTuple):
         host, port, user, name = (str(parts.get(key) or "") for key in ("host", "port", "user", "dbname"))
         port = port or "5432"
         if not (host and user and name and port.isdecimal() and "," not in host):
-            raise WrongInput(f"{url!r} is not {shape}")
+            raise WrongInput(f"{shown(url)!r} is not {shape}")
         return cls(url, host, int(port), user, name)
 
     def connect(self, password: str | None, *, user: str | None = None) -> psycopg.Connection[Any]:

@@ -19,6 +19,7 @@ import psycopg
 from cdc import sample
 from cdc.database import LOCAL, Database, owner_password
 from cdc.errors import CdcError, WrongInput
+from schemas.addresses import scrub
 
 __all__ = ["Shop", "main"]
 
@@ -309,7 +310,7 @@ def _take(items: list[str], index: int) -> str:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message.removeprefix('argument ')} (see --help)\n")
+        self.exit(2, f"{self.prog}: {scrub(message.removeprefix('argument '))} (see --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -342,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with where.connect(owner_password(options.password_file, options.database)) as connection:
             done = run(connection, options.transactions, seed=seed, rate=options.rate, progress=progress)
     except WrongInput as error:
-        parser.error(str(error))
+        parser.exit(2, f"{parser.prog}: {error} (see --help)\n")
     except CdcError as error:
         print(f"cdc.workload: {error}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, Self
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-__all__ = ["ENCODE", "Address", "StoreUrl", "scrub", "shown"]
+__all__ = ["ENCODE", "Address", "StoreUrl", "nearly_url", "scrub", "shown"]
 
 ENCODE: Final = "in a password, : / ? # @ % and spaces must be percent-encoded"
 
@@ -22,6 +22,7 @@ _HARMLESS: Final = re.compile(rf"(?:[a-z][a-z0-9+.-]*://)?(?:{_ONE})?(?:,{_ONE})
 _MISPLACED: Final = re.compile(r"[@\\]")
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*):/", re.ASCII | re.IGNORECASE)
 _WITH_USER: Final = re.compile(r"[a-z][a-z0-9+.-]*:/.*@\S*|(?<!\S)\S*:\S*@\S*", re.ASCII | re.IGNORECASE | re.DOTALL)
+_NEARLY: Final = re.compile(r"(rediss?|kafka|bigquery|secret|https?|postgres(ql)?)(:|//)|[^/]*:[^/]*@", re.IGNORECASE)
 _LEAST_SECRET: Final = 4
 _WORD: Final = re.compile(r"[^\s'\"]*(?:://|@)[^\s'\";)]*")
 _SHAPES: Final = re.compile(r"[a-z]+://(host:port(/\w+|\[,host:port\])?|project/secret\?ca=secret),?")
@@ -34,6 +35,11 @@ def shown(text: str) -> str:
         return text
     scheme = _SCHEME.match(text)
     return f"{scheme[1].lower()}://…" if scheme else "…"
+
+
+def nearly_url(text: str) -> bool:
+    """Whether what would do as a path looks more like a URL that went wrong."""
+    return _NEARLY.match(text) is not None
 
 
 def scrub(words: object) -> str:

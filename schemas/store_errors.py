@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-__all__ = ["About", "about"]
+__all__ = ["About", "about", "words_of"]
 
 About = Literal["command", "access", "state"]
 
@@ -41,3 +41,9 @@ def about(reply: str) -> About:
     if code[0] in _COMMAND and not _BUSY.search(reply):
         return "command"
     return "state"
+
+
+def words_of(error: Exception) -> str:
+    """What the server said: redis-py takes away the codes that it knows, and keeps them beside."""
+    code = getattr(error, "status_code", None)
+    return f"{code} {error}" if code and not str(error).startswith(code) else str(error)

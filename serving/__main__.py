@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from schemas.addresses import scrub
 from serving import Config, ConfigError, api_keys
 
 __all__ = ["main"]
@@ -19,7 +20,7 @@ _KEYS_VARIABLE = "STREAMFORGE_API_KEYS"
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line; argparse would print the usage before it."""
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+        self.exit(2, f"{self.prog}: {scrub(message)} (see --help)\n")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -166,7 +167,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         cors_origins=tuple(args.cors_origin or ()),
         access_log=args.access_log,
     )
-    from serving.server import serve  # not before the flags are right: it takes a moment
+    # Not before the flags are right: it takes a moment.
+    from serving.connections import check_store
+    from serving.server import serve
+
+    try:
+        check_store(config)
+    except ConfigError as e:
+        return _failed(f"--redis: {e}", 2)
 
     def announce() -> None:
         print(f"StreamForge on http://{args.host}:{args.port} (workers: {args.workers})", flush=True)

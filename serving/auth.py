@@ -17,6 +17,7 @@ from redis.retry import Retry
 from schemas import features
 from serving import answers, api_keys
 from serving.config import Config
+from serving.connections import store_settings
 from serving.openapi import Operation
 
 __all__ = ["guard"]
@@ -74,13 +75,12 @@ def _limit_rate(app: Flask, config: Config) -> None:
     When Redis does not answer nothing is limited, for `retry_after_s`: reads fail by themselves then.
     """
     rate = limits.parse(config.rate_limit or "")
-    pool = redis.ConnectionPool.from_url(
-        config.redis_url,
-        socket_timeout=config.redis_timeout_s,
-        socket_connect_timeout=config.redis_timeout_s,
+    pool = redis.ConnectionPool(
+        connection_class=redis.SSLConnection if config.redis_url.tls else redis.Connection,
+        **store_settings(config),
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),  # a time-out is not repeated
     )
-    storage = RedisStorage(config.redis_url, connection_pool=pool, key_prefix=features.RATE_LIMIT_PREFIX)
+    storage = RedisStorage("redis://", connection_pool=pool, key_prefix=features.RATE_LIMIT_PREFIX)
     limiter = FixedWindowRateLimiter(storage)
     off_until = 0.0
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from schemas.addresses import StoreUrl
 from serving.api_keys import ApiKey
 
 __all__ = ["Config", "ConfigError"]
 
 
+_LOCAL = StoreUrl("redis://127.0.0.1:6379/0")
 _RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour|day)")
 _SERVERS = re.compile(r"[^\s,:/@]+:\d{1,5}(,[^\s,:/@]+:\d{1,5})*")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:.]+\](:\d{1,5})?")
@@ -26,8 +27,9 @@ class Config:
     """How the API reaches its store.
 
     Attributes:
-      redis_url: redis:// or rediss:// (TLS), with user and password where needed, and the database as path.
-      redis_timeout_s: longest wait for a connection, and for an answer. A request makes at most two such waits.
+      redis_url: redis:// or rediss:// (TLS), with user, password and options as `StoreUrl` reads them; may be text.
+      redis_timeout_s: longest wait for a connection, and for an answer, unless `redis_url` has other ones. A request
+        makes at most two such waits.
       redis_connections: so many requests are answered at once per process; each has a thread and a connection. More
         threads wait for the interpreter rather than for Redis, unless that is a millisecond away.
       retry_after_s: what a 503 asks clients to wait, and how long a store that timed out is left alone.
@@ -42,7 +44,7 @@ class Config:
       cors_origins: web pages of these origins may call, such as https://shop.example; no wildcard.
     """
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: StoreUrl = _LOCAL
     redis_timeout_s: float = 0.5
     redis_connections: int = 4
     retry_after_s: float = 1.0
@@ -56,7 +58,7 @@ class Config:
     access_log: str = "off"
 
     def __post_init__(self) -> None:
-        _check_redis_url(self.redis_url)
+        object.__setattr__(self, "redis_url", _store_url(self.redis_url))
         if not 0 < self.redis_timeout_s <= 60:
             raise ConfigError(f"redis_timeout_s must be above 0 and at most 60 seconds, not {self.redis_timeout_s}")
         if not 1 <= self.redis_connections <= 1000:
@@ -76,22 +78,8 @@ class Config:
                 raise ConfigError(f"cors_origins must be such as https://shop.example, without a path, not {origin!r}")
 
 
-def _check_redis_url(text: str) -> None:
+def _store_url(url: StoreUrl | str) -> StoreUrl:
     try:
-        url = urlsplit(text)
-        port = url.port
+        return StoreUrl(url)
     except ValueError as e:
-        raise ConfigError(f"redis URL cannot be read: {e}") from e
-    # The URL is not repeated in messages: it may hold a password.
-    if url.scheme not in ("redis", "rediss"):
-        raise ConfigError(f"redis URL must start with redis:// or rediss://, not {url.scheme or 'nothing'}")
-    if not url.hostname:
-        raise ConfigError("redis URL names no host")
-    if port == 0:
-        raise ConfigError("redis URL has port 0")
-    database = url.path.strip("/")
-    if database and not (database.isascii() and database.isdigit()):
-        raise ConfigError(f"redis URL must end in a database number such as /0, not /{database}")
-    if url.query or url.fragment:
-        # redis-py lets them override time-outs and fails on unknown ones only at the first request.
-        raise ConfigError("redis URL takes no ?options or #fragment")
+        raise ConfigError(f"redis URL {e}") from None

@@ -14,12 +14,13 @@ from typing import Any, cast
 import hiredis
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import Connection, parse_url
+from redis.connection import Connection, SSLConnection
 from redis.retry import Retry
 
-from serving.config import Config
+from schemas.store_errors import about, words_of
+from serving.config import Config, ConfigError
 
-__all__ = ["Command", "Connections"]
+__all__ = ["Command", "Connections", "check_store", "store_settings"]
 
 Command = tuple[str | int | bytes, ...]
 
@@ -37,6 +38,32 @@ class _Connection(Connection):
         return connected
 
 
+def store_settings(config: Config) -> dict[str, Any]:
+    """Of a connection, by redis-py's names; the URL's own options win."""
+    waits = {"socket_connect_timeout": config.redis_timeout_s, "socket_timeout": config.redis_timeout_s}
+    return waits | config.redis_url.settings
+
+
+def check_store(config: Config) -> None:
+    """Whether the store lets us read; of one that does not answer, or not now, this says nothing.
+
+    Raises: ConfigError.
+    """
+    try:
+        Connections(config, lambda _: None).ask(("EXISTS", "sf:check"))
+    except redis.ResponseError as e:
+        if about(words_of(e)) == "access":
+            raise _refused(config, e) from None
+    except redis.AuthenticationError as e:
+        raise _refused(config, e) from None
+    except redis.RedisError:
+        return
+
+
+def _refused(config: Config, error: redis.RedisError) -> ConfigError:
+    return ConfigError(f"{config.redis_url} refuses: {config.redis_url.hide(words_of(error))}")
+
+
 class Connections:
     """As many connections as threads ask at the same time; those not in use are kept.
 
@@ -45,11 +72,8 @@ class Connections:
     """
 
     def __init__(self, config: Config, count_open: Callable[[int], None]):
-        settings: dict[str, Any] = parse_url(config.redis_url)  # type: ignore[no-untyped-call]
-        self._kind: type[Connection] = settings.pop("connection_class", _Connection)  # another for TLS
-        self._settings = settings | {
-            "socket_connect_timeout": config.redis_timeout_s,
-            "socket_timeout": config.redis_timeout_s,
+        self._kind: type[Connection] = SSLConnection if config.redis_url.tls else _Connection
+        self._settings = store_settings(config) | {
             "retry": Retry(NoBackoff(), 0),
             "protocol": 3,
             "driver_info": None,  # or two more answers to wait for at each connect

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
-from urllib.parse import urlsplit
 
+from schemas.addresses import Address, nearly_url, scrub, shown
 from simulator.config import TOPICS, Config, ConfigError
 from simulator.ticks import start_for
 from transforms.domain.durations import parse_duration_ms
@@ -48,14 +48,14 @@ class Flags(argparse.Namespace):
     servers: str | None  # Kafka; else `folder` is set
     folder: Path | None
     format: str
-    registry: str
+    registry: Address
     truth: Path | None
     rate: float
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"simulator: {message.removeprefix('argument ')} (see --help)\n")
+        self.exit(2, f"simulator: {scrub(message.removeprefix('argument '))} (see --help)\n")
 
 
 def _typed(convert: Callable[[str], Any], what: str) -> Callable[[str], Any]:
@@ -90,12 +90,11 @@ def _broker_list(text: str) -> str:
     return text
 
 
-def _http_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError
-    _ = parts.port  # ValueError when it is no number
-    return text
+def _registry(text: str) -> Address:
+    try:
+        return Address(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from None
 
 
 _COUNT = _typed(int, "a whole number")
@@ -161,7 +160,7 @@ def _parser() -> _Parser:
     _add(
         add,
         "--registry",
-        _typed(_http_url, "an http URL"),
+        _registry,
         "URL",
         "http://127.0.0.1:8081/apis/ccompat/v7",
         "schema registry (Confluent API); schemas are registered as <topic>-value",
@@ -201,15 +200,17 @@ def _output(flags: Flags) -> None:
     if not separator:
         if not flags.output:
             raise ConfigError("output", "must be kafka://host:port or a folder")
+        if nearly_url(flags.output):
+            raise ConfigError("output", f"{shown(flags.output)!r} is neither kafka://host:port nor a folder")
         flags.folder = Path(flags.output)
         flags.format = flags.format or "avro"
         return
     if scheme != "kafka":
-        raise ConfigError("output", f"{flags.output!r} is neither kafka://host:port[,host:port] nor a folder")
+        raise ConfigError("output", f"{shown(flags.output)!r} is neither kafka://host:port[,host:port] nor a folder")
     try:
         flags.servers = _broker_list(rest.rstrip("/"))
     except ValueError:
-        raise ConfigError("output", f"{flags.output!r} is not kafka://host:port[,host:port]") from None
+        raise ConfigError("output", f"{shown(flags.output)!r} is not kafka://host:port[,host:port]") from None
     if flags.format:
         raise ConfigError("format", "is for files; records on Kafka are always Avro")
 

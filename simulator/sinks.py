@@ -6,7 +6,6 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
-from urllib.parse import urlsplit
 
 import fastavro
 import msgspec
@@ -14,6 +13,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from fastavro.write import Writer
 
+from schemas.addresses import Address
 from schemas.events import avro_schema
 from simulator.config import RECORDS, Event
 from simulator.wire import Framed, JsonLines, Records, Wire
@@ -66,23 +66,23 @@ def _answers(host: str, port: int) -> bool:
     return True
 
 
-def schema_ids(url: str) -> dict[str, int]:
+def schema_ids(address: str | Address) -> dict[str, int]:
     """Registers each topic's schema as `<topic>-value`; its id by topic.
 
     Raises:
       SinkError: there is no registry, or it refuses.
     """
-    parts = urlsplit(url)
+    url = Address(address)
     # Asked first because the client retries for six seconds before it says that nobody is there.
-    if not _answers(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)):
+    if not _answers(url.host, url.port or (443 if url.scheme == "https" else 80)):
         raise SinkError(f"--registry: no schema registry answers at {url}")
     registry = Registry(url)
     try:
         return {topic: registry.register(f"{topic}-value", avro_schema(r.__name__)) for topic, r in RECORDS.items()}
     except SchemaRegistryError as e:
-        raise SinkError(f"--registry: {url} refuses the schemas: {e}") from e
+        raise SinkError(f"--registry: {url} refuses the schemas: {url.hide(e)}") from e
     except Exception as e:  # the client lets the errors of its HTTP library through, whichever that is
-        raise SinkError(f"--registry: {url} does not work: {type(e).__name__} {e}") from e
+        raise SinkError(f"--registry: {url} does not work: {type(e).__name__} {url.hide(e)}") from e
 
 
 class KafkaSink:

@@ -25,7 +25,7 @@ COMMANDS = ("setup", "register", "status", "snapshot", "slots")
         (["status", "--connect", "ftp://x"], "'ftp://x' is not http://host:port"),
         (["status", "--connect", "127.0.0.1:8083"], "is not http://host:port"),
         (["register", "--timeout", "soon"], "--timeout: 'soon' is not a positive number"),
-        (["register", "--database", "mysql://u@h/d"], "'mysql://u@h/d' is not postgresql://user@host[:port]/database"),
+        (["register", "--database", "mysql://u@h/d"], "'mysql://…' is not postgresql://user@host[:port]/database"),
         (["register", "--database", "postgresql://h/d"], "is not postgresql://user@host[:port]/database"),
         (["register", "--database", "postgresql://u@h:p/d"], "is not postgresql://user@host[:port]/database"),
         (["snapshot", "--secrets", "x"], "name tables, or give --initial"),

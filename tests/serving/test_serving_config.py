@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from serving import Config, ConfigError
+from serving.connections import check_store, store_settings
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,29 @@ def test_a_refused_url_does_not_show_its_password():
 def test_numbers_out_of_range_are_refused_by_name(field, bad):
     with pytest.raises(ConfigError, match=field):
         dataclasses.replace(Config(), **{field: bad})
+
+
+@pytest.mark.parametrize(
+    ("who", "path", "why"), [("nobody:s3cr3t@", "", "WRONGPASS"), ("", "/77", "DB index is out of range")]
+)
+def test_a_store_that_will_never_let_us_read_is_refused_before_the_start(valkey, who, path, why):
+    with pytest.raises(ConfigError, match=why) as refused:
+        check_store(Config(redis_url=f"redis://{who}{valkey.address('valkey')}{path}"))
+    assert "s3cr3t" not in str(refused.value)
+
+
+def test_a_store_that_does_not_answer_is_no_reason_not_to_start(valkey):
+    check_store(Config(redis_url="redis://127.0.0.1:1"))
+    check_store(Config(redis_url=valkey.redis_url))
+
+
+def test_options_in_the_url_win_over_flags():
+    settings = store_settings(Config(redis_url="redis://h:1/3?password=p&socket_timeout=7", redis_timeout_s=0.2))
+    assert settings == {
+        "host": "h",
+        "port": 1,
+        "db": 3,
+        "password": "p",
+        "socket_timeout": 7.0,
+        "socket_connect_timeout": 0.2,
+    }

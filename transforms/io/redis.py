@@ -22,7 +22,7 @@ import redis
 from schemas import features
 from schemas.addresses import StoreUrl
 from schemas.events import FraudAlert, RevenueWindow, UserSession
-from schemas.store_errors import About, about
+from schemas.store_errors import About, about, words_of
 from transforms.io import redis_scripts
 from transforms.io.secrets import read_secret
 from transforms.ledger import Counts
@@ -74,8 +74,8 @@ def check_store(url: StoreUrl) -> None:
             client.eval(_PROBE, 1, f"sf:check:{uuid.uuid4().hex}")
         except redis.RedisError as e:
             if _about(e) != "state":
-                raise StoreRefusedError(f"{url} refuses: {url.hide(_words(e))}") from None
-            _LOG.warning("%s does not answer yet: %s", url, url.hide(_words(e)))
+                raise StoreRefusedError(f"{url} refuses: {url.hide(words_of(e))}") from None
+            _LOG.warning("%s does not answer yet: %s", url, url.hide(words_of(e)))
 
 
 def _connect(url: StoreUrl | str) -> tuple[StoreUrl, redis.Redis]:
@@ -105,13 +105,7 @@ def _about(error: redis.RedisError) -> About:
         return "access"
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return "state"
-    return about(_words(error)) if isinstance(error, redis.ResponseError) else "command"
-
-
-def _words(error: redis.RedisError) -> str:
-    """As the server said it: the client takes away the codes that it knows."""
-    code = getattr(error, "status_code", None)
-    return f"{code} {error}" if code and not str(error).startswith(code) else str(error)
+    return about(words_of(error)) if isinstance(error, redis.ResponseError) else "command"
 
 
 class _RedisFn(beam.DoFn):
@@ -139,7 +133,7 @@ class _RedisFn(beam.DoFn):
             try:
                 return ask()
             except redis.RedisError as e:
-                kind, words = _about(e), self._address.hide(_words(e))
+                kind, words = _about(e), self._address.hide(words_of(e))
                 if kind == "command" or time.monotonic() > give_up:
                     raise StoreError(f"{self._address}: {words}") from None
                 level = logging.ERROR if kind == "access" else logging.WARNING
