@@ -41,7 +41,7 @@ __all__ = [
 LOCAL_KAFKA = "127.0.0.1:29092"
 LOCAL_REDIS = "redis://127.0.0.1:6379/0"
 LOCAL_REGISTRY = "http://127.0.0.1:8081/apis/ccompat/v7"
-STATE_SHARDS = 128
+STATE_SHARDS = 64
 _MOST_PARALLELISM = 1 << 15
 _SEVERAL = "several URLs at once, with spaces between them, or the flag several times"
 

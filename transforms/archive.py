@@ -11,7 +11,6 @@ import functools
 import hashlib
 import logging
 import time
-import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from apache_beam import typehints
 from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import TimerSpec
+from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import Timestamp
 
 from schemas import codec
@@ -32,7 +32,7 @@ from schemas.times import END_MS
 from transforms.decode import CLICKS, ORDERS, DecodedBlock, Part, RecordKind
 from transforms.domain.account import Account, Accounts, Read, read_of
 from transforms.domain.archive import Contents, File, Partition, Row, sort_out
-from transforms.keyed_state import LOG, TOKEN, Shard, Shards, multiple_after, shard_of
+from transforms.keyed_state import LOG, TOKEN, Expiry, Memory, Shard, Shards, shard_of
 from transforms.ledger import Counts, counted, of_bundle
 from transforms.sharded_rows import encode_rows
 
@@ -272,23 +272,24 @@ class _Kept:
 class _ArchiveTopicFn(beam.DoFn):
     def __init__(self, table: Table, topic: str, store: Store):
         self._table, self._topic, self._store = table, topic, store
-        self._owner = uuid.uuid4().hex
-        # Expiry is looked at this often in event time: state holds an eighth more than it must.
-        self._expire_every_ms = max(1_000, store.keep_ms // 8)
+        self._memory = Shared()
         # Data in state are of this schema.
         schema = codec.canonical(avro_schema(table.kind.record.__name__))
         self._format = zlib.crc32((schema + _FORMAT).encode()).to_bytes(_FORMAT_BYTES, "big")
 
     def setup(self) -> None:
-        per_file = self._store.records_per_file
+        per_file, keep_ms = self._store.records_per_file, self._store.keep_ms
+        expiry = Expiry[_Kept](
+            lambda kept, watermark_ms: kept.partition.seen.expire(watermark_ms - keep_ms),
+            lambda kept: None if (at_ms := kept.partition.seen.expires_ms()) is None else at_ms + keep_ms,
+            max(1_000, keep_ms // 8),  # state holds an eighth more than it must
+        )
+        memory = self._memory.acquire(Memory)
         self._timely: Shards[_Kept] = Shards(
-            self._owner, lambda: _Kept(Partition(per_file), per_file), self._replay, self._snapshot
+            memory, lambda: _Kept(Partition(per_file), per_file), self._replay, self._snapshot, expiry
         )
         self._landed: Shards[_Kept] = Shards(
-            f"{self._owner} landed",
-            lambda: _Kept(Partition(per_file, landed=True), per_file),
-            self._replay,
-            self._snapshot,
+            memory, lambda: _Kept(Partition(per_file, landed=True), per_file), self._replay, self._snapshot
         )
         self._ends_asked_s = float("-inf")
 
@@ -334,7 +335,7 @@ class _ArchiveTopicFn(beam.DoFn):
         shards.append(live, _ROWS + self._format + entry, token, log)
         shards.compact(live, token, log)
         if new and number >= 0:
-            live.expire_by(self._expiry_of(min(row[1] for row in new)), expiry)
+            shards.wake(live, expiry)
         shards.keep(number, live)
         self._repeats += len(rows) - len(new)
         if new and self._store.data:
@@ -413,13 +414,10 @@ class _ArchiveTopicFn(beam.DoFn):
         log: Any = beam.DoFn.StateParam(LOG),
         expiry: Any = beam.DoFn.TimerParam(_EXPIRY),
     ) -> None:
-        live = self._shards(number).open(number, token, log)
-        next_ms = live.users.partition.seen.expire(int(watermark.micros // 1000) - self._store.keep_ms)
-        live.expiry_ms = None
-        if next_ms is not None:
-            live.expire_by(self._expiry_of(next_ms), expiry)
-        self._shards(number).compact(live, token, log)
-        self._shards(number).keep(number, live)
+        live = self._timely.open(number, token, log)
+        self._timely.expire(live, int(watermark.micros // 1000), token, log)
+        self._timely.wake(live, expiry)
+        self._timely.keep(number, live)
 
     def _write_open(self, number: int, token: Any, log: Any) -> None:
         """Writes the files that have grown. Those of the range being read are kept, as they will grow again."""
@@ -444,9 +442,6 @@ class _ArchiveTopicFn(beam.DoFn):
         self._store.write(file.path(f"{self._topic}-{partition:05}", landed=number < 0), contents, whole)
         self._good += contents.uncounted
         contents.uncounted = 0
-
-    def _expiry_of(self, event_time_ms: int) -> int:
-        return multiple_after(event_time_ms + self._store.keep_ms, self._expire_every_ms)
 
     def _replay(self, kept: _Kept, entry: bytes) -> None:
         partition, kind = kept.partition, entry[:1]

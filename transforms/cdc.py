@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import msgspec
 from apache_beam import typehints
+from apache_beam.utils.shared import Shared
 
 from schemas.events import CdcChange, LowStockAlert
 from transforms.blocks import Block
@@ -32,7 +32,7 @@ from transforms.domain.cdc import (
 from transforms.errors import BadRecord
 from transforms.isolate import unexpected
 from transforms.key_groups import MAX_PARALLELISM, shard_keys
-from transforms.keyed_state import LOG, TOKEN, Shards, shard_of
+from transforms.keyed_state import LOG, TOKEN, Memory, Shards, shard_of
 from transforms.ledger import Counts, counted, of_bundle
 
 __all__ = ["DecodeChanges", "Decoded", "Decoding", "TrackStock", "Tracked"]
@@ -251,10 +251,10 @@ _Products = dict[str, Known]
 
 class _TrackStockFn(beam.DoFn):
     def __init__(self) -> None:
-        self._owner = uuid.uuid4().hex
+        self._memory = Shared()
 
     def setup(self) -> None:
-        self._shards: Shards[_Products] = Shards(self._owner, dict, _replay, _snapshot)
+        self._shards: Shards[_Products] = Shards(self._memory.acquire(Memory), dict, _replay, _snapshot)
 
     def start_bundle(self) -> None:
         self._changes = self._repeats = 0

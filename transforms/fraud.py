@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import TimerSpec
 from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import Timestamp
 
 from schemas.columns import Ints
@@ -21,7 +21,7 @@ from schemas.events import FraudAlert, OrderEvent
 from transforms.decode import DecodedBlock, Part
 from transforms.domain.fraud import Detector, Order, UserOrders, order_flags, prune
 from transforms.domain.fraud_rules import STATUSES, Rules
-from transforms.keyed_state import LOG, TOKEN, Shards, multiple_after, shard_of
+from transforms.keyed_state import LOG, TOKEN, Expiry, Memory, Shards, shard_of
 from transforms.ledger import Counts, of_bundle
 from transforms.sharded_rows import encode_rows
 
@@ -109,21 +109,37 @@ class DetectFraud(beam.PTransform):
         return outputs.alerts, outputs.counts
 
 
-Users = dict[str, UserOrders]
+class _Users:
+    """A shard's users.
+
+    Attributes:
+      orders: of each user.
+      expiring: the users of each order, by the period in which it is of no more use.
+    """
+
+    __slots__ = ("expiring", "orders")
+
+    def __init__(self) -> None:
+        self.orders: dict[str, UserOrders] = {}
+        self.expiring: dict[int, list[str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.orders)
 
 
 class _DetectFraudFn(beam.DoFn):
     def __init__(self, rules: Rules, allowed_lateness_ms: int, max_orders_per_user: int):
         self._rules, self._max_orders = rules, max_orders_per_user
-        self._owner = uuid.uuid4().hex
+        self._memory = Shared()
         # An order is of use while one that is not late can still form a pattern with it, or repeat it.
         self._keep_ms = [(rules.span_ms(s) or 0) + allowed_lateness_ms for s in range(len(STATUSES))]
-        # Expiry is looked at this often in event time: state holds an eighth more than it must.
-        self._expire_every_ms = max(1_000, max(self._keep_ms) // 8)
+        # State holds an eighth more than it must.
+        self._period_ms = max(1_000, max(self._keep_ms) // 8)
 
     def setup(self) -> None:
         self._detector = Detector(self._rules, self._max_orders)
-        self._shards: Shards[Users] = Shards(self._owner, dict, self._replay, _snapshot)
+        expiry = Expiry(self._forget, self._forgets_ms, self._period_ms)
+        self._shards: Shards[_Users] = Shards(self._memory.acquire(Memory), _Users, self._replay, _snapshot, expiry)
 
     def start_bundle(self) -> None:
         self._orders = self._repeats = 0
@@ -131,10 +147,34 @@ class _DetectFraudFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[Any]:
         yield from of_bundle(Counts(self._orders, self._orders - self._repeats, duplicates=self._repeats))
 
-    def _replay(self, users: Users, entry: bytes) -> None:
-        add = self._detector.add
-        for user, order in decode_rows(entry):
-            add(users.setdefault(user, []), order)
+    def _replay(self, users: _Users, entry: bytes) -> None:
+        add, orders = self._detector.add, users.orders
+        rows = decode_rows(entry)
+        for user, order in rows:
+            add(orders.setdefault(user, []), order)
+        self._will_expire(users, rows)
+
+    def _will_expire(self, users: _Users, rows: list[Row]) -> None:
+        expiring, keep_ms, period_ms = users.expiring, self._keep_ms, self._period_ms
+        for user, order in rows:
+            period = (order[0] + keep_ms[order[2] & 7]) // period_ms
+            if period in expiring:
+                expiring[period].append(user)
+            else:
+                expiring[period] = [user]
+
+    def _forget(self, users: _Users, watermark_ms: int) -> None:
+        floors = [watermark_ms - keep_ms for keep_ms in self._keep_ms]
+        over = [period for period in users.expiring if (period + 1) * self._period_ms <= watermark_ms]
+        for user in {user for period in over for user in users.expiring.pop(period)}:
+            orders = users.orders.get(user)
+            if orders is not None:
+                prune(orders, floors)
+                if not orders:
+                    del users.orders[user]
+
+    def _forgets_ms(self, users: _Users) -> int | None:
+        return (min(users.expiring) + 1) * self._period_ms if users.expiring else None
 
     def process(
         self,
@@ -145,7 +185,7 @@ class _DetectFraudFn(beam.DoFn):
     ) -> Iterator[Any]:
         shard, batch = keyed
         live = self._shards.open(shard, token, log)
-        users, add, completed = live.users, self._detector.add, self._detector.completed
+        users, add, completed = live.users.orders, self._detector.add, self._detector.completed
         now_ms = time.time_ns() // 1_000_000
         rows = decode_rows(batch)
         orders_in = len(rows)
@@ -164,9 +204,9 @@ class _DetectFraudFn(beam.DoFn):
                 del rows[i]
             batch = encode_rows(rows)
         if rows:
+            self._will_expire(live.users, rows)
             self._shards.append(live, batch, token, log)
-            first = min(o[0] + self._keep_ms[o[2] & 7] for _, o in rows)
-            live.expire_by(multiple_after(first, self._expire_every_ms), expiry)
+            self._shards.wake(live, expiry)
         self._shards.keep(shard, live)
         for alert in alerts:
             yield TimestampedValue(alert, Timestamp(micros=alert.event_time * 1000))
@@ -183,23 +223,10 @@ class _DetectFraudFn(beam.DoFn):
         expiry: Any = beam.DoFn.TimerParam(_EXPIRY),
     ) -> None:
         live = self._shards.open(shard, token, log)
-        at_ms = int(watermark.micros // 1000)
-        floors = [at_ms - keep_ms for keep_ms in self._keep_ms]
-        next_ms = None
-        for user in list(live.users):
-            orders = live.users[user]
-            prune(orders, floors)
-            if not orders:
-                del live.users[user]
-            else:
-                first = min(o[0] + self._keep_ms[o[2] & 7] for o in orders)
-                next_ms = first if next_ms is None else min(next_ms, first)
-        live.expiry_ms = None
-        if next_ms is not None:
-            live.expire_by(multiple_after(max(next_ms, at_ms), self._expire_every_ms), expiry)
-        self._shards.compact(live, token, log)
+        self._shards.expire(live, int(watermark.micros // 1000), token, log)
+        self._shards.wake(live, expiry)
         self._shards.keep(shard, live)
 
 
-def _snapshot(users: Users) -> bytes:
-    return encode_rows([(user, order) for user, orders in users.items() for order in orders])
+def _snapshot(users: _Users) -> bytes:
+    return encode_rows([(user, order) for user, orders in users.orders.items() for order in orders])

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import struct
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -25,9 +24,10 @@ from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import TimerSpec
 from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import Timestamp
 
-from transforms.keyed_state import LOG, TOKEN, Shard, Shards, multiple_after
+from transforms.keyed_state import LOG, TOKEN, Expiry, Memory, Shard, Shards
 from transforms.ledger import Counts, of_bundle
 
 __all__ = ["Added", "Gather", "Gathering"]
@@ -79,20 +79,20 @@ class Gathering(Protocol[S]):
         ...
 
     def take(self, state: S, at_ms: int | None) -> Iterable[tuple[Any, int]]:
-        """What is pending and due by then, and what else may go with it, as (element, timestamp in ms); everything if
-        None. It is pending no more. The same state and time take the same, as logs are replayed; nothing changes
-        nothing."""
+        """What is pending and due by then, of which there is some, and what else may go with it, as (element, timestamp
+        in ms); everything if None. It is pending no more. The same state and time take the same: logs are replayed."""
         ...
 
     def earliest_ms(self, state: S) -> int | None:
         """The smallest event time of what is pending; None when nothing is."""
         ...
 
-    def expire(self, state: S, before_ms: int) -> int | None:
-        """Forgets what only rows with an event time before that need. What is pending has later ones.
+    def expire(self, state: S, before_ms: int) -> None:
+        """Forgets what only rows with an event time before that need. What is pending has later ones."""
+        ...
 
-        Returns: the least `before_ms` at which there will be more to forget; None when nothing is left.
-        """
+    def expires_ms(self, state: S) -> int | None:
+        """The least `before_ms` at which there is something to forget; None when nothing is left."""
         ...
 
     def snapshot(self, state: S) -> bytes:
@@ -152,14 +152,14 @@ class _Gathered(Generic[S]):
 class _GatherFn(beam.DoFn):
     def __init__(self, gathering: Gathering[Any], every_s: float | None):
         self._gathering, self._every_s = gathering, every_s
-        self._owner = uuid.uuid4().hex
-        # Expiry is looked at this often in event time: state holds an eighth more than it must.
-        self._expire_every_ms = max(1_000, gathering.keep_ms // 8)
+        self._memory = Shared()
 
     def setup(self) -> None:
         new = self._gathering.new
+        # State holds an eighth more than it must.
+        expiry = Expiry(self._forget, self._forgets_ms, max(1_000, self._gathering.keep_ms // 8))
         self._shards: Shards[_Gathered[Any]] = Shards(
-            self._owner, lambda: _Gathered(new()), self._replay, self._snapshot
+            self._memory.acquire(Memory), lambda: _Gathered(new()), self._replay, self._snapshot, expiry
         )
 
     def start_bundle(self) -> None:
@@ -182,10 +182,7 @@ class _GatherFn(beam.DoFn):
         added = self._add(kept, rows)
         if added.entry is not None:
             self._shards.append(live, _ROWS + added.entry, token, log)
-            # Of all that is pending: after a restart it is not known what the timer is set for, and this moves it.
-            assert kept.pending_ms is not None
-            live.expire_by(self._gathering.due_ms(kept.pending_ms), expiry)
-            live.expire_by(self._expiry_of(added.earliest_ms), expiry)
+            self._wake(live, expiry)
             kept.reached_ms = max(kept.reached_ms, added.earliest_ms)
             if self._every_s is not None and not kept.flush_is_set:
                 self._set(flush, kept, self._every_s)
@@ -225,13 +222,8 @@ class _GatherFn(beam.DoFn):
         live = self._shards.open(shard, token, log)
         at_ms = int(watermark.micros // 1000)
         taken = self._take(live, at_ms, token, log)
-        next_ms = self._gathering.expire(live.users.state, at_ms - self._gathering.keep_ms)
-        live.expiry_ms = None
-        if next_ms is not None:
-            live.expire_by(self._expiry_of(next_ms), expiry)
-        if live.users.pending_ms is not None:
-            live.expire_by(self._gathering.due_ms(live.users.pending_ms), expiry)
-        self._shards.compact(live, token, log)
+        self._shards.expire(live, at_ms, token, log)
+        self._wake(live, expiry)
         self._shards.keep(shard, live)
         yield from taken
 
@@ -249,11 +241,10 @@ class _GatherFn(beam.DoFn):
     def _take(self, live: Shard[_Gathered[Any]], at_ms: int | None, token: Any, log: Any) -> list[TimestampedValue]:
         """What is due by then; everything if None."""
         kept = live.users
-        if kept.pending_ms is None:
+        if kept.pending_ms is None or (at_ms is not None and at_ms < self._gathering.due_ms(kept.pending_ms)):
             return []
         taken = self._hand_over(kept, at_ms)
-        if taken:
-            self._shards.append(live, _TAKEN + (b"" if at_ms is None else _TIME.pack(at_ms)), token, log)
+        self._shards.append(live, _TAKEN + (b"" if at_ms is None else _TIME.pack(at_ms)), token, log)
         return [TimestampedValue(element, Timestamp(micros=ms * 1000)) for element, ms in taken]
 
     def _hand_over(self, kept: _Gathered[Any], at_ms: int | None) -> list[tuple[Any, int]]:
@@ -261,8 +252,16 @@ class _GatherFn(beam.DoFn):
         kept.pending_ms = self._gathering.earliest_ms(kept.state)
         return taken
 
-    def _expiry_of(self, event_time_ms: int) -> int:
-        return multiple_after(event_time_ms + self._gathering.keep_ms, self._expire_every_ms)
+    def _wake(self, live: Shard[_Gathered[Any]], timer: Any) -> None:
+        pending_ms = live.users.pending_ms
+        self._shards.wake(live, timer, None if pending_ms is None else self._gathering.due_ms(pending_ms))
+
+    def _forget(self, kept: _Gathered[Any], watermark_ms: int) -> None:
+        self._gathering.expire(kept.state, watermark_ms - self._gathering.keep_ms)
+
+    def _forgets_ms(self, kept: _Gathered[Any]) -> int | None:
+        expires_ms = self._gathering.expires_ms(kept.state)
+        return None if expires_ms is None else expires_ms + self._gathering.keep_ms
 
     def _replay(self, kept: _Gathered[Any], entry: bytes) -> None:
         kind, body = entry[:1], entry[1:]

@@ -19,7 +19,7 @@ from transforms.domain.revenue import (
     MINUTE_MS,
     Figures,
     Minute,
-    MinuteUsers,
+    MinuteState,
     Order,
     add_up,
     category_totals,
@@ -36,7 +36,8 @@ from transforms.sharded_rows import encode_rows
 __all__ = ["AddUpMinutes", "CalculateRevenue", "RevenueGathering", "RevenueRows", "decode_rows"]
 
 _CREATED = "CREATED"
-_Snapshot = tuple[list[tuple[int, list[str]]], list[tuple[int, MinuteUsers]]]  # order_ids, users; by minute
+# order_ids and sums by minute; the minutes that are pending
+_Snapshot = tuple[list[tuple[int, list[str]]], list[tuple[int, MinuteState]], list[int]]
 
 decode_rows: Callable[[bytes], list[Order]] = msgspec.msgpack.Decoder(list[Order]).decode
 _decode_figures: Callable[[bytes], list[Figures]] = msgspec.msgpack.Decoder(list[Figures]).decode
@@ -190,7 +191,7 @@ class RevenueGathering:
         return event_time_ms - event_time_ms % MINUTE_MS + MINUTE_MS - 1
 
     def take(self, state: _State, at_ms: int | None) -> Iterator[tuple[tuple[bytes, bytes], int]]:  # noqa: ARG002
-        """Everything, due or not: it is few elements, and then snapshots need not hold sums."""
+        """Everything, due or not: it is few elements."""
         for number in sorted(state.pending):
             yield (b"", _encode(state.minutes[number].take())), number * MINUTE_MS
         state.pending.clear()
@@ -198,19 +199,24 @@ class RevenueGathering:
     def earliest_ms(self, state: _State) -> int | None:
         return min(state.pending) * MINUTE_MS if state.pending else None
 
-    def expire(self, state: _State, before_ms: int) -> int | None:
+    def expire(self, state: _State, before_ms: int) -> None:
         for number in [n for n in state.minutes if (n + 1) * MINUTE_MS <= before_ms]:
             del state.minutes[number]
-        return state.seen.expire(before_ms)
+        state.seen.expire(before_ms)
+
+    def expires_ms(self, state: _State) -> int | None:
+        return state.seen.expires_ms()
 
     def snapshot(self, state: _State) -> bytes:
-        return _encode((state.seen.items(), [(number, minute.users()) for number, minute in state.minutes.items()]))
+        minutes = [(number, minute.state()) for number, minute in state.minutes.items()]
+        return _encode((state.seen.items(), minutes, sorted(state.pending)))
 
     def restore(self, state: _State, snapshot: bytes) -> None:
-        seen, minutes = _decode_snapshot(snapshot)
+        seen, minutes, pending = _decode_snapshot(snapshot)
         state.seen.restore(seen)
-        for number, users in minutes:
-            state.minutes[number] = Minute.of_users(users)
+        state.pending.update(pending)
+        for number, minute in minutes:
+            state.minutes[number] = Minute.of(minute)
 
 
 class CalculateRevenue(beam.PTransform):

@@ -196,8 +196,11 @@ class ClickGathering:
     def earliest_ms(self, state: _State) -> int | None:
         return min((bursts[0].start_ms for bursts in state.pending.values()), default=None)
 
-    def expire(self, state: _State, before_ms: int) -> int | None:
-        return state.seen.expire(before_ms)
+    def expire(self, state: _State, before_ms: int) -> None:
+        state.seen.expire(before_ms)
+
+    def expires_ms(self, state: _State) -> int | None:
+        return state.seen.expires_ms()
 
     def snapshot(self, state: _State) -> bytes:
         pending = [(user, [encode_burst(0, burst) for burst in bursts]) for user, bursts in state.pending.items()]

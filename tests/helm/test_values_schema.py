@@ -42,7 +42,7 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
         ({"flink": {"restart": {"maxBackoff": "1m"}}}, "/flink/restart/maxBackoff"),
         ({"flink": {"extraConfiguration": {"web.timeout": 1000}}}, "/flink/extraConfiguration/web.timeout"),
         ({"jobDefaults": {"upgradeMode": "lastState"}}, "/jobDefaults/upgradeMode"),
-        ({"jobDefaults": {"parallelism": 33}}, "/jobDefaults/parallelism"),
+        ({"jobDefaults": {"parallelism": 129}}, "/jobDefaults/parallelism"),
         ({"jobDefaults": {"flags": {"stateShards": 0}}}, "/jobDefaults/flags/stateShards"),
         ({"jobDefaults": {"flags": {"allowedLateness": "10 min"}}}, "/jobDefaults/flags/allowedLateness"),
         ({"jobDefaults": {"flags": {"checkpointingInterval": -1}}}, "/jobDefaults/flags/checkpointingInterval"),

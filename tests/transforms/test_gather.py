@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.transforms.test_keyed_state import Cells
 from transforms.domain.seen import Seen
-from transforms.gather import Added, _GatherFn
+from transforms.gather import Added, Gathering, _GatherFn
 
 KEEP_MS, DUE_MS = 100_000, 30_000
 Row = tuple[str, int]
@@ -58,8 +57,11 @@ class Rows:
     def earliest_ms(self, state: _State) -> int | None:
         return min((at for _, at in state.pending), default=None)
 
-    def expire(self, state: _State, before_ms: int) -> int | None:
-        return state.seen.expire(before_ms)
+    def expire(self, state: _State, before_ms: int) -> None:
+        state.seen.expire(before_ms)
+
+    def expires_ms(self, state: _State) -> int | None:
+        return state.seen.expires_ms()
 
     def snapshot(self, state: _State) -> bytes:
         return msgspec.msgpack.encode((state.seen.items(), state.pending))
@@ -82,7 +84,8 @@ class _Timer:
 class Shard:
     """One shard of a gathering step, with the state and the timers that a runner keeps for it."""
 
-    def __init__(self, every_s: float | None = None) -> None:
+    def __init__(self, every_s: float | None = None, gathering: Gathering[Any] | None = None) -> None:
+        self.gathering = gathering or Rows()
         self.cells = Cells()
         self.committed: tuple[Timestamp | None, Timestamp | None] = (None, None)
         self.every_s = every_s
@@ -92,9 +95,7 @@ class Shard:
         self.new_worker()
 
     def new_worker(self) -> None:
-        """Memory is per process and owner, so a worker process is an owner of its own here."""
-        self.fn = _GatherFn(Rows(), self.every_s)
-        self.fn._owner = uuid.uuid4().hex
+        self.fn = _GatherFn(self.gathering, self.every_s)
         self.fn.setup()
 
     def commit(self) -> None:
@@ -105,10 +106,12 @@ class Shard:
         self.cells.rollback()
         self.expiry, self.flush_timer = (_Timer(at) for at in self.committed)
 
-    def add(self, *rows: Row) -> tuple[int, int]:
+    def add(self, *rows: Any) -> tuple[int, int]:
         """Returns: how many were new, how many repeats."""
+        return self.add_batch(msgspec.msgpack.encode(rows))
+
+    def add_batch(self, batch: bytes) -> tuple[int, int]:
         self.fn.start_bundle()
-        batch = msgspec.msgpack.encode(rows)
         self.fn.process((0, batch), self.cells.token, self.cells.log, self.expiry, self.flush_timer)
         return self.fn._new, self.fn._repeats
 
@@ -137,7 +140,7 @@ class Shard:
 
     def known(self) -> Any:
         """What is in the state cells, as a new worker reads it."""
-        other = _GatherFn(Rows(), None)
+        other = _GatherFn(self.gathering, None)
         other.setup()
         return other._shards.open(0, self.cells.token, self.cells.log).users
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import gc
+import pickle
 import subprocess
 import sys
-import uuid
+import weakref
 from typing import Any
 
 import msgspec
 import pytest
+from apache_beam.utils.shared import Shared
+from apache_beam.utils.timestamp import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from transforms import keyed_state
-from transforms.keyed_state import Shard, Shards, shard_of
+from transforms.keyed_state import Expiry, Memory, Shard, Shards, shard_of
 
 Users = dict[str, list[int]]
 
@@ -75,9 +79,20 @@ class _Log:
         return sum(map(len, self.entries))
 
 
-def worker(owner: str | None = None) -> Shards[Users]:
-    """A worker process has an owner id of its own here, as memory is per process and owner."""
-    return Shards(owner or uuid.uuid4().hex, dict, apply, snapshot)
+def forget(users: Users, floor: int) -> None:
+    for user in list(users):
+        users[user] = [number for number in users[user] if number >= floor]
+        if not users[user]:
+            del users[user]
+
+
+def next_floor(users: Users) -> int | None:
+    return min((min(numbers) for numbers in users.values()), default=-1) + 1 or None
+
+
+def worker(memory: Memory | None = None) -> Shards[Users]:
+    """A worker process has a memory of its own."""
+    return Shards(Memory() if memory is None else memory, dict, apply, snapshot, Expiry(forget, next_floor, 3))
 
 
 def add(shards: Shards[Users], cells: Cells, *changes: tuple[str, int], keep: bool = True) -> Shard[Users]:
@@ -106,9 +121,9 @@ def test_the_copy_in_memory_is_used_while_it_is_current() -> None:
 
 
 def test_all_copies_of_a_step_in_one_process_share_the_memory() -> None:
-    owner, cells = uuid.uuid4().hex, Cells()
-    add(worker(owner), cells, ("a", 1))
-    assert contents(worker(owner), cells) == {"a": [1]}
+    memory, cells = Memory(), Cells()
+    add(worker(memory), cells, ("a", 1))
+    assert contents(worker(memory), cells) == {"a": [1]}
     assert cells.log.reads == 0
 
 
@@ -156,8 +171,8 @@ def test_the_very_first_bundle_can_fail_too() -> None:
 def test_a_log_entry_of_another_format_is_refused_by_name() -> None:
     shards, cells = worker(), Cells()
     add(shards, cells, ("a", 1))
-    cells.log.entries[0] = b"\x02" + cells.log.entries[0][1:]
-    with pytest.raises(ValueError, match=r"state entry of format b'\\x02': written by a newer release"):
+    cells.log.entries[0] = b"\x03" + cells.log.entries[0][1:]
+    with pytest.raises(ValueError, match=r"state entry of format b'\\x03': written by a newer release"):
         worker().open(0, cells.token, cells.log)
 
 
@@ -180,6 +195,76 @@ def test_a_log_that_has_doubled_is_replaced_by_what_it_amounts_to() -> None:
     assert len(cells.log.entries) == 1
     assert live.log_bytes == cells.log.bytes < 1_000
     assert contents(worker(), cells) == live.users == {f"user-{i % 10}": [i] for i in range(19_990, 20_000)}
+
+
+def test_what_expired_is_gone_in_a_replay_too_and_a_repeat_after_it_is_there() -> None:
+    shards, cells = worker(), Cells()
+    live = add(shards, cells, ("a", 1), ("b", 7))
+    shards.expire(live, 6, cells.token, cells.log)
+    shards.keep(0, live)
+    add(shards, cells, ("a", 8))
+    assert contents(worker(), cells) == contents(shards, cells) == {"b": [7], "a": [8]}
+
+
+def test_expiry_is_at_multiples_however_often_it_is_looked_at_between() -> None:
+    shards, cells = worker(), Cells()
+    live = add(shards, cells, ("a", 1), ("a", 4))
+    written = len(cells.log.entries)
+    shards.expire(live, 2, cells.token, cells.log)
+    assert live.users == {"a": [1, 4]}
+    assert len(cells.log.entries) == written, "nothing has expired, and nothing is to be logged"
+    shards.expire(live, 5, cells.token, cells.log)
+    assert live.users == {"a": [4]}
+
+
+class _Timer:
+    at: int | None = None
+
+    def set(self, at: Timestamp) -> None:
+        self.at = at.micros // 1000
+
+
+def test_a_worker_that_a_shard_has_moved_to_sets_the_timer_that_the_last_one_had_set() -> None:
+    first, second, cells, timer = worker(), worker(), Cells(), _Timer()
+    first.wake(add(first, cells, ("a", 1)), timer)
+    assert timer.at == 3
+    second.wake(add(second, cells, ("a", 10)), timer)
+    assert timer.at == 3
+    second.wake(add(second, cells, ("a", 10)), timer, due_ms=2)
+    assert timer.at == 2
+
+
+def test_copies_of_shards_that_have_moved_away_leave_the_memory() -> None:
+    now = [0.0]
+    memory, cells = Memory(lambda: now[0]), [Cells() for _ in range(3)]
+    shards = worker(memory)
+
+    def bundle(shard: int) -> None:
+        live = shards.open(shard, cells[shard].token, cells[shard].log)
+        apply(live.users, entry := msgspec.msgpack.encode([("a", 1)]))
+        shards.append(live, entry, cells[shard].token, cells[shard].log)
+        shards.keep(shard, live)
+
+    for shard in range(3):
+        bundle(shard)
+    for now[0] in (300.0, 599.0, 700.0):
+        bundle(0)
+        bundle(1)
+    assert len(memory) == 2
+    bundle(2)
+    assert len(memory) == 3
+    assert shards.open(2, cells[2].token, cells[2].log).users == {"a": [1, 1]}
+
+
+def test_the_copies_are_gone_when_the_last_instance_of_the_step_is() -> None:
+    handle = Shared()
+    memory = handle.acquire(Memory)
+    assert pickle.loads(pickle.dumps(handle)).acquire(Memory) is memory
+    gone = weakref.ref(memory)
+    del memory
+    Shared().acquire(Memory)  # Beam itself holds the newest one
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_short_log_is_not_worth_rewriting() -> None:
@@ -253,7 +338,7 @@ class Workers(RuleBasedStateMachine):
     def begin(self) -> None:
         self.workers, self.cells = [worker(), worker()], Cells()
         self.model: Users = {}
-        self.floor = 0  # what is below it has expired, and may or may not still be in the log
+        self.floor = 0
         self.number = 0
 
     @rule(who=st.integers(0, 1), users=st.lists(st.integers(0, 2).map(lambda i: NAMES[i]), min_size=1, max_size=3))
@@ -281,17 +366,14 @@ class Workers(RuleBasedStateMachine):
     def state_expires(self, who: int, age: int, fails: bool) -> None:
         shards, floor = self.workers[who], max(self.floor, self.number - age)
         live = shards.open(0, self.cells.token, self.cells.log)
-        for user in list(live.users):
-            live.users[user] = [n for n in live.users[user] if n >= floor]
-            if not live.users[user]:
-                del live.users[user]
-        shards.compact(live, self.cells.token, self.cells.log)
+        shards.expire(live, floor, self.cells.token, self.cells.log)
         shards.keep(0, live)
         if fails:
             self.cells.rollback()
         else:
             self.cells.commit()
-        self.floor = floor
+            self.floor = floor
+            forget(self.model, floor - floor % 3)
 
     @rule(target=checkpoints)
     def a_checkpoint_is_taken(self) -> Any:
@@ -299,7 +381,7 @@ class Workers(RuleBasedStateMachine):
 
     @rule(checkpoint=checkpoints)
     def the_job_goes_back(self, checkpoint: Any) -> None:
-        committed, self.model, _ = copy.deepcopy(checkpoint)
+        committed, self.model, self.floor = copy.deepcopy(checkpoint)
         self.cells.committed = committed
         self.cells.rollback()
 
@@ -316,12 +398,7 @@ class Workers(RuleBasedStateMachine):
         expected = copy.deepcopy(self.model)
         for user, number in uncommitted:
             expected.setdefault(user, []).append(number)
-        for user, numbers in live.users.items():
-            assert set(numbers) <= set(expected.get(user, []))
-            assert len(numbers) == len(set(numbers))
-        for user, numbers in expected.items():
-            alive = [n for n in numbers if n >= self.floor]
-            assert [n for n in live.users.get(user, []) if n >= self.floor] == alive
+        assert live.users == expected
 
 
 TestWorkers = Workers.TestCase

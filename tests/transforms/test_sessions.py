@@ -103,7 +103,8 @@ def test_hand_overs_are_numbered_also_when_nothing_else_is_left_to_remember() ->
     gathering.add(state, batch(click("c-1", at=T0)))
     ((_, first), at_ms), *rest = gathering.take(state, None)
     assert (decode_burst(first)[0], at_ms, rest) == (0, T0, [])
-    assert gathering.expire(state, T0 + HOUR) is None
+    gathering.expire(state, T0 + HOUR)
+    assert gathering.expires_ms(state) is None
     restored = gathering.new()
     gathering.restore(restored, gathering.snapshot(state))
     for each in (state, restored):

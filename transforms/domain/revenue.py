@@ -20,6 +20,7 @@ __all__ = [
     "MINUTE_MS",
     "Figures",
     "Minute",
+    "MinuteState",
     "Order",
     "add_up",
     "category_totals",
@@ -35,8 +36,9 @@ for each among its items."""
 Figures = tuple[Dimension, str, int, int, int, int]
 """dimension, value, and what there is of them: gmv_minor, orders, distinct users, first orders."""
 
-MinuteUsers = tuple[list[tuple[Dimension, str]], list[tuple[str, list[int]]]]
-"""The figures of a minute, in the order of their numbers, and for each user the numbers of those they count in."""
+MinuteState = tuple[list[tuple[Dimension, str]], list[list[int]], list[tuple[str, list[int]]]]
+"""The figures of a minute, in the order of their numbers; what there is of each; and for each user the numbers of those
+they count in."""
 
 _FEW = 8
 
@@ -93,18 +95,20 @@ class Minute:
                 figure[:] = 0, 0, 0, 0
         return taken
 
-    def users(self) -> MinuteUsers:
-        """All that is left once everything was taken, for a snapshot."""
-        return self._names, [(user_id, list(numbers)) for user_id, numbers in self._users.items()]
+    def state(self) -> MinuteState:
+        """All of it, for a snapshot. A sum beyond 64 bits is the largest number, as everywhere."""
+        figures = [[min(gmv_minor, MAX_LONG), *counts] for gmv_minor, *counts in self._figures]
+        return self._names, figures, [(user_id, list(numbers)) for user_id, numbers in self._users.items()]
 
     @staticmethod
-    def of_users(users: MinuteUsers) -> Minute:
-        """The minute that said this of its users."""
+    def of(state: MinuteState) -> Minute:
+        """The minute that said this of itself."""
         minute = Minute()
-        names, seen = users
+        names, figures, seen = state
         for dimension, value in names[1:]:
             numbers = minute._regions if dimension == "region" else minute._categories
             numbers[value] = minute._number(dimension, value)
+        minute._figures = figures
         for user_id, of_user in seen:
             minute._users[user_id] = tuple(of_user) if len(of_user) <= _FEW else set(of_user)
         return minute

@@ -33,10 +33,13 @@ class Seen:
             self._by_minute[minute] = [id_]
         return True
 
-    def expire(self, before_ms: int) -> int | None:
-        """Forgets the minutes that end by then. Returns when the earliest minute left ends, None when none is."""
+    def expire(self, before_ms: int) -> None:
+        """Forgets the minutes that end by then."""
         for minute in [m for m in self._by_minute if (m + 1) * BUCKET_MS <= before_ms]:
             self._ids.difference_update(self._by_minute.pop(minute))
+
+    def expires_ms(self) -> int | None:
+        """When the earliest minute ends; None when there is none."""
         return (min(self._by_minute) + 1) * BUCKET_MS if self._by_minute else None
 
     def items(self) -> list[tuple[int, list[str]]]:

@@ -81,7 +81,7 @@ def test_any_order_of_arrival_division_by_user_and_moment_of_taking_gives_the_or
                 parts[number].append(minute.take())
             case 1:  # and what is kept in a snapshot is all that later ones need
                 parts[number].append(minute.take())
-                minutes[number, event.user_id == "u-1"] = Minute.of_users(minute.users())
+                minutes[number, event.user_id == "u-1"] = Minute.of(minute.state())
     for (number, _), minute in minutes.items():
         parts[number].append(minute.take())
         assert minute.take() == []
@@ -124,7 +124,7 @@ def test_a_user_of_very_many_figures_is_remembered_in_all_of_them_also_by_a_snap
     minute = Minute()
     assert new_users(minute) == 51
     assert new_users(minute) == 0
-    assert new_users(Minute.of_users(minute.users())) == 0
+    assert new_users(Minute.of(minute.state())) == 0
 
 
 @given(st.lists(st.tuples(st.sampled_from(["b", "a", "Ç"]), AMOUNTS)))

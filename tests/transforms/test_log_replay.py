@@ -1,0 +1,166 @@
+"""A shard that moves, loses its memory and is restored does what one does that never left its worker, output by output.
+
+Repeats come after their first has expired, too: whether one counts must not depend on where the shard was.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.transforms.test_gather import Rows, _Timer
+from tests.transforms.test_keyed_state import Cells
+from transforms import keyed_state
+from transforms.domain.fraud_rules import default_rules
+from transforms.fraud import _DetectFraudFn
+from transforms.gather import _GatherFn
+from transforms.revenue import RevenueGathering
+from transforms.sessions import ClickGathering
+from transforms.sharded_rows import encode_rows
+
+KEEP_MS = 120_000
+GAP_MS = 60_000
+Operation = tuple[str, Any]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def logs_are_rewritten_early() -> Iterator[None]:
+    known, keyed_state._SMALL_LOG_BYTES = keyed_state._SMALL_LOG_BYTES, 600
+    yield
+    keyed_state._SMALL_LOG_BYTES = known
+
+
+class Worker:
+    """One shard of a stateful step, with the state and the timers that a runner keeps for it, and what came out."""
+
+    def __init__(self, make: Callable[[], Any]):
+        self.make, self.cells = make, Cells()
+        self.expiry, self.flush = _Timer(), _Timer()
+        self.out: list[Any] = []
+        self.move()
+
+    def move(self) -> None:
+        self.fn = self.make()
+        self.fn.setup()
+
+    def state(self) -> bytes:
+        """What a new worker reads from the log."""
+        fn = self.make()
+        fn.setup()
+        live = fn._shards.open(0, self.cells.token, self.cells.log)
+        return fn._shards._snapshot(live.users) if live.users else b""
+
+    def rows(self, batch: bytes) -> None:
+        self.fn.start_bundle()
+        given_timers = (self.expiry, self.flush) if isinstance(self.fn, _GatherFn) else (self.expiry,)
+        found = self.fn.process((0, batch), self.cells.token, self.cells.log, *given_timers)
+        self.out += [self._seen(o) for o in found or ()]
+        self.out += [o.value.value for o in self.fn.finish_bundle()]
+
+    def fires_flush(self) -> None:
+        if self.flush.at is not None:
+            self.flush.at = None
+            self.out += map(self._seen, self.fn.flush(0, self.cells.token, self.cells.log, self.flush))
+
+    def reaches(self, watermark_ms: int) -> None:
+        for _ in range(1_000):
+            if self.expiry.at is None or self.expiry.at.micros > watermark_ms * 1000:
+                return
+            at, self.expiry.at = self.expiry.at, None
+            found = self.fn.expire(0, at, self.cells.token, self.cells.log, self.expiry)
+            self.out += map(self._seen, found or ())
+        raise AssertionError("the timer fires for ever")
+
+    def checkpoint(self) -> Any:
+        memory = self.fn._shards._memory._copies
+        return copy.deepcopy((self.cells.token.value, self.cells.log.entries, self.expiry, self.flush, memory))
+
+    def restore(self, checkpoint: Any) -> None:
+        self.cells.committed = checkpoint[:2]
+        self.cells.rollback()
+        _, _, self.expiry, self.flush, self.fn._shards._memory._copies = copy.deepcopy(checkpoint)
+
+    @staticmethod
+    def _seen(output: Any) -> Any:
+        if isinstance(output, beam.pvalue.TaggedOutput):
+            output = output.value
+        value = output.value
+        return getattr(value, "alert_id", value)
+
+
+def a_row(id_: str, at_ms: int) -> Any:
+    return (id_, at_ms)
+
+
+def a_click(id_: str, at_ms: int) -> Any:
+    return (f"u-{ord(id_[0]) % 2}", id_, at_ms, ord(id_[-1]) % 5, "web", "Izmir", None, 7)
+
+
+def an_order(id_: str, at_ms: int) -> Any:
+    return (f"u-{ord(id_[0]) % 2}", id_, at_ms, 700, "Izmir", False, [("toys", 700)])
+
+
+def a_fraud_row(id_: str, at_ms: int) -> Any:
+    return (f"u-{ord(id_[0]) % 2}", (at_ms, id_, 24, 900_000, "Izmir"))
+
+
+STEPS: dict[str, tuple[Callable[[], Any], Callable[[str, int], Any]]] = {
+    # So long between flushes that none is put off for a backlog: a worker knows of that only while it has the shard.
+    "rows": (lambda: _GatherFn(Rows(), 1e6), a_row),
+    "clicks": (lambda: _GatherFn(ClickGathering(GAP_MS, KEEP_MS), 1e6), a_click),
+    "revenue": (lambda: _GatherFn(RevenueGathering(KEEP_MS), 1e6), an_order),
+    "fraud": (lambda: _DetectFraudFn(default_rules(), KEEP_MS, 5), a_fraud_row),
+}
+OPERATIONS = st.lists(
+    st.one_of(
+        # Few ids, so that nearly each comes again, within the lateness and long after it.
+        st.tuples(
+            st.just("rows"),
+            st.lists(st.tuples(st.sampled_from("abc"), st.integers(-KEEP_MS, 30_000)), min_size=1, max_size=4),
+        ),
+        st.tuples(st.just("advances"), st.integers(1, 3 * KEEP_MS)),
+        st.tuples(st.just("advances"), st.sampled_from([60 * 60_000])),
+        st.tuples(st.sampled_from(["flushes", "checkpoints", "restores"]), st.none()),
+    ),
+    min_size=12,
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@given(operations=OPERATIONS, moves=st.lists(st.booleans(), min_size=40, max_size=40))
+def test_a_shard_that_moves_is_as_one_that_never_did(step: str, operations: list[Operation], moves: list[bool]) -> None:
+    make, row = STEPS[step]
+    stays, goes = Worker(make), Worker(make)
+    watermark_ms, saved = 100 * KEEP_MS, None
+    for (what, given_), moved in zip(operations, moves, strict=False):
+        if moved:
+            goes.move()
+        if what == "advances":
+            watermark_ms += given_
+        for worker in (stays, goes):
+            if what == "rows":
+                worker.rows(encode_rows([row(id_, watermark_ms + ahead) for id_, ahead in given_]))
+            elif what == "advances":
+                worker.reaches(watermark_ms)
+            elif what == "flushes":
+                worker.fires_flush()
+        if what == "checkpoints":
+            saved = (stays.checkpoint(), goes.checkpoint(), watermark_ms)
+        elif what == "restores" and saved:
+            stays.restore(saved[0])
+            goes.restore(saved[1])
+            watermark_ms = saved[2]
+        assert goes.out == stays.out
+        assert goes.state() == stays.state()
+    for worker in (stays, goes):
+        worker.fires_flush()
+        worker.reaches(watermark_ms + 100 * 60_000)
+    assert goes.out == stays.out
+    assert goes.state() == stays.state()
