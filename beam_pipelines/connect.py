@@ -21,7 +21,7 @@ from transforms.io.files import ReadBlocksFromFiles, WriteLedgerToFile, WriteToF
 from transforms.io.kafka import KafkaRecord, KafkaTopic, ReadBlocksFromKafka, WriteToKafka
 from transforms.io.kafka_native import ReadBlocksFromKafkaNative
 from transforms.io.redis import StoreRefusedError, WriteLedgerToRedis, check_store
-from transforms.io.registry import Registry
+from transforms.io.registry import WAITS_S, Registry
 from transforms.ledger import Counts, SumCounts
 from transforms.sharded_rows import Decoding
 
@@ -48,7 +48,7 @@ class SchemasFrom:
         self._url = url
 
     def __call__(self) -> Callable[[int], dict[str, Any]]:
-        return Registry(self._url).schema
+        return Registry(self._url, WAITS_S).schema
 
 
 def decoding(settings: Settings) -> Decoding:
@@ -228,6 +228,9 @@ def _envelopes() -> Callable[[BadRecord], KafkaRecord]:
 
 def write_ledger(counts: beam.PCollection[Counts], settings: Settings) -> None:
     """Sums the counts, to --ledger and, beside the job's other output, to Redis."""
+    if settings.bounded:  # of input without a record there is a ledger too
+        none = counts.pipeline | "NoCounts" >> beam.Create([Counts()])
+        counts = (counts, none) | "AllCounts" >> beam.Flatten()
     total = counts | "Ledger" >> SumCounts(None if settings.bounded else _LEDGER_EVERY_S)
     if settings.ledger:
         total | "LedgerFile" >> WriteLedgerToFile(settings.ledger)

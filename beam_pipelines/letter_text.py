@@ -10,9 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import fastavro
-import httpx2
 import msgspec
-from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from schemas import codec
 from schemas.addresses import Address
@@ -55,9 +53,11 @@ class Payloads:
         if not payload:
             return None
         try:
-            schema = self._schema(codec.schema_id(payload))
-            if schema is not None:
-                return _jsonable(fastavro.schemaless_reader(io.BytesIO(payload[codec.FRAME_BYTES :]), schema, None))
+            writer = self._schema(codec.schema_id(payload))
+            if writer is not None:
+                datum = payload[codec.FRAME_BYTES :]
+                writer.walk.end(datum)
+                return _jsonable(fastavro.schemaless_reader(io.BytesIO(datum), writer.schema, None))
         except codec.NotFramed:
             try:
                 found = msgspec.json.decode(payload)
@@ -88,10 +88,10 @@ class Payloads:
             self._schemas[schema_id] = None
             try:
                 self._registry = self._registry or Registry(self._url)
-                self._schemas[schema_id] = codec.parse_schema(self._registry.schema(schema_id))
-            except codec.UnknownSchema:
+                self._schemas[schema_id] = codec.Writer(self._registry.schema(schema_id))
+            except codec.CodecError:
                 pass
-            except (SchemaRegistryError, httpx2.HTTPError) as e:
+            except codec.SchemaUnavailable as e:
                 self._gone = True
                 words = self._url.hide(e)
                 self._tell(f"payloads are not decoded, as the registry at {self._url} does not answer: {words}")

@@ -6,6 +6,7 @@ latency and long enough for throughput. Whatever is given on the command line wi
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from apache_beam.runners.runner import PipelineState
 from beam_pipelines import dataflow, logs, worker_pool
 from beam_pipelines.options import KafkaUrl, Settings, UsageError
 
-__all__ = ["pipeline_options", "running"]
+__all__ = ["first_error", "pipeline_options", "running"]
 
 # The JVM moves blocks, it computes little: its optimising compiler would cost more than it ever gives back (half of all
 # CPU time of a drain of a million orders).
@@ -74,6 +75,7 @@ def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
     with _workers(options):
         pipeline = beam.Pipeline(options=options)
         yield pipeline
+        result = None
         try:
             result = pipeline.run()
             if _runner_of(options) == "DataflowRunner":
@@ -82,11 +84,21 @@ def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
                 result.wait_until_finish()
         except KeyboardInterrupt:
             sys.exit(130)
-        except RuntimeError:
-            if result.state != PipelineState.CANCELLED:
+        except Exception as e:
+            if result is None or result.state != PipelineState.CANCELLED:
+                e.add_note(first_error(str(e)) or repr(e))  # below the traceback of all that came of it
                 raise
             print("the job was cancelled on Flink", file=sys.stderr)  # noqa: T201
             sys.exit(130)
+
+
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t]+.*\n|\n)*(\S.*)", re.MULTILINE)
+
+
+def first_error(text: str) -> str | None:
+    """The error of the first Python traceback in a runner's message, behind which Java has pages of its own."""
+    found = _TRACEBACK.search(text)
+    return found[1] if found else None
 
 
 @contextmanager

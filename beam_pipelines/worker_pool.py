@@ -12,81 +12,132 @@ there in milliseconds and shares that memory with its siblings, runs them with t
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
+import mmap
 import multiprocessing
 import signal
 import sys
+import tempfile
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 from typing import Any
 
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 
 from beam_pipelines import logs
+from transforms.in_hand import SIZE, said
 
-__all__ = ["pool"]
+__all__ = ["cause", "pool"]
 
 _LOG = logging.getLogger(__name__)
 _PRELOAD = ["beam_pipelines.worker_imports"]
 
 
+class _Worker:
+    """A worker process, and the file in which it says what it decodes."""
+
+    def __init__(self, process: ForkServerProcess, in_hand: Path):
+        self.process, self.in_hand = process, in_hand
+        self.stopping = False
+        self.ended = threading.Event()
+
+    def end(self) -> None:
+        self.stopping = True
+        self.process.terminate()
+        if not self.ended.wait(5):
+            self.process.kill()
+            self.ended.wait()
+
+
 class _Pool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
-    def __init__(self) -> None:
+    """Args:
+    folder: for what workers say.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(_PRELOAD)
         forkserver.ensure_running()  # it imports while Flink starts
-        self._workers: dict[str, ForkServerProcess] = {}
+        self._workers: dict[str, _Worker] = {}
         self._lock = threading.Lock()
+        self._deaths = 0  # that no worker has been told of
 
     def StartWorker(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
         try:
-            arguments = (request.control_endpoint.url, request.worker_id)
-            worker = self._processes.Process(target=_work, args=arguments, name=request.worker_id, daemon=True)
+            in_hand = self._folder / uuid.uuid4().hex
+            in_hand.write_bytes(bytes(SIZE))
             with self._lock:
-                self._reap()
-                worker.start()
-                self._workers[request.worker_id] = worker
+                arguments = (request.control_endpoint.url, request.worker_id, str(in_hand), self._deaths)
+                process = self._processes.Process(target=_work, args=arguments, name=request.worker_id, daemon=True)
+                process.start()
+                self._deaths = 0
+                worker = self._workers[request.worker_id] = _Worker(process, in_hand)
+            threading.Thread(target=self._watch, args=(request.worker_id, worker), daemon=True).start()
         except OSError as e:
             return beam_fn_api_pb2.StartWorkerResponse(error=f"cannot start a worker: {e}")
         return beam_fn_api_pb2.StartWorkerResponse()
 
     def StopWorker(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
         with self._lock:
-            worker = self._workers.pop(request.worker_id, None)
+            worker = self._workers.get(request.worker_id)
         if worker is not None:
-            _end(worker)
+            worker.end()
         return beam_fn_api_pb2.StopWorkerResponse()
 
     def stop(self) -> None:
         with self._lock:
-            workers, self._workers = list(self._workers.values()), {}
+            workers = list(self._workers.values())
         for worker in workers:
-            _end(worker)
+            worker.end()
 
-    def _reap(self) -> None:
-        for name in [name for name, worker in self._workers.items() if not worker.is_alive()]:
-            self._workers.pop(name).join()
+    def _watch(self, name: str, worker: _Worker) -> None:
+        """Waits for a worker's end; only this thread asks for its status, which can be read once."""
+        connection.wait([worker.process.sentinel])
+        worker.process.join()
+        status = worker.process.exitcode or 0
+        with self._lock:
+            if self._workers.get(name) is worker:
+                del self._workers[name]
+            if status and not worker.stopping:
+                self._deaths += 1
+        if status and not worker.stopping:
+            found = said(worker.in_hand.read_bytes())
+            _LOG.error("worker %s died: %s; it was decoding %s", name, cause(status), "; ".join(found) or "nothing")
+        worker.in_hand.unlink(missing_ok=True)
+        worker.ended.set()
 
 
-def _end(worker: ForkServerProcess) -> None:
-    worker.terminate()
-    worker.join(5)
-    if worker.is_alive():
-        worker.kill()
-        worker.join()
+def cause(status: int) -> str:
+    """Why a process ended, by its exit status; negative: a signal."""
+    if status > 0:
+        return f"exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"{name} (out of memory, or someone's kill)" if name == "SIGKILL" else name
 
 
-def _work(control: str, worker_id: str) -> None:
+def _work(control: str, worker_id: str, in_hand: str, deaths: int) -> None:
     """A worker's life. It ends by itself when the runner closes the connection, and so also when that was killed."""
     from apache_beam.runners.worker.sdk_worker import SdkHarness
 
+    from transforms.in_hand import keep_in
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the launcher, which stops the workers
     logs.quieten()
+    faulthandler.enable()  # of a segmentation fault, Python's stack
+    with Path(in_hand).open("r+b") as file:
+        keep_in(mmap.mmap(file.fileno(), SIZE), deaths)
     try:
         SdkHarness(control, worker_id=worker_id, state_cache_size=0, data_buffer_time_limit_ms=0).run()
     except grpc.RpcError as e:
@@ -102,7 +153,8 @@ def pool(port: int = 0, host: str = "127.0.0.1") -> Iterator[str]:
     Raises:
       OSError: the port is in use.
     """
-    servicer = _Pool()
+    folder = tempfile.TemporaryDirectory(prefix="streamforge-workers-")
+    servicer = _Pool(Path(folder.name))
     # The keep-alive options are those of Beam's own pool.
     server = grpc.server(
         futures.ThreadPoolExecutor(8),
@@ -123,6 +175,7 @@ def pool(port: int = 0, host: str = "127.0.0.1") -> Iterator[str]:
     finally:
         server.stop(0)
         servicer.stop()
+        folder.cleanup()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -137,6 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="address to listen on; task managers elsewhere need another (default: %(default)s)",
     )
     flags = parser.parse_args(argv)
+    logs.quieten()
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())

@@ -28,6 +28,7 @@ from schemas.walk import Walk, WalkError
 
 __all__ = [
     "DECODE_ERRORS",
+    "SCHEMA_ERRORS",
     "CodecError",
     "Decoder",
     "NotFramed",
@@ -43,8 +44,10 @@ __all__ = [
     "from_fields",
     "from_json",
     "parse_schema",
+    "plain_schema",
     "schema_id",
     "to_json",
+    "without_defaults",
     "write_container",
 ]
 
@@ -57,7 +60,7 @@ FRAME_BYTES = _FRAME.size
 # What fastavro raises on bytes that are not a record of the schema: short reads, bad enum and union branches,
 # bad UTF-8 (a ValueError), a negative or huge length.
 DECODE_ERRORS = (EOFError, IndexError, ValueError, OverflowError, MemoryError, TypeError, KeyError, struct.error)
-_SCHEMA_ERRORS = (
+SCHEMA_ERRORS = (
     fastavro.schema.SchemaParseException,
     fastavro.schema.UnknownType,
     AttributeError,
@@ -97,8 +100,13 @@ def parse_schema(schema: Any) -> dict[str, Any]:
 
     Raises: ValueError, and what fastavro raises on what is no schema.
     """
-    parsed: dict[str, Any] = fastavro.parse_schema(_plain(schema, _MAX_SCHEMA_DEPTH, [_MAX_SCHEMA_NODES]))
+    parsed: dict[str, Any] = fastavro.parse_schema(plain_schema(schema))
     return parsed
+
+
+def plain_schema(schema: Any) -> Any:
+    """A schema without logical types and texts. Raises: ValueError: it is too large."""
+    return _plain(schema, _MAX_SCHEMA_DEPTH, [_MAX_SCHEMA_NODES])
 
 
 def _plain(schema: Any, depth: int, left: list[int]) -> Any:
@@ -129,7 +137,7 @@ class Writer:
         try:
             self.schema = _parse_writer(schema)
             self.walk = Walk(self.schema)
-        except _SCHEMA_ERRORS as e:
+        except SCHEMA_ERRORS as e:
             raise Undecodable(f"{name} is not Avro: {type(e).__name__} {e}".rstrip()) from e
 
 
@@ -139,14 +147,15 @@ def _parse_writer(schema: Any) -> dict[str, Any]:
     try:
         return parse_schema(schema)
     except fastavro.schema.SchemaParseException:
-        return parse_schema(_without_defaults(schema))
+        return parse_schema(without_defaults(schema))
 
 
-def _without_defaults(schema: Any) -> Any:
+def without_defaults(schema: Any) -> Any:
+    """A schema as its data are read by."""
     if isinstance(schema, list):
-        return [_without_defaults(branch) for branch in schema]
+        return [without_defaults(branch) for branch in schema]
     if isinstance(schema, dict):
-        return {key: _without_defaults(value) for key, value in schema.items() if key != "default"}
+        return {key: without_defaults(value) for key, value in schema.items() if key != "default"}
     return schema
 
 

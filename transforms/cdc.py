@@ -30,6 +30,7 @@ from transforms.domain.cdc import (
     without_personal_letter,
 )
 from transforms.errors import BadRecord
+from transforms.in_hand import decoding
 from transforms.isolate import unexpected
 from transforms.key_groups import MAX_PARALLELISM, shard_keys
 from transforms.keyed_state import LOG, TOKEN, Memory, Shards, shard_of
@@ -141,19 +142,8 @@ class _DecodeChangesFn(beam.DoFn):
         self._keys = shard_keys(self._decoding.shards, self._decoding.max_parallelism)
 
     def process(self, block: Block) -> Iterator[Any]:
-        found, bad = _Sorted(), []
-        read = _line_of if block.encoding == "json" else _message_of
-        for i in range(len(block)):
-            try:
-                if i in block.broken:
-                    raise MalformedChangeError(block.broken[i])
-                change = read(block, i)
-                if change is not None:
-                    self._add(change, found)
-            except MalformedChangeError as e:
-                bad.append(self._letter(refused(block, i, self._decoding.job, "decode", type(e).__name__, str(e))))
-            except Exception as e:  # noqa: BLE001 - see transforms.isolate
-                bad.append(self._letter(unexpected(block, i, self._decoding.job, e)))
+        with decoding(block):
+            found, bad = self._sort(block)
         for shard, products in found.products.items():
             yield self._keys[shard], _encode(products)
         for name in ("customers", "orders", "emptied"):
@@ -167,6 +157,22 @@ class _DecodeChangesFn(beam.DoFn):
         counts = Counts(here, here - len(bad), len(bad))
         if counts:
             yield beam.pvalue.TaggedOutput("counts", counted(counts))
+
+    def _sort(self, block: Block) -> tuple[_Sorted, list[BadRecord]]:
+        found, bad = _Sorted(), list[BadRecord]()
+        read = _line_of if block.encoding == "json" else _message_of
+        for i in range(len(block)):
+            try:
+                if i in block.broken:
+                    raise MalformedChangeError(block.broken[i])
+                change = read(block, i)
+                if change is not None:
+                    self._add(change, found)
+            except MalformedChangeError as e:
+                bad.append(self._letter(refused(block, i, self._decoding.job, "decode", type(e).__name__, str(e))))
+            except Exception as e:  # noqa: BLE001 - see transforms.isolate
+                bad.append(self._letter(unexpected(block, i, self._decoding.job, e)))
+        return found, bad
 
     def _add(self, change: Change, found: _Sorted) -> None:
         """Raises: MalformedChangeError, before anything was added."""

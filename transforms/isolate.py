@@ -17,6 +17,7 @@ from schemas.codec import SchemaUnavailable
 from transforms.blocks import Block
 from transforms.decode import refused
 from transforms.errors import BadRecord
+from transforms.in_hand import decoding
 
 __all__ = ["UNEXPECTED", "in_pieces", "unexpected"]
 
@@ -42,7 +43,8 @@ def in_pieces(block: Block, work: Callable[[Block], T]) -> Iterator[tuple[Block,
     Raises: SchemaUnavailable, which says nothing of a record.
     """
     try:
-        found: T | Exception = work(block)
+        with decoding(block):
+            found: T | Exception = work(block)
     except SchemaUnavailable:
         raise
     except Exception as e:  # noqa: BLE001 - that is what this is for

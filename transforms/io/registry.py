@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx2
@@ -11,43 +13,128 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from schemas.addresses import Address
-from schemas.codec import UnknownSchema, canonical
+from schemas.codec import SchemaUnavailable, Undecodable, UnknownSchema, canonical
+from schemas.references import inline
 
-__all__ = ["Registry"]
+__all__ = ["WAITS_S", "Registry"]
+
+_LOG = logging.getLogger(__name__)
 
 _RACE_WAITS_S = (0.1, 0.4)
+WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""Pauses of a worker that gets no answer; then its bundle fails, and the runner begins again from its checkpoint."""
+
+_UNKNOWN = 40403
+_NO_SUCH_VERSION = (40401, 40402)
+_UNKNOWN_FOR_S = 5.0
+_MOST_UNKNOWN = 10_000
+_MOST_REFERENCES = 100
+_NO_ID = (1 << 31) - 1
 
 
 class Registry:
-    """Schemas by id. Answers are cached by the client, except that an id is unknown: it may be registered later.
+    """Schemas by id. Answers are cached by the client.
+
+    Only a registry can say that it does not know an id (error code 40403). Any other answer (a proxy's page, a
+    redirect, 401, 503, half a JSON) says nothing of the records: it makes the job wait. An unknown id is asked for
+    again after 5 s, as it may be registered by then, and not once for each of its records.
 
     Args:
       url: base URL of the Confluent API, as `http://127.0.0.1:8081/apis/ccompat/v7`.
+      waits_s: pauses after which a registry that gives no answer is asked again.
     """
 
-    def __init__(self, url: str | Address):
-        self._url = Address(url)
+    def __init__(self, url: str | Address, waits_s: Sequence[float] = (), clock: Callable[[], float] = time.monotonic):
+        self._url, self._waits_s, self._clock = Address(url), waits_s, clock
         self._client = SchemaRegistryClient({"url": self._url.reveal(), "timeout": 10})
+        self._unknown: dict[int, tuple[float, str]] = {}
 
     def check(self) -> None:
-        """Raises: OSError when no registry answers at the URL."""
+        """Raises: OSError when no registry answers at the URL, or another server does."""
         try:
-            self._client.get_subjects()
-        except (SchemaRegistryError, httpx2.HTTPError) as e:
-            raise OSError(f"no schema registry answers at {self._url}: {self._url.hide(e)}") from None
+            self._ask(self._client.get_subjects)
+            self._find(_NO_ID)
+        except UnknownSchema:
+            pass
+        except SchemaUnavailable as e:
+            raise OSError(f"no schema registry answers at {self._url}: {e}") from None
 
     def schema(self, schema_id: int) -> dict[str, Any]:
-        """Raises: UnknownSchema; SchemaRegistryError and httpx errors when the registry cannot answer."""
+        """With the types that it refers to written out.
+
+        Raises: UnknownSchema; Undecodable: what is registered is no JSON; SchemaUnavailable when there is no answer.
+        """
+        until_s, why = self._unknown.get(schema_id, (0.0, ""))
+        if self._clock() < until_s:
+            raise UnknownSchema(why)
+        for wait_s in (*self._waits_s, None):
+            try:
+                return self._find(schema_id)
+            except UnknownSchema as e:
+                if len(self._unknown) >= _MOST_UNKNOWN:
+                    self._unknown.clear()
+                self._unknown[schema_id] = self._clock() + _UNKNOWN_FOR_S, str(e)
+                raise
+            except SchemaUnavailable as e:
+                if wait_s is None:
+                    raise
+                _LOG.warning("the schema registry at %s does not answer: %s", self._url, e)
+                time.sleep(wait_s)
+        raise AssertionError("the last round returns or raises")
+
+    def _find(self, schema_id: int) -> dict[str, Any]:
         try:
-            found = self._client.get_schema(schema_id)
+            found = self._ask(lambda: self._client.get_schema(schema_id))
         except SchemaRegistryError as e:
-            if e.http_status_code == 404:
+            if e.error_code == _UNKNOWN:
                 raise UnknownSchema(f"no schema with id {schema_id} in the registry") from e
-            raise
+            raise SchemaUnavailable(self._short(e)) from None
         if found.schema_type != "AVRO":
             raise UnknownSchema(f"schema {schema_id} is {found.schema_type}, not Avro")
-        parsed: dict[str, Any] = json.loads(found.schema_str or "")
-        return parsed
+        if not found.references:
+            return _parsed(found, schema_id)
+        referenced: dict[tuple[str, int], Any] = {}
+        self._follow(found, schema_id, referenced, ())
+        return inline(_parsed(found, schema_id), list(referenced.values()))
+
+    def _follow(
+        self, schema: Schema, schema_id: int, found: dict[tuple[str, int], Any], path: tuple[tuple[str, int], ...]
+    ) -> None:
+        """Adds what a schema refers to, depth first."""
+        for reference in schema.references or []:
+            key = (reference.subject, reference.version)
+            if key in found:
+                continue
+            if key in path or len(path) + len(found) >= _MOST_REFERENCES:
+                raise Undecodable(f"schema {schema_id} refers to itself, or to more than {_MOST_REFERENCES} others")
+            try:
+                other = self._ask(lambda key=key: self._client.get_version(*key)).schema
+            except SchemaRegistryError as e:
+                if e.error_code in _NO_SUCH_VERSION:
+                    raise UnknownSchema(f"schema {schema_id} refers to {key[0]} {key[1]}, which is not there") from e
+                raise SchemaUnavailable(self._short(e)) from None
+            self._follow(other, schema_id, found, (*path, key))
+            found[key] = _parsed(other, schema_id)
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        """Raises: SchemaRegistryError with the registry's own code; SchemaUnavailable for all that no registry says."""
+        try:
+            answer = question()
+        except SchemaRegistryError as e:
+            if e.error_code in (_UNKNOWN, *_NO_SUCH_VERSION):
+                raise
+            raise SchemaUnavailable(self._short(e)) from None
+        except (httpx2.HTTPError, ValueError, TypeError, AttributeError, KeyError) as e:  # JSON of another shape
+            raise SchemaUnavailable(self._short(e)) from None
+        schema = getattr(answer, "schema", answer)
+        if isinstance(schema, Schema) and not schema.schema_str:
+            self._client.clear_caches()
+            raise SchemaUnavailable("an answer without a schema")
+        return answer
+
+    def _short(self, error: Exception) -> str:
+        """In one line, and without secrets; a proxy's page would fill the log."""
+        return f"{type(error).__name__} {' '.join(self._url.hide(error).split())}"[:200]
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
         """Registers a schema (again) and returns its id.
@@ -65,3 +152,11 @@ class Registry:
                     raise
             time.sleep(wait_s)
         return int(self._client.register_schema(subject, registered))
+
+
+def _parsed(found: Schema, schema_id: int) -> dict[str, Any]:
+    try:
+        parsed: dict[str, Any] = json.loads(found.schema_str or "")
+    except (ValueError, RecursionError) as e:
+        raise Undecodable(f"schema {schema_id} is not JSON: {str(e)[:200]}") from e
+    return parsed
