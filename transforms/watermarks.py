@@ -44,13 +44,14 @@ class PartitionClocks:
         self.watermark_ms = watermark_ms
         self._moved_ms = dict.fromkeys(restored, now_ms)
         self._topic_newest_ms = NO_WATERMARK_MS
-        self._topic_moved_ms = now_ms
+        self._heard_ms = now_ms
 
     def read(self, partition: int, times_ms: Ints, keys: Ints, *, at_end: bool, wall_ms: int, now_ms: int) -> Judged:
         """Judges a partition's next records, and takes note of those that it could; see `partition_clock.judge`."""
         before = self.of[partition]
         judged = judge(before, times_ms, keys, self._behind_ms, self._max_ahead_ms, wall_ms=wall_ms, at_end=at_end)
         self.of[partition] = judged.clock
+        self._heard_ms = now_ms
         if judged.clock.reached_ms > before.reached_ms:
             self._moved_ms[partition] = now_ms
         return judged
@@ -83,8 +84,8 @@ class PartitionClocks:
           topic_newest_ms: newest record timestamp in any partition of the topic.
         """
         if topic_newest_ms > self._topic_newest_ms:
-            self._topic_newest_ms, self._topic_moved_ms = topic_newest_ms, now_ms
-        silent_ms = now_ms - self._topic_moved_ms
+            self._topic_newest_ms, self._heard_ms = topic_newest_ms, now_ms
+        silent_ms = now_ms - self._heard_ms
         newest_ms = min(self._topic_newest_ms + (silent_ms if silent_ms >= self._idle_ms else 0), wall_ms)
         self.watermark_ms = max(self.watermark_ms, newest_ms - self._behind_ms)
 

@@ -104,6 +104,16 @@ def test_when_the_whole_topic_is_silent_time_goes_on_by_itself() -> None:
         assert clocks.watermark_ms == T0 + reached - BEHIND_MS
 
 
+def test_a_topic_is_not_silent_while_old_records_come() -> None:
+    clocks = fresh(0)
+    clocks.follow(T0, FAR, 0)
+    read(clocks, 0, T0 - MINUTE, now_ms=SECOND)
+    clocks.follow(T0, FAR, IDLE_MS)
+    assert clocks.watermark_ms == T0 - BEHIND_MS
+    clocks.follow(T0, FAR, IDLE_MS + SECOND)
+    assert clocks.watermark_ms == T0 + IDLE_MS - BEHIND_MS
+
+
 def test_a_silent_topic_never_gets_ahead_of_the_wall_clock_nor_does_one_with_a_record_from_the_future() -> None:
     clocks = fresh(0)
     clocks.follow(T0, T0, 0)
