@@ -104,7 +104,8 @@ class BlockDecoder(Generic[R]):
       fetch: writer schema of an id; raises `codec.UnknownSchema` for an id that does not exist. Any other error makes
         `codec.SchemaUnavailable`, which passes.
       allowed_lateness_ms: a valid record further behind its partition's watermark is late.
-      lands_replays: a late record that replay sent back is good, for a job that needs no state to take it in.
+      lands_replays: a late record that replay sent back, or whose partition was passed over, is good: for a job that
+        needs no state to take it in.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class BlockDecoder(Generic[R]):
                 out.parts.append(Part(cols, kept, plan.symbols, rows, starts, plan.writer))
                 alone[rows[good]] = False
                 for i, time_ms in zip(rows[late].tolist(), cols.ints["event_time"][late].tolist(), strict=True):
-                    if self._lands(block, i):
+                    if self._lands(block, i, time_ms):
                         alone[i] = True
                     else:
                         out.late.append(self._late(block, i, time_ms))
@@ -192,7 +193,7 @@ class BlockDecoder(Generic[R]):
             out.bad.append(refused(block, i, self._job, stage, type(e).__name__, str(e)))
             return
         if record.event_time < max(block.watermarks_ms[i], block.passed_ms) - self._lateness_ms:
-            if not self._lands(block, i):
+            if not self._lands(block, i, record.event_time):
                 out.late.append(self._late(block, i, record.event_time))
                 return
             out.landed.add(i)
@@ -209,11 +210,15 @@ class BlockDecoder(Generic[R]):
             return self._decoder.decode_datum(payload or b"", self._writer_of(block)[1])
         return codec.from_json(payload or b"", self._kind.record)
 
-    def _lands(self, block: Block, i: int) -> bool:
-        return self._lands_replays and _was_sent_back(block, i)
+    def _lands(self, block: Block, i: int, event_time_ms: int) -> bool:
+        return self._lands_replays and (_was_sent_back(block, i) or not self._is_late(block, i, event_time_ms))
+
+    def _is_late(self, block: Block, i: int, event_time_ms: int) -> bool:
+        """By what the partition holds; else the partition was passed over (ADR 29)."""
+        return bool(event_time_ms < block.watermarks_ms[i] - self._lateness_ms)
 
     def _late(self, block: Block, i: int, event_time_ms: int) -> BadRecord:
-        late = event_time_ms < block.watermarks_ms[i] - self._lateness_ms
+        late = self._is_late(block, i, event_time_ms)
         behind = f"more than {self._lateness_ms} ms behind " + (
             f"the partition's watermark {int(block.watermarks_ms[i])}"
             if late

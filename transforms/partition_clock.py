@@ -1,9 +1,8 @@
 """How far a partition has come in event time: a function of what it holds, not of when and in what pieces it is read.
 
-A record's timestamp is what some device says. The clock believes it when three keys in a row agree: it is the newest
-time, but at most the out-of-orderness past what the last records of three different keys have all reached. So a device
-whose clock is wrong moves nothing, however much it sends, and three customers in the morning move the clock over the
-night (ADR 29).
+A record's timestamp is what some device says. The clock believes it when the last records of three different keys agree
+to within the out-of-orderness; else it believes only what all three have reached. So a device whose clock is wrong moves
+nothing, however much it sends, and three customers in the morning move the clock over the night (ADR 29).
 
 Whether a record is from the future is judged by what follows it, so that it is judged alike live and years later. Only
 at the partition's end, where nothing follows yet, does the wall clock decide; and that for this record alone.
@@ -113,7 +112,12 @@ def judge(
     taken, goes = len(times_ms), before > NO_WATERMARK_MS
     # A record that is no further ahead than disorder explains may hold an event that is as far ahead of the record.
     limits = before + (times_ms - before).clip(0, out_of_orderness_ms) + max_ahead_ms
+    # The clock is where the record before left it; a record's own place is between that and where the next one leaves it.
+    later = np.append(before[2:], after.reached_ms)
     for i in np.nonzero(times_ms > before + max_ahead_ms)[0].tolist():
+        if i < taken - 1 and times_ms[i] <= later[i] + max_ahead_ms:
+            limits[i] = later[i] + max_ahead_ms
+            continue
         good = _is_followed(times_ms, keys, i, max_ahead_ms, wall_ms, at_end)
         if good is None:
             taken = i
@@ -152,7 +156,7 @@ def advance(clock: Clock, times_ms: Ints, keys: Ints, out_of_orderness_ms: int) 
         agreed = np.where(alone >= _ALONE, by_record, agreed)
         times[1] = clock.times_ms[1]
 
-    moved = np.where(agreed == NO_WATERMARK_MS, NO_WATERMARK_MS, np.minimum(times[new], agreed + out_of_orderness_ms))
+    moved = np.where(times[new] <= agreed + out_of_orderness_ms, times[new], agreed)
     reached = np.maximum(np.maximum.accumulate(moved), clock.reached_ms)
     before = np.concatenate((np.array([clock.reached_ms]), reached[:-1]))
     last = [len(times) - 1, int(one[-1]), int(two[-1])]

@@ -270,6 +270,9 @@ def test_what_is_behind_a_watermark_that_passed_its_partition_over_is_refused_by
         (1, "lateness", "Overtaken"),
         (2, "lateness", "Late"),
     ]
+    archive = BlockDecoder(ORDERS, "archiver", fetch, LATENESS_MS, lands_replays=True)
+    landed = archive.decode(block(raw, encoding=encoding, watermarks_ms=T0 - HOUR, passed_ms=T0))
+    assert (good(landed), offsets(landed.late), landed.landed) == (["o-1", "o-2"], [2], {1})
     overtaken, late = (each.error_message for each in decoded.late)
     assert f"the job's watermark {T0}, which had passed the partition over" in overtaken
     assert f"the partition's watermark {T0 - HOUR}" in late

@@ -87,7 +87,7 @@ def test_a_bundle_that_is_tried_again_finds_nothing_late_that_was_not(fn: _PackF
     rows = [Row(0, 5 + i, T0 + i * MINUTE) for i in range(6)]
     first, again = pack(fn, rows), pack(fn, rows)
     watermarks = [[w for block, _ in found for w in block.watermarks_ms.tolist()] for found in (first, again)]
-    assert watermarks[0] == watermarks[1] == [NO_WATERMARK_MS] * 3 + [T0 + i * MINUTE for i in range(3)]
+    assert watermarks[0] == watermarks[1] == [NO_WATERMARK_MS] * 3 + [T0 + i * MINUTE - 10 * SECOND for i in range(3)]
 
 
 def test_a_fast_clock_does_not_make_the_others_late_and_one_from_the_future_is_found_out() -> None:
