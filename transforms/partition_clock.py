@@ -1,8 +1,8 @@
 """How far a partition has come in event time: a function of what it holds, not of when and in what pieces it is read.
 
 A record's timestamp is what some device says. The clock believes it when the last records of three different keys agree
-to within the out-of-orderness; else it believes only what all three have reached. So a device whose clock is wrong moves
-nothing, however much it sends, and three customers in the morning move the clock over the night (ADR 29).
+to within the out-of-orderness; else it believes only what all three have reached. So a device whose clock is wrong
+moves nothing, however much it sends, and three customers in the morning move the clock over the night (ADR 29).
 
 Whether a record is from the future is judged by what follows it, so that it is judged alike live and years later. Only
 at the partition's end, where nothing follows yet, does the wall clock decide; and that for this record alone.
@@ -112,7 +112,7 @@ def judge(
     taken, goes = len(times_ms), before > NO_WATERMARK_MS
     # A record that is no further ahead than disorder explains may hold an event that is as far ahead of the record.
     limits = before + (times_ms - before).clip(0, out_of_orderness_ms) + max_ahead_ms
-    # The clock is where the record before left it; a record's own place is between that and where the next one leaves it.
+    # A record's own place is between where the one before has left the clock and where the next one leaves it.
     later = np.append(before[2:], after.reached_ms)
     for i in np.nonzero(times_ms > before + max_ahead_ms)[0].tolist():
         if i < taken - 1 and times_ms[i] <= later[i] + max_ahead_ms:
