@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
 
 import msgspec
 
 from schemas.events import CdcChange, Int, Long, LowStockAlert
-from schemas.ids import ID_PATTERN, is_id
+from schemas.ids import ID_PATTERN
 from schemas.times import END_MS, ms_of_text
 from transforms.domain.cdc_places import place, version
 from transforms.domain.unavailable import may_lack, untold
@@ -76,10 +76,12 @@ class _KnownTable(NamedTuple):
     """Attributes:
     primary_key: its columns, sorted.
     read: the part of a row that must be there, typed.
+    read_key: the part of it that is the primary key.
     """
 
     primary_key: tuple[str, ...]
     read: Callable[[msgspec.Raw], Any]
+    read_key: Callable[[bytes | msgspec.Raw], Any]
 
 
 class _ProductRow(msgspec.Struct, gc=False):
@@ -124,7 +126,9 @@ class _CustomerBefore(msgspec.Struct, gc=False):
 
 
 def _table(row: Any, *primary_key: str) -> _KnownTable:
-    return _KnownTable(primary_key, msgspec.json.Decoder(row).decode)
+    types = get_type_hints(row, include_extras=True)
+    key = msgspec.defstruct("Key", [(name, types[name]) for name in primary_key])
+    return _KnownTable(primary_key, msgspec.json.Decoder(row).decode, msgspec.json.Decoder(key).decode)
 
 
 _TABLES: Final = {
@@ -225,11 +229,12 @@ def _needs_full(table: str) -> str:
 
 
 def _key_of(table: _KnownTable, key: bytes | msgspec.Raw | None, before: msgspec.Raw) -> dict[str, Any]:
-    found = _object(before) if before != _NULL else _object(key) if key is not None else {}
-    its_key = {name: found.get(name) for name in table.primary_key}
-    if not all(is_id(part) if isinstance(part, str) else type(part) is int for part in its_key.values()):
-        raise MalformedChangeError("op d without the row's primary key")
-    return its_key
+    said = before if before != _NULL else b"{}" if key is None else key
+    try:
+        found = table.read_key(said)
+    except msgspec.ValidationError:
+        raise MalformedChangeError("op d without the row's primary key") from None
+    return {name: getattr(found, name) for name in table.primary_key}
 
 
 def _snapshot(said: str | bool | None) -> str:

@@ -516,3 +516,10 @@ def test_whatever_order_and_however_often_changes_come_the_newest_rows_are_the_t
         if after is not None
     )
     assert len(in_order) == falls
+
+
+@pytest.mark.parametrize("key", [7, None, "", "a\x00b", ["p-1"], True, "x" * 257])
+def test_a_deleted_row_whose_key_is_of_another_type_is_malformed(key: Any) -> None:
+    value = envelope("d", "products", product(product_id=key), None)
+    with pytest.raises(MalformedChangeError, match="without the row's primary key"):
+        parse(None, json.dumps(value).encode())
