@@ -154,7 +154,7 @@ class _DecodeChangesFn(beam.DoFn):
         for letter in bad:
             yield beam.pvalue.TaggedOutput("bad", letter)
         here = len(block) - sum(map(len, found.products.values()))
-        counts = Counts(here, here - len(bad), len(bad))
+        counts = Counts(here, here - len(bad), len(bad), lost=block.lost)
         if counts:
             yield beam.pvalue.TaggedOutput("counts", counted(counts))
 

@@ -6,28 +6,42 @@ exact after a kill, where a runner's counters start again or count twice.
 
 from __future__ import annotations
 
+import struct
+import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
+from apache_beam import coders, typehints
 from apache_beam.metrics import Metrics
-from apache_beam.transforms import trigger, window
+from apache_beam.transforms import userstate, window
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec
+from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 __all__ = ["Counts", "SumCounts", "counted", "of_bundle"]
 
 
 class Counts(NamedTuple):
-    """How many records came in, and what became of them. Corrections may be negative."""
+    """How many records came in, and what became of them. Corrections may be negative.
+
+    Attributes:
+      lost: records that the log no longer held when they were to be read; they did not come in.
+    """
 
     records_in: int = 0
     good: int = 0
     dead_letters: int = 0
     late: int = 0
     duplicates: int = 0
+    lost: int = 0
 
     def __bool__(self) -> bool:
         return any(self)
+
+    def __add__(self, other: tuple[int, ...]) -> Counts:  # type: ignore[override]
+        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
 
     def as_dict(self) -> dict[str, int]:
         return {"in": self.records_in, **{name: getattr(self, name) for name in self._fields[1:]}}
@@ -53,43 +67,83 @@ def of_bundle(counts: Counts) -> Iterator[beam.pvalue.TaggedOutput]:
         yield beam.pvalue.TaggedOutput("counts", value)
 
 
-class _SumCountsFn(beam.CombineFn):
-    def create_accumulator(self) -> tuple[int, ...]:
-        return (0,) * len(Counts._fields)
+class _TotalCoder(coders.Coder):
+    """The sum so far, and whether the timer that shows it is set; explicit and versioned, as it lives in savepoints."""
 
-    def add_input(self, total: tuple[int, ...], counts: Counts) -> tuple[int, ...]:
-        return tuple(a + b for a, b in zip(total, counts, strict=True))
+    _V1 = struct.Struct(">B6q?")
 
-    def merge_accumulators(self, totals: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
-        return tuple(map(sum, zip(*totals, strict=True)))
+    def encode(self, total: tuple[Counts, bool]) -> bytes:
+        return self._V1.pack(1, *total[0], total[1])
 
-    def extract_output(self, total: tuple[int, ...]) -> Counts:
-        return Counts(*total)
+    def decode(self, encoded: bytes) -> tuple[Counts, bool]:
+        if encoded[:1] != b"\x01":
+            raise ValueError(f"ledger of version {encoded[0]}: written by a newer release")
+        _, *counts, shown = self._V1.unpack(encoded)
+        return Counts(*counts), shown
+
+    def is_deterministic(self) -> bool:
+        return True
+
+
+_TOTAL = ReadModifyWriteStateSpec("total", _TotalCoder())
+_SHOW = TimerSpec("show", TimeDomain.REAL_TIME)
+_END = TimerSpec("end", TimeDomain.WATERMARK)
+
+
+class _SumCountsFn(beam.DoFn):
+    """One key's sum: a few integers of state, however long the job runs and however often the sum is shown."""
+
+    def __init__(self, every_s: float | None):
+        self._every_s = every_s
+
+    def process(
+        self,
+        keyed: tuple[bytes, Counts],
+        total: Any = beam.DoFn.StateParam(_TOTAL),
+        show: Any = beam.DoFn.TimerParam(_SHOW),
+        end: Any = beam.DoFn.TimerParam(_END),
+    ) -> None:
+        stored = total.read()
+        if stored is None:
+            end.set(window.GlobalWindow().max_timestamp())
+        counts, shown = stored or (Counts(), False)
+        if self._every_s is not None and not shown:
+            show.set(Timestamp.of(time.time() + self._every_s))
+            shown = True
+        total.write((counts + keyed[1], shown))
+
+    @userstate.on_timer(_SHOW)
+    def show(self, total: Any = beam.DoFn.StateParam(_TOTAL)) -> Iterable[Counts]:
+        counts, _ = total.read()
+        total.write((counts, False))
+        yield counts
+
+    @userstate.on_timer(_END)
+    def end(self, total: Any = beam.DoFn.StateParam(_TOTAL)) -> Iterable[Counts]:
+        yield total.read()[0]
 
 
 class SumCounts(beam.PTransform):
     """All counts as one.
 
     Input:  Counts, at most one per block and bundle.
-    Output: Counts since the job began: once, when the input ends; or again and again while it goes on.
+    Output: Counts since the job began: once, when the input ends, zeros for input without a record; and again and again
+      while input without an end goes on.
+    State:  the sum, of constant size.
 
     Args:
-      every_s: how often, for input without an end; None for input that ends.
+      every_s: how soon a change is shown, for input without an end; None for input that ends.
     """
 
-    def __init__(self, every_s: int | None):
+    def __init__(self, every_s: float | None):
         super().__init__()
         self._every_s = every_s
 
     def expand(self, counts: beam.PCollection[Counts]) -> beam.PCollection[Counts]:
-        early = None if self._every_s is None else trigger.AfterProcessingTime(self._every_s)
-        return (
-            counts
-            | "AllTime"
-            >> beam.WindowInto(
-                window.GlobalWindows(),
-                trigger=trigger.AfterWatermark(early=early),
-                accumulation_mode=trigger.AccumulationMode.ACCUMULATING,
-            )
-            | "Sum" >> beam.CombineGlobally(_SumCountsFn()).without_defaults()
-        )
+        # So that a job without a record has a ledger too.
+        nothing = counts.pipeline | "Impulse" >> beam.Impulse() | "Nothing" >> beam.Map(lambda _: Counts())
+        keyed = (counts, nothing) | beam.Flatten() | "ToOneKey" >> beam.Map(lambda c: (b"", c))
+        keyed.element_type = typehints.Tuple[bytes, Counts]
+        sums = keyed | "Sum" >> beam.ParDo(_SumCountsFn(self._every_s))
+        sums.element_type = Counts
+        return sums

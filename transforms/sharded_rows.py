@@ -141,7 +141,8 @@ class _DecodeRowsFn(beam.DoFn):
                 yield beam.pvalue.TaggedOutput("bad", bad)
             for late in decoded.late:
                 yield beam.pvalue.TaggedOutput("late", late)
-            counts = Counts(len(piece) - kept, decoded.good - kept, len(decoded.bad), len(decoded.late))
+            sums = (len(piece) - kept, decoded.good - kept, len(decoded.bad), len(decoded.late))
+            counts = Counts(*sums, lost=piece.lost)
             if counts:
                 yield beam.pvalue.TaggedOutput("counts", counted(counts))
 

@@ -79,7 +79,14 @@ def test_orders_and_clicks_are_kept_once_by_hour_and_everything_else_is_accounte
     assert sorted(base64.b64decode(letter["payload"]) for letter in letters) == sorted(BAD)
     assert {letter["job"] for letter in letters} == {"archiver"}
     assert sorted(path.name for path in out.iterdir()) == ["clickstream", "dead_letters", "orders"]
-    assert json.loads(ledger.read_text()) == {"in": 27, "good": 18, "dead_letters": 4, "late": 0, "duplicates": 5}
+    assert json.loads(ledger.read_text()) == {
+        "in": 27,
+        "good": 18,
+        "dead_letters": 4,
+        "late": 0,
+        "duplicates": 5,
+        "lost": 0,
+    }
 
     before = content(out)
     main([*flags, "--runner=DirectRunner"])

@@ -66,7 +66,7 @@ def expected(table: str, messages: list[KafkaMessage], bad: set[str]) -> tuple[l
     """What must be in the archive, and the ledger: written from the semantics, sharing no code with the job."""
     schema = fastavro.parse_schema(avro_schema(RECORDS[table]))
     good = []
-    counts = {"in": len(messages), "good": 0, "dead_letters": 0, "late": 0, "duplicates": 0}
+    counts = {"in": len(messages), "good": 0, "dead_letters": 0, "late": 0, "duplicates": 0, "lost": 0}
     for _, partition in groupby(messages, key=lambda m: m.partition()):
         newest_ms, ids = 0, set()
         for message in partition:
@@ -237,7 +237,14 @@ def test_in_bigquery_the_current_views_have_each_good_record_once_however_often_
     flags += [f"--dead_letters={refused}", f"--late={refused}"]
     for _ in range(2):
         main([*flags, f"--output={tmp_path / 'files'}"] if with_folder else flags)
-        assert json.loads(ledger.read_text()) == {"in": 16, "good": 11, "dead_letters": 0, "late": 0, "duplicates": 5}
+        assert json.loads(ledger.read_text()) == {
+            "in": 16,
+            "good": 11,
+            "dead_letters": 0,
+            "late": 0,
+            "duplicates": 5,
+            "lost": 0,
+        }
     assert not refused.exists()
     for name, records in (("orders", orders), ("clickstream", clicks)):
         table = TABLES[name]

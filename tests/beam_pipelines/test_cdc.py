@@ -123,7 +123,7 @@ def test_real_records_give_a_row_for_each_that_is_no_tombstone(tmp_path: Path) -
     key.write_bytes(KEY + b"\n")
     found, ledger = run(tmp_path, f"--input={REAL}", f"--hash_key={key}")
     assert len(found["cdc_changes"]) == sum(each["value"] is not None for each in real)
-    assert ledger == {"in": len(real), "good": len(real), "dead_letters": 0, "late": 0, "duplicates": 0}
+    assert ledger == {"in": len(real), "good": len(real), "dead_letters": 0, "late": 0, "duplicates": 0, "lost": 0}
     assert found.keys() == {"cdc_changes", "low_stock_alerts"}
     emails = {
         json.loads(row["after"]).get("email")

@@ -243,7 +243,7 @@ def test_real_records_on_kafka_and_embedded_flink_with_bad_ones_between(live_sta
     ) as job:
         ledger = job.wait()
     letters = rows(tmp_path / "out" / "dead_letters")
-    assert ledger == {"in": count, "good": len(real), "dead_letters": len(bad), "late": 0, "duplicates": 0}
+    assert ledger == {"in": count, "good": len(real), "dead_letters": len(bad), "late": 0, "duplicates": 0, "lost": 0}
     assert {(row["topic"], row["error_class"]) for row in letters} == {(topic, "MalformedChangeError")}
     assert len(rows(tmp_path / "out" / "cdc_changes")) == sum(each["value"] is not None for each in real)
     assert len(rows(tmp_path / "out" / "low_stock_alerts")) >= 1

@@ -124,6 +124,7 @@ def test_json_lines_with_bad_records_and_repeats_give_the_oracles_alerts_and_a_l
         "dead_letters": len(BAD),
         "late": 0,
         "duplicates": len(repeats),
+        "lost": 0,
     }
     assert ledger["in"] == ledger["good"] + ledger["dead_letters"] + ledger["late"] + ledger["duplicates"]
 
@@ -159,7 +160,14 @@ def test_shuffled_avro_files_give_the_same_alert_ids_as_json_lines(tmp_path: Pat
         alerts, dead_letters, ledger = run(folder, "in/*.avro")
         assert sorted(a["alert_id"] for a in alerts) == sorted(expected)
         assert dead_letters == []
-        assert ledger == {"in": len(orders), "good": len(orders), "dead_letters": 0, "late": 0, "duplicates": 0}
+        assert ledger == {
+            "in": len(orders),
+            "good": len(orders),
+            "dead_letters": 0,
+            "late": 0,
+            "duplicates": 0,
+            "lost": 0,
+        }
 
 
 def test_broken_avro_files_lose_only_what_is_broken(tmp_path: Path) -> None:

@@ -200,7 +200,14 @@ def test_a_job_killed_in_the_middle_ends_with_the_same_alerts_and_counts(
         live.cancel(cluster.rest_url, job_id)
     assert ("RocksDB" in settings["state_backend"]) == (backend == "rocksdb")
     assert restored >= 1
-    assert ledger == {"in": HALVES.records, "good": HALVES.records, "dead_letters": 0, "late": 0, "duplicates": 0}
+    assert ledger == {
+        "in": HALVES.records,
+        "good": HALVES.records,
+        "dead_letters": 0,
+        "late": 0,
+        "duplicates": 0,
+        "lost": 0,
+    }
     assert live.alerts_in_folder(tmp_path / "out") == expected_alerts(orders)
 
 
@@ -250,7 +257,14 @@ def test_a_savepoint_is_taken_and_resumed_from(
         job_id = live.running_job(cluster.rest_url)
         ledger = job.wait_for_ledger(HALVES.records)
         live.cancel(cluster.rest_url, job_id)
-    assert ledger == {"in": HALVES.records, "good": HALVES.records, "dead_letters": 0, "late": 0, "duplicates": 0}
+    assert ledger == {
+        "in": HALVES.records,
+        "good": HALVES.records,
+        "dead_letters": 0,
+        "late": 0,
+        "duplicates": 0,
+        "lost": 0,
+    }
     assert live.alerts_in_folder(tmp_path / "out") == expected_alerts(orders)
 
 

@@ -99,5 +99,12 @@ def test_a_jobs_own_jar_survives_kills_and_is_upgraded_with_a_savepoint(
         found = wait_for_ledger(tmp_path / "second" / "ledger.json", ORDERS.records)
         assert live.restored_from(cluster.rest_url, job_id)
         live.cancel(cluster.rest_url, job_id)
-    assert found == {"in": ORDERS.records, "good": ORDERS.records, "dead_letters": 0, "late": 0, "duplicates": 0}
+    assert found == {
+        "in": ORDERS.records,
+        "good": ORDERS.records,
+        "dead_letters": 0,
+        "late": 0,
+        "duplicates": 0,
+        "lost": 0,
+    }
     assert live.alerts_in_folder(tmp_path / "out") == expected_alerts(orders)

@@ -97,7 +97,14 @@ def test_a_killed_task_manager_goes_on_from_its_incremental_checkpoint_with_the_
             cluster.start_taskmanager()
             live.eventually(lambda: live.restored_from(url, job_id), "the job restored from a checkpoint")
             ledger = job.wait_for_ledger(len(orders))
-            assert ledger == {"in": len(orders), "good": len(orders), "dead_letters": 0, "late": 0, "duplicates": 0}
+            assert ledger == {
+                "in": len(orders),
+                "good": len(orders),
+                "dead_letters": 0,
+                "late": 0,
+                "duplicates": 0,
+                "lost": 0,
+            }
             live.eventually(lambda: len(live.alerts_in_redis(redis)) >= len(expected), "all alerts")
             newest_ms = orders[-1].event_time
             live.eventually(

@@ -88,6 +88,7 @@ def test_json_lines_with_bad_records_and_repeats_give_the_oracles_revenue_and_a_
         "dead_letters": len(BAD),
         "late": 0,
         "duplicates": len(repeats),
+        "lost": 0,
     }
 
 

@@ -103,7 +103,7 @@ def _judged(messages: list[Any], decoder: codec.Decoder[OrderEvent], bad: int, s
     assert refused == bad
     created = Counter(each.order_id for each in valid if each.order_status == "CREATED")
     repeats = created.total() - len(created)
-    ledger = {"in": len(messages), "dead_letters": bad, "late": late, "duplicates": repeats}
+    ledger = {"in": len(messages), "dead_letters": bad, "late": late, "duplicates": repeats, "lost": 0}
     return Sent(partitions, expected_revenue(valid), {**ledger, "good": len(valid) - repeats}, second_ms)
 
 

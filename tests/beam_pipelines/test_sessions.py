@@ -103,7 +103,7 @@ def test_json_lines_with_bad_records_and_repeats_give_the_oracles_sessions_and_a
     assert Counter((base64.b64decode(d["payload"]), d["stage"], d["error_class"]) for d in letters) == Counter(BAD)
     assert {letter["job"] for letter in letters} == {"session-aggregator"}
     good = len(clicks)
-    assert ledger == {"in": len(lines), "good": good, "dead_letters": len(BAD), "late": 0, "duplicates": 25}
+    assert ledger == {"in": len(lines), "good": good, "dead_letters": len(BAD), "late": 0, "duplicates": 25, "lost": 0}
 
 
 def test_avro_files_and_a_gap_of_ones_own(tmp_path: Path) -> None:
@@ -168,6 +168,7 @@ def test_a_hundred_thousand_clicks_of_the_simulator_give_the_oracles_sessions(tm
         "dead_letters": planted["bad"],
         "late": 0,
         "duplicates": planted["duplicates"],
+        "lost": 0,
     }
 
 

@@ -84,7 +84,7 @@ def sent(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Sent:
     repeats = len(clicks) - good
     assert bad == planted["bad"] > 0
     assert late > planted["late"] > 0 < repeats
-    ledger = {"in": EVENTS, "good": good, "dead_letters": bad, "late": late, "duplicates": repeats}
+    ledger = {"in": EVENTS, "good": good, "dead_letters": bad, "late": late, "duplicates": repeats, "lost": 0}
     return Sent(topic, messages, clicks, sessions, ledger)
 
 

@@ -14,6 +14,7 @@ import apache_beam as beam
 import fastavro
 import numpy as np
 import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.utils.timestamp import Timestamp
@@ -314,7 +315,7 @@ def test_without_a_folder_repeats_are_told_and_no_record_is_kept(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
     assert job.end_timer.at == job.flush_timer.at == []
     assert all(row(0)[3] not in entry for entry in job.cells[3].log.entries)
-    with TestPipeline() as p:
+    with TestPipeline(runner=FnApiRunner()) as p:
         records = p | beam.Create(job.data) | Records(CLICKSTREAM)
         assert_that(records | beam.Map(lambda click: click.event_id), equal_to(["c-0", "c-2", "c-4"]))
 
@@ -613,7 +614,7 @@ def test_of_repeats_among_files_the_first_is_kept_in_whatever_order_they_are_rea
         (9, [row(10, "x"), row(11, "c-11")]),
     ]
     write = ArchiveFolder(str(tmp_path), ClickstreamEvent, CLICKSTREAM.id_of).write
-    with TestPipeline() as p:
+    with TestPipeline(runner=FnApiRunner()) as p:
         rows = p | beam.Create([(key, encode_rows(rows)) for key, rows in batches[:: -1 if backwards else 1]])
         rows.element_type = beam.typehints.Tuple[int, bytes]
         data, counts = rows | ArchiveFiles(Store(write, True, 10, None, KEEP_MS), shards=3)

@@ -20,7 +20,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from schemas import codec
 from schemas.events import FraudAlert, OrderEvent
-from tests.build import HIGH, HOUR, LOW, MINUTE, SECOND, T0, block, make_fetch, order
+from tests.build import HIGH, HOUR, LOW, MINUTE, SECOND, T0, TotalOf, block, make_fetch, order
 from tests.oracle import expected_alerts
 from transforms.blocks import Block
 from transforms.decode import ORDERS
@@ -30,7 +30,7 @@ from transforms.errors import BadRecord
 from transforms.fraud import DetectFraud, FraudRows, decode_rows
 from transforms.key_groups import MAX_PARALLELISM, shard_keys
 from transforms.keyed_state import shard_of
-from transforms.ledger import Counts, SumCounts
+from transforms.ledger import Counts
 from transforms.sharded_rows import DecodeRows, Decoding, encode_rows
 
 RULES = default_rules()
@@ -262,9 +262,7 @@ def check_stream(events: list[Event], alerts: list[tuple[str, str, str]], repeat
         )
         found, counts = keyed | DetectFraud(RULES, LATENESS_MS, 1_000)
         assert_that(found | beam.Map(key), equal_to(alerts), "alerts")
-        unaccounted = (
-            counts | SumCounts(None) | beam.Map(lambda c: (c.records_in - c.good - c.duplicates, c.duplicates))
-        )
+        unaccounted = counts | TotalOf() | beam.Map(lambda c: (c.records_in - c.good - c.duplicates, c.duplicates))
         assert_that(unaccounted, equal_to([(0, repeats)]), "counts")
 
 

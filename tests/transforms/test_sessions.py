@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 from schemas import codec
 from schemas.events import ClickstreamEvent, UserSession
-from tests.build import HOUR, MINUTE, T0, block, click, make_fetch
+from tests.build import HOUR, MINUTE, T0, TotalOf, block, click, make_fetch
 from tests.oracle_sessions import Session, expected_sessions
 from transforms.blocks import Block
 from transforms.decode import CLICKS, BlockDecoder
 from transforms.domain.sessions import MAX_LONG, RETRACTED, decode_burst
 from transforms.keyed_state import shard_of
-from transforms.ledger import Counts, SumCounts
+from transforms.ledger import Counts
 from transforms.sessions import AggregateSessions, ClickGathering, ClickRows, decode_rows
 from transforms.sharded_rows import DecodeRows, Decoding, encode_rows
 
@@ -291,7 +291,7 @@ def check_stream(
         )
         sessions, counts = keyed | AggregateSessions(gap_ms, lateness_ms, 1_000)
         assert_that(sessions | beam.Map(seen), equal_to(rows), "sessions")
-        assert_that(counts | SumCounts(None), equal_to([Counts(clicks, clicks)]), "counts")
+        assert_that(counts | TotalOf(), equal_to([Counts(clicks, clicks)]), "counts")
 
 
 def test_a_session_is_given_out_while_it_lasts_and_when_it_is_over() -> None:
