@@ -33,7 +33,8 @@ from schemas.events import LowStockAlert
 from transforms.blocks import Block
 from transforms.cdc import DecodeChanges, Decoded, Decoding, TrackStock
 from transforms.errors import BadRecord
-from transforms.io.files import ReadBlocksFromFiles, WriteToFolder, match_files
+from transforms.io.files import ReadBlocksFromFiles, match_files
+from transforms.io.folder import WriteToFolder
 from transforms.io.redis_cdc import (
     WriteCustomersToRedis,
     WriteEmptiedToRedis,
@@ -120,7 +121,9 @@ def _write(outputs: Outputs, settings: Settings) -> None:
     connect.write_to_bigquery(history, settings, "cdc_changes", msgspec.json.encode, "Changes")
     for i, url in enumerate(settings.outputs):
         if isinstance(url, Folder):
-            history | f"Changes{i}" >> WriteToFolder(*url.subfolder("cdc_changes"), msgspec.json.encode)
+            history | f"Changes{i}" >> WriteToFolder(
+                *url.subfolder("cdc_changes"), msgspec.json.encode, settings.rolling
+            )
         elif isinstance(url, RedisUrl):
             outputs.products | f"Products{i}" >> WriteProductsToRedis(url.url)
             outputs.changes.customers | f"Customers{i}" >> WriteCustomersToRedis(url.url)

@@ -17,7 +17,8 @@ from schemas.events import avro_schema
 from schemas.tables import TABLES
 from transforms.errors import BadRecord
 from transforms.io.bigquery import BigQueryUnusableError, WriteToBigQueryTable, check_tables
-from transforms.io.files import ReadBlocksFromFiles, WriteLedgerToFile, WriteToFolder, match_files
+from transforms.io.files import ReadBlocksFromFiles, WriteLedgerToFile, match_files
+from transforms.io.folder import WriteToFolder
 from transforms.io.kafka import KafkaRecord, KafkaTopic, ReadBlocksFromKafka, WriteToKafka
 from transforms.io.kafka_native import ReadBlocksFromKafkaNative
 from transforms.io.redis import StoreRefusedError, WriteLedgerToRedis, check_store
@@ -182,7 +183,7 @@ def write_rows(
             case KafkaUrl():
                 rows | f"Kafka{i}" >> WriteToKafka(url.servers, url.topic, to_kafka(url.topic))
             case Folder():
-                rows | f"Folder{i}" >> WriteToFolder(*url.subfolder(table), to_line)
+                rows | f"Folder{i}" >> WriteToFolder(*url.subfolder(table), to_line, settings.rolling)
     write_to_bigquery(rows, settings, table, to_line)
 
 
@@ -199,7 +200,7 @@ def write_to_bigquery(
         if isinstance(url, BigQueryUrl):
             write = WriteToBigQueryTable(url.name, TABLES[table], to_line, settings.job.name)
             refused = rows | f"BigQuery{label}{i}" >> write
-            _write_bad(refused, settings.dead_letters, "dead_letters", f"BigQuery{label}{i}DeadLetters")
+            _write_bad(refused, settings.dead_letters, "dead_letters", f"BigQuery{label}{i}DeadLetters", settings)
 
 
 def write_refused(
@@ -211,12 +212,14 @@ def write_refused(
         (late, settings.late, "late"),
     ):
         if records is not None:
-            _write_bad(records, url, table, table.title().replace("_", ""))
+            _write_bad(records, url, table, table.title().replace("_", ""), settings)
 
 
-def _write_bad(records: beam.PCollection[BadRecord], url: KafkaUrl | Folder, table: str, label: str) -> None:
+def _write_bad(
+    records: beam.PCollection[BadRecord], url: KafkaUrl | Folder, table: str, label: str, settings: Settings
+) -> None:
     if isinstance(url, Folder):
-        records | label >> WriteToFolder(*url.subfolder(table), BadRecord.to_json)
+        records | label >> WriteToFolder(*url.subfolder(table), BadRecord.to_json, settings.rolling)
     else:
         records | label >> WriteToKafka(url.servers, url.topic, _envelopes)
 

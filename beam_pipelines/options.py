@@ -19,6 +19,8 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from schemas.addresses import Address, StoreUrl, nearly_url, scrub, shown
 from transforms.domain.durations import parse_duration_ms
+from transforms.domain.sizes import parse_size_bytes
+from transforms.io.folder import Rolling
 from transforms.key_groups import MAX_PARALLELISM
 
 __all__ = [
@@ -178,6 +180,7 @@ class Settings:
       ledger: file or None.
       expansion_service: host:port, or None for one of our own; for `kafka_read` native.
       readers: how many Kafka readers side by side.
+      roll: when a part of a folder is written.
     """
 
     job: Job
@@ -196,6 +199,7 @@ class Settings:
     max_ahead_ms: int
     state_shards: int
     max_parallelism: int
+    roll: Rolling
 
     @property
     def input(self) -> KafkaUrl | Folder:
@@ -206,6 +210,11 @@ class Settings:
     def bounded(self) -> bool:
         """Whether the input has an end."""
         return self.until_end or isinstance(self.input, Folder)
+
+    @property
+    def rolling(self) -> Rolling | None:
+        """When parts of folders are written; None for files: those have few bundles, and each is a part."""
+        return self.roll if isinstance(self.input, KafkaUrl) else None
 
     @property
     def watermark_lead_ms(self) -> int:
@@ -293,6 +302,17 @@ def _add_common(group: Any, job: Job) -> None:
     )
     group.add_argument(
         "--ledger", help="file that receives the counts of records in, good, dead letters, late and duplicates"
+    )
+    group.add_argument(
+        "--roll_every",
+        default="1m",
+        help="of a folder, for Kafka input: a part is written so long after its first row (default: %(default)s)",
+    )
+    group.add_argument(
+        "--roll_size",
+        default="16MiB",
+        help="of a folder, for Kafka input: or once it holds so much; until then its rows are in the job's state "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--until", choices=["latest"], help="stop at the end offsets that the topic has at the start (default: never)"
@@ -383,6 +403,9 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         max_ahead_ms=_read("--max_ahead", _lasting_ms, flags.max_ahead),
         state_shards=_read("--state_shards", _at_least_one, flags.state_shards),
         max_parallelism=_read("--max_parallelism", _max_parallelism, flags.max_parallelism),
+        roll=Rolling(
+            _read("--roll_every", _some_seconds, flags.roll_every), _read("--roll_size", _part_size, flags.roll_size)
+        ),
     )
 
 
@@ -500,6 +523,20 @@ def _scheme(text: str) -> str:
 
 def _known(scheme: str) -> str:
     return f"{scheme}://" if scheme.isalnum() else "that"
+
+
+def _some_seconds(text: str) -> float:
+    duration_ms = parse_duration_ms(text)
+    if duration_ms < 1_000:
+        raise ValueError(f"{text} is less than a second")
+    return duration_ms / 1_000
+
+
+def _part_size(text: str) -> int:
+    size = parse_size_bytes(text)
+    if size > 256 << 20:
+        raise ValueError(f"{text} is more than 256MiB, and a part waits in the job's state")
+    return size
 
 
 def _http_url(text: str) -> Address:

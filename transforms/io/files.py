@@ -1,11 +1,11 @@
-"""Files, local or `gs://`: a bounded source of blocks, a sink of JSON lines, and the ledger's file."""
+"""Files, local or `gs://`: a bounded source of blocks, and the ledger's file."""
 
 from __future__ import annotations
 
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from schemas.container import Container, Datum, UnreadablePacking
 from transforms.blocks import NO_WATERMARK_MS, Block
 from transforms.ledger import Counts
 
-__all__ = ["ReadBlocksFromFiles", "WriteLedgerToFile", "WriteToFolder", "lines", "match_files"]
+__all__ = ["ReadBlocksFromFiles", "WriteLedgerToFile", "lines", "make_folder", "match_files", "write_whole"]
 
 _BLOCK_RECORDS = 4_000
 _BLOCK_BYTES = 32 << 20
@@ -179,42 +179,6 @@ def _line(line: bytes, size: int) -> Iterator[Datum]:
         yield Datum(line[:_LINE_HEAD], f"a line of {size} bytes is longer than {_LONGEST_LINE}; its head is here")
     elif line.strip():
         yield Datum(line.rstrip(b"\r"))
-
-
-class WriteToFolder(beam.PTransform):
-    """Writes JSON lines to `folder/table/*.jsonl`, a part per bundle; a part is there whole or not at all.
-
-    A bundle that is retried writes its rows again: rows carry their key and version, dead letters their origin.
-
-    Args:
-      to_line: element → JSON, without the line end.
-    """
-
-    def __init__(self, folder: str, table: str, to_line: Callable[[Any], bytes]):
-        super().__init__()
-        self._fn = _WriteToFolderFn(FileSystems.join(folder, table), to_line)
-
-    def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[None]:
-        return rows | "Write" >> beam.ParDo(self._fn)
-
-
-class _WriteToFolderFn(beam.DoFn):
-    def __init__(self, folder: str, to_line: Callable[[Any], bytes]):
-        self._folder, self._to_line = folder, to_line
-
-    def start_bundle(self) -> None:
-        self._lines: list[bytes] = []
-
-    def process(self, row: Any) -> Iterable[None]:
-        self._lines.append(self._to_line(row))
-        return ()
-
-    def finish_bundle(self) -> None:
-        if self._lines:
-            make_folder(self._folder)
-            write_whole(
-                FileSystems.join(self._folder, f"part-{uuid.uuid4().hex}.jsonl"), b"\n".join(self._lines) + b"\n"
-            )
 
 
 class WriteLedgerToFile(beam.PTransform):

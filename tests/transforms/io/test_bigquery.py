@@ -21,7 +21,7 @@ from tests.bigquery_emulator import PROJECT, Emulator
 from tests.build import T0, alert, click, order
 from transforms.errors import BadRecord
 from transforms.io.bigquery import BigQueryUnusableError, WriteToBigQueryTable, check_tables, create_tables
-from transforms.io.files import WriteToFolder
+from transforms.io.folder import WriteToFolder
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
