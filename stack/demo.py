@@ -105,7 +105,12 @@ class _Job:
         else:
             # With the default ports the first two are the defaults: `--runner=FlinkRunner` alone does the same. The
             # folder is for `make batch`, which compares.
-            flags += [f"--output={stack.redis_url}", f"--output={kafka}/{self.output}", f"--output={home / 'tables'}"]
+            flags += [
+                f"--output={stack.redis_url}",
+                f"--output={kafka}/{self.output}",
+                f"--output={home / 'tables'}",
+                "--roll_every=2s",
+            ]
         flags += [f"--{kind}={kafka}/{start}.{self.calls_itself}" for kind, start in _REFUSED.items()]
         checkpoints = f"--state_backend_storage_path={(home / 'checkpoints').as_uri()}"
         ledger = f"--ledger={self.ledger(home)}"

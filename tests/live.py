@@ -123,6 +123,7 @@ def addresses(stack: Stack, topic: str, output: str | Path) -> list[str]:
         f"--input=kafka://{stack.address('kafka')}/{topic}",
         f"--registry={stack.registry_url}",
         f"--output={output}",
+        "--roll_every=1s",
     ]
 
 
@@ -272,6 +273,12 @@ def alerts_in_folder(folder: Path) -> set[Alert]:
         for line in part.read_text().splitlines()
     ]
     return _distinct(rows)
+
+
+def wait_for_alerts(folder: Path, expected: set[Alert]) -> None:
+    """Rows of a running job are in its folder once a part is written, a moment after its ledger counts them."""
+    eventually(lambda: alerts_in_folder(folder) >= expected, "all alerts in the folder", 60)
+    assert alerts_in_folder(folder) == expected
 
 
 def alerts_in_redis(url: str) -> set[Alert]:

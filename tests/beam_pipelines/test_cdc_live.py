@@ -55,7 +55,7 @@ def flags(stack: Stack, folder: Path) -> list[str]:
     return [
         *(f"--input=kafka://{kafka}/{topic}" for topic in TOPICS),
         *(f"--registry={stack.registry_url}", f"--output={stack.redis_url}", f"--output={folder / 'out'}"),
-        *(f"--output=kafka://{kafka}/alerts.stock", f"--dead_letters={folder / 'out'}"),
+        *(f"--output=kafka://{kafka}/alerts.stock", f"--dead_letters={folder / 'out'}", "--roll_every=1s"),
     ]
 
 
