@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import psycopg
 
-from cdc import connect, database, sample, slots
+from cdc import connect, database, sample, server, slots
 from cdc.database import Database
 from cdc.errors import CdcError, WrongInput
 from schemas.addresses import scrub
@@ -89,7 +90,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     register.add_argument("--timeout", type=_positive, default=60.0, metavar="SECONDS", help="default: 60")
     register.add_argument("--dry_run", action="store_true", help="only print the connector's configuration")
-    command("status", _status, "tell how the connector and its task are; 0 when both run, else 1", "connect")
+    command(
+        "status",
+        _status,
+        "tell how the connector and its task are, and which tables lack REPLICA IDENTITY FULL; 0 when both run, else 1",
+        "database",
+        "secrets",
+        "connect",
+    )
     snapshot = command(
         "snapshot",
         _snapshot,
@@ -131,31 +139,86 @@ def _setup(options: argparse.Namespace) -> int:
 
 
 def _register(options: argparse.Namespace) -> int:
-    config = connect.connector(Database.parse(options.database), options.secrets)
+    where = Database.parse(options.database)
     if options.dry_run:
-        print(json.dumps(config, indent=2))
+        print(json.dumps(connect.connector(where, options.secrets, _epoch(None, {})), indent=2))
         return 0
     started = time.monotonic()
     connector = connect.Connect(options.connect, options.name)
-    done = connector.register(config, options.timeout)
-    print(f"connector {options.name}: {done}, running after {time.monotonic() - started:.1f} s")
-    _tell_of_snapshot(connector)
+    registered = connector.registered(options.timeout)
+    with _looked_at(options) as connection:
+        found = server.look(connection) if connection else None
+        config = connect.connector(where, options.secrets, _epoch(found, registered))
+        if connection and server.is_another(registered, config):
+            slot = config["slot.name"]
+            connector.begin_anew(options.timeout, lambda: slots.drop_slot(connection, slot), config)
+            done = "begun anew with a snapshot, as this is another server than before"
+        else:
+            done = connector.register(config, options.timeout)
+        positioned = connector.wait_for_position(_POSITION_S)
+        if positioned and connection:
+            _wait_for_reader(connection, connector)
+        print(f"connector {options.name}: {done}, running after {time.monotonic() - started:.1f} s")
+        _tell_of_snapshot(positioned)
+        _tell_of_identity(connection)
     return 0
 
 
-def _tell_of_snapshot(connector: connect.Connect) -> None:
+def _epoch(found: server.Server | None, registered: dict[str, str]) -> str:
+    return server.epoch_of(found, registered, time.time_ns() // 1_000_000)
+
+
+@contextlib.contextmanager
+def _looked_at(options: argparse.Namespace) -> Iterator[psycopg.Connection[object] | None]:
+    """None, and a line that says so, where the database is reached only by Connect."""
+    try:
+        connection = _as_capture(options)
+    except CdcError as error:
+        print(f"not looked at from here, the database's server and REPLICA IDENTITY: {error}")
+        yield None
+        return
+    with connection:
+        yield connection
+
+
+def _wait_for_reader(connection: psycopg.Connection[object], connector: connect.Connect) -> None:
+    """Connect says RUNNING before a task has said a word to the database."""
+    name, deadline = connect.settings()["slot.name"], time.monotonic() + _POSITION_S
+    while not any(slot.name == name and slot.active for slot in slots.read_slots(connection)):
+        if (state := connector.state()).failed:
+            raise CdcError(f"the connector failed: {state.reason}")
+        if time.monotonic() > deadline:
+            raise CdcError(f"Connect calls it {state.connector}, but nobody reads the slot {name}")
+        time.sleep(0.1)
+
+
+def _tell_of_snapshot(positioned: bool) -> None:
     """A small snapshot is over in a moment; whoever writes to the database only then loses nothing."""
-    if not connector.wait_for_position(_POSITION_S):
+    if not positioned:
         print(
             "its first snapshot goes on; if Connect is killed before it is over, take another with "
             "`python -m cdc snapshot --initial` into empty topics: rows deleted meanwhile are told by no record"
         )
 
 
+def _tell_of_identity(connection: psycopg.Connection[object] | None) -> None:
+    for table, full in (server.identities(connection) if connection else {}).items():
+        if not full:
+            print(f"{table} lacks REPLICA IDENTITY FULL, so changes of it may be refused: {server.FULL.format(table)}")
+
+
 def _status(options: argparse.Namespace) -> int:
-    state = connect.Connect(options.connect, options.name).state()
+    Database.parse(options.database)
+    connector = connect.Connect(options.connect, options.name)
+    state = connector.state()
     tasks = ", ".join(state.tasks) or "none"
     print(f"connector {options.name}: {state.connector}; tasks: {tasks}{f'; {state.reason}' if state.reason else ''}")
+    with _looked_at(options) as connection:
+        _tell_of_identity(connection)
+        if connection:
+            _, _, registered = connector.registered(_POSITION_S).get(server.EPOCH, "").partition("/")
+            if registered and registered != str(found := server.look(connection)):
+                print(f"registered for server {registered}, but this is {found}: `python -m cdc register`")
     return 0 if state.running else 1
 
 
@@ -168,7 +231,7 @@ def _snapshot(options: argparse.Namespace) -> int:
             connector = connect.Connect(options.connect, options.name)
             connector.begin_anew(options.timeout, lambda: slots.drop_slot(connection, slot))
             print("began anew with a snapshot of all tables")
-            _tell_of_snapshot(connector)
+            _tell_of_snapshot(connector.wait_for_position(_POSITION_S))
             return 0
         tables = [f"public.{table}" for table in options.tables]
         database.signal(connection, "execute-snapshot", {"type": "incremental", "data-collections": tables})
@@ -183,18 +246,23 @@ def _slots(options: argparse.Namespace) -> int:
     if options.output:
         new = options.output.with_name(f"{options.output.name}.new")
         try:
-            new.write_text(slots.exposition(found))
+            new.write_text(_exposition(options))
             new.replace(options.output)
         except OSError as error:
             raise WrongInput(f"{options.output}: {(error.strerror or str(error)).lower()}") from None
     max_lag_bytes = int(options.max_lag_mb * 2**20)
-    print(slots.exposition(found) if options.prometheus else slots.table(found, max_lag_bytes))
+    print(_exposition(options) if options.prometheus else slots.table(found, max_lag_bytes))
     return 1 if any(slot.trouble(max_lag_bytes) for slot in found) else 0
 
 
 def _read_slots(options: argparse.Namespace) -> list[slots.Slot]:
     with _as_capture(options) as connection:
         return slots.read_slots(connection)
+
+
+def _exposition(options: argparse.Namespace) -> str:
+    with _as_capture(options) as connection:
+        return slots.exposition(slots.read_slots(connection), server.identities(connection))
 
 
 def _serve_slots(options: argparse.Namespace) -> int:
@@ -204,7 +272,7 @@ def _serve_slots(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how containers are stopped
     try:
         # A connection per scrape: one that is kept would have to notice that the database was restarted.
-        slots.serve(options.host, options.port, lambda: _read_slots(options))
+        slots.serve(options.host, options.port, lambda: _exposition(options))
     except OSError as error:
         raise WrongInput(f"cannot serve on {options.host}:{options.port}: {error.strerror or error}") from None
     except KeyboardInterrupt:

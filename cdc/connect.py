@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 from cdc.database import ROLE, SECRET, Database
 from cdc.errors import CdcError, WrongInput
+from cdc.server import EPOCH
 from schemas.addresses import Address, shown
 
 __all__ = ["LOCAL", "NAME", "Connect", "State", "connector", "settings"]
@@ -21,6 +23,7 @@ LOCAL = "http://127.0.0.1:8083"
 NAME = "shop"
 # Connect calls a task RUNNING before it has spoken to the database.
 _STEADY_S = 2.0
+_FRAME = re.compile(r"at [\w.$/<>@-]+\(|\.\.\. \d+ more$|Suppressed: ")
 _FILE = Path(__file__).with_name("connector.json")
 
 
@@ -29,7 +32,7 @@ class State(NamedTuple):
     """RUNNING, FAILED, PAUSED, …; MISSING when there is none."""
     tasks: tuple[str, ...]
     reason: str
-    """Of a failure: the deepest cause, in one line."""
+    """Of a failure: the deepest cause, whole, in one line."""
 
     @property
     def running(self) -> bool:
@@ -40,10 +43,11 @@ class State(NamedTuple):
         return "FAILED" in (self.connector, *self.tasks)
 
 
-def connector(database: Database, secrets: Path) -> dict[str, str]:
+def connector(database: Database, secrets: Path, epoch: str) -> dict[str, str]:
     """The connector's configuration.
 
     Args:
+        epoch: see `cdc.server.epoch_of`.
         database: as Connect reaches it.
         secrets: the folder with the role's password, as Connect sees it. The password itself stays there.
     """
@@ -54,6 +58,7 @@ def connector(database: Database, secrets: Path) -> dict[str, str]:
         "database.dbname": database.name,
         "database.user": ROLE,
         "database.password": f"${{dir:{secrets.absolute()}:{SECRET}}}",
+        EPOCH: epoch,
     }
 
 
@@ -73,6 +78,10 @@ class Connect:
             raise WrongInput(f"{shown(url)!r} is not http://host:port") from None
         self._path = f"/connectors/{quote(name, safe='')}"
 
+    def registered(self, timeout_s: float) -> dict[str, str]:
+        """The configuration that it has; empty when there is no such connector."""
+        return self._config(time.monotonic() + timeout_s)
+
     def register(self, config: Mapping[str, str], timeout_s: float) -> str:
         """Makes the connector as configured and waits until it and its task run; what failed before is started again.
 
@@ -89,11 +98,14 @@ class Connect:
         self._wait(deadline, _STEADY_S if changed or restarted else 0)
         return "updated" if before and changed else "created" if changed else "restarted" if restarted else "unchanged"
 
-    def begin_anew(self, timeout_s: float, drop_slot: Callable[[], None]) -> None:
+    def begin_anew(
+        self, timeout_s: float, drop_slot: Callable[[], None], config: Mapping[str, str] | None = None
+    ) -> None:
         """Has the connector forget how far it was, and wait until it runs again: it then takes its initial snapshot.
 
         Args:
             drop_slot: called while the connector is stopped.
+            config: what to bring it up to meanwhile.
         """
         deadline = time.monotonic() + timeout_s
         self._until("PUT", f"{self._path}/stop", deadline)
@@ -103,6 +115,8 @@ class Connect:
             time.sleep(0.1)
         self._until("DELETE", f"{self._path}/offsets", deadline)
         drop_slot()
+        if config:
+            self._until("PUT", f"{self._path}/config", deadline, config)
         self._until("PUT", f"{self._path}/resume", deadline)
         self._wait(deadline, _STEADY_S)
 
@@ -134,6 +148,8 @@ class Connect:
             status, answer = self._ask("GET", f"{self._path}/offsets")
             if status in (404, 405):
                 return True
+            if (state := self.state()).failed:
+                raise CdcError(f"the connector failed: {state.reason}")
             offsets = [stored["offset"] or {} for stored in answer.get("offsets", ())] if status == 200 else []
             if offsets and not any("snapshot" in offset for offset in offsets):
                 return True
@@ -197,14 +213,14 @@ def _message(answer: Any) -> str:
     """Connect's own words, without the frame that it puts around the errors of a configuration."""
     text = " ".join(str(answer.get("message", answer) if isinstance(answer, dict) else answer).split())
     text = text.partition(" error(s): ")[2] or text
-    text = text.partition(" You can also find the above list")[0][:500]
+    text = text.partition(" You can also find the above list")[0]
     if "password authentication failed" in text:
         text += f" (is {SECRET}, in the folder of --secrets as Connect sees it, what `cdc setup` used?)"
     return text
 
 
 def _cause(trace: str) -> str:
-    lines = [line.strip() for line in trace.splitlines() if line.strip()]
-    causes = [line for line in lines if line.startswith("Caused by:")]
-    cause = (causes[-1] if causes else lines[0] if lines else "no reason given").removeprefix("Caused by: ")
-    return cause if len(cause) <= 500 else f"{cause[:200]} … {cause[-300:]}"  # what to do often comes last
+    """Without the frames; a cause may have several lines."""
+    said = [line.strip() for line in trace.splitlines() if line.strip() and not _FRAME.match(line.strip())]
+    causes = " ".join(said).split("Caused by: ")
+    return causes[-1].strip() or "no reason given"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -92,8 +92,12 @@ def table(slots: Sequence[Slot], max_lag_bytes: int) -> str:
     return "\n".join(lines)
 
 
-def exposition(slots: Sequence[Slot]) -> str:
-    """For Prometheus, in its text format."""
+def exposition(slots: Sequence[Slot], identities: Mapping[str, bool]) -> str:
+    """For Prometheus, in its text format.
+
+    Args:
+      identities: whether each table has REPLICA IDENTITY FULL.
+    """
     metrics = (
         ("lag_bytes", "WAL written by the server and not confirmed by the slot's reader.", lambda s: s.lag_bytes),
         ("retained_bytes", "WAL that the server keeps for the slot.", lambda s: s.retained_bytes),
@@ -105,15 +109,18 @@ def exposition(slots: Sequence[Slot]) -> str:
         metric = f"streamforge_replication_slot_{name}"
         lines += [f"# HELP {metric} {text}", f"# TYPE {metric} gauge"]
         lines += [f'{metric}{{slot="{s.name}",database="{_escape(s.database)}"}} {value(s)}' for s in slots]
+    metric = "streamforge_replica_identity_full"
+    lines += [f"# HELP {metric} 1 when changes of the table carry the whole old row.", f"# TYPE {metric} gauge"]
+    lines += [f'{metric}{{table="{table}"}} {int(full)}' for table, full in identities.items()]
     return "\n".join(lines) + "\n"
 
 
-def serve(address: str, port: int, read: Callable[[], Sequence[Slot]]) -> None:
+def serve(address: str, port: int, tell: Callable[[], str]) -> None:
     """Serves the metrics until it is stopped. When they cannot be read, a scrape is an error, and Prometheus misses
     them: old numbers would hide that nobody looks.
 
     Args:
-      read: asks the database; raises CdcError.
+      tell: asks the database; raises CdcError.
     """
 
     class _Scrape(BaseHTTPRequestHandler):
@@ -124,7 +131,7 @@ def serve(address: str, port: int, read: Callable[[], Sequence[Slot]]) -> None:
                 self._answer(404, "here is only GET /metrics\n")
                 return
             try:
-                self._answer(200, exposition(read()))
+                self._answer(200, tell())
             except CdcError as error:
                 self._answer(503, f"{error}\n")
 

@@ -63,8 +63,8 @@ class Capture:
     def run(self, command: str, *words: str) -> subprocess.CompletedProcess[str]:
         """python -m cdc COMMAND, with the addresses of this stack where the command takes them."""
         addresses = {
-            "--database": (self.url, "setup register snapshot slots"),
-            "--secrets": (str(self.secrets), "setup register snapshot slots"),
+            "--database": (self.url, "setup register status snapshot slots"),
+            "--secrets": (str(self.secrets), "setup register status snapshot slots"),
             "--connect": (f"http://{self._stack.address('connect')}", "register status snapshot"),
             "--password_file": (str(self.password_file), "setup"),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,7 @@ def test_a_dry_run_prints_the_configuration_and_no_password(tmp_path: Path, caps
     assert config["database.hostname"] == "db"
     assert config["database.port"] == "5432"
     assert config["database.user"] == "streamforge_capture"
+    assert re.fullmatch(r"\d{13}/unknown", config["transforms.epoch.static.value"])
     assert config["database.password"] == f"${{dir:{tmp_path}:capture-password}}"
     assert "hush" not in shown
 

@@ -13,11 +13,13 @@ import pytest
 from cdc import connect
 from cdc.connect import Connect
 from cdc.errors import CdcError
+from cdc.server import EPOCH, Server, epoch_of, is_another
+from stack import topics
 
 CONFIG = {"a": "1"}
 RUNNING = {"connector": {"state": "RUNNING"}, "tasks": [{"id": 0, "state": "RUNNING"}]}
 STARTING = {"connector": {"state": "RUNNING"}, "tasks": []}
-TRACE = "io.A: wrapped\n\tat x\nCaused by: io.B: the disk is full\n\tat y\n\t... 3 more\n"
+TRACE = "io.A: wrapped\n\tat x.y(X.java:1)\nCaused by: io.B: the disk is full\n\tat y.z(Y.java:2)\n\t... 3 more\n"
 FAILED = {"connector": {"state": "RUNNING"}, "tasks": [{"id": 0, "state": "FAILED", "trace": TRACE}]}
 
 
@@ -126,3 +128,51 @@ def test_a_connector_that_is_not_there_is_missing_not_running(fake: FakeConnect,
     state = client.state()
     assert state.connector == "MISSING"
     assert not state.running
+
+
+def test_a_task_that_fails_while_its_position_is_waited_for_does_not_run(fake: FakeConnect, client: Connect) -> None:
+    fake.config, fake.states = CONFIG, [RUNNING, FAILED]
+    with pytest.raises(CdcError, match=r"^the connector failed: io\.B: the disk is full$"):
+        client.wait_for_position(10)
+
+
+def test_a_cause_is_told_whole_however_long_and_in_however_many_lines() -> None:
+    words = "the message is 1400084 bytes when serialized, " * 40
+    cause = f"io.B: {words}\nwhich is at last too many"
+    trace = f"io.A: wrapped\n\tat x.y(Z.java:1)\nCaused by: {cause}\n\tat y.z(Z.java:2)\n\t... 3 more\n"
+    assert connect._cause(trace) == f"io.B: {words.strip()} which is at last too many"
+
+
+def test_a_server_keeps_its_epoch_and_another_one_gets_a_later_one() -> None:
+    old, new = Server(7577, 1), Server(7577, 2)
+    first = epoch_of(old, {}, 1_000)
+    assert first == "1000/7577/1"
+    assert epoch_of(old, {EPOCH: first}, 2_000) == first
+    assert epoch_of(None, {EPOCH: first}, 2_000) == first
+    assert epoch_of(new, {EPOCH: first}, 2_000) == "2000/7577/2"
+    assert epoch_of(new, {EPOCH: first}, 500) == "1001/7577/2"  # a clock that went back
+    assert epoch_of(old, {EPOCH: "2000/7577/2"}, 3_000) == "3000/7577/1"  # back again: what it says now is newer
+    assert epoch_of(None, {}, 1_000) == "1000/unknown"
+    assert epoch_of(old, {EPOCH: "1000/unknown"}, 2_000) == "2000/7577/1"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "another"),
+    [
+        ("", "2/7577/1", False),
+        ("1/unknown", "2/7577/1", False),
+        ("1/7577/1", "1/7577/1", False),
+        ("1/7577/1", "2/7577/2", True),
+        ("1/7577/1", "2/7578/1", True),
+    ],
+)
+def test_only_what_is_known_to_be_another_server_is_begun_anew(before: str, now: str, another: bool) -> None:
+    assert is_another({EPOCH: before} if before else {}, {EPOCH: now}) == another
+
+
+def test_a_change_may_be_as_large_in_connects_producer_as_in_its_topics() -> None:
+    settings = connect.settings()
+    limit = settings["producer.override.max.request.size"]
+    assert limit == settings["topic.creation.default.max.message.bytes"]
+    assert {topics.config(name)["max.message.bytes"] for name in topics.TOPICS if name.startswith("cdc.")} == {limit}
+    assert int(settings["producer.override.buffer.memory"]) > int(limit)

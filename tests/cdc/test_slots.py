@@ -4,7 +4,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -39,8 +38,8 @@ def test_no_slot_is_said_too() -> None:
 def test_prometheus_reads_the_metrics() -> None:
     odd = Slot("other", 'a"b\\c', active=False, wal_status="lost", lag_bytes=9, retained_bytes=0)
     found = {
-        (sample.name, sample.labels["slot"]): (sample.value, sample.labels["database"])
-        for family in text_string_to_metric_families(exposition([WELL, odd]))
+        (sample.name, sample.labels.get("slot")): (sample.value, sample.labels.get("database"))
+        for family in text_string_to_metric_families(exposition([WELL, odd], {}))
         for sample in family.samples
     }
     prefix = "streamforge_replication_slot_"
@@ -56,21 +55,26 @@ def test_prometheus_reads_the_metrics() -> None:
     }
 
 
-def test_each_scrape_asks_the_database_and_fails_when_that_does() -> None:
-    answers: list[Sequence[Slot] | CdcError] = [
-        [WELL],
-        CdcError("the database starts up"),
-        [WELL._replace(lag_bytes=9)],
-    ]
+def test_prometheus_reads_which_tables_tell_the_whole_old_row() -> None:
+    found = {
+        sample.labels["table"]: sample.value
+        for family in text_string_to_metric_families(exposition([], {"orders": True, "products": False}))
+        for sample in family.samples
+    }
+    assert found == {"orders": 1, "products": 0}
 
-    def read() -> Sequence[Slot]:
+
+def test_each_scrape_asks_the_database_and_fails_when_that_does() -> None:
+    answers: list[Slot | CdcError] = [WELL, CdcError("the database starts up"), WELL._replace(lag_bytes=9)]
+
+    def tell() -> str:
         answer = answers.pop(0)
         if isinstance(answer, CdcError):
             raise answer
-        return answer
+        return exposition([answer], {})
 
     port = pick_free(set())
-    threading.Thread(target=serve, args=("127.0.0.1", port, read), daemon=True).start()
+    threading.Thread(target=serve, args=("127.0.0.1", port, tell), daemon=True).start()
     assert 'lag_bytes{slot="streamforge",database="shop"} 3' in scraped(port, "/metrics")
     with pytest.raises(urllib.error.HTTPError) as failed:
         scraped(port, "/metrics")

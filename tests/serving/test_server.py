@@ -103,7 +103,7 @@ def test_without_redis_it_starts_answers_503_and_recovers(own_valkey, tmp_path):
         (["--port", "99999"], "argument --port: must be a whole number from 1 to 65535, not '99999'"),
         (["--port", "http"], "argument --port: must be a whole number"),
         (["--workers", "0"], "argument --workers: must be a whole number from 1 to 64"),
-        (["--redis", "localhost"], "argument --redis: redis URL must start with redis:// or rediss://"),
+        (["--redis", "localhost"], "argument --redis: redis URL localhost is not redis://host:port/db"),
         (["--redis_timeout", "-1"], "argument --redis_timeout: redis_timeout_s must be above 0"),
         (["--redis_timeout", "soon"], "argument --redis_timeout: invalid"),
         (["--wrokers", "2"], "unrecognized arguments: --wrokers"),
