@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from schemas.events import Dimension, Pane, RevenueWindow
+from schemas.times import clamp_ms
 from transforms.domain.versions import MAX_LONG, version
 
 __all__ = [
@@ -159,7 +160,7 @@ def revenue_rows(figures: Iterable[Figures], start_ms: int, pane: Pane) -> list[
     return [
         RevenueWindow(
             window_start=start_ms,
-            window_end=start_ms + MINUTE_MS,
+            window_end=clamp_ms(start_ms + MINUTE_MS),
             dimension=dimension,
             value=value,
             gmv_minor=gmv_minor,

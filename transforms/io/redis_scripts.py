@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from schemas.times import LAST_MS
+
 __all__ = ["ALERTS", "LEDGER", "ORDERS", "REVENUE", "SESSIONS"]
 
 _FRESHNESS = """
@@ -30,6 +32,7 @@ end
 
 _USERS = (
     _FRESHNESS
+    + f"\nlocal LAST_MS = {LAST_MS}\n"
     + r"""
 local ttl = ARGV[1]
 local features_of, alerts_of, alert_ids_of = ARGV[2], ARGV[3], ARGV[4]
@@ -65,7 +68,7 @@ local function date(days)
 end
 
 local function time(ms)
-  ms = math.min(ms, 253402300799999)  -- the end of the year 9999
+  ms = math.min(ms, LAST_MS)
   local rest = ms % 86400000
   local days = (ms - rest) / 86400000
   return (dates[days] or date(days)) .. string.format('%02d:%02d:%02d.%03dZ"',
