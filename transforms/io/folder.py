@@ -166,7 +166,9 @@ class _RollFn(beam.DoFn):
 
     @userstate.on_timer(_OLD)
     def when_old(self, part: Any = beam.DoFn.StateParam(_PART), lines: Any = beam.DoFn.StateParam(_LINES)) -> None:
-        part.write(self._written(part.read(), lines)._replace(timed=False))
+        current = part.read()
+        if current is not None:  # some runners fire it at the end of the input, when all is written and forgotten
+            part.write(self._written(current, lines)._replace(timed=False))
 
     @userstate.on_timer(_END)
     def at_the_end(self, part: Any = beam.DoFn.StateParam(_PART), lines: Any = beam.DoFn.StateParam(_LINES)) -> None:
