@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -18,9 +19,12 @@ from schemas import features
 from serving import answers, api_keys
 from serving.config import Config
 from serving.connections import store_settings
+from serving.metrics import Metrics
 from serving.openapi import Operation
 
-__all__ = ["guard"]
+__all__ = ["guard", "is_known_caller"]
+
+_LOG = logging.getLogger(__name__)
 
 _METHODS = "GET, POST"
 _HEADERS = "Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-ID"
@@ -38,6 +42,12 @@ def guard(app: Flask, config: Config) -> None:
         _limit_rate(app, config)
 
 
+def is_known_caller() -> bool:
+    """Whether the caller may be told what is behind keys: everybody, where there are none."""
+    config: Config = current_app.extensions["streamforge.config"]
+    return not config.api_keys or "caller" in g
+
+
 def _is_free() -> bool:
     """Whether the address is for everybody: pages, documents, metrics, health. A CORS preflight never has a key."""
     if request.method == "OPTIONS" or request.url_rule is None:
@@ -49,9 +59,11 @@ def _is_free() -> bool:
 def _require_key(app: Flask, known: Sequence[api_keys.ApiKey]) -> None:
     @app.before_request
     def _check() -> Response | None:
-        if _is_free():
-            return None
         names = [api_keys.owner(known, presented) for presented in _presented()]
+        if _is_free():
+            if names and None not in names:
+                g.caller = f"key/{names[0]}"
+            return None
         if not names:
             return answers.unauthorized("this address needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY")
         if None in names:  # also beside a right one: a wrong key never passes unnoticed
@@ -72,8 +84,10 @@ def _presented() -> Iterator[str]:
 def _limit_rate(app: Flask, config: Config) -> None:
     """Counts in Redis: right across workers and servers, for one more round trip a request.
 
-    When Redis does not answer nothing is limited, for `retry_after_s`: reads fail by themselves then.
+    When Redis does not answer, or refuses to count, nothing is limited for `retry_after_s`, which log and metric say.
+    A store that is away makes reads fail by themselves, and one that only refuses writes should go on serving them.
     """
+    metrics: Metrics = app.extensions["streamforge.metrics"]
     rate = limits.parse(config.rate_limit or "")
     pool = redis.ConnectionPool(
         connection_class=redis.SSLConnection if config.redis_url.tls else redis.Connection,
@@ -83,19 +97,28 @@ def _limit_rate(app: Flask, config: Config) -> None:
     storage = RedisStorage("redis://", connection_pool=pool, key_prefix=features.RATE_LIMIT_PREFIX)
     limiter = FixedWindowRateLimiter(storage)
     off_until = 0.0
+    is_failing = False
 
     @app.before_request
     def _count() -> Response | None:
-        nonlocal off_until
+        nonlocal off_until, is_failing
         if _is_free() or time.monotonic() < off_until:
             return None
         caller = g.get("caller") or f"address/{request.remote_addr}"
         try:
-            if limiter.hit(rate, caller):
+            is_below = limiter.hit(rate, caller)
+            if is_failing:
+                is_failing = False
+                _LOG.warning("requests are counted again")
+            if is_below:
                 return None
             wait_s = limiter.get_window_stats(rate, caller).reset_time - time.time()
-        except redis.RedisError:
+        except redis.RedisError as e:
             off_until = time.monotonic() + config.retry_after_s
+            metrics.rate_limit_failures.inc()
+            if not is_failing:  # one line an outage
+                is_failing = True
+                _LOG.warning("--rate_limit: Redis does not count requests, so none is limited: %s", e)
             return None
         return answers.too_many(f"more than {rate}; try again shortly", max(1, math.ceil(wait_s)))
 

@@ -14,9 +14,10 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from io import BytesIO, RawIOBase
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout, ServiceUnavailable
 
@@ -34,7 +35,6 @@ _BODIES_BYTES = 64 << 20  # of bodies on their way, in all
 _MOST_WAITING = 1_000  # requests without a thread; above it the answer is 503
 _TAKEN_WITHIN_S = 30.0  # events of a stream; a client that takes none for so long is cut off
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
-_OVERLOADED = b'{"success":false,"error":"too many requests wait; try again shortly"}'
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -50,9 +50,11 @@ class _Answer(NamedTuple):
     body: bytes | Iterable[bytes]
 
 
-class _Waiting(NamedTuple):
-    environ: WSGIEnvironment
-    answer: asyncio.Future[_Answer]
+_OVERLOADED = _Answer(
+    503,
+    [(b"content-type", b"application/json"), (b"retry-after", b"1")],
+    b'{"success":false,"error":"too many requests wait; try again shortly"}',
+)
 
 
 class _Refused(RawIOBase):
@@ -87,8 +89,8 @@ class Front:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._bodies_bytes = 0
-        self._queue: SimpleQueue[_Waiting] = SimpleQueue()
-        self._apart: SimpleQueue[_Waiting] = SimpleQueue()
+        self._queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._apart: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._probes = frozenset(probes)
         self._answered: deque[tuple[asyncio.Future[_Answer], _Answer]] = deque()
         self._is_due = False  # whether the loop is going to look at what is answered
@@ -97,22 +99,42 @@ class Front:
             threading.Thread(target=self._work, args=(queue,), name="requests", daemon=True).start()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        queue = self._apart if scope["path"] in self._probes else self._queue
+        queue = self._queue_of(scope)
         if queue.qsize() >= _MOST_WAITING:
-            await _send(
-                send, _Answer(503, [(b"content-type", b"application/json"), (b"retry-after", b"1")], _OVERLOADED)
-            )
+            await _send(send, _OVERLOADED)
             return
         environ = self._environ(scope)
         if scope["method"] not in _WITHOUT_BODY and not await self._take_body(environ, receive):
             return
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
-        queue.put(_Waiting(environ, answer))
+        queue.put(partial(self._hand_to_loop, environ, answer))
         found = await answer
         if isinstance(found.body, bytes):
             await _send(send, found)
         else:
             await _stream(found, found.body, receive, send)
+
+    def scheduler(self, loop: asyncio.AbstractEventLoop, through_loop: Callable[[Any], None]) -> Callable[[Any], None]:
+        """What granian may call for each request, from a thread of its own, instead of what makes a task of the loop.
+
+        A request without a body needs no loop: a third of what it costs is saved (docs/adr/0037-bad-clients.md).
+
+        Args:
+          through_loop: ends in `__call__`.
+        """
+
+        def schedule(request: Any) -> None:
+            scope = request.scope
+            queue = self._queue_of(scope)
+            if scope["method"] in _WITHOUT_BODY and queue.qsize() < _MOST_WAITING:
+                queue.put(partial(self._hand_to_granian, loop, request))
+            else:
+                through_loop(request)
+
+        return schedule
+
+    def _queue_of(self, scope: dict[str, Any]) -> SimpleQueue[Callable[[], None]]:
+        return self._apart if scope["path"] in self._probes else self._queue
 
     def _environ(self, scope: dict[str, Any]) -> WSGIEnvironment:
         host, port = scope["server"]
@@ -177,16 +199,38 @@ class Front:
         environ["wsgi.input"] = BytesIO(body)
         return True
 
-    def _work(self, queue: SimpleQueue[_Waiting]) -> None:
+    def _work(self, queue: SimpleQueue[Callable[[], None]]) -> None:
         while True:
-            environ, answer = queue.get()
-            found = self._ask(environ)
-            self._answered.append((answer, found))
-            if not self._is_due:
-                self._is_due = True
-                with contextlib.suppress(RuntimeError):  # the loop has ended, and the server with it
-                    answer.get_loop().call_soon_threadsafe(self._hand_back)
-            del environ, answer, found  # or they would live until the next request comes
+            answer_one = queue.get()
+            try:
+                answer_one()
+            except Exception:  # noqa: BLE001 - the thread is needed for others
+                _LOG.exception("an answer could not be handed back")
+            del answer_one  # or its request would live until the next one comes
+
+    def _hand_to_granian(self, loop: asyncio.AbstractEventLoop, request: Any) -> None:
+        found, protocol = self._ask(self._environ(request.scope)), request.proto
+        if isinstance(found.body, bytes):
+            # What these return is there for callers in a loop; the work is done when they return.
+            protocol.send({"type": "http.response.start", "status": found.status, "headers": found.headers})
+            protocol.send({"type": "http.response.body", "body": found.body})
+            request.done()
+            return
+
+        async def stream() -> None:
+            try:
+                await _stream(found, cast("Iterable[bytes]", found.body), protocol.receive, protocol.send)
+            finally:
+                request.done()
+
+        asyncio.run_coroutine_threadsafe(stream(), loop)
+
+    def _hand_to_loop(self, environ: WSGIEnvironment, answer: asyncio.Future[_Answer]) -> None:
+        self._answered.append((answer, self._ask(environ)))
+        if not self._is_due:
+            self._is_due = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and the server with it
+                answer.get_loop().call_soon_threadsafe(self._hand_back)
 
     def _ask(self, environ: WSGIEnvironment) -> _Answer:
         begun: list[tuple[int, list[tuple[bytes, bytes]], bool]] = []

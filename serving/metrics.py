@@ -74,6 +74,11 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.rate_limit_failures = Counter(
+            "streamforge_rate_limit_failures",
+            "Times that requests could not be counted against --rate_limit, and were not limited.",
+            registry=registry,
+        )
         self.fraud_alerts_served = Counter(
             "streamforge_fraud_alerts_served", "Fraud alerts in answers.", registry=registry
         )
@@ -144,6 +149,7 @@ class _Readings(Collector):
             "feature_freshness_seconds", "Now minus the newest event time in the online store.", "family"
         )
         ledger = _gauge("ledger_records", "Records of a job's ledger, by what became of them.", "job", "outcome")
+        lost = _gauge("ledger_lost_records", "Records that the log no longer held when a job was to read them.", "job")
         age = _gauge("ledger_age_seconds", "Since a job last wrote its ledger.", "job")
         sessions = _gauge("sessions_open", "Sessions in progress.")
         alerts = _gauge("fraud_alerts_recent", "Fraud alerts of the last five minutes, at most 1,000.", "alert_type")
@@ -156,6 +162,8 @@ class _Readings(Collector):
             for job, counts in known.ledgers.items():
                 for outcome, records in counts.items():
                     ledger.add_metric([job, outcome], records)
+            for job, records in known.lost.items():
+                lost.add_metric([job], records)
             for job, seconds in known.ledger_age_s.items():
                 age.add_metric([job], seconds)
             sessions.add_metric([], known.open_sessions)
@@ -165,7 +173,7 @@ class _Readings(Collector):
                 gmv.add_metric([], known.minute.gmv)
                 orders.add_metric([], known.minute.orders)
                 users.add_metric([], known.minute.users)
-        yield from (freshness, ledger, age, sessions, alerts, gmv, orders, users)
+        yield from (freshness, ledger, lost, age, sessions, alerts, gmv, orders, users)
 
 
 def _gauge(name: str, about: str, *labels: str) -> GaugeMetricFamily:

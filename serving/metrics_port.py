@@ -7,10 +7,12 @@ workers: it forks them, and a lock that such a thread holds at that moment would
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["metrics_on"]
 
+_LOG = logging.getLogger(__name__)
+_LOOK_S = 0.5
+
 
 @contextlib.contextmanager
 def metrics_on(address: str, port: int, config: Config) -> Iterator[None]:
@@ -31,13 +36,29 @@ def metrics_on(address: str, port: int, config: Config) -> Iterator[None]:
     Args:
       config: with the folder that the workers share as `metrics_dir`; the environment names it too.
     """
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(address, port, config), daemon=True)
-    process.start()
+    stopping = threading.Event()
+    # Spawned, which takes no lock of ours along: so a thread may do it, while the server forks its workers.
+    keeping = threading.Thread(target=_keep, args=(stopping, address, port, config), name="metrics", daemon=True)
+    keeping.start()
     try:
         yield
     finally:
-        process.terminate()
+        stopping.set()
+        keeping.join()
+
+
+def _keep(stopping: threading.Event, *args: object) -> None:
+    """Starts the process again whenever it ends."""
+    while not stopping.is_set():
+        process = multiprocessing.get_context("spawn").Process(target=_serve, args=args, daemon=True)
+        process.start()
+        while process.is_alive() and not stopping.wait(_LOOK_S):
+            pass
+        if stopping.is_set():
+            process.terminate()
         process.join()
+        if not stopping.wait(_LOOK_S):
+            _LOG.error("the process that serves /metrics ended with status %s and is started again", process.exitcode)
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.progress import watermark_ms_of
@@ -17,11 +17,12 @@ from serving.config import Config
 from serving.store import JOBS
 
 if TYPE_CHECKING:
-    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin import AdminClient, OffsetSpec
 
 __all__ = ["Committed", "Kafka", "Progress", "ProgressOfJobs", "progress", "watch"]
 
 _LOG = logging.getLogger(__name__)
+_Place = tuple[str, int]  # topic, partition
 _EVERY_S = 5.0
 _TIMEOUT_S = 5.0
 
@@ -30,9 +31,10 @@ class Committed(NamedTuple):
     """Of one partition.
 
     Attributes:
-      offset: where the job's reader goes on.
+      offset: where the job's reader goes on; of a partition that it has not committed, where that begins.
       end: of the partition.
-      watermark_ms: the reader's, None if it has none yet.
+      watermark_ms: the reader's; of a partition that it has not committed, the time of its first record. None if there
+        is neither.
     """
 
     offset: int
@@ -127,28 +129,61 @@ class Kafka:
         self._admin: AdminClient | None = None
 
     def __call__(self) -> dict[str, list[Committed]]:
+        """Of each job that has committed: every partition of the topics that it reads, also those it never got to."""
         # Imported here: an API without `--kafka` needs none of it.
-        from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+        from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient, OffsetSpec
 
         if self._admin is None:
             self._admin = AdminClient({"bootstrap.servers": self._servers, "log_level": 0})
-        committed: dict[str, list[Any]] = {}
         try:
-            for job in self._jobs:
-                asked = self._admin.list_consumer_group_offsets(
-                    [ConsumerGroupTopicPartitions(job)], request_timeout=_TIMEOUT_S
-                )
-                answer = asked[job].result(timeout=_TIMEOUT_S)
-                committed[job] = [at for at in answer.topic_partitions or () if at.offset >= 0]
-            places = {(at.topic, at.partition) for of_job in committed.values() for at in of_job}
-            specs = {TopicPartition(*place): OffsetSpec.latest() for place in places}
-            futures = self._admin.list_offsets(specs, request_timeout=_TIMEOUT_S) if specs else {}
-            ends = {(at.topic, at.partition): f.result(timeout=_TIMEOUT_S).offset for at, f in futures.items()}
+            commits = {job: self._commits(self._admin, job) for job in self._jobs}
+            places = _partitions(self._admin, {topic for of_job in commits.values() for topic, _ in of_job})
+            ends = _offsets(self._admin, places, OffsetSpec.latest())
+            firsts = _offsets(self._admin, places, OffsetSpec.for_timestamp(0))
         except (KafkaException, TimeoutError) as e:
             raise OSError(str(e) or "no answer in time") from e
+        found: dict[str, list[Committed]] = {}
+        for job, of_job in commits.items():
+            topics = {topic for topic, _ in of_job}
+            for place in (place for place in places if place[0] in topics):
+                first, end = firsts[place], ends[place].offset
+                # Where there is no record Kafka says -1.
+                untouched = (end, None) if first.offset < 0 else (first.offset, first.timestamp)
+                offset, watermark_ms = of_job.get(place, untouched)
+                found.setdefault(job, []).append(Committed(offset, end, watermark_ms))
+        return found
+
+    def _commits(self, admin: AdminClient, job: str) -> dict[_Place, tuple[int, int | None]]:
+        """Offset and watermark."""
+        from confluent_kafka import ConsumerGroupTopicPartitions
+
+        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(job)], request_timeout=_TIMEOUT_S)
         return {
-            job: [Committed(at.offset, ends[at.topic, at.partition], watermark_ms_of(at.metadata)) for at in of_job]
-            for job, of_job in committed.items()
-            if of_job
+            (at.topic, at.partition): (at.offset, watermark_ms_of(at.metadata))
+            for at in asked[job].result(timeout=_TIMEOUT_S).topic_partitions or ()
+            if at.offset >= 0
         }
+
+
+def _partitions(admin: AdminClient, topics: Collection[str]) -> list[_Place]:
+    """All of them; none of a topic that is there no more."""
+    from confluent_kafka import KafkaError, KafkaException, TopicCollection
+
+    places = []
+    asked = admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=_TIMEOUT_S) if topics else {}
+    for topic, description in asked.items():
+        try:
+            places += [(topic, each.id) for each in description.result(timeout=_TIMEOUT_S).partitions]
+        except KafkaException as e:
+            if e.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+    return places
+
+
+def _offsets(admin: AdminClient, places: Iterable[_Place], which: OffsetSpec) -> dict[_Place, Any]:
+    from confluent_kafka import TopicPartition
+
+    specs = {TopicPartition(*place): which for place in places}
+    asked = admin.list_offsets(specs, request_timeout=_TIMEOUT_S) if specs else {}
+    return {(at.topic, at.partition): answer.result(timeout=_TIMEOUT_S) for at, answer in asked.items()}

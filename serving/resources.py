@@ -115,13 +115,19 @@ class UserIds(Struct, forbid_unknown_fields=True):
 
 
 class Ledger(Struct, rename={"in_": "in"}):
-    """The account of a job: in = good + dead_letters + late + duplicates."""
+    """The account of a job: in = good + dead_letters + late + duplicates.
+
+    A job of an earlier release does not say what was lost.
+    """
 
     in_: Count | UnsetType = UNSET
     good: Count | UnsetType = UNSET
     dead_letters: Count | UnsetType = UNSET
     late: Count | UnsetType = UNSET
     duplicates: Count | UnsetType = UNSET
+    lost: (
+        Annotated[int, Meta(ge=0, description="records that the log no longer held; not part of `in`")] | UnsetType
+    ) = UNSET
     updated_at: Time | UnsetType = UNSET
 
 
@@ -140,14 +146,24 @@ class Progress(Struct):
 
 
 class Health(Struct):
+    """Where callers have keys, only they are told more than that the store answers."""
+
     status: Literal["ok"]
     redis: Redis
-    ledgers: Annotated[dict[str, Ledger], Meta(description="of the jobs that have written one")]
-    open_sessions: Annotated[int, Meta(ge=0, description="in progress, among the newest 10,000 sessions")]
-    freshness_s: Annotated[
-        dict[str, float], Meta(description="per feature family, now minus the newest event time in the store")
-    ]
-    progress: Annotated[dict[str, Progress], Meta(description="of the jobs that Kafka knows; empty without --kafka")]
+    ledgers: Annotated[dict[str, Ledger], Meta(description="of the jobs that have written one")] | UnsetType = UNSET
+    open_sessions: (
+        Annotated[int, Meta(ge=0, description="in progress, among the newest 10,000 sessions")] | UnsetType
+    ) = UNSET
+    freshness_s: (
+        Annotated[
+            dict[str, float], Meta(description="per feature family, now minus the newest event time in the store")
+        ]
+        | UnsetType
+    ) = UNSET
+    progress: (
+        Annotated[dict[str, Progress], Meta(description="of the jobs that Kafka knows; empty without --kafka")]
+        | UnsetType
+    ) = UNSET
 
 
 class Probe(Struct):

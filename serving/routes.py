@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from flask import Blueprint, Response, current_app, request
 
-from serving import answers, query, resources
+from serving import answers, auth, query, resources
 from serving.metrics import Metrics
 from serving.openapi import operation, operations
 from serving.progress import Progress
@@ -46,21 +46,23 @@ def version() -> str:
 @api.get("/health")
 @operation(resources.HealthAnswer, free=True)
 def health() -> Response:
-    """Whether Redis answers, the pipelines' ledgers, how far they are, how fresh the features are."""
+    """Whether Redis answers; the pipelines' ledgers, how far they are, how fresh the features are.
+
+    Where callers have keys, who sends none learns only that Redis answers.
+    """
     try:
         store = _store().health()
-    except StoreUnavailable as e:
-        return answers.unavailable(str(e))
-    return answers.one(
-        {
-            "status": "ok",
-            "redis": {"status": "ok", "latency_ms": store.latency_ms},
+    except StoreUnavailable:  # which says where it is: in the log, not to strangers
+        return answers.unavailable("Redis, the online store, does not answer; try again shortly")
+    told: dict[str, Any] = {"status": "ok", "redis": {"status": "ok", "latency_ms": store.latency_ms}}
+    if auth.is_known_caller():
+        told |= {
             "ledgers": store.ledgers,
             "open_sessions": store.open_sessions,
             "freshness_s": store.freshness_s,
             "progress": {job: at._asdict() for job, at in _progress().items()},
         }
-    )
+    return answers.one(told)
 
 
 @api.get("/health/live")

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from granian import _futures
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -157,7 +158,21 @@ def _app_of_a_worker(config: Config) -> Front:
     _at_stop(loop, app.extensions["streamforge.streams"].close)
     if sys.platform == "linux":
         loop.call_soon(_give_up_on_clients_that_take_nothing)
-    return Front(app, config.redis_connections, MAX_BODY_BYTES, probes=["/api/v1/health/live"])
+    front = Front(app, config.redis_connections, MAX_BODY_BYTES, probes=["/api/v1/health/live"])
+    _let_it_schedule(front)
+    return front
+
+
+def _let_it_schedule(front: Front) -> None:
+    """Puts the front's scheduler where granian has its own, which is not public: without it all works, more slowly.
+    `tests/serving/test_front.py` fails when a granian no longer has it."""
+    default = getattr(_futures, "_cbsched_aioschedule", None)
+    if default:
+
+        def instead(loop: asyncio.AbstractEventLoop, context: Any, callback: Any) -> Callable[[Any], None]:
+            return front.scheduler(loop, default(loop, context, callback))
+
+        _futures._cbsched_aioschedule = instead
 
 
 def _at_stop(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:

@@ -28,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 # Asked for by name: SCAN would walk the whole key space at every health check.
 JOBS = ("fraud-detector", "session-aggregator", "revenue-calculator", "cdc-processor", "archiver")
 _LEDGER_FIELDS = (b"in", b"good", b"dead_letters", b"late", b"duplicates")
+_LOST = b"lost"
 _MINUTES_WITHOUT_TOTAL = 3  # a minute's dimensions are written one by one: so many of the newest may lack theirs yet
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OF_THE_JOBS = (
@@ -75,6 +76,7 @@ class Readings(NamedTuple):
 
     Attributes:
       ledgers: by job and outcome; `in` is the sum of the others.
+      lost: by job, what the log no longer held; not of jobs that do not say.
       ledger_age_s: since a job last wrote its ledger.
       recent_alerts: by type, of the last five minutes of event time; the newest 1,000 are counted.
       minute: the revenue of the newest minute that has been over for one; None when nobody ordered, or nobody counts.
@@ -82,6 +84,7 @@ class Readings(NamedTuple):
 
     freshness_s: dict[str, float]
     ledgers: dict[str, dict[str, int]]
+    lost: dict[str, int]
     ledger_age_s: dict[str, float]
     open_sessions: int
     recent_alerts: dict[str, int]
@@ -353,6 +356,7 @@ class Store:
         return Readings(
             freshness_s=_freshness_s(newest),
             ledgers={job: _counts(fields) for job, fields in written.items()},
+            lost={job: int(fields[_LOST]) for job, fields in written.items() if _is_count(fields.get(_LOST))},
             ledger_age_s={job: (now_ms - int(at)) / 1000 for job, at in updated.items() if at and _is_count(at)},
             open_sessions=open_sessions,
             recent_alerts=Counter(msgspec.json.decode(row, type=_OfAlert).alert_type for row in alerts),
@@ -424,6 +428,8 @@ def _counts(fields: dict[bytes, bytes]) -> dict[str, int]:
 
 def _ledger(fields: dict[bytes, bytes]) -> dict[str, int | str]:
     known: dict[str, Any] = {**_counts(fields)}
+    if _is_count(fields.get(_LOST)):
+        known["lost"] = int(fields[_LOST])
     updated = fields.get(b"updated_ms")
     if _is_count(updated):
         known["updated_at"] = features.rfc3339(int(cast(bytes, updated)))

@@ -91,6 +91,7 @@ class Streams:
         self.read_at = 0  # number of the last poll that the store answered
         self.polls = 0
         self._alerts: list[_Alert] = []
+        self._read_to: EventId = (0, 0)  # the last entry of the log, whoever wrote it
         self._first = 0  # place of the first of them: how many there were before
         self._open = 0
         self._thread: threading.Thread | None = None
@@ -188,13 +189,16 @@ class Streams:
 
     def _new_alerts(self) -> list[_Alert]:
         found: list[_Alert] = []
-        after = self._alerts[-1].event_id if self._alerts else (0, 0)
+        read_to = self._read_to
         while True:
-            page = self._store.alert_log(after, _PAGE)
+            page = self._store.alert_log(read_to, _PAGE)
             found += [alert for event_id, text in page for alert in self._alert(event_id, text)]
+            if page:
+                read_to = page[-1][0]
             if len(page) < _PAGE:
-                return found
-            after = page[-1][0]
+                break
+        self._read_to = read_to
+        return found
 
     def _alert(self, event_id: EventId, text: bytes) -> Iterator[_Alert]:
         try:

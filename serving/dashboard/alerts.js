@@ -11,6 +11,8 @@ const RECENT_MS = 600_000;
 
 export const level = (risk) => (risk >= 0.9 ? "critical" : risk >= 0.8 ? "high" : "medium");
 export const badge = (risk) => make("span", { class: `badge ${level(risk)}` }, `risk ${risk.toFixed(2)}`);
+// What a card shows: one that is corrected has another key, and is drawn anew.
+const shownAs = (alert) => JSON.stringify([alert.alert_id, alert.timestamp, alert.amount, alert.description, alert.risk_score]);
 export const alertLink = (alert) => `#alert/${encodeURIComponent(alert.user_id)}/${encodeURIComponent(alert.alert_id)}`;
 
 function newestFirst(a, b) {
@@ -49,18 +51,18 @@ export function makeFeed() {
   let unannounced = [];
 
   function add(rows) {
-    let newOnes = 0;
+    let isChanged = false;
     for (const alert of rows) {
-      const isKnown = alerts.has(alert.alert_id);
+      const known = alerts.get(alert.alert_id);
+      if (known && shownAs(known) === shownAs(alert)) continue;
       alerts.set(alert.alert_id, alert); // one that is known comes again when its order was corrected
-      if (isKnown) continue;
-      newOnes += 1;
-      if (begun) {
+      isChanged = true;
+      if (begun && !known) {
         unseen.add(alert.alert_id);
         unannounced.push(alert);
       }
     }
-    if (newOnes) drawSoon();
+    if (isChanged) drawSoon();
   }
 
   // Alerts come in bursts: once a frame is enough.
@@ -82,7 +84,7 @@ export function makeFeed() {
     say(pause, "Pause");
     drawChips(sorted);
     const wanted = rule ? sorted.filter((alert) => alert.alert_type === rule) : sorted;
-    keep(list, wanted.slice(0, SHOWN), (alert) => alert.alert_id, (alert) => card(alert, unseen.has(alert.alert_id)));
+    keep(list, wanted.slice(0, SHOWN), shownAs, (alert) => card(alert, unseen.has(alert.alert_id)));
     unseen.clear();
     list.hidden = !wanted.length;
     empty.hidden = wanted.length > 0;

@@ -28,11 +28,17 @@ export function useKey(text) {
 
 export const headers = () => (key ? { "X-API-Key": key } : {});
 
-// The whole answer: data, count, next_cursor.
-export async function ask(path) {
+// The whole answer: data, count, next_cursor. With a body it is a POST.
+export async function ask(path, body) {
+  const post = body && { method: "POST", body: JSON.stringify(body) };
+  const type = body && { "Content-Type": "application/json" };
   let response;
   try {
-    response = await fetch(`/api/v1${path}`, { headers: headers(), signal: AbortSignal.timeout(TIMEOUT_MS) });
+    response = await fetch(`/api/v1${path}`, {
+      ...post,
+      headers: { ...headers(), ...type },
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
   } catch {
     throw new ApiError(0, "the API does not answer");
   }

@@ -108,23 +108,23 @@ function ofAlerts(alerts, but) {
   );
 }
 
-// Features are a 404 when a user's keys have expired: then there is nothing to show, not a failure.
-const orNull = (answer) => answer.catch((error) => (error.status === 404 ? null : Promise.reject(error)));
-
 async function about(userId) {
+  // By query and body: a browser takes `.` and `..` out of a path, encoded or not.
   const id = encodeURIComponent(userId);
   const [features, sessions, alerts] = await Promise.all([
-    orNull(ask(`/features/${id}`)),
-    ask(`/sessions/${id}?limit=${SESSIONS}`),
-    ask(`/fraud-alerts/${id}?limit=${ALERTS}`),
+    ask("/features", { user_ids: [userId] }),
+    ask(`/sessions?limit=${SESSIONS}&user_id=${id}`),
+    ask(`/fraud-alerts?limit=${ALERTS}&user_id=${id}`),
   ]);
-  return { features: features?.data, sessions: sessions.data, alerts: alerts.data };
+  return { features: features.data[0], sessions: sessions.data, alerts: alerts.data };
 }
 
 function links(userId) {
   const id = encodeURIComponent(userId);
-  const link = (kind) => make("a", { href: `/api/v1/${kind}/${id}` }, kind);
-  return make("p", { class: "hint" }, "As JSON: ", link("features"), ", ", link("sessions"), ", ", link("fraud-alerts"));
+  const link = (kind) => make("a", { href: `/api/v1/${kind}?user_id=${id}` }, kind);
+  const features = make("a", { href: `/api/v1/features/${id}` }, "features");
+  const isDots = userId === "." || userId === ".."; // as above
+  return make("p", { class: "hint" }, "As JSON: ", ...(isDots ? [] : [features, ", "]), link("sessions"), ", ", link("fraud-alerts"));
 }
 
 export function makeDetail(findAlert) {

@@ -7,6 +7,7 @@ const OUTCOMES = ["good", "dead_letters", "late", "duplicates"];
 const RATE_OVER_MS = 15_000;
 const samples = new Map(); // job → [{at, in}], the oldest at most RATE_OVER_MS before the newest
 
+const isWell = (ledger) => !missing(ledger) && !ledger.lost;
 const missing = (ledger) => (ledger.in ?? 0) - OUTCOMES.reduce((sum, name) => sum + (ledger[name] ?? 0), 0);
 
 function rate(job, ledger) {
@@ -36,7 +37,7 @@ function fill(tr, [job, ledger, progress]) {
   ];
   if (!ledger) { // it tells of itself somewhere else than in Redis
     const dashes = ["In", "Per second", ...OUTCOMES].map(() => number("–"));
-    tr.replaceChildren(make("th", { scope: "row" }, job), ...dashes, make("td", null, "–"), ...behind, number("–"));
+    tr.replaceChildren(make("th", { scope: "row" }, job), ...dashes, make("td", null, "–"), ...behind, number("–"), number("–"));
     return tr;
   }
   const perSecond = rate(job, ledger);
@@ -48,12 +49,14 @@ function fill(tr, [job, ledger, progress]) {
     ...OUTCOMES.map((name) => number(count(ledger[name] ?? 0))),
     make("td", { class: off ? "bad" : "ok" }, off ? `${count(Math.abs(off))} ${off > 0 ? "missing" : "too many"}` : "✓ balances"),
     ...behind,
+    make("td", { class: `number${ledger.lost ? " bad" : ""}` }, ledger.lost === undefined ? "–" : count(ledger.lost)),
     number(ledger.updated_at ? `${span((Date.now() - Date.parse(ledger.updated_at)) / 1000)} ago` : "–"),
   );
   return tr;
 }
 
 export function showHealth(health) {
+  if (!health.ledgers) return; // this server tells them to those who have a key
   const ledgers = Object.entries(health.ledgers);
   const progress = health.progress ?? {};
   const elsewhere = Object.keys(progress).filter((job) => !(job in health.ledgers));
@@ -75,11 +78,12 @@ export function showHealth(health) {
 
   const all = ledgers.map(([, ledger]) => ledger);
   const total = all.reduce((sum, ledger) => sum + (ledger.in ?? 0), 0);
-  const wrong = all.filter((ledger) => missing(ledger)).length;
+  const wrong = all.filter((ledger) => !isWell(ledger)).length;
+  const lost = all.reduce((sum, ledger) => sum + (ledger.lost ?? 0), 0);
   say(byId("tile-ledger"), ledgers.length ? count(total) : "–");
   say(
     byId("tile-ledger-more"),
-    !ledgers.length ? "no job has reported" : wrong ? `${wrong} of ${ledgers.length} ledgers do not balance` : "every ledger balances",
+    !ledgers.length ? "no job has reported" : lost ? `${count(lost)} lost before they were read` : wrong ? `${wrong} of ${ledgers.length} ledgers do not balance` : "every ledger balances",
   );
   byId("tile-ledger-more").className = `hint${wrong ? " bad" : ledgers.length ? " ok" : ""}`;
 

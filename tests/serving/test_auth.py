@@ -1,6 +1,7 @@
 """API keys, rate limits, CORS: off unless asked for."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -168,6 +169,47 @@ def test_a_store_that_does_not_answer_limits_nobody_and_holds_a_request_for_few_
     finally:
         os.kill(own_valkey.pid("valkey"), signal.SIGCONT)
     eventually(lambda: client.get("/api/v1/info").status_code == 429, "it counts again")
+
+
+def test_a_store_that_refuses_to_count_limits_nobody_and_log_and_metric_say_so(serve, db, caplog):
+    client = serve(rate_limit="1/hour", retry_after_s=0.05)
+    db.config_set("maxmemory", 1)
+    db.config_set("maxmemory-policy", "noeviction")
+    try:
+        eventually(
+            lambda: [client.get("/api/v1/info").status_code for _ in range(3)] and failures(client) >= 3, "failures"
+        )
+        assert client.get("/api/v1/info").status_code == 200
+    finally:
+        db.config_set("maxmemory", 0)
+    assert caplog.text.count("--rate_limit: Redis does not count requests") == 1
+    eventually(lambda: client.get("/api/v1/info").status_code == 429, "it counts again")
+    assert "requests are counted again" in caplog.text
+
+
+def failures(client):
+    [line] = re.findall(r"^streamforge_rate_limit_failures_total (\S+)", client.get("/metrics").text, re.MULTILINE)
+    return float(line)
+
+
+def test_without_a_key_health_tells_no_more_than_that_the_store_answers(serve, db):
+    client = serve(api_keys=KEYS)
+    db.hset(features.ledger_key("archiver"), mapping={"in": 5, "good": 5, "updated_ms": 1})
+    for headers in ({}, {"X-API-Key": "wrong"}, {"X-API-Key": KEY, "Authorization": "Bearer wrong"}):
+        answer = client.get("/api/v1/health", headers=headers)
+        assert (answer.status_code, answer.json["data"].keys()) == (200, {"status", "redis"})
+    assert client.get("/api/v1/health", headers={"X-API-Key": KEY}).json["data"]["ledgers"].keys() == {"archiver"}
+    assert serve().get("/api/v1/health").json["data"]["ledgers"].keys() == {"archiver"}
+
+
+@pytest.mark.parametrize("keys", [(), KEYS])
+def test_no_answer_says_where_the_store_is_that_is_away(keys):
+    client = create_app(Config(redis_url="redis://127.0.0.1:1/0", api_keys=keys)).test_client()
+    for path in ("health", "health/ready", "fraud-alerts"):
+        answer = client.get(f"/api/v1/{path}", headers={"X-API-Key": KEY} if keys and path == "fraud-alerts" else {})
+        assert answer.status_code == 503
+        assert "127.0.0.1" not in answer.text
+        assert answer.headers["Retry-After"]
 
 
 def test_other_origins_get_no_leave_and_none_is_given_by_default(serve):

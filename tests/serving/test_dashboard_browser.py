@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from schemas import features
 from stack import Stack
 from tests import browser as shop
-from tests.build import MINUTE, minute, session
+from tests.build import MINUTE, alert, minute, session
 from tests.store import write
 from tests.transforms.io.test_redis_cdc import of_product
 from tests.transforms.io.test_redis_cdc import write as write_products
@@ -210,13 +210,16 @@ def test_sessions_and_ledgers_are_shown(visit, store, db, hour):
     counts = {"in": 1_010, "good": 1_000, "dead_letters": 6, "late": 3, "duplicates": 1}
     now = time.time_ns() // 1_000_000
     db.hset(features.ledger_key("fraud-detector"), mapping=counts | {"updated_ms": now})
-    db.hset(features.ledger_key("archiver"), mapping=counts | {"good": 990, "updated_ms": now})
+    db.hset(features.ledger_key("archiver"), mapping=counts | {"good": 990, "updated_ms": now, "lost": 0})
     page = visit().open()
     fraud = page.get_by_role("row", name=re.compile("fraud-detector"))
     expect(fraud).to_contain_text("balances")
     expect(fraud).to_contain_text("1,010")
     expect(page.get_by_role("row", name=re.compile("archiver"))).to_contain_text("10 missing")
     expect(page.locator("#tile-ledger-more")).to_have_text("1 of 2 ledgers do not balance")
+    db.hset(features.ledger_key("archiver"), mapping={"good": 1_000, "lost": 4_000})
+    expect(page.locator("#tile-ledger-more")).to_have_text("4,000 lost before they were read")
+    expect(page.get_by_role("row", name=re.compile("archiver")).locator("td.bad")).to_have_text("4,000")
     expect(page.locator("#tile-sessions")).to_have_text("40")
     expect(page.locator("#sessions tbody tr")).to_have_count(12)
     expect(page.locator("#sessions tbody tr").first).to_contain_text("₺")  # those who bought come first
@@ -242,6 +245,32 @@ def test_how_far_the_jobs_are_behind_is_shown_also_of_those_without_a_ledger(vis
     expect(fraud).to_contain_text("12,345")
     expect(fraud).to_contain_text("91 s")
     expect(page.get_by_role("row", name=re.compile("archiver")).get_by_role("cell").nth(7)).to_have_text("0")
+
+
+def test_an_alert_that_is_corrected_is_drawn_anew(visit, store, db, hour):
+    page = visit().open()
+    expect(page.locator(CARDS)).not_to_have_count(0)
+    now = time.time_ns() // 1_000_000
+    write(store.redis_url, [alert(alert_id="corrected", amount_minor=700_000, event_time=now)])
+    expect(page.locator(CARDS, has_text="7,000.00")).to_have_count(1)
+    write(store.redis_url, [alert(alert_id="corrected", amount_minor=900_000, event_time=now + 1)])
+    expect(page.locator(CARDS, has_text="9,000.00")).to_have_count(1)
+    expect(page.locator(CARDS, has_text="7,000.00")).to_have_count(0)
+
+
+@pytest.mark.parametrize("user", ["..", ".", "auth0|5f", "https://id.example/u/7?a#b", "ü 😀", "a%2Fb"])
+def test_a_user_of_any_id_can_be_looked_at(visit, store, db, hour, user):
+    write(store.redis_url, [alert(alert_id="a-1", user_id=user, event_time=time.time_ns() // 1_000_000)])
+    write(store.redis_url, [session(user)])
+    page = visit().open()
+    page.locator(CARDS).get_by_role("link", name=user, exact=True).click()
+    shown = page.get_by_role("dialog", name=user)
+    expect(shown.get_by_text("Alerts kept")).to_be_visible()
+    expect(shown.locator("tbody tr")).to_have_count(1)
+    for link in shown.get_by_role("link").filter(has_text=re.compile("^(features|sessions|fraud-alerts)$")).all():
+        answer = page.request.get(link.evaluate("a => a.href"))
+        assert answer.ok
+        assert user in answer.text()
 
 
 def test_products_low_on_stock_are_shown(visit, store, db, hour):

@@ -4,6 +4,7 @@ import http.client
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,30 @@ def test_it_does_not_outlive_a_server_that_is_killed(valkey, db, tmp_path):
         eventually(lambda: is_taken(port), "the metrics' port")
         os.kill(server.process.pid, signal.SIGKILL)
         eventually(lambda: not is_taken(port), "its end")
+
+
+def serving_metrics(server):
+    """Processes that a thread of the server has spawned."""
+    lists = Path(f"/proc/{server.process.pid}/task").glob("*/children")
+    pids = [int(pid) for file in lists for pid in file.read_text().split()]
+    return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_it_comes_back_when_it_is_killed(valkey, db, tmp_path):
+    port = free_port()
+    with running(valkey.redis_url, "--metrics_port", str(port), tmp_path=tmp_path) as server:
+        scraped = Server(server.process, port)
+        for _ in range(2):
+            eventually(lambda: is_taken(port), "the metrics' port")
+            [metrics] = serving_metrics(server)
+            os.kill(metrics, signal.SIGKILL)
+            eventually(lambda metrics=metrics: metrics not in serving_metrics(server), "its end")
+        eventually(lambda: is_taken(port), "the metrics' port")
+        assert scraped.get("/metrics")[0] == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(15) == 0
+        assert server.process.stderr.read().count("is started again") == 2
+        assert not is_taken(port)
 
 
 def test_metrics_are_there_while_the_store_is_not(own_valkey, tmp_path):

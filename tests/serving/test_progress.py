@@ -103,4 +103,10 @@ def test_what_readers_commit_is_told_by_health_and_metrics(tmp_path, valkey):
         assert 60 <= found["watermark_delay_s"] < 200
         scrape = client.get("/metrics").text
         assert 'streamforge_pipeline_lag_records{job="fraud-detector"} 3.0' in scrape
+        # What nobody reads waits, too: since its first record. An empty partition waits for nothing.
+        live.fill_topic(stack, topic, [live.Message(b"x", time_ms=now_ms - 900_000 + i, partition=3) for i in range(7)])
+        asked = Kafka(servers, ["fraud-detector"])()["fraud-detector"]
+        assert sorted(asked)[:2] == [Committed(0, 0, None), Committed(0, 7, now_ms - 900_000)]
+        behind = progress(asked, now_ms)
+        assert (behind.lag, behind.watermark_delay_s) == (10, 900)
         assert 'streamforge_pipeline_watermark_delay_seconds{job="fraud-detector"} 6' in scrape

@@ -27,11 +27,13 @@ def test_names_types_and_labels_are_the_promised_ones(client, db):
         "streamforge_http_request_duration_seconds": "histogram",
         "streamforge_http_requests_in_flight": "gauge",
         "streamforge_redis_errors": "counter",
+        "streamforge_rate_limit_failures": "counter",
         "streamforge_redis_connections": "gauge",
         "streamforge_fraud_alerts_served": "counter",
         "streamforge_feature_freshness_seconds": "gauge",
         "streamforge_ledger_records": "gauge",
         "streamforge_ledger_age_seconds": "gauge",
+        "streamforge_ledger_lost_records": "gauge",
         "streamforge_sessions_open": "gauge",
         "streamforge_fraud_alerts_recent": "gauge",
         "streamforge_revenue_minute_gmv": "gauge",
@@ -59,6 +61,19 @@ def test_ledgers_are_told_by_job_and_outcome_with_their_age(client, db):
     [age] = found["streamforge_ledger_age_seconds"].samples
     assert age.labels == {"job": "archiver"}
     assert age.value == pytest.approx(30, abs=5)
+
+
+def test_what_was_lost_is_told_apart_and_only_of_jobs_that_say_so(client, db):
+    counts = {"in": 5, "good": 5, "updated_ms": 1}
+    db.hset(features.ledger_key("archiver"), mapping=counts | {"lost": 7})
+    db.hset(features.ledger_key("fraud-detector"), mapping=counts)
+    found = families(client)
+    told = {sample.labels["job"]: sample.value for sample in found["streamforge_ledger_lost_records"].samples}
+    assert told == {"archiver": 7}
+    assert "lost" not in {sample.labels["outcome"] for sample in found["streamforge_ledger_records"].samples}
+    ledgers = client.get("/api/v1/health").json["data"]["ledgers"]
+    assert ledgers["archiver"]["lost"] == 7
+    assert "lost" not in ledgers["fraud-detector"]
 
 
 def test_the_shop_s_numbers_are_told(client, db, valkey, stored, make_alert):
