@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
@@ -191,9 +192,10 @@ class Connect:
 
     def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None) -> tuple[int, Any]:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
-            self._url.reveal() + path, data, {"Content-Type": "application/json"}, method=method
-        )
+        headers = {"Content-Type": "application/json"}
+        if self._url.user is not None:
+            headers["Authorization"] = f"Basic {base64.b64encode(self._url.user.encode()).decode()}"
+        request = urllib.request.Request(f"{self._url}{path}", data, headers, method=method)  # noqa: S310 - it is http
         try:
             # Connect tries the database before it answers.
             with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310

@@ -58,6 +58,7 @@ class Address:
 
     schemes: tuple[str, ...] = ("http", "https")
     shape = "an http:// or https:// URL"
+    takes_options = False
 
     def __init__(self, text: str | Address):
         self._text: str = text.reveal() if isinstance(text, Address) else text
@@ -71,6 +72,7 @@ class Address:
                 parts.scheme in self.schemes
                 and _SERVER.fullmatch(server)
                 and parts.port != 0
+                and (self.takes_options or not (parts.query or parts.fragment))
                 and not _MISPLACED.search(self._text.partition("://")[2][len(parts.netloc) :])
                 and not re.search(r"\s", self._text)
             )
@@ -95,8 +97,14 @@ class Address:
     def port(self) -> int | None:
         return self._parts.port
 
+    @property
+    def user(self) -> str | None:
+        """user:password, for a client that is given them apart: what is in a URL it may log."""
+        user, _, password = self._parts.netloc.rpartition("@")[0].partition(":")
+        return f"{unquote(user)}:{unquote(password)}" if user or password else None
+
     def reveal(self) -> str:
-        """The URL, for the client that connects."""
+        """The whole URL, for a client that is given nothing else."""
         return self._text
 
     def hide(self, words: object) -> str:
@@ -177,6 +185,7 @@ class StoreUrl(Address):
 
     schemes = ("redis", "rediss")
     shape = "redis://host:port/db"
+    takes_options = True
 
     def __init__(self, text: str | Address):
         super().__init__(text)

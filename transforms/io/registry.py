@@ -46,7 +46,8 @@ class Registry:
 
     def __init__(self, url: str | Address, waits_s: Sequence[float] = (), clock: Callable[[], float] = time.monotonic):
         self._url, self._waits_s, self._clock = Address(url), waits_s, clock
-        self._client = SchemaRegistryClient({"url": self._url.reveal(), "timeout": 10})
+        login = {} if self._url.user is None else {"basic.auth.user.info": self._url.user}
+        self._client = SchemaRegistryClient({"url": str(self._url), "timeout": 10, **login})
         self._unknown: dict[int, tuple[float, str]] = {}
 
     def check(self) -> None:
