@@ -2,7 +2,7 @@
 
 Steps name the errors that they know. One that nobody foresaw would fail the bundle, the runner would try the same
 records again and again, and one record would stop the job. So it becomes a dead letter of a class of its own, is logged
-with its traceback, and counted where an alert sees it: it is a bug of ours.
+with its traceback, and counted by the runner: it is a bug of ours.
 """
 
 from __future__ import annotations
