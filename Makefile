@@ -35,6 +35,9 @@ test: setup check  ## every test, against real Kafka, registry, Valkey and Flink
 demo: setup  ## the whole system on http://127.0.0.1:8090 until Ctrl-C; DURATION=60: so many seconds; CDC=1: and a database
 	@$(BIN)/python -m stack.demo $(if $(DURATION),--duration=$(DURATION)s) $(if $(CDC),--cdc)
 
+soak: setup  ## does anything grow? the demo's jobs for HOURS=0.7 with short windows: sizes over time, a slope each
+	@$(BIN)/python -m stack.soak --hours=$(or $(HOURS),0.7)
+
 batch: $(STAMP)  ## after a demo: DATE=YYYY-MM-DD anew from its archive by Spark, compared with the stream, published
 	@$(BIN)/python -m stack.batch --date=$(or $(DATE),$(shell date -u +%F))
 
@@ -75,4 +78,4 @@ clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test demo batch dag-test test-deploy chart sbom bench screenshots dashboards lock clean
+.PHONY: help setup check test demo soak batch dag-test test-deploy chart sbom bench screenshots dashboards lock clean

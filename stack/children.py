@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stack.errors import StackError
@@ -67,14 +67,17 @@ class Children:
         return self._groups.pop(name, 0) or self.pid(name) or 0
 
 
-def memory_bytes(group: int) -> int:
+def memory_bytes(group: int, command: str | None = None) -> int:
     """Memory of a process group: what its processes have for themselves, and their part of what they share (PSS).
 
     Zero where the system does not say (/proc is Linux's).
+
+    Args:
+        command: of its processes only those of that name.
     """
     total = 0
-    for pid, member_of, _ in _processes():
-        if member_of == group:
+    for pid, member_of, name in _processes_by_name():
+        if member_of == group and command in (None, name):
             with contextlib.suppress(OSError, StopIteration):
                 lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
                 total += 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
@@ -91,6 +94,12 @@ def _lives(group: int) -> bool:
         return False
     processes = _processes()
     return not processes or any(member_of == group and state not in "ZX" for _, member_of, state in processes)
+
+
+def _processes_by_name() -> Iterator[tuple[int, int, str]]:
+    for pid, group, _ in _processes():
+        with contextlib.suppress(OSError):
+            yield pid, group, Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def _processes() -> list[tuple[int, int, str]]:

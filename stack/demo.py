@@ -112,7 +112,7 @@ class _Job:
                 "--roll_every=2s",
             ]
         flags += [f"--{kind}={kafka}/{start}.{self.calls_itself}" for kind, start in _REFUSED.items()]
-        checkpoints = f"--state_backend_storage_path={(home / 'checkpoints').as_uri()}"
+        checkpoints = f"--state_backend_storage_path={(home / 'checkpoints' / self.name).as_uri()}"
         ledger = f"--ledger={self.ledger(home)}"
         return ["--runner=FlinkRunner", *_SMALL, *flags, f"--registry={stack.registry_url}", checkpoints, ledger]
 
@@ -130,6 +130,9 @@ _JOBS = (
 )
 _CDC = _Job("cdc", "cdc-processor", tuple(f"cdc.public.{table}" for table in CAPTURED), "alerts.stock")
 _CHANGES_A_SECOND = 10  # transactions
+# State as it is after hours, in minutes.
+_SHORT = ("--allowed_lateness=1m",)
+_SHORT_OF = {"sessions": ("--session_gap=1m",), "archive": ("--records_per_file=5000",)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -174,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         help="begin so long ago, as 1h: that much traffic is sent at once, then it goes on live; "
         "--rate is then the mean over a day (default: begin now)",
     )
+    add("--short", action="store_true", help="sessions end after a minute, and records are late after one (stack.soak)")
     add(
         "--data",
         type=Path,
@@ -255,7 +259,7 @@ def _run(options: argparse.Namespace, stop: _Stop) -> int:
 
         system = _System(stack, f"http://{HOST}:{api_port}", home, children, jobs, services)
         before = system.sent()
-        system.start(_pace(options), api_port)
+        system.start(_pace(options), api_port, options.short)
         system.wait_until_ready(console)
         print(_welcome(system, options.duration), flush=True)
         stop.running = True
@@ -312,13 +316,14 @@ class _System:
         """The jobs' rows, in a folder for each table."""
         return self.home / "tables"
 
-    def start(self, pace: Sequence[str], api_port: int) -> None:
+    def start(self, pace: Sequence[str], api_port: int, short: bool = False) -> None:
         stack = self.stack
         if _CDC in self.jobs:
             self._start_database()
         for job in self.jobs:
             job.ledger(self.home).unlink(missing_ok=True)
-            self.children.start(job.name, f"beam_pipelines.{job.name}", job.flags(stack, self.home))
+            more = [*_SHORT, *_SHORT_OF.get(job.name, ())] if short else []
+            self.children.start(job.name, f"beam_pipelines.{job.name}", [*job.flags(stack, self.home), *more])
         self.children.start(
             "api", "serving", [f"--port={api_port}", f"--redis={stack.redis_url}", f"--kafka={stack.address('kafka')}"]
         )

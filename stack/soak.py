@@ -1,0 +1,250 @@
+"""python -m stack.soak: does anything grow?
+
+Runs the demo's jobs on ports and in a folder of its own, with windows so short that state is after minutes what it
+otherwise is after hours, and measures them from outside: of each job the newest checkpoint, the memory of its JVM and
+of its Python workers, and the ledger; and the store's memory. In the end, or at Ctrl-C, it fits a line to each series
+after the warm-up and says whether it rises.
+
+The line is fitted by least squares through the means of twelve equal stretches of time, not through single samples:
+neighbours are alike (garbage is collected every so often), and would make a slope look surer than it is. A series grows
+when its slope is more than two standard errors above zero, and it has gained more than 3 % of its level meanwhile.
+
+Exit status: 0 nothing grows; 1 something does, or the run failed; 2 a wrong flag.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import redis
+
+from stack.children import memory_bytes
+from stack.ports import HOST, pick_free
+from stack.process import Process
+
+__all__ = ["Slope", "fit", "main", "table"]
+
+_JOBS = ("fraud", "sessions", "revenue", "archive")
+_PORTS = ("kafka", "registry", "valkey", "api")
+_READY_S = 900.0
+_END_S = 240.0
+_STRETCHES = 12
+_SURE = 2.0  # standard errors
+_MATTERS = 0.03  # of the level, over the time of the fit
+
+Series = dict[str, list[tuple[float, float]]]
+"""Name → (seconds since the start, bytes)."""
+
+
+class Slope(NamedTuple):
+    """A line through a series.
+
+    Attributes:
+      level: mean, bytes.
+      per_hour, error: slope and its standard error, bytes an hour.
+      hours: time of the fit.
+    """
+
+    level: float
+    per_hour: float
+    error: float
+    hours: float
+
+    @property
+    def grows(self) -> bool:
+        return self.per_hour > _SURE * self.error and self.per_hour * self.hours > _MATTERS * self.level
+
+
+def fit(samples: Sequence[tuple[float, float]], stretches: int = _STRETCHES) -> Slope | None:
+    """None when there are too few samples for a line with an error."""
+    if len(samples) < 2 * stretches:
+        return None
+    begin, end = samples[0][0], samples[-1][0]
+    width = (end - begin) / stretches
+    groups: list[list[tuple[float, float]]] = [[] for _ in range(stretches)]
+    for at, value in samples:
+        groups[min(int((at - begin) / width), stretches - 1)].append((at / 3600, value))
+    points = [(_mean([x for x, _ in g]), _mean([y for _, y in g])) for g in groups if g]
+    if len(points) < 3:
+        return None
+    x_mean, y_mean = (_mean([p[i] for p in points]) for i in (0, 1))
+    spread = sum((x - x_mean) ** 2 for x, _ in points)
+    slope = sum((x - x_mean) * (y - y_mean) for x, y in points) / spread
+    rest = sum((y - y_mean - slope * (x - x_mean)) ** 2 for x, y in points)
+    error = math.sqrt(rest / (len(points) - 2) / spread)
+    return Slope(_mean([y for _, y in samples]), slope, error, (end - begin) / 3600)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def table(series: Series, warm_up_s: float) -> str:
+    """Each series and its slope; the last line says what grows."""
+    lines = [
+        "| series | level, MB | slope, MB/h | ± | at the end of the warm-up → last, MB | |",
+        "|---|---|---|---|---|---|",
+    ]
+    grows = []
+    for name, samples in series.items():
+        warm = [sample for sample in samples if sample[0] >= warm_up_s]
+        slope = fit(warm)
+        if slope is None:
+            lines.append(f"| {name} | | | | | too few samples |")
+            continue
+        verdict = "GROWS" if slope.grows else "level"
+        if slope.grows:
+            grows.append(name)
+        numbers = (slope.level, slope.per_hour, slope.error)
+        told = " | ".join(f"{number / 1e6:.3f}" for number in numbers)
+        lines.append(f"| {name} | {told} | {warm[0][1] / 1e6:.2f} → {warm[-1][1] / 1e6:.2f} | {verdict} |")
+    lines.append("")
+    lines.append(f"grows: {', '.join(grows)}" if grows else "nothing grows")
+    return "\n".join(lines)
+
+
+def measure(home: Path, valkey_port: int) -> dict[str, float]:
+    """What there is now, in bytes; what cannot be seen just now is left out."""
+    found: dict[str, float] = {}
+    for job in _JOBS:
+        group = Process(home / f"{job}.pid").pid()
+        if group:
+            java, python = memory_bytes(group, "java"), memory_bytes(group) - memory_bytes(group, "java")
+            found[f"{job}: JVM"], found[f"{job}: Python"] = java, python
+        with contextlib.suppress(OSError, ValueError):
+            found[f"{job}: checkpoint"] = _newest_checkpoint(home / "checkpoints" / job)
+    with contextlib.suppress(redis.RedisError), redis.Redis(HOST, valkey_port, socket_timeout=5) as store:
+        found["store"] = float(store.info("memory")["used_memory"])
+    return found
+
+
+def _newest_checkpoint(folder: Path) -> float:
+    """Raises: OSError, when it is deleted meanwhile; ValueError, when there is none."""
+    newest = max(folder.glob("*/chk-*/_metadata"), key=lambda path: path.stat().st_mtime).parent
+    return float(sum(path.stat().st_size for path in newest.rglob("*")))
+
+
+def ledgers(home: Path) -> dict[str, dict[str, int]]:
+    found = {}
+    for job in _JOBS:
+        with contextlib.suppress(OSError, ValueError):
+            found[job] = json.loads((home / f"{job}.ledger.json").read_text())
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    home = options.data.absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    series: Series = {}
+    counts: list[tuple[float, dict[str, dict[str, int]]]] = []
+    begin = time.monotonic()
+    end_s = options.hours * 3600
+    ok = False
+    try:
+        with _demo(home, options.rate) as (demo, ports):
+            begin = time.monotonic()
+            print(f"soak: {options.hours:g} h from now; Ctrl-C ends it with what there is", flush=True)
+            while (now := time.monotonic() - begin) < end_s:
+                if demo.poll() is not None:
+                    raise RuntimeError(f"the demo ended; see {home / 'demo.log'}")
+                for name, value in measure(home / "demo", ports["valkey"]).items():
+                    series.setdefault(name, []).append((now, value))
+                counts.append((now, ledgers(home / "demo")))
+                time.sleep(options.every)
+        ok = True
+    except KeyboardInterrupt:
+        ok = True
+    except RuntimeError as error:
+        print(f"soak: {error}", file=sys.stderr)
+    report = table(series, options.warm_up * (time.monotonic() - begin if ok else end_s))
+    _write(home, series, counts, report)
+    print(f"{report}\n\n{home / 'soak.csv'}, {home / 'soak.json'}")
+    return 0 if ok and report.endswith("nothing grows") else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    about, _, rest = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m stack.soak",
+        description=about.partition(": ")[2],
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--hours", type=_positive, default=0.7, help="how long (0.7)")
+    add("--rate", type=int, default=100, help="events a second (100)")
+    add("--every", type=_positive, default=5.0, metavar="SECONDS", help="between two samples (5)")
+    add("--warm_up", type=_share, default=0.35, help="share of the time that is left out of the fit (0.35)")
+    add("--data", type=Path, default=Path(".stack") / "soak", metavar="DIR", help="data, logs, result (.stack/soak)")
+    return parser
+
+
+def _number(is_right: Callable[[float], bool], text: str) -> float:
+    try:
+        if is_right(number := float(text)):
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} will not do")
+
+
+def _positive(text: str) -> float:
+    return _number(lambda number: 0 < number < math.inf, text)
+
+
+def _share(text: str) -> float:
+    return _number(lambda number: 0 <= number < 1, text)
+
+
+@contextlib.contextmanager
+def _demo(home: Path, rate: int) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, int]]]:
+    """The demo, once everything in it works. Raises: RuntimeError."""
+    ports: dict[str, int] = {}
+    for name in _PORTS:
+        ports[name] = pick_free(set(ports.values()))
+    command = [sys.executable, "-m", "stack.demo", "--short", f"--rate={rate}", f"--data={home / 'demo'}"]
+    command += [f"--port={name}={port}" for name, port in ports.items()]
+    log = home / "demo.log"
+    with log.open("wb") as out:
+        demo = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    try:
+        deadline = time.monotonic() + _READY_S
+        while "StreamForge runs on" not in log.read_text(errors="replace"):
+            if demo.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the demo did not start; see {log}")
+            time.sleep(1)
+        yield demo, ports
+    finally:
+        if demo.poll() is None:
+            demo.send_signal(signal.SIGINT)
+            try:
+                demo.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                demo.send_signal(signal.SIGINT)  # without its account
+                demo.wait(_END_S)
+
+
+def _write(home: Path, series: Series, counts: Sequence[tuple[float, dict[str, dict[str, int]]]], report: str) -> None:
+    with (home / "soak.csv").open("w", newline="") as out:
+        rows = csv.writer(out)
+        rows.writerow(["series", "seconds", "bytes"])
+        rows.writerows((name, f"{at:.1f}", f"{value:.0f}") for name, samples in series.items() for at, value in samples)
+    result = {"series": series, "ledgers": counts, "report": report.splitlines()}
+    (home / "soak.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from stack.soak import _parser, fit, table
+
+MB = 1e6
+HOURS = 0.5
+
+
+def series(of: Callable[[float, random.Random], float]) -> list[tuple[float, float]]:
+    """A sample every five seconds for half an hour, of a function of the hours since the start."""
+    chance = random.Random(7)
+    return [(at, of(at / 3600, chance)) for at in range(0, int(HOURS * 3600), 5)]
+
+
+def noise(_hours: float, chance: random.Random) -> float:
+    return 100 * MB + chance.gauss(0, 5 * MB)
+
+
+def saw(hours: float, _chance: random.Random) -> float:
+    """As a heap between two collections, four minutes long."""
+    return 100 * MB + 50 * MB * (hours * 15 % 1)
+
+
+@pytest.mark.parametrize("flat", [noise, saw, lambda _h, _c: 100 * MB])
+def test_what_goes_up_and_down_does_not_grow(flat: Callable[[float, random.Random], float]) -> None:
+    slope = fit(series(flat))
+    assert slope
+    assert not slope.grows
+    assert abs(slope.per_hour) <= 3 * slope.error
+
+
+@pytest.mark.parametrize("flat", [noise, saw, lambda _h, _c: 100 * MB])
+def test_what_gains_a_fifth_in_half_an_hour_grows_however_it_goes_up_and_down(
+    flat: Callable[[float, random.Random], float],
+) -> None:
+    slope = fit(series(lambda hours, chance: flat(hours, chance) + 40 * MB * hours))
+    assert slope
+    assert slope.grows
+    assert slope.per_hour == pytest.approx(40 * MB, abs=max(3 * slope.error, 1))
+    assert slope.hours == pytest.approx(HOURS, abs=0.01)
+
+
+def test_a_sure_slope_that_does_not_matter_is_level() -> None:
+    slope = fit(series(lambda hours, _: 100 * MB + 2 * MB * hours))
+    assert slope
+    assert slope.per_hour > 2 * slope.error
+    assert not slope.grows
+
+
+def test_too_few_samples_have_no_slope() -> None:
+    assert fit(series(noise)[:23]) is None
+    assert fit([]) is None
+
+
+def test_the_table_leaves_the_warm_up_out_and_names_what_grows() -> None:
+    warming = series(lambda hours, _: 100 * MB + 100 * MB * min(hours, 0.1))
+    rising = series(lambda hours, _: 100 * MB * (1 + hours))
+    assert table({"a": warming, "b": rising}, 0.1 * 3600).endswith("\ngrows: b")
+    assert table({"a": warming}, 0.1 * 3600).endswith("\nnothing grows")
+    assert table({"a": warming}, 0).endswith("\ngrows: a")
+    assert "| c | | | | | too few samples |" in table({"c": warming[:3]}, 0)
+
+
+@pytest.mark.parametrize("flag", ["--hours=0", "--hours=nan", "--every=-1", "--warm_up=1", "--hours=soon"])
+def test_a_wrong_flag_is_refused(flag: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        _parser().parse_args([flag])
+    assert stopped.value.code == 2
