@@ -30,7 +30,9 @@ class Session(NamedTuple):
     clicks: int
 
 
-def expected_sessions(clicks: Iterable[ClickstreamEvent], gap_ms: int = 30 * 60 * 1000) -> dict[str, Session]:
+def expected_sessions(
+    clicks: Iterable[ClickstreamEvent], gap_ms: int = 30 * 60 * 1000, max_ms: int = 12 * 60 * 60 * 1000
+) -> dict[str, Session]:
     """session_id → the final session of valid clicks that are not late; of a user's clicks with one event_id the first
     given counts."""
     once: dict[tuple[str, str], ClickstreamEvent] = {}
@@ -42,7 +44,20 @@ def expected_sessions(clicks: Iterable[ClickstreamEvent], gap_ms: int = 30 * 60 
     sessions = {}
     for user, mine in of_user.items():
         mine.sort(key=lambda c: c.event_time)
-        cuts = [i for i in range(1, len(mine)) if mine[i].event_time - mine[i - 1].event_time >= gap_ms]
+        cuts, started, session = [], mine[0].event_time, 0
+        for i in range(1, len(mine)):
+            at = mine[i].event_time
+            if at - mine[i - 1].event_time >= gap_ms:
+                cuts.append(i)
+                started, session = at, 0
+                continue
+            # A run that lasts: [start, start + max), up to the next multiple of max, and from multiple to multiple.
+            ends = [started + max_ms]
+            while ends[-1] <= at:
+                ends.append((ends[-1] // max_ms + 1) * max_ms)
+            if len(ends) - 1 > session:
+                cuts.append(i)
+                session = len(ends) - 1
         for begin, end in zip([0, *cuts], [*cuts, len(mine)], strict=True):
             sessions[f"{user}:{mine[begin].event_time}"] = _session(mine[begin:end])
     return sessions

@@ -30,7 +30,7 @@ from apache_beam.utils.timestamp import Timestamp
 from transforms.keyed_state import LOG, TOKEN, Expiry, Memory, Shard, Shards
 from transforms.ledger import Counts, of_bundle
 
-__all__ = ["Added", "Gather", "Gathering"]
+__all__ = ["Added", "Gather", "Gathering", "expire_every_ms"]
 
 S = TypeVar("S")
 
@@ -48,13 +48,18 @@ class Added(NamedTuple):
     Attributes:
       entry: the new rows, encoded as they came; None when there is none.
       new, repeats: how many.
-      earliest_ms: the smallest event time of the new ones.
+      earliest_ms: the smallest event time of what is pending because of them; None when nothing is.
     """
 
     entry: bytes | None
     new: int
     repeats: int
-    earliest_ms: int = 0
+    earliest_ms: int | None = None
+
+
+def expire_every_ms(keep_ms: int) -> int:
+    """So often that state holds an eighth more than it must."""
+    return max(1_000, keep_ms // 8)
 
 
 class Gathering(Protocol[S]):
@@ -64,9 +69,11 @@ class Gathering(Protocol[S]):
 
     Attributes:
       keep_ms: a row may be forgotten once the watermark is this far past its event time.
+      expire_every_ms: how often in event time it is looked at what may be.
     """
 
     keep_ms: int
+    expire_every_ms: int
 
     def new(self) -> S: ...
 
@@ -88,7 +95,8 @@ class Gathering(Protocol[S]):
         ...
 
     def expire(self, state: S, before_ms: int) -> None:
-        """Forgets what only rows with an event time before that need. What is pending has later ones."""
+        """Forgets what only rows with an event time before that need. What is pending has later ones. What could not be
+        pending before, may be now."""
         ...
 
     def expires_ms(self, state: S) -> int | None:
@@ -156,8 +164,7 @@ class _GatherFn(beam.DoFn):
 
     def setup(self) -> None:
         new = self._gathering.new
-        # State holds an eighth more than it must.
-        expiry = Expiry(self._forget, self._forgets_ms, max(1_000, self._gathering.keep_ms // 8))
+        expiry = Expiry(self._forget, self._forgets_ms, self._gathering.expire_every_ms)
         self._shards: Shards[_Gathered[Any]] = Shards(
             self._memory.acquire(Memory), lambda: _Gathered(new()), self._replay, self._snapshot, expiry
         )
@@ -183,7 +190,7 @@ class _GatherFn(beam.DoFn):
         if added.entry is not None:
             self._shards.append(live, _ROWS + added.entry, token, log)
             self._wake(live, expiry)
-            kept.reached_ms = max(kept.reached_ms, added.earliest_ms)
+            kept.reached_ms = max(kept.reached_ms, added.earliest_ms or 0)
             if self._every_s is not None and not kept.flush_is_set:
                 self._set(flush, kept, self._every_s)
         self._shards.keep(shard, live)
@@ -223,6 +230,7 @@ class _GatherFn(beam.DoFn):
         at_ms = int(watermark.micros // 1000)
         taken = self._take(live, at_ms, token, log)
         self._shards.expire(live, at_ms, token, log)
+        taken += self._take(live, at_ms, token, log)
         self._wake(live, expiry)
         self._shards.keep(shard, live)
         yield from taken
@@ -234,7 +242,7 @@ class _GatherFn(beam.DoFn):
 
     def _add(self, kept: _Gathered[Any], rows: bytes) -> Added:
         added = self._gathering.add(kept.state, rows)
-        if added.entry is not None:
+        if added.earliest_ms is not None:
             kept.pending_ms = added.earliest_ms if kept.pending_ms is None else min(kept.pending_ms, added.earliest_ms)
         return added
 
@@ -258,6 +266,7 @@ class _GatherFn(beam.DoFn):
 
     def _forget(self, kept: _Gathered[Any], watermark_ms: int) -> None:
         self._gathering.expire(kept.state, watermark_ms - self._gathering.keep_ms)
+        kept.pending_ms = self._gathering.earliest_ms(kept.state)
 
     def _forgets_ms(self, kept: _Gathered[Any]) -> int | None:
         expires_ms = self._gathering.expires_ms(kept.state)

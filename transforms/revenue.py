@@ -27,7 +27,7 @@ from transforms.domain.revenue import (
 )
 from transforms.domain.seen import Seen
 from transforms.domain.versions import MAX_LONG
-from transforms.gather import Added, Gather
+from transforms.gather import Added, Gather, expire_every_ms
 from transforms.keyed_state import shard_of
 from transforms.ledger import Counts
 from transforms.panes import pane_name
@@ -156,7 +156,7 @@ class RevenueGathering:
     """
 
     def __init__(self, keep_ms: int):
-        self.keep_ms = keep_ms
+        self.keep_ms, self.expire_every_ms = keep_ms, expire_every_ms(keep_ms)
 
     def new(self) -> _State:
         return _State()

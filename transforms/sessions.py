@@ -29,7 +29,8 @@ from transforms.domain.sessions import (
     session_of,
 )
 from transforms.domain.versions import MAX_LONG
-from transforms.gather import Added, Gather
+from transforms.domain.visits import MAX_SESSION_MS, WHOLE, Bound, Visitor
+from transforms.gather import Added, Gather, expire_every_ms
 from transforms.keyed_state import shard_of
 from transforms.ledger import Counts
 from transforms.panes import pane_name
@@ -38,7 +39,17 @@ from transforms.sharded_rows import encode_rows
 __all__ = ["AggregateSessions", "ClickGathering", "ClickRows", "decode_rows"]
 
 _OTHER = len(KINDS)
-_Snapshot = tuple[int, list[tuple[int, list[str]]], list[tuple[str, list[bytes]]]]
+# floor, epoch, seen; pending; of each visitor runs and held clicks; when to look at whom
+_Snapshot = tuple[
+    int | None,
+    int,
+    list[tuple[int, list[str]]],
+    list[tuple[str, list[bytes]]],
+    list[tuple[str, list[list[int]], list[Click]]],
+    list[tuple[int, list[str]]],
+]
+_LONG_AGO_MS = -(1 << 62)
+_CUT = "\0"  # between a user_id, which has no such character, and the cut that a session begins after
 
 decode_rows: Callable[[bytes], list[Click]] = msgspec.msgpack.Decoder(list[Click]).decode
 _decode_snapshot: Callable[[bytes], _Snapshot] = msgspec.msgpack.Decoder(_Snapshot).decode
@@ -113,43 +124,59 @@ class _State:
 
     Attributes:
       epoch: how often something was handed on. It tells which of two bursts came first, so it never starts again.
-      pending: each user's bursts that were not handed on.
+      pending: bursts that were not handed on, by user, and by the cut before them.
+      floor_ms: no click comes from before that; None while that is not known.
+      visitors: users of whom a session may go on.
+      looks: who is to be looked at when the floor gets there.
     """
 
-    __slots__ = ("epoch", "pending", "seen")
+    __slots__ = ("epoch", "floor_ms", "looks", "pending", "seen", "visitors")
 
-    def __init__(self) -> None:
+    def __init__(self, floor_ms: int | None) -> None:
         self.seen = Seen()
         self.epoch = 0
         self.pending: dict[str, list[Burst]] = {}
+        self.floor_ms = floor_ms
+        self.visitors: dict[str, Visitor] = {}
+        self.looks: dict[int, dict[str, None]] = {}
 
     def __bool__(self) -> bool:
         return bool(self.epoch or self.seen)
+
+    def look_at(self, user: str, floor_ms: int) -> None:
+        self.looks.setdefault(floor_ms, {})[user] = None
 
 
 class ClickGathering:
     """Clicks of a shard → bursts of its users. See `transforms.gather.Gathering`.
 
-    Hands on KV[user_id, PackedBurst as bytes], at the burst's start.
+    Hands on KV[user_id and the cut before, PackedBurst as bytes], at the burst's start.
 
-    State: the event_ids of each user that can still be repeated, and the bursts that wait.
+    State: the event_ids of each user that can still be repeated, and the bursts that wait; of each user whose session
+    may go on, when it began; of one that reaches `max_ms`, the clicks of which it cannot be told yet on which side of
+    a cut they are.
 
     Args:
       keep_ms: how far Beam's watermark may be past a click that is not late.
+      max_ms: no session is this long; see `transforms.domain.visits`.
+      any_order: whether clicks come in any order at all until there is a watermark, as of files.
     """
 
-    def __init__(self, gap_ms: int, keep_ms: int):
+    def __init__(self, gap_ms: int, keep_ms: int, max_ms: int = MAX_SESSION_MS, *, any_order: bool = False):
         self._gap_ms, self.keep_ms = gap_ms, keep_ms
+        self._bound, self._first_floor_ms = Bound(gap_ms, max_ms, keep_ms), _LONG_AGO_MS if any_order else None
+        # A session that is cut must be there before Beam forgets it, a gap later.
+        self.expire_every_ms = max(1, min(expire_every_ms(keep_ms), gap_ms // 4))
         # An earlier session that a click belongs to may be over a millisecond after it, and Beam forgets it `keep_ms`
         # later: by then the click must be there. Half a gap, so that few sessions are over before it is.
         self._wait_ms = min(keep_ms, gap_ms // 2)
 
     def new(self) -> _State:
-        return _State()
+        return _State(self._first_floor_ms)
 
     def add(self, state: _State, rows: bytes) -> Added:
         clicks = decode_rows(rows)
-        is_new, pending, gap_ms = state.seen.add, state.pending, self._gap_ms
+        is_new, visitors, join = state.seen.add, state.visitors, self._bound.join
         repeats: list[int] = []
         earliest_ms = None
         for i, click in enumerate(clicks):
@@ -158,20 +185,55 @@ class ClickGathering:
             if not is_new(f"{len(user)}:{user}{event_id}", at_ms):
                 repeats.append(i)
                 continue
-            bursts = pending.get(user)
-            if bursts is None:
-                pending[user] = [Burst(click)]
+            visitor = visitors.get(user)
+            if visitor is None or at_ms >= visitor.safe_ms or visitor.held:
+                first_ms = self._place(state, click)
             else:
-                add_click(bursts, click, gap_ms)
-            if earliest_ms is None or at_ms < earliest_ms:
-                earliest_ms = at_ms
-        if earliest_ms is None:
+                join(visitor, at_ms)
+                first_ms = self._take_in(state, WHOLE, click)
+            if first_ms is not None and (earliest_ms is None or first_ms < earliest_ms):
+                earliest_ms = first_ms
+        if len(repeats) == len(clicks):
             return Added(None, 0, len(repeats))
         if repeats:
             for i in reversed(repeats):
                 del clicks[i]
             rows = encode_rows(clicks)
         return Added(rows, len(clicks), len(repeats), earliest_ms)
+
+    def _place(self, state: _State, click: Click) -> int | None:
+        """Takes in a click that may be in another part than the first of its run, and what else it makes clear.
+
+        Returns: the earliest time among those; None when there is none.
+        """
+        bound, floor_ms, user = self._bound, state.floor_ms, click[0]
+        visitor = state.visitors.get(user)
+        if visitor is None:
+            visitor = state.visitors[user] = Visitor()
+            part = bound.part_of(visitor, click[2], floor_ms)
+            if part is not None:
+                state.look_at(user, bound.look_ms(visitor, floor_ms))
+        else:
+            part = bound.part_of(visitor, click[2], floor_ms)
+        if part is not None and not visitor.held:
+            return self._take_in(state, part, click)
+        if part is None:
+            visitor.held.append(click)
+        told = bound.settle(visitor, floor_ms)
+        if part is not None:
+            told.append((part, click))
+        if visitor.held:
+            state.look_at(user, bound.look_ms(visitor, floor_ms))
+        return min((self._take_in(state, part, click) for part, click in told), default=None)
+
+    def _take_in(self, state: _State, part: int, click: Click) -> int:
+        key = click[0] if part == WHOLE else f"{click[0]}{_CUT}{part}"
+        bursts = state.pending.get(key)
+        if bursts is None:
+            state.pending[key] = [Burst(click)]
+        else:
+            add_click(bursts, click, self._gap_ms)
+        return click[2]
 
     def due_ms(self, event_time_ms: int) -> int:
         return event_time_ms + self._wait_ms
@@ -183,14 +245,14 @@ class ClickGathering:
             taken, state.pending = state.pending, {}
         else:
             until_ms = at_ms - self._wait_ms + self._wait_ms // 4
-            taken = {user: bursts for user, bursts in state.pending.items() if bursts[0].start_ms <= until_ms}
-            for user in taken:
-                del state.pending[user]
+            taken = {key: bursts for key, bursts in state.pending.items() if bursts[0].start_ms <= until_ms}
+            for key in taken:
+                del state.pending[key]
         if not taken:
             return []
         epoch, state.epoch = state.epoch, state.epoch + 1
         return [
-            ((user, encode_burst(epoch, burst)), burst.start_ms) for user, bursts in taken.items() for burst in bursts
+            ((key, encode_burst(epoch, burst)), burst.start_ms) for key, bursts in taken.items() for burst in bursts
         ]
 
     def earliest_ms(self, state: _State) -> int | None:
@@ -198,19 +260,42 @@ class ClickGathering:
 
     def expire(self, state: _State, before_ms: int) -> None:
         state.seen.expire(before_ms)
+        state.floor_ms = before_ms if state.floor_ms is None else max(before_ms, state.floor_ms)
+        looks = state.looks
+        for at_ms in sorted(at_ms for at_ms in looks if at_ms <= before_ms):
+            for user in looks.pop(at_ms):
+                visitor = state.visitors.get(user)
+                if visitor is None:
+                    continue
+                for part, click in self._bound.settle(visitor, state.floor_ms):
+                    self._take_in(state, part, click)
+                if visitor.runs or visitor.held:
+                    state.look_at(user, self._bound.look_ms(visitor, state.floor_ms))
+                else:
+                    del state.visitors[user]
 
     def expires_ms(self, state: _State) -> int | None:
-        return state.seen.expires_ms()
+        seen_ms = state.seen.expires_ms()
+        if not state.looks:
+            return seen_ms
+        return min(state.looks) if seen_ms is None else min(seen_ms, min(state.looks))
 
     def snapshot(self, state: _State) -> bytes:
-        pending = [(user, [encode_burst(0, burst) for burst in bursts]) for user, bursts in state.pending.items()]
-        return _encode((state.epoch, state.seen.items(), pending))
+        pending = [(key, [encode_burst(0, burst) for burst in bursts]) for key, bursts in state.pending.items()]
+        visitors = [(user, visitor.runs, visitor.held) for user, visitor in state.visitors.items()]
+        looks = [(at_ms, list(users)) for at_ms, users in state.looks.items()]
+        return _encode((state.floor_ms, state.epoch, state.seen.items(), pending, visitors, looks))
 
     def restore(self, state: _State, snapshot: bytes) -> None:
-        state.epoch, seen, pending = _decode_snapshot(snapshot)
+        state.floor_ms, state.epoch, seen, pending, visitors, looks = _decode_snapshot(snapshot)
         state.seen.restore(seen)
-        for user, bursts in pending:
-            state.pending[user] = [Burst.unpacked(decode_burst(burst)) for burst in bursts]
+        for key, bursts in pending:
+            state.pending[key] = [Burst.unpacked(decode_burst(burst)) for burst in bursts]
+        for user, runs, held in visitors:
+            visitor = state.visitors[user] = Visitor()
+            visitor.runs, visitor.held = runs, held
+        for at_ms, users in looks:
+            state.looks[at_ms] = dict.fromkeys(users)
 
 
 class AggregateSessions(beam.PTransform):
@@ -225,12 +310,21 @@ class AggregateSessions(beam.PTransform):
       gap_ms: clicks this far apart are of different sessions.
       allowed_lateness_ms: how far Beam's watermark may be past a click that is not late.
       early_every_ms: how long a click may wait before there is a result with it; None when the input has an end.
+      max_ms: no session is this long.
       only_once: whether no session is given out before all clicks are in: then there is nothing to take back.
     """
 
-    def __init__(self, gap_ms: int, allowed_lateness_ms: int, early_every_ms: int | None, *, only_once: bool = False):
+    def __init__(
+        self,
+        gap_ms: int,
+        allowed_lateness_ms: int,
+        early_every_ms: int | None,
+        max_ms: int = MAX_SESSION_MS,
+        *,
+        only_once: bool = False,
+    ):
         super().__init__()
-        self._gap_ms, self._lateness_ms = gap_ms, allowed_lateness_ms
+        self._gap_ms, self._lateness_ms, self._max_ms = gap_ms, allowed_lateness_ms, max_ms
         self._early_every_ms, self._only_once = early_every_ms, only_once
 
     def expand(
@@ -238,7 +332,7 @@ class AggregateSessions(beam.PTransform):
     ) -> tuple[beam.PCollection[UserSession], beam.PCollection[Counts]]:
         every_ms = self._early_every_ms
         bursts, counts = clicks | "Shards" >> Gather(
-            ClickGathering(self._gap_ms, self._lateness_ms),
+            ClickGathering(self._gap_ms, self._lateness_ms, self._max_ms, any_order=every_ms is None),
             None if every_ms is None else every_ms / 1000,
             tuple[str, bytes],
         )
@@ -283,7 +377,7 @@ class _SumFn(beam.DoFn):
     def process(
         self, keyed: tuple[str, Iterable[bytes]], pane_info: Any = beam.DoFn.PaneInfoParam
     ) -> Iterator[UserSession]:
-        user_id, pane = keyed[0], pane_name(pane_info)
+        user_id, pane = keyed[0].partition(_CUT)[0], pane_name(pane_info)
         bursts = [decode_burst(burst) for burst in keyed[1]]
         yield session_of(user_id, bursts, pane)
         if not self._only_once:

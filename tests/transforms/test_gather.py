@@ -34,6 +34,7 @@ class Rows:
     """The least there is to gather: the rows themselves."""
 
     keep_ms = KEEP_MS
+    expire_every_ms = KEEP_MS // 8
 
     def new(self) -> _State:
         return _State()
