@@ -4,10 +4,11 @@
                                          ├─▶ dead letters ─▶ dlq.session-aggregator
                                          └─▶ late         ─▶ late.session-aggregator
 
-Clicks of a user are of one session while each comes less than 30 min after another. Every record ends in exactly one of
-good, dead letters, late, duplicates, and the ledger says how many in each. A row is replaced by one of a newer version,
-which knows more clicks, and a session that turns out to be part of another is taken back by a row that says `deleted`:
-so results are exact once nothing more can come, however often parts of the input are read again.
+Clicks of a user are of one session while each comes less than 30 min after another, and for 12 h at most. Every record
+ends in exactly one of good, dead letters, late, duplicates, and the ledger says how many in each. A row is replaced by
+one of a newer version, which knows more clicks, and a session that turns out to be part of another is taken back by a
+row that says `deleted`: so results are exact once nothing more can come, however often parts of the input are read
+again.
 
     python -m beam_pipelines.sessions --runner=FlinkRunner
     python -m beam_pipelines.sessions --runner=FlinkRunner --flink_master=host:8081 --environment_type=EXTERNAL \\
@@ -31,6 +32,7 @@ from schemas.events import UserSession
 from transforms.blocks import Block
 from transforms.decode import CLICKS
 from transforms.domain.durations import parse_duration_ms
+from transforms.domain.visits import MAX_SESSION_MS
 from transforms.errors import BadRecord
 from transforms.io.redis import WriteSessionsToRedis
 from transforms.ledger import Counts
@@ -53,6 +55,7 @@ class Config:
 
     Attributes:
       gap_ms: clicks this far apart are of different sessions.
+      max_session_ms: no session is this long.
       early_every_ms: how long a click may wait before there is a result with it; None for input with an end, which
         needs no early ones.
       only_once: whether all input is read before the first result, as of files: then no result is ever taken back.
@@ -62,6 +65,7 @@ class Config:
 
     decoding: Decoding
     gap_ms: int = 30 * 60 * 1000
+    max_session_ms: int = MAX_SESSION_MS
     early_every_ms: int | None = None
     only_once: bool = False
     watermark_lead_ms: int = 0
@@ -69,6 +73,9 @@ class Config:
     def __post_init__(self) -> None:
         if self.gap_ms < 1:
             raise ValueError("gap_ms must be at least 1")
+        least_ms = self.gap_ms + self.decoding.allowed_lateness_ms + self.watermark_lead_ms
+        if self.max_session_ms <= least_ms:
+            raise ValueError(f"max_session_ms must be more than the gap and the allowed lateness, {least_ms}")
         if self.early_every_ms is not None and self.early_every_ms < 1:
             raise ValueError("early_every_ms must be at least 1")
         if self.watermark_lead_ms < 0:
@@ -89,6 +96,7 @@ def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
         config.gap_ms,
         config.decoding.allowed_lateness_ms + config.watermark_lead_ms,
         config.early_every_ms,
+        config.max_session_ms,
         only_once=config.only_once,
     )
     counts = (clicks.counts, tracked) | "Counts" >> beam.Flatten()
@@ -99,10 +107,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         flags, settings, rest = options.parse(JOB, sys.argv[1:] if argv is None else argv, _add_flags)
         gap_ms = _duration_ms("--session_gap", flags.session_gap)
+        max_session_ms = _duration_ms("--max_session", flags.max_session)
+        if max_session_ms <= gap_ms + settings.allowed_lateness_ms + settings.watermark_lead_ms:
+            raise UsageError(
+                "--max_session",
+                "must be more than --session_gap, --allowed_lateness and, with "
+                "--kafka_read=native, --out_of_orderness together",
+            )
         early_every_ms = _duration_ms("--early_every", flags.early_every)
         config = Config(
             decoding=connect.decoding(settings),
             gap_ms=gap_ms,
+            max_session_ms=max_session_ms,
             early_every_ms=None if settings.bounded else early_every_ms,
             only_once=isinstance(settings.input, Folder),
             watermark_lead_ms=settings.watermark_lead_ms,
@@ -136,6 +152,12 @@ def _add_flags(group: Any) -> None:
         default="30m",
         help="a click this long after the one before begins a new session; another gap needs another --output, as "
         "sessions are corrected by their start (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max_session",
+        default="12h",
+        help="a session that never pauses ends after this long; what follows is cut at the multiples of it since 1970, "
+        "for 12h at noon and midnight UTC (default: %(default)s)",
     )
     group.add_argument(
         "--early_every",

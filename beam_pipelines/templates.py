@@ -114,6 +114,7 @@ _ASKED = {
         kind="GCS_READ_FILE",
     ),
     "session_gap": _Asked(_LASTING),
+    "max_session": _Asked(_LASTING),
     "early_every": _Asked(_LASTING),
     "records_per_file": _Asked("[1-9][0-9]{0,6}|10000000", kind="NUMBER"),
     "flush_every": _Asked(_SECONDS),

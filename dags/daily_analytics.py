@@ -128,13 +128,13 @@ _SETTINGS = {
     "freshness": _Setting(_text(_DURATION), "a time such as 1h", "1h"),
     "rules": _Setting(_text(rf"{_FOLDER}\.ya?ml"), "a file such as gs://bucket/rules.yaml", None),
     "session_gap": _Setting(_text(_DURATION), "a time such as 30m", "30m"),
-    "session_horizon": _Setting(_text(_DURATION), "a time such as 24h", "24h"),
+    "max_session": _Setting(_text(_DURATION), "a time such as 12h", "12h"),
     "keep_snapshots": _Setting(_text(_DURATION), "a time such as 7d", "7d"),
 }  # fmt: skip
 
 _JOB_FLAGS = (
     *("archive", "stream", "warehouse", "report", "namespace", "max_differences", "max_amount_minor"),
-    *("row_count_factor", "freshness", "session_gap", "session_horizon", "keep_snapshots"),
+    *("row_count_factor", "freshness", "session_gap", "max_session", "keep_snapshots"),
 )
 STEPS = ("compute", "reconcile", "quality", "publish", "catch_up", "maintain")
 

@@ -104,13 +104,13 @@ class _Run:
         options, day = self._options, self._day
         return {
             "fraud_alerts": recompute.fraud_alerts(archive, day, options.rules),
-            "user_sessions": recompute.user_sessions(archive, day, options.session_gap, options.session_horizon),
+            "user_sessions": recompute.user_sessions(archive, day, options.session_gap, options.max_session),
             "real_time_revenue": recompute.real_time_revenue(archive, day),
         }
 
     def _landed(self, day: Day) -> recompute.Landed:
         options = self._options
-        return recompute.Landed(self._archive, day, options.rules, options.session_gap, options.session_horizon)
+        return recompute.Landed(self._archive, day, options.rules, options.session_gap, options.max_session)
 
     def compute(self) -> None:
         day = self._day
@@ -312,13 +312,7 @@ def _parse(argv: Sequence[str]) -> Any:
         help="the stream's fraud rules (default: those of the package)",
     )
     add("--session_gap", type=_duration, default="30m", metavar="TIME", help="as the stream's (default: %(default)s)")
-    add(
-        "--session_horizon",
-        type=_duration,
-        default="24h",
-        metavar="TIME",
-        help="how long after midnight a session is followed (default: %(default)s)",
-    )
+    add("--max_session", type=_duration, default="12h", metavar="TIME", help="as the stream's (default: %(default)s)")
     add(
         "--max_differences",
         type=_number,

@@ -6,8 +6,9 @@ What a day needs of its neighbours:
 
 - alerts belong to the day of the order that completes them: the longest span of a rule is read from before midnight;
 - sessions belong to the day of their first click. One gap is read from before midnight, which is enough to tell that a
-  click does not begin a session, and up to `horizon_ms` after it, of the users who were there in the last gap. A
-  session that is longer than that is cut there;
+  click does not begin a run, and the longest session after it, of the users who were there in the last gap; of those
+  who were there in the gap before midnight, two longest sessions before that, which is enough to tell where a run that
+  never pauses is cut (`transforms.domain.visits`);
 - minutes of revenue need nothing.
 """
 
@@ -91,13 +92,10 @@ class Archive:
 class Landed:
     """What replay sent back too late for the stream, of what a day's rows are computed from."""
 
-    def __init__(self, archive: Archive, day: Day, rules: Rules, gap_ms: int, horizon_ms: int):
+    def __init__(self, archive: Archive, day: Day, rules: Rules, gap_ms: int, max_ms: int):
         landed = archive.landed()
         self._orders = landed.read("orders", day.start_ms - max(spans_ms(rules)), day.end_ms)
-        after = landed.read("clickstream", day.end_ms, day.end_ms + horizon_ms)
-        self._clicks = landed.read("clickstream", day.start_ms - gap_ms, day.end_ms).unionByName(
-            after.join(_there_last(archive, day, gap_ms), "user_id", "left_semi")
-        )
+        self._clicks = _clicks(landed, archive, day, gap_ms, max_ms)
 
     def count(self) -> int:
         return self._orders.count() + self._clicks.count()
@@ -131,25 +129,34 @@ def fraud_alerts(archive: Archive, day: Day, rules: Rules) -> DataFrame:
     return _table("fraud_alerts", orders, partial(detect_fraud, rules=rules, start_ms=day.start_ms))
 
 
-def user_sessions(archive: Archive, day: Day, gap_ms: int, horizon_ms: int) -> DataFrame:
+def user_sessions(archive: Archive, day: Day, gap_ms: int, max_ms: int) -> DataFrame:
     columns = ["user_id", "event_time", "event_id", "event_type", "device_type", "geo_region", "category"]
     columns += ["price_minor", "quantity"]
-    after = archive.read("clickstream", day.end_ms, day.end_ms + horizon_ms)
-    after = after.join(_there_last(archive, day, gap_ms), "user_id", "left_semi")
     clicks = (
-        archive.read("clickstream", day.start_ms - gap_ms, day.end_ms)
+        _clicks(archive, archive, day, gap_ms, max_ms)
         .select(columns)
-        .unionByName(after.select(columns))
         .repartition("user_id")
         .sortWithinPartitions("user_id", "event_time", "event_id")
     )
-    step = partial(aggregate_sessions, gap_ms=gap_ms, start_ms=day.start_ms, end_ms=day.end_ms)
+    step = partial(aggregate_sessions, gap_ms=gap_ms, max_ms=max_ms, start_ms=day.start_ms, end_ms=day.end_ms)
     return _table("user_sessions", clicks, step)
 
 
-def _there_last(archive: Archive, day: Day, gap_ms: int) -> DataFrame:
-    """The users whose last session of the day may go on after it."""
-    return archive.read("clickstream", day.end_ms - gap_ms, day.end_ms).select("user_id").distinct()
+def _clicks(source: Archive, archive: Archive, day: Day, gap_ms: int, max_ms: int) -> DataFrame:
+    """Those of a source that can belong to a session of the day, or tell where it is cut."""
+    first_ms = day.start_ms - gap_ms
+    before = source.read("clickstream", first_ms - 2 * max_ms, first_ms)
+    after = source.read("clickstream", day.end_ms, day.end_ms + max_ms)
+    return (
+        source.read("clickstream", first_ms, day.end_ms)
+        .unionByName(before.join(_there(archive, first_ms, day.start_ms), "user_id", "left_semi"))
+        .unionByName(after.join(_there(archive, day.end_ms - gap_ms, day.end_ms), "user_id", "left_semi"))
+    )
+
+
+def _there(archive: Archive, start_ms: int, end_ms: int) -> DataFrame:
+    """The users whose run may go on."""
+    return archive.read("clickstream", start_ms, end_ms).select("user_id").distinct()
 
 
 def real_time_revenue(archive: Archive, day: Day) -> DataFrame:

@@ -27,6 +27,7 @@ from transforms.domain.sessions import (
     session_of,
 )
 from transforms.domain.versions import MAX_LONG
+from transforms.domain.visits import WHOLE, cut_before
 
 __all__ = ["Rows", "add_minutes", "aggregate_sessions", "detect_fraud", "spans_ms", "sum_up_minutes"]
 
@@ -62,27 +63,33 @@ def detect_fraud(orders: Rows, rules: Rules, start_ms: int) -> Rows:
                         yield *astuple(alert), alert.event_time
 
 
-def aggregate_sessions(clicks: Rows, gap_ms: int, start_ms: int, end_ms: int) -> Rows:
+def aggregate_sessions(clicks: Rows, gap_ms: int, max_ms: int, start_ms: int, end_ms: int) -> Rows:
     """Clicks by user and time → rows of user_sessions of those that start in that time.
 
     Args:
       clicks: user_id, event_time in ms, event_id, type, device, region, category, price, quantity.
     """
     for user_id, of_user in groupby(clicks, itemgetter(0)):
-        for burst in _sessions(of_user, gap_ms):
+        for burst in _sessions(of_user, gap_ms, max_ms):
             if start_ms <= burst.start_ms < end_ms:
                 yield astuple(session_of(user_id, [decode_burst(encode_burst(0, burst))], "ON_TIME"))
 
 
-def _sessions(clicks: Rows, gap_ms: int) -> Iterator[Burst]:
+def _sessions(clicks: Rows, gap_ms: int, max_ms: int) -> Iterator[Burst]:
     """Of one user."""
     repeats = _Repeats()
     open_: list[Burst] = []
+    run_ms, cut_ms = 0, WHOLE
     for user_id, at_ms, event_id, event_type, device, region, category, price_minor, quantity in clicks:
         if not repeats.is_new(event_id, at_ms):
             continue
         if open_ and at_ms - open_[0].end_ms >= gap_ms:
             yield open_.pop()
+        if not open_:
+            run_ms, cut_ms = at_ms, WHOLE
+        elif (part := cut_before(run_ms, at_ms, max_ms)) != cut_ms:
+            yield open_.pop()
+            cut_ms = part
         kind = KINDS.get(event_type, len(KINDS))
         revenue = min((price_minor or 0) * (quantity or 1), MAX_LONG) if kind == PURCHASE else 0
         add_click(open_, (user_id, event_id, at_ms, kind, device, region, category, revenue), gap_ms)

@@ -51,6 +51,7 @@ GOOD = {
     "registry": [REQUIRED["registry"], "http://10.0.0.4:8081"],
     "rules": ["gs://bucket/rules/fraud.yaml", "gs://bucket/fraud.yml"],
     "session_gap": ["30m", "1ms", "36500s", "9999d"],
+    "max_session": ["12h", "1d"],
     "early_every": ["2s", "1m"],
     "records_per_file": ["1", "100000", "10000000"],
     "flush_every": ["1s", "60s", "10m"],
@@ -70,6 +71,7 @@ BAD = {
     "input": ["gs://bucket/orders.avro", "orders.avro", "kafka://h:9092,h:/t", f"{KAFKA}/orders {KAFKA}/orders "],
     "rules": ["rules.yaml", "gs://bucket/rules.txt"],
     "session_gap": ["0s", "0ms", "30", "30 m", "-1s", "1.5h"],
+    "max_session": ["0s"],
     "early_every": ["0s"],
     "records_per_file": ["0", "10000001", "1e5", "many"],
     "flush_every": ["0s", "500ms", "1"],
@@ -120,6 +122,7 @@ def read(name: str, flag: str, value: str) -> None:
         (revenue, "early_every"): revenue._early_every_s,
         (sessions, "early_every"): lambda text: sessions._duration_ms("--early_every", text),
         (sessions, "session_gap"): lambda text: sessions._duration_ms("--session_gap", text),
+        (sessions, "max_session"): lambda text: sessions._duration_ms("--max_session", text),
     }
     if (job, flag) in checks:
         checks[job, flag](getattr(flags, flag))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from tests.oracle_revenue import Revenue, expected_revenue
 from tests.oracle_sessions import expected_sessions
 from transforms.domain.fraud_rules import default_rules
 
-GAP_MS = 30 * MINUTE
+GAP_MS, MAX_MS = 30 * MINUTE, 12 * HOUR
 TODAY = Day.of("2026-11-19")
 MIDNIGHT_MS = TODAY.end_ms
 RULES = default_rules()
@@ -30,8 +31,9 @@ TIMES = st.integers(-8, 8).map(lambda n: MIDNIGHT_MS + n * 5 * MINUTE) | st.inte
 
 
 def clicks_of(day: Day, clicks: Iterable[ClickstreamEvent]) -> Iterator[tuple[Any, ...]]:
-    """As `recompute.user_sessions` reads them."""
-    read = [c for c in clicks if day.start_ms - GAP_MS <= c.event_time < day.end_ms + 24 * HOUR]
+    """As `recompute.user_sessions` reads them, of users who are there around both midnights."""
+    first_ms = day.start_ms - GAP_MS - 2 * MAX_MS
+    read = [c for c in clicks if first_ms <= c.event_time < day.end_ms + MAX_MS]
     for c in sorted(read, key=lambda c: (c.user_id, c.event_time, c.event_id)):
         yield (
             *(c.user_id, c.event_time, c.event_id, c.event_type, c.device_type, c.geo_region, c.category),
@@ -40,7 +42,7 @@ def clicks_of(day: Day, clicks: Iterable[ClickstreamEvent]) -> Iterator[tuple[An
 
 
 def sessions_of(day: Day, clicks: Iterable[ClickstreamEvent]) -> list[tuple[Any, ...]]:
-    return list(aggregate_sessions(clicks_of(day, clicks), GAP_MS, day.start_ms, day.end_ms))
+    return list(aggregate_sessions(clicks_of(day, clicks), GAP_MS, MAX_MS, day.start_ms, day.end_ms))
 
 
 @given(st.lists(st.tuples(USERS, TIMES, st.sampled_from(["PAGE_VIEW", "PURCHASE"])), max_size=30), st.data())
@@ -60,6 +62,21 @@ def test_each_session_belongs_to_one_day_that_of_its_first_click(
         assert by_id[id_][2:13] == session[:11]
         assert by_id[id_][14] // 4 == session.clicks
         assert by_id[id_] in found[TODAY if session.session_start < MIDNIGHT_MS else TODAY.before(-1)]
+
+
+@given(st.integers(0, 60 * HOUR), st.lists(st.integers(1, GAP_MS - 1), min_size=1, max_size=9))
+def test_a_crawler_that_never_pauses_is_cut_alike_whichever_day_is_computed(
+    before_ms: int, pauses_ms: list[int]
+) -> None:
+    times, pauses = [TODAY.start_ms - before_ms], itertools.cycle([*pauses_ms, 20 * MINUTE])
+    while times[-1] < TODAY.end_ms + 13 * HOUR:
+        times.append(times[-1] + (next(pauses) if len(times) < 3_000 else 20 * MINUTE))
+    clicks = [click(f"c-{i}", user="u-1", at=at) for i, at in enumerate(times)]
+    found = sessions_of(TODAY, clicks)
+    wanted = {i: s for i, s in expected_sessions(clicks).items() if TODAY.start_ms <= s.session_start < TODAY.end_ms}
+    assert {row[0]: (*row[2:13], row[14] // 4) for row in found} == {i: tuple(s) for i, s in wanted.items()}
+    assert wanted
+    assert all(s.session_end - s.session_start < MAX_MS for s in wanted.values())
 
 
 def orders_of(day: Day, orders: Iterable[OrderEvent]) -> Iterator[tuple[Any, ...]]:
@@ -133,11 +150,11 @@ def test_a_bots_endless_session_takes_no_memory() -> None:
 
     tracemalloc.start()
     try:
-        (session,) = aggregate_sessions(bot(), GAP_MS, TODAY.start_ms, TODAY.end_ms)
+        morning, afternoon = aggregate_sessions(bot(), GAP_MS, MAX_MS, TODAY.start_ms, TODAY.end_ms)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert session[5] == 50_000
+    assert (morning[5], afternoon[5]) == (12 * 3_600, 50_000 - 12 * 3_600)
     assert most < 1_000_000, "the ids of ten minutes, not those of a day"
 
 

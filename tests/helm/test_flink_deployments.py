@@ -121,7 +121,7 @@ def snake(name: str) -> str:
     ("module", "values"),
     [
         ("fraud", {"allowedLateness": "7m", "outOfOrderness": "1500ms", "readers": 3, "stateShards": 16}),
-        ("sessions", {"sessionGap": "45m", "earlyEvery": "1s"}),
+        ("sessions", {"sessionGap": "45m", "maxSession": "6h", "earlyEvery": "1s"}),
         ("revenue", {"earlyEvery": "3s"}),
         ("archive", {"recordsPerFile": 5_000_000, "flushEvery": "2m"}),
         ("cdc", {"readers": 2, "maxBundleSize": 1_000_000, "sdkWorkerParallelism": 3}),

@@ -114,6 +114,7 @@ STEPS: dict[str, tuple[Callable[[], Any], Callable[[str, int], Any]]] = {
     # So long between flushes that none is put off for a backlog: a worker knows of that only while it has the shard.
     "rows": (lambda: _GatherFn(Rows(), 1e6), a_row),
     "clicks": (lambda: _GatherFn(ClickGathering(GAP_MS, KEEP_MS), 1e6), a_click),
+    "clicks that are cut": (lambda: _GatherFn(ClickGathering(GAP_MS, KEEP_MS, 2 * KEEP_MS), 1e6), a_click),
     "revenue": (lambda: _GatherFn(RevenueGathering(KEEP_MS), 1e6), an_order),
     "fraud": (lambda: _DetectFraudFn(default_rules(), KEEP_MS, 5), a_fraud_row),
 }
