@@ -229,16 +229,8 @@ def _envelopes() -> Callable[[BadRecord], KafkaRecord]:
     return lambda record: KafkaRecord(record.key, record.to_json(), record.seen_at)
 
 
-def _no_counts(nothing: None) -> Counts:  # noqa: ARG001
-    return Counts()
-
-
 def write_ledger(counts: beam.PCollection[Counts], settings: Settings) -> None:
     """Sums the counts, to --ledger and, beside the job's other output, to Redis."""
-    if settings.bounded:  # of input without a record there is a ledger too
-        # Not Create([Counts()]): Beam would take what has as_dict for a row, in which nothing may be called "in".
-        none = counts.pipeline | "Nothing" >> beam.Create([None]) | "NoCounts" >> beam.Map(_no_counts)
-        counts = (counts, none) | "AllCounts" >> beam.Flatten()
     total = counts | "Ledger" >> SumCounts(None if settings.bounded else _LEDGER_EVERY_S)
     if settings.ledger:
         total | "LedgerFile" >> WriteLedgerToFile(settings.ledger)

@@ -123,6 +123,11 @@ class _SumCountsFn(beam.DoFn):
         yield total.read()[0]
 
 
+def _nothing(_: bytes) -> Counts:
+    """Not a lambda: Beam would infer its type from what it returns, and take that for a Row, as it has `as_dict`."""
+    return Counts()
+
+
 class SumCounts(beam.PTransform):
     """All counts as one.
 
@@ -141,7 +146,7 @@ class SumCounts(beam.PTransform):
 
     def expand(self, counts: beam.PCollection[Counts]) -> beam.PCollection[Counts]:
         # So that a job without a record has a ledger too.
-        nothing = counts.pipeline | "Impulse" >> beam.Impulse() | "Nothing" >> beam.Map(lambda _: Counts())
+        nothing = counts.pipeline | "Impulse" >> beam.Impulse() | "Nothing" >> beam.Map(_nothing)
         keyed = (counts, nothing) | beam.Flatten() | "ToOneKey" >> beam.Map(lambda c: (b"", c))
         keyed.element_type = typehints.Tuple[bytes, Counts]
         sums = keyed | "Sum" >> beam.ParDo(_SumCountsFn(self._every_s))
