@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import signal
 import sys
 import time
@@ -14,10 +15,10 @@ from typing import NoReturn
 
 import psycopg
 
-from cdc import connect, database, sample, server, slots
+from cdc import connect, database, limits, sample, server, slots
 from cdc.database import Database
 from cdc.errors import CdcError, WrongInput
-from schemas.addresses import scrub
+from schemas.addresses import scrub, shown
 
 _ABOUT = """Captures the changes of the shop's PostgreSQL into Kafka (cdc.public.<table>), with Debezium.
 
@@ -89,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         "connect",
     )
     register.add_argument("--timeout", type=_positive, default=60.0, metavar="SECONDS", help="default: 60")
+    register.add_argument(
+        "--kafka",
+        type=_servers,
+        metavar="HOST:PORT",
+        help="also tell which topics there take less than the connector may send (default: not looked at)",
+    )
     register.add_argument("--dry_run", action="store_true", help="only print the connector's configuration")
     command(
         "status",
@@ -161,6 +168,8 @@ def _register(options: argparse.Namespace) -> int:
         print(f"connector {options.name}: {done}, running after {time.monotonic() - started:.1f} s")
         _tell_of_snapshot(positioned)
         _tell_of_identity(connection)
+    for line in limits.too_small(options.kafka) if options.kafka else ():
+        print(line)
     return 0
 
 
@@ -288,6 +297,12 @@ def _table(text: str) -> str:
     if text not in database.TABLES:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(database.TABLES)}")
     return text
+
+
+def _servers(text: str) -> str:
+    if re.fullmatch(r"[\w.-]+:\d{1,5}(,[\w.-]+:\d{1,5})*", text, re.ASCII):
+        return text
+    raise argparse.ArgumentTypeError(f"{shown(text)!r} is not host:port[,host:port]")
 
 
 def _port(text: str) -> int:

@@ -46,6 +46,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
         yield "cdc.__main__", [verb, "--database={}", "--secrets=nowhere"]
     for verb in ("register", "status"):
         yield "cdc.__main__", [verb, "--connect={}"]
+    yield "cdc.__main__", ["register", "--kafka={}"]
     yield "cdc.__main__", ["status", "{}"]
     yield "cdc.workload", ["--database={}"]
 

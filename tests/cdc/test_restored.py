@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from stack import Stack
 from tests.cdc.capture import Capture, Record
@@ -31,6 +32,13 @@ def newest(changes: list[Change]) -> dict[str, int]:
     return {change.key["product_id"]: product_of(change).stock for change in by_version}
 
 
+def _limit(kafka: str, topic: str, size: int) -> None:
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    for changed in AdminClient({"bootstrap.servers": kafka}).incremental_alter_configs([resource]).values():
+        changed.result(timeout=30)
+
+
 def until_stock(stock: int) -> object:
     return lambda seen: any(c.row and c.row.stock == stock for c in of_products(seen))
 
@@ -54,7 +62,12 @@ def test_a_restored_database_replaces_what_the_old_server_said(stack: Stack, tmp
         assert len(before[-1].after) > 1_400_000
         lacking = "orders lacks REPLICA IDENTITY FULL"
         assert lacking in capture.cdc("status")
-        assert lacking in capture.cdc("register")
+        kafka = stack.address("kafka")
+        _limit(kafka, "cdc.public.orders", 1_000_000)
+        told = capture.cdc("register", "--kafka", kafka)
+        assert lacking in told
+        assert "cdc.public.orders takes 1000000 bytes, and a change may have 16777216: kafka-configs --alter" in told
+        assert "cdc.public.products takes" not in told
         assert 'streamforge_replica_identity_full{table="orders"} 0' in capture.run("slots", "--prometheus").stdout
 
         stack.stop("postgres", wipe=True)

@@ -11,8 +11,8 @@ from schemas.times import END_MS
 
 __all__ = ["SPAN_MS", "place", "version"]
 
-SPAN_MS: Final = 600_000
-"""Changes that name no server are of the ten minutes in which they were committed."""
+SPAN_MS: Final = 60_000
+"""Changes that name no server are of the minute in which they were committed."""
 
 _END_LSN: Final = 1 << 63
 _sequence: Callable[[str], tuple[str | None, str | None]] = msgspec.json.Decoder(tuple[str | None, str | None]).decode

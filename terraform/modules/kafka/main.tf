@@ -8,11 +8,12 @@ locals {
   ]
   captured = ["products", "customers", "orders", "order_items", "inventory_movements"]
 
-  # A dead letter holds its record in base64, so it must be allowed to be larger.
+  # A dead letter holds its record in base64, so it must be allowed to be larger. A change holds a whole row twice, and
+  # may be as large as cdc/connector.json lets it be.
   letters = concat([for job in local.jobs : "dlq.${job}"], [for job in local.jobs : "late.${job}"])
   topics = merge(
     { for name in local.data : name => {} },
-    { for table in local.captured : "cdc.public.${table}" => {} },
+    { for table in local.captured : "cdc.public.${table}" => { "max.message.bytes" = "16777216" } },
     { for name in local.letters : name => { "max.message.bytes" = "4194304" } },
   )
 

@@ -26,6 +26,11 @@ run "managed" {
   }
 
   assert {
+    condition     = google_managed_kafka_topic.this["cdc.public.orders"].configs["max.message.bytes"] == "16777216"
+    error_message = "A change may be as large as the connector's producer lets it be."
+  }
+
+  assert {
     condition     = google_managed_kafka_topic.this["transactions.orders"].configs["retention.ms"] == "604800000"
     error_message = "Records are kept 7 days."
   }
