@@ -15,8 +15,8 @@ _TIMEOUT_S = 10
 
 
 def too_small(servers: str) -> list[str]:
-    """A line for each topic of changes whose `max.message.bytes` is below the largest that the connector sends, with the
-    command that raises it. Topics that are not there yet are made right.
+    """A line for each topic of changes that takes less than the connector may send, with the command that raises its
+    `max.message.bytes`. Topics that are not there yet are made right.
 
     Raises: CdcError.
     """
