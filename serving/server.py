@@ -23,6 +23,7 @@ from granian import _futures
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
+from granian.log import logger as granian_log
 from granian.server.common import AbstractServer
 from granian.server.mp import MPServer
 
@@ -73,7 +74,7 @@ def serve(
         config = replace(config, metrics_dir=Path(metrics_dir), metrics_route=metrics_port is None)
         if metrics_port is not None:
             until_the_end.enter_context(metrics_on(address, metrics_port, config))
-        server = _Server(
+        server = MPServer(
             "serving",
             address=address,
             port=port,
@@ -89,6 +90,8 @@ def serve(
             workers_kill_timeout=_STOP_WITHIN_S,
             log_level=LogLevels.error,
         )
+        granian_log.addFilter(partial(_is_worth_saying, server))
+        until_the_end.callback(granian_log.filters.clear)
         server.on_startup(on_listening)
         threading.Thread(target=_insist_on_stop, args=(server,), daemon=True).start()
         load = partial(_app_of_a_worker, config)
@@ -100,13 +103,10 @@ def serve(
                 raise RuntimeError("workers ended unexpectedly") from e
 
 
-class _Server(MPServer):
-    """Workers that end because they got the same signal have not failed."""
-
-    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
-        for worker in self.wrks:
-            worker.interrupt_by_parent = True
-        super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
+def _is_worth_saying(server: AbstractServer[Any], _: logging.LogRecord) -> bool:
+    """A worker that got the same signal may end before the server has seen its own, and then has not failed."""
+    server.main_loop_interrupt.wait(_ASK_AGAIN_S)
+    return not server.interrupt_signal
 
 
 def threads(config: Config) -> int:

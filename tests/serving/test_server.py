@@ -1,10 +1,13 @@
 """The production server as a real process, started as users start it."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import threading
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 
 import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -66,6 +69,49 @@ def test_ctrl_c_in_a_terminal_which_reaches_every_process_ends_with_status_0(val
         os.killpg(server.process.pid, signal.SIGINT)
         assert server.process.wait(15) == 0
         assert server.process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("kill", [os.kill, os.killpg], ids=["server", "group"])
+def test_with_a_browser_there_sigterm_ends_it_at_once_with_status_0_and_without_a_word(valkey, db, tmp_path, kill):
+    """A browser keeps connections open, has a stream, and asks on while the server stops."""
+    with running(valkey.redis_url, tmp_path=tmp_path) as server, contextlib.ExitStack() as browser:
+        for path in ("/", "/dashboard/main.js", "/api/v1/health", "/api/v1/sessions?open=true", "/api/v1/stream"):
+            connection = browser.enter_context(contextlib.closing(HTTPConnection("127.0.0.1", server.port, timeout=20)))
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert answer.read(1)
+            if "stream" not in path:
+                answer.read()
+        stop = threading.Event()
+
+        def ask_on():
+            while not stop.is_set():
+                with contextlib.suppress(OSError, HTTPException):
+                    server.get("/api/v1/health")
+
+        asking = threading.Thread(target=ask_on)
+        asking.start()
+        try:
+            kill(server.process.pid, signal.SIGTERM)
+            assert server.process.wait(15) == 0
+        finally:
+            stop.set()
+            asking.join(20)
+        assert server.process.stderr.read() == ""
+        assert server.process.stdout.read().count("\n") == 1, "where it serves, and no more"
+
+
+def test_a_worker_that_ends_before_the_server_has_its_signal_has_not_failed(valkey, db, tmp_path):
+    with running(valkey.redis_url, tmp_path=tmp_path) as server:
+        [worker] = server.workers()
+        os.kill(worker, signal.SIGTERM)
+        while Path(f"/proc/{worker}").exists():
+            assert server.process.poll() is None
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(15) == 0
+        assert server.process.stderr.read() == ""
+        assert server.process.stdout.read().count("\n") == 1, "where it serves, and no more"
 
 
 def test_a_request_that_is_being_answered_at_sigterm_gets_its_answer(own_valkey, tmp_path):
