@@ -54,10 +54,12 @@ are in its log here, so nobody has to look for the driver's output.
 
 **Parameters.** `date`: the day; without one, that of the run's data interval (the day before). `backfill`: allows a
 `date` more than 7 days back, as what is published of it is replaced. `max_differences`, `max_amount_minor`: for this
-run only, instead of the variable's.
+run only, instead of the variable's. `accept`: gaps that are understood and to be borne, by name, as `no_clicks`; `why`
+says for the report what was understood, and who triggered the run is there, too.
 
 **Any day may be run again**, in any order: a day is replaced, never added to. One run at a time. To make up for days
-that were missed: `airflow backfill create --dag-id daily_analytics --from-date … --to-date …`.
+that were missed: `airflow backfill create --dag-id daily_analytics --from-date FIRST --to-date DAY_AFTER_THE_LAST`, as
+a day's run begins at 03:00 of it.
 
 **Settings**: the Airflow variable `daily_analytics`, a JSON object; `docs/airflow.md` has its names. A triggerer has to
 run: the steps wait there, not on a worker.
@@ -69,6 +71,11 @@ GATE_SAID_NO = "daily_analytics: a gate said no: "
 _SPARK_SAYS = re.compile(r"\d\d/\d\d/\d\d \d\d:\d\d:\d\d (TRACE|DEBUG|INFO|WARN) ")
 _VARIABLE = "daily_analytics"
 _MAY_REDO_DAYS = 7
+# As dags/spark/judged.py has them: this file imports nothing of ours.
+_GAPS = (
+    *("empty_day", "no_orders", "no_clicks", "row_count", "freshness"),
+    *("no_accounts", "lost_records", "missing_offsets", "unread_records", "file_count"),
+)
 _PIP_PACKAGES = "msgspec==0.22.0,PyYAML==6.0.3"
 
 
@@ -129,12 +136,13 @@ _SETTINGS = {
     "rules": _Setting(_text(rf"{_FOLDER}\.ya?ml"), "a file such as gs://bucket/rules.yaml", None),
     "session_gap": _Setting(_text(_DURATION), "a time such as 30m", "30m"),
     "max_session": _Setting(_text(_DURATION), "a time such as 12h", "12h"),
+    "settle": _Setting(_text(_DURATION), "a time such as 15m", "15m"),
     "keep_snapshots": _Setting(_text(_DURATION), "a time such as 7d", "7d"),
 }  # fmt: skip
 
 _JOB_FLAGS = (
     *("archive", "stream", "warehouse", "report", "namespace", "max_differences", "max_amount_minor"),
-    *("row_count_factor", "freshness", "session_gap", "max_session", "keep_snapshots"),
+    *("row_count_factor", "freshness", "session_gap", "max_session", "settle", "keep_snapshots"),
 )
 STEPS = ("compute", "reconcile", "quality", "publish", "catch_up", "maintain")
 
@@ -185,13 +193,18 @@ def day_of(params: Mapping[str, Any], interval_start: datetime | None, today: da
     return day
 
 
-def plan_of(settings: Mapping[str, Any], params: Mapping[str, Any], day: date, run_id: str) -> dict[str, Any]:
+def plan_of(
+    settings: Mapping[str, Any], params: Mapping[str, Any], day: date, run_id: str, who: str = ""
+) -> dict[str, Any]:
     """What the other tasks take from `plan`: names, the cluster, and the flags of each step."""
     # By the run, so that another run of the same day has another cluster, and deletes only its own.
     run = f"{day:%Y%m%d}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
     limits = {name: params[name] for name in ("max_differences", "max_amount_minor") if params[name] is not None}
     flags = [f"--{name}={value}" for name, value in ({**settings, **limits}).items() if name in _JOB_FLAGS]
     flags += [f"--catalog_conf={key}={value}" for key, value in sorted(settings["catalog"].items())]
+    flags += [f"--accept={name}" for name in sorted(set(params["accept"]))]
+    if params["accept"]:
+        flags += [f"--accepted_by={who}", f"--why={params['why']}"]
     rules = settings["rules"]
     if rules:
         flags.append(f"--rules={rules.rpartition('/')[2]}")  # Dataproc puts the file where the driver runs
@@ -295,13 +308,15 @@ class SparkStep(DataprocSubmitJobOperator):
 
 
 @task(execution_timeout=timedelta(minutes=10))
-def plan(params: Any = None, run_id: Any = None, data_interval_start: Any = None) -> dict[str, Any]:
+def plan(
+    params: Any = None, run_id: Any = None, data_interval_start: Any = None, dag_run: Any = None
+) -> dict[str, Any]:
     try:
         settings = settings_of(Variable.get(_VARIABLE, default=None))
         day = day_of(params, data_interval_start, datetime.now(UTC).date())
     except SettingError as error:
         raise AirflowFailException(str(error)) from None
-    return plan_of(settings, params, day, run_id)
+    return plan_of(settings, params, day, run_id, getattr(dag_run, "triggering_user_name", None) or "")
 
 
 def _step(name: str, planned: XComArg, most: timedelta) -> SparkStep:
@@ -346,6 +361,10 @@ with DAG(
         "backfill": Param(False, type="boolean", description="allow a date more than 7 days back"),
         "max_differences": Param(None, type=["null", "integer"], minimum=0, description="rows, for this run"),
         "max_amount_minor": Param(None, type=["null", "integer"], minimum=0, description="amount, for this run"),
+        "accept": Param(
+            [], type="array", items={"type": "string", "enum": list(_GAPS)}, description="gaps to bear, for this run"
+        ),
+        "why": Param("", type="string", maxLength=500, description="what was understood of them, for the report"),
     },
     tags=["streamforge", "batch"],
 ) as dag:

@@ -29,7 +29,7 @@ def create_app(config: Config) -> Flask:
     from serving.store import Store
     from serving.stream import Streams
 
-    metrics = Metrics(config.metrics_dir)
+    metrics = Metrics(config.metrics_dir, config.batch_report)
     access_log = None if config.access_log == "off" else AccessLog(with_path=config.access_log == "path")
     app = App(metrics, access_log)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES

@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="tell in health and metrics how far the jobs are behind their topics, as this broker knows it",
     )
+    parser.add_argument(
+        "--batch_report",
+        type=_setting("batch_report", str),
+        metavar="FOLDER",
+        help="tell in metrics what the daily batch's reports say, of this folder or gs://bucket/path",
+    )
     parser.add_argument("--workers", type=_whole(1, 64), default=1, help="processes that answer; one per core at most")
     parser.add_argument(
         "--redis_connections",
@@ -160,6 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         redis_url=args.redis,
         redis_timeout_s=args.redis_timeout,
         kafka=args.kafka,
+        batch_report=args.batch_report,
         redis_connections=args.redis_connections,
         streams=args.streams,
         api_keys=known,

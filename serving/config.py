@@ -15,6 +15,7 @@ __all__ = ["Config", "ConfigError"]
 _LOCAL = StoreUrl("redis://127.0.0.1:6379/0")
 _RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour|day)")
 _SERVERS = re.compile(r"[^\s,:/@]+:\d{1,5}(,[^\s,:/@]+:\d{1,5})*")
+_FOLDER = re.compile(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/[^\s?#]*)?|file:///\S+|[^:]+")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:.]+\](:\d{1,5})?")
 
 
@@ -34,6 +35,7 @@ class Config:
         threads wait for the interpreter rather than for Redis, unless that is a millisecond away.
       retry_after_s: what a 503 asks clients to wait, and how long a store that timed out is left alone.
       kafka: host:port of the broker that tells how far the jobs are, with commas between several; None for not at all.
+      batch_report: folder of the daily batch's reports, local or gs://, for metrics; None for not at all.
       metrics_dir: folder in which several worker processes share their metrics; None in a single process.
       metrics_route: whether the app has /metrics, or leaves it to a port of its own.
       streams: at most this many streams of events per process; 0 for none. Each has a thread, which answers other
@@ -49,6 +51,7 @@ class Config:
     redis_connections: int = 4
     retry_after_s: float = 1.0
     kafka: str | None = None
+    batch_report: str | None = None
     metrics_dir: Path | None = None
     metrics_route: bool = True
     streams: int = 8
@@ -67,6 +70,8 @@ class Config:
             raise ConfigError(f"retry_after_s must be above 0 and at most 60 seconds, not {self.retry_after_s}")
         if self.kafka is not None and not _SERVERS.fullmatch(self.kafka):
             raise ConfigError(f"kafka must be host:port, with commas between several, not {self.kafka!r}")
+        if self.batch_report is not None and not _FOLDER.fullmatch(self.batch_report):
+            raise ConfigError(f"batch_report must be a folder or gs://bucket/path, not {self.batch_report!r}")
         if not 0 <= self.streams <= 1000:
             raise ConfigError(f"streams must be between 0 and 1000, not {self.streams}")
         if self.rate_limit is not None and not _RATE.fullmatch(self.rate_limit):

@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from serving.batch import BatchReport
 from serving.progress import Progress
 from serving.store import Readings, Store, StoreUnavailable
 
@@ -34,12 +35,14 @@ class Metrics:
     """The metrics of one app.
 
     Args:
+      batch_report: folder of the daily batch's reports, if they are to be told of.
       shared_dir: where the worker processes of a server keep their numbers; the answer is then the same from each.
         `PROMETHEUS_MULTIPROC_DIR` must have held the same folder when prometheus_client was imported.
     """
 
-    def __init__(self, shared_dir: Path | None = None):
+    def __init__(self, shared_dir: Path | None = None, batch_report: str | None = None):
         self._shared_dir = shared_dir
+        self._batch = None if batch_report is None else BatchReport(batch_report)
         self._in_flight_of: dict[tuple[str, str], Gauge] = {}
         self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._registry = registry = CollectorRegistry()
@@ -130,6 +133,8 @@ class Metrics:
             MultiProcessCollector(registry, str(self._shared_dir))  # type: ignore[no-untyped-call]
         registry.register(_Readings(readings))
         registry.register(_Progress(progress))
+        if self._batch is not None:
+            registry.register(self._batch)
         return encode(registry), content_type
 
 

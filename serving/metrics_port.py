@@ -88,7 +88,7 @@ def _serve(address: str, port: int, config: Config) -> None:
     from serving.progress import watch
     from serving.store import Store
 
-    metrics = Metrics(config.metrics_dir)
+    metrics = Metrics(config.metrics_dir, config.batch_report)
     store = Store(config, metrics.redis_errors.inc)
     progress = watch(config)
 

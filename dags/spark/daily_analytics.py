@@ -18,17 +18,21 @@ exit status: 0 done; 1 failed; 2 a wrong flag; 3 a gate said no: its report is w
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pyspark.sql import DataFrame, SparkSession
 
-from dags.spark import files, quality, recompute, reconcile, report, stream_tables
+from dags.spark import accounts, files, quality, recompute, reconcile, report, stream_tables
 from dags.spark.day import Day
+from dags.spark.judged import GAPS, Judged, code_version
 from dags.spark.lake import COMPUTED, Lake, LakeError
 from schemas.tables import TABLES, Table
 from transforms.domain.durations import parse_duration_ms
@@ -40,13 +44,20 @@ STEPS = ("compute", "reconcile", "quality", "publish", "catch_up", "maintain")
 _NEEDS = {
     "compute": ["archive"],
     "reconcile": ["archive", "stream", "report"],
-    "quality": ["report"],
-    "publish": [],
+    "quality": ["archive", "report"],
+    "publish": ["report"],
     "catch_up": ["archive", "stream", "report"],
     "maintain": [],
 }
 _CATALOG = "lake"
 _CATCH_UP_DAYS = 7
+_MADE_OF = {"fraud_alerts": "orders", "real_time_revenue": "orders", "user_sessions": "clickstream"}
+"""What each table is computed from, of the archive."""
+_DECIDES = (
+    *("archive", "stream", "max_differences", "max_amount_minor", "row_count_factor", "freshness"),
+    *("session_gap", "max_session", "settle"),
+)
+"""Flags that decide what is found."""
 
 
 class _GateClosed(Exception):
@@ -96,15 +107,19 @@ class _Run:
 
     def __init__(self, spark: SparkSession, options: Any):
         self._spark, self._options, self._day = spark, options, options.day
+        self._judged = _judged(options)
         self._lake = Lake(spark, _CATALOG, options.namespace)
         self._archive = recompute.Archive(spark, options.archive or "")
         self._tables: list[Table] = [TABLES[name] for name in COMPUTED]
 
     def _rows(self, archive: recompute.Archive) -> dict[str, DataFrame]:
         options, day = self._options, self._day
+        settled_ms = time.time_ns() // 1_000_000 - options.settle
         return {
             "fraud_alerts": recompute.fraud_alerts(archive, day, options.rules),
-            "user_sessions": recompute.user_sessions(archive, day, options.session_gap, options.max_session),
+            "user_sessions": recompute.user_sessions(
+                archive, day, options.session_gap, options.max_session, settled_ms
+            ),
             "real_time_revenue": recompute.real_time_revenue(archive, day),
         }
 
@@ -113,9 +128,12 @@ class _Run:
         return recompute.Landed(self._archive, day, options.rules, options.session_gap, options.max_session)
 
     def compute(self) -> None:
-        day = self._day
-        if not self._archive.has(day):
-            raise LakeError(f"the archive {self._options.archive} has nothing of {day}")
+        options, day = self._options, self._day
+        self._require_archive()
+        if not self._archive.has(day) and "empty_day" not in options.accept:
+            raise LakeError(
+                f"the archive {options.archive} has nothing of {day}; if that is understood: --accept=empty_day"
+            )
         # Counted before they are read: what comes in between is for the next run, not for none.
         landed = self._landed(day).count()
         rows = self._rows(self._archive)
@@ -127,6 +145,7 @@ class _Run:
 
     def reconcile(self) -> None:
         options, day = self._options, self._day
+        self._require_archive()
         if not options.stream.startswith("bigquery://") and not files.exists(self._spark, options.stream):
             raise _BadInput(f"--stream: there is no folder {options.stream}")
         tolerance = reconcile.Tolerance(options.max_differences, options.max_amount_minor)
@@ -135,19 +154,24 @@ class _Run:
             rows = stream_tables.rows(self._spark, options.stream, table, day)
             stream = stream_tables.current(rows, table)
             batch, snapshot = self._lake.staged(table, day), self._lake.staged_snapshot(table, day)
-            found.append(reconcile.compare(batch, stream, table, snapshot, tolerance, self._replayed(table)))
+            compared = reconcile.compare(batch, stream, table, snapshot, tolerance, self._replayed(table))
+            none = options.accept & set(quality.NONE[table.name])
+            found.append(replace(compared, may_be_empty=bool(none)))
         rows = [row for comparison in found for row in comparison.table_rows(day.date)]
         self._record(reconcile.TABLE, reconcile.DDL, rows)
         self._write(
             "reconciliation",
-            report.reconciliation_page,
-            report.reconciliation_json,
-            report.reconciliation_metrics,
-            found,
+            all(c.passed for c in found),
+            report.reconciliation_page(day, found, self._judged),
+            report.reconciliation_json(day, found, self._judged),
+            report.reconciliation_metrics(day, found),
         )
         for c in found:
             counts = ", ".join(f"{c.rows(kind):,} {kind}" for kind in reconcile.KINDS)
             print(f"reconcile: {c.table}: {counts}: {'passed' if c.passed else 'FAILED'}", flush=True)
+        if empty := [c.table for c in found if c.nothing_compared and not c.passed]:
+            names = ", ".join(f"--accept={quality.NONE[table][0]}" for table in empty)
+            raise _GateClosed(f"there is nothing to compare of {', '.join(empty)}; if that is understood: {names}")
         if wrong := [c.table for c in found if not c.passed]:
             raise _GateClosed(f"stream and batch disagree about {', '.join(wrong)}")
 
@@ -166,11 +190,20 @@ class _Run:
             known = self._known_landed(day)
             if known is not None and self._landed(day).count() > known:
                 print(f"catch_up: {day}: replay has added to it", flush=True)
-                options = argparse.Namespace(**{**vars(self._options), "day": day})
+                borne = {"day": day, "accept": self._accepted(day)}
+                options = argparse.Namespace(**{**vars(self._options), **borne})
                 steps = STEPS[: STEPS.index("catch_up")]
                 closed += [f"{day}: {why}" for why in _take(steps, _Run(self._spark, options))]
         if closed:
             raise _GateClosed("; ".join(closed))
+
+    def _accepted(self, day: Day) -> frozenset[str]:
+        """What was borne of a day when it was looked at last: what is borne of this one says nothing of others."""
+        if not self._lake.exists(quality.TABLE):
+            return frozenset()
+        self._lake.make(quality.TABLE, quality.DDL, "day")
+        rows = self._spark.table(self._lake.name(quality.TABLE)).where(f"day = date'{day}' AND accepted <> ''")
+        return frozenset(row["accepted"] for row in rows.select("accepted").distinct().collect())
 
     def _known_landed(self, day: Day) -> int | None:
         """How many records of replay were known when the day was compared; None if it was not."""
@@ -183,35 +216,69 @@ class _Run:
 
     def quality(self) -> None:
         options, day = self._options, self._day
+        self._require_archive()
         limits = quality.Limits(options.row_count_factor, options.freshness, time.time_ns() // 1_000_000)
+        topics = {table: self._archive.accounted(table, day) for table in recompute.RECORDS}
         found = [
-            finding
+            finding.borne(options.accept)
             for table in self._tables
-            for finding in quality.check(
-                self._spark,
-                self._lake.staged(table, day),
-                self._spark.table(self._lake.name(table.name)),
-                table,
-                self._lake.staged_snapshot(table, day),
-                day,
-                limits,
-            )
+            for finding in (*self._checked(table, limits), *self._accounted(table, topics, limits))
         ]
         self._record(quality.TABLE, quality.DDL, [finding.table_row(day.date) for finding in found])
-        self._write("quality", report.quality_page, report.quality_json, report.quality_metrics, found)
         failed = [finding for finding in found if not finding.passed]
+        every = [topic for of_table in topics.values() for topic in of_table]
+        self._write(
+            "quality",
+            not failed,
+            report.quality_page(day, found, every, self._judged),
+            report.quality_json(day, found, every, self._judged),
+            report.quality_metrics(day, found, every),
+        )
         print(f"quality: {len(found) - len(failed)} of {len(found)} rules hold", flush=True)
+        for finding in found:
+            if finding.accepted:
+                print(f"quality: borne ({finding.accepted}): {finding}", flush=True)
         for finding in failed:
             print(f"quality: FAILED: {finding}", *(f"  {sample}" for sample in finding.samples), sep="\n", flush=True)
         if failed:
             raise _GateClosed(f"{len(failed)} rules failed")
 
+    def _checked(self, table: Table, limits: quality.Limits) -> Iterator[quality.Finding]:
+        staged, published = self._lake.staged(table, self._day), self._spark.table(self._lake.name(table.name))
+        snapshot = self._lake.staged_snapshot(table, self._day)
+        return quality.check(self._spark, staged, published, table, snapshot, self._day, limits)
+
+    def _accounted(
+        self, table: Table, topics: Mapping[str, list[accounts.TopicDay]], limits: quality.Limits
+    ) -> Iterator[quality.Finding]:
+        """Of the topics that the table is made of."""
+        source, snapshot = _MADE_OF[table.name], self._lake.staged_snapshot(table, self._day)
+        for rule, name, count, detail in accounts.trouble(
+            topics[source], self._day, limits.now_ms, limits.freshness_ms
+        ):
+            borne_by = quality.NONE[table.name] if name == "empty_day" else (name,)
+            yield quality.Finding(table.name, f"{source}: {rule}", snapshot, count, detail, borne_by=borne_by)
+
     def publish(self) -> None:
         for table in self._tables:  # all of them are looked at before the first is shown
             for gate in (reconcile.TABLE, quality.TABLE):
                 self._require(gate, table)
+        done: dict[str, str] = {table.name: "not yet" for table in self._tables}
+        self._tell_published(done)
         for table in self._tables:
-            print(f"publish: {table.name}: {self._lake.publish(table, self._day)}", flush=True)
+            done[table.name] = self._lake.publish(table, self._day)
+            self._tell_published(done)
+            print(f"publish: {table.name}: {done[table.name]}", flush=True)
+
+    def _tell_published(self, done: Mapping[str, str]) -> None:
+        """How far it came, before and after each table: one that broke off says so, and is to be run again."""
+        day, whole = str(self._day), "not yet" not in done.values()
+        about = {"day": day, "done": whole, "tables": dict(done), "judged_by": self._judged.as_dict()}
+        self._write_text(f"{day}/published.json", json.dumps(about))
+        before = files.read_text(self._spark, f"{self._folder}/published.status.json")
+        newest = [json.loads(before)["newest"] or ""] if before else [""]
+        newest += [day] if whole else []
+        self._tell_status("published", {"day": day, "done": whole, "newest": max(newest) or None})
 
     def maintain(self) -> None:
         before = datetime.now(UTC) - timedelta(milliseconds=self._options.keep_snapshots)
@@ -237,17 +304,39 @@ class _Run:
         found = self._spark.createDataFrame(rows, ddl)
         self._lake.overwrite(table, found.coalesce(1), f"day = date'{self._day}'")
 
-    def _write(
-        self, name: str, page: Callable[..., str], as_json: Callable[..., str], metrics: Callable[..., str], found: Any
-    ) -> None:
-        folder = self._options.report.rstrip("/")
-        for path, text in (
-            (f"{self._day}/{name}.html", page),
-            (f"{self._day}/{name}.json", as_json),
-            (f"{name}.prom", metrics),
-        ):
-            files.write_text(self._spark, f"{folder}/{path}", text(self._day, found))
-        print(f"{name}: report {folder}/{self._day}/{name}.html", flush=True)
+    def _require_archive(self) -> None:
+        if not self._archive.exists():
+            raise _BadInput(f"--archive: there is no folder {self._options.archive}")
+
+    def _write(self, name: str, passed: bool, page: str, as_json: str, metrics: str) -> None:
+        self._write_text(f"{self._day}/{name}.html", page)
+        self._write_text(f"{self._day}/{name}.json", as_json)
+        self._write_text(f"{name}.prom", metrics)
+        self._tell_status(name, {"day": str(self._day), "passed": passed})
+        print(f"{name}: report {self._folder}/{self._day}/{name}.html", flush=True)
+
+    def _tell_status(self, name: str, about: Mapping[str, Any]) -> None:
+        """For the API's metrics, and so for an alert: what was said last."""
+        self._write_text(f"{name}.status.json", json.dumps({**about, "at": self._judged.at}))
+
+    @property
+    def _folder(self) -> str:
+        return str(self._options.report).rstrip("/")
+
+    def _write_text(self, path: str, text: str) -> None:
+        files.write_text(self._spark, f"{self._folder}/{path}", text)
+
+
+def _judged(options: Any) -> Judged:
+    return Judged(
+        accepted=frozenset(options.accept),
+        by=options.accepted_by,
+        why=options.why,
+        flags={name: getattr(options, name) for name in _DECIDES},
+        rules=hashlib.sha256(repr(options.rules).encode()).hexdigest()[:16],
+        code=code_version(),
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _session(options: Any) -> SparkSession:
@@ -314,6 +403,14 @@ def _parse(argv: Sequence[str]) -> Any:
     add("--session_gap", type=_duration, default="30m", metavar="TIME", help="as the stream's (default: %(default)s)")
     add("--max_session", type=_duration, default="12h", metavar="TIME", help="as the stream's (default: %(default)s)")
     add(
+        "--settle",
+        type=_duration,
+        default="15m",
+        metavar="TIME",
+        help="how long a record may take to the archive: allowed lateness, --flush_every and some; a session that "
+        "may have gone on since is not compared as a finished one (default: %(default)s)",
+    )
+    add(
         "--max_differences",
         type=_number,
         default=0,
@@ -321,6 +418,17 @@ def _parse(argv: Sequence[str]) -> Any:
         help="rows of a table that may not match (default: 0)",
     )
     add("--max_amount_minor", type=_number, default=0, metavar="N", help="by how much they may, summed up (default: 0)")
+    add(
+        "--accept",
+        action="append",
+        choices=sorted(GAPS),
+        default=[],
+        metavar="GAP",
+        help="a gap that is understood and to be borne; may be given several times. "
+        + "; ".join(f"{name}: {about}" for name, about in GAPS.items()),
+    )
+    add("--accepted_by", default="", metavar="WHO", help="who bears it, for the report")
+    add("--why", default="", metavar="TEXT", help="why, for the report")
     add(
         "--row_count_factor",
         type=_factor,
@@ -353,6 +461,7 @@ def _parse(argv: Sequence[str]) -> Any:
     if not options.catalog_conf:
         parser.error("--catalog: is needed, or --catalog_conf")
     options.rules = options.rules or default_rules()
+    options.accept = frozenset(options.accept)
     return options
 
 

@@ -11,25 +11,20 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["build", "main"]
+from dags.spark.judged import code_version, sources
 
-_ROOT = Path(__file__).parent.parent.parent
-_PACKAGES = ("schemas", "transforms/domain", "dags/spark")
-_KINDS = {".py", ".avsc", ".yaml"}
+__all__ = ["build", "main"]
 
 
 def build(path: Path) -> None:
     """Raises: OSError: it cannot be written."""
-    found = {_ROOT / "transforms/__init__.py", _ROOT / "dags/__init__.py"}
-    for package in _PACKAGES:
-        found.update(file for file in (_ROOT / package).rglob("*") if file.suffix in _KINDS)
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(found):
+        for name, content in [*sources(), ("dags/spark/version.txt", f"{code_version()}\n".encode())]:
             # A fixed time: an upload of the same sources changes nothing.
-            info = zipfile.ZipInfo(file.relative_to(_ROOT).as_posix(), (1980, 1, 1, 0, 0, 0))
+            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, file.read_bytes())
+            archive.writestr(info, content)
 
 
 def main(argv: Sequence[str]) -> int:

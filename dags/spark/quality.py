@@ -6,8 +6,8 @@ column, nobody would look at here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark import StorageLevel
@@ -17,12 +17,12 @@ from pyspark.sql import functions as F
 from dags.spark.day import Day
 from schemas.tables import Table
 
-__all__ = ["DDL", "TABLE", "Finding", "Limits", "check"]
+__all__ = ["DDL", "NONE", "TABLE", "Finding", "Limits", "check"]
 
 TABLE = "quality"
 DDL = (
     "day DATE, table_name STRING, rule STRING, snapshot_id BIGINT COMMENT 'What was looked at.', "
-    "failed_rows BIGINT, detail STRING, passed BOOLEAN"
+    "failed_rows BIGINT, detail STRING, passed BOOLEAN, accepted STRING COMMENT 'The gap that somebody bears, by name.'"
 )
 
 _SAMPLE = 5
@@ -68,6 +68,13 @@ _QUERIES = {
 # The newest thing that a table knows of; alerts may be rare.
 _NEWEST = {"user_sessions": "session_end", "real_time_revenue": "window_end"}
 
+NONE = {
+    "fraud_alerts": ("no_orders", "empty_day"),
+    "real_time_revenue": ("no_orders", "empty_day"),
+    "user_sessions": ("no_clicks", "empty_day"),
+}
+"""The gaps (`dags.spark.judged.GAPS`) that leave a table without rows."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -92,6 +99,8 @@ class Finding:
       failed: how many rows break it; of a rule about the whole table, 1.
       detail: what was counted, in words.
       samples: some of the rows, as JSON.
+      borne_by: names of `dags.spark.judged.GAPS`, with one of which it can be borne.
+      accepted: the one that somebody said.
     """
 
     table: str
@@ -100,17 +109,26 @@ class Finding:
     failed: int
     detail: str = ""
     samples: tuple[str, ...] = ()
+    borne_by: tuple[str, ...] = ()
+    accepted: str = ""
 
     @property
     def passed(self) -> bool:
-        return self.failed == 0
+        return self.failed == 0 or self.accepted != ""
+
+    def borne(self, accepted: Collection[str]) -> Finding:
+        """The same; passed, and by which name, when it failed and is accepted."""
+        name = next((name for name in self.borne_by if name in accepted), "")
+        return replace(self, accepted=name) if self.failed and name else self
 
     def table_row(self, day: Any) -> tuple[Any, ...]:
         """For the table `quality`."""
-        return (day, self.table, self.rule, self.snapshot, self.failed, self.detail, self.passed)
+        return (day, self.table, self.rule, self.snapshot, self.failed, self.detail, self.passed, self.accepted)
 
     def __str__(self) -> str:
         detail = f": {self.detail}" if self.detail else ""
+        if self.failed and not self.accepted and self.borne_by:
+            detail += f"; if that is understood: --accept={self.borne_by[0]}"
         return f"{self.table}: {self.rule}: {self.failed:,} rows{detail}"
 
 
@@ -168,14 +186,21 @@ def _row_count(count: int, published: DataFrame, table: Table, snapshot: int, da
     mean = sum(counts) / len(counts)
     detail = f"{count:,}; {mean:,.0f} a day on {len(counts)} days before"
     wrong = max(count, mean) >= _FEW and not mean / limits.row_count_factor <= count <= mean * limits.row_count_factor
-    return Finding(table.name, rule, snapshot, int(wrong), detail)
+    return Finding(
+        table.name,
+        rule,
+        snapshot,
+        int(wrong),
+        detail,
+        borne_by=("row_count", *(() if count else NONE[table.name])),
+    )
 
 
 def _freshness(rows: DataFrame, table: Table, snapshot: int, day: Day, limits: Limits) -> Finding:
     rule = "events up to the end of the day, or now"
     newest_ms = rows.selectExpr(f"max(unix_millis({_NEWEST[table.name]})) AS at").first()["at"]
     if newest_ms is None:
-        return Finding(table.name, rule, snapshot, 1, "there is no row")
+        return Finding(table.name, rule, snapshot, 1, "there is no row", borne_by=NONE[table.name])
     behind_ms = min(day.end_ms, limits.now_ms) - newest_ms
     detail = f"the newest is {max(0, behind_ms) / 60_000:,.0f} min before that"
-    return Finding(table.name, rule, snapshot, int(behind_ms > limits.freshness_ms), detail)
+    return Finding(table.name, rule, snapshot, int(behind_ms > limits.freshness_ms), detail, borne_by=("freshness",))

@@ -15,6 +15,7 @@ What a day needs of its neighbours:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +25,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dags.spark import files
+from dags.spark import accounts, files
 from dags.spark.columns import arrow_schema, ddl, with_timestamps
 from dags.spark.day import HOUR_MS, Day
 from dags.spark.steps import Rows, add_minutes, aggregate_sessions, detect_fraud, spans_ms, sum_up_minutes
@@ -33,10 +34,10 @@ from schemas.tables import TABLES, Column
 from transforms.domain.archive import LANDED
 from transforms.domain.fraud_rules import STATUSES, Rules
 
-__all__ = ["Archive", "Landed", "fraud_alerts", "real_time_revenue", "user_sessions"]
+__all__ = ["RECORDS", "Archive", "Landed", "fraud_alerts", "real_time_revenue", "user_sessions"]
 
 _BATCH = 5_000
-_RECORDS = {"orders": "OrderEvent", "clickstream": "ClickstreamEvent"}
+RECORDS = {"orders": "OrderEvent", "clickstream": "ClickstreamEvent"}
 _PARTS = (
     Column("start_ms", "INT64"),
     Column("dimension", "STRING"),
@@ -67,12 +68,27 @@ class Archive:
         """What replay sent back when it was late."""
         return Archive(self._spark, self._folder, _LANDED)
 
+    def exists(self) -> bool:
+        return files.exists(self._spark, self._folder)
+
+    def accounted(self, table: str, day: Day) -> list[accounts.TopicDay]:
+        """What became of every offset of the table's topics, and how many records the day's files hold of each."""
+        listed = files.listed(self._spark, f"{self._folder}/accounts/{table}/*.json")
+        texts = files.read_texts(self._spark, accounts.wanted(listed, day))
+        found = accounts.of_day(texts.values(), table, day)
+        hours = self._hours(table, day.start_ms, day.end_ms)
+        paths = [path for hour in hours for path in files.match(self._spark, f"{hour}/*.avro")]
+        for topic in found:
+            mine = [path for path in paths if _is_timely(topic.topic, path.rpartition("/")[2])]
+            topic.in_files = self._spark.read.format("avro").load(mine).count() if mine else 0
+        return found
+
     def has(self, day: Day) -> bool:
-        return any(self._hours(table, day.start_ms, day.end_ms) for table in _RECORDS)
+        return any(self._hours(table, day.start_ms, day.end_ms) for table in RECORDS)
 
     def read(self, table: str, start_ms: int, end_ms: int) -> DataFrame:
         """The records from `start_ms` until before `end_ms`, as their newest schema has them; event_time in ms."""
-        schema = json.dumps(avro_schema(_RECORDS[table]))
+        schema = json.dumps(avro_schema(RECORDS[table]))
         hours = self._hours(table, start_ms, end_ms)
         read = self._spark.read.format("avro").option("avroSchema", schema).option("pathGlobFilter", self._files)
         records = read.load(hours)
@@ -87,6 +103,11 @@ class Archive:
         days = sorted({name.partition("/")[0] for name in names})
         found = [path for day in days for path in files.match(self._spark, f"{self._folder}/{table}/{day}/hour=*")]
         return [path for path in found if "/".join(path.rsplit("/", 2)[1:]) in names]
+
+
+def _is_timely(topic: str, name: str) -> bool:
+    """Whether a file has records of the topic, other than such as replay sent back too late."""
+    return re.fullmatch(rf"{re.escape(topic)}-\d{{5,}}-\d{{20}}\.avro", name) is not None
 
 
 class Landed:
@@ -129,7 +150,12 @@ def fraud_alerts(archive: Archive, day: Day, rules: Rules) -> DataFrame:
     return _table("fraud_alerts", orders, partial(detect_fraud, rules=rules, start_ms=day.start_ms))
 
 
-def user_sessions(archive: Archive, day: Day, gap_ms: int, max_ms: int) -> DataFrame:
+def user_sessions(archive: Archive, day: Day, gap_ms: int, max_ms: int, settled_ms: int) -> DataFrame:
+    """
+    Args:
+      settled_ms: the time until which the archive is complete. A session that may go on after it is a row of pane EARLY:
+        what was known of it.
+    """
     columns = ["user_id", "event_time", "event_id", "event_type", "device_type", "geo_region", "category"]
     columns += ["price_minor", "quantity"]
     clicks = (
@@ -138,7 +164,14 @@ def user_sessions(archive: Archive, day: Day, gap_ms: int, max_ms: int) -> DataF
         .repartition("user_id")
         .sortWithinPartitions("user_id", "event_time", "event_id")
     )
-    step = partial(aggregate_sessions, gap_ms=gap_ms, max_ms=max_ms, start_ms=day.start_ms, end_ms=day.end_ms)
+    step = partial(
+        aggregate_sessions,
+        gap_ms=gap_ms,
+        max_ms=max_ms,
+        start_ms=day.start_ms,
+        end_ms=day.end_ms,
+        over_ms=settled_ms - gap_ms,
+    )
     return _table("user_sessions", clicks, step)
 
 

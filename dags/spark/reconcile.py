@@ -1,5 +1,8 @@
 """Stream and batch, row by row: what matches, differs, is missing in the stream, or is there without reason.
 
+A session that was going on when the batch read it, and of which the stream knows more by now, is `open`: no difference,
+unless the stream knows less in anything.
+
 A row that replay explains is none of these. Records that it sent back too late for the stream are in the archive, and
 so in the batch alone. `late` is a row that such a record is about, and that the stream has just as the batch would have
 it without those records.
@@ -16,14 +19,14 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from schemas.tables import Table
 
 __all__ = ["DDL", "DIFFERENT", "KINDS", "TABLE", "Comparison", "Part", "Replayed", "Tolerance", "compare"]
 
-KINDS = ("match", "differ", "missing", "extra", "late")
+KINDS = ("match", "differ", "missing", "extra", "late", "open")
 DIFFERENT = ("differ", "missing", "extra")
 
 TABLE = "reconciliation"
@@ -44,6 +47,10 @@ _NOT_COMPARED = {"pane", "version", "deleted", "detected_at", "description", "re
 _AMOUNT = {"fraud_alerts": "amount_minor", "user_sessions": "revenue_minor", "real_time_revenue": "gmv_minor"}
 _PART = {"fraud_alerts": "alert_type", "real_time_revenue": "dimension"}
 _SAMPLE = 10
+# What only grows while a session goes on.
+_GROW = ("session_end", "duration_seconds", "page_views", "product_views", "add_to_carts", "purchases", "revenue_minor")
+# A day may have no alert. One on which neither side has a session, or a minute of revenue, was not compared.
+_MAY_BE_EMPTY = {"fraud_alerts"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,7 @@ class Comparison:
     Attributes:
       landed: records that replay sent back too late for the stream, as many as there were when the batch was computed.
       samples: of the rows that do not match: kind, key, and batch's and stream's values of the columns that differ.
+      may_be_empty: whether somebody understands that there is nothing to compare.
     """
 
     table: str
@@ -85,6 +93,7 @@ class Comparison:
     tolerance: Tolerance
     landed: int = 0
     samples: list[dict[str, Any]] = field(default_factory=list)
+    may_be_empty: bool = False
 
     def rows(self, kind: str) -> int:
         return sum(part.rows[kind] for part in self.parts)
@@ -101,7 +110,13 @@ class Comparison:
         return sum(map(self.amount, DIFFERENT))
 
     @property
+    def nothing_compared(self) -> bool:
+        return self.rows("match") + self.rows("late") + self.different_rows == 0
+
+    @property
     def passed(self) -> bool:
+        if self.nothing_compared and not (self.may_be_empty or self.table in _MAY_BE_EMPTY):
+            return False
         return self.different_rows <= self.tolerance.rows and self.different_amount <= self.tolerance.amount_minor
 
     def table_rows(self, day: Any) -> Iterator[tuple[Any, ...]]:
@@ -147,13 +162,15 @@ def compare(
     amount, part = _AMOUNT[table.name], _PART.get(table.name)
 
     def side(rows: DataFrame, name: str) -> DataFrame:
-        return rows.select(F.struct(keys).alias("key"), F.struct(compared).alias(name))
+        how = [F.struct("pane", "version").alias(f"{name}_is")] if table.name == "user_sessions" else []
+        return rows.select(F.struct(keys).alias("key"), F.struct(compared).alias(name), *how)
 
     kind = (
         F.when(F.col("batch").eqNullSafe(F.col("stream")), "match")
         .when(F.col("explained"), "late")
         .when(F.col("stream").isNull(), "missing")
         .when(F.col("batch").isNull(), "extra")
+        .when(_went_on() if table.name == "user_sessions" else F.lit(False), "open")
         .otherwise("differ")
     )
     of_batch, of_stream = (
@@ -186,6 +203,14 @@ def compare(
         return replace(found, samples=_samples(joined, found, compared))
     finally:
         joined.unpersist()
+
+
+def _went_on() -> Column:
+    """Whether the session was going on for the batch, and has only grown since."""
+    went_on = (F.col("batch_is.pane") == "EARLY") & (F.col("stream_is.version") >= F.col("batch_is.version"))
+    for column in _GROW:
+        went_on &= F.col(f"stream.{column}") >= F.col(f"batch.{column}")
+    return went_on
 
 
 def _explained(pairs: DataFrame, without: DataFrame, about: DataFrame, keys: list[str]) -> DataFrame:

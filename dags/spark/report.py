@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
+from dags.spark.accounts import TopicDay
 from dags.spark.day import Day
+from dags.spark.judged import GAPS, Judged
 from dags.spark.quality import Finding
 from dags.spark.reconcile import DIFFERENT, KINDS, Comparison, Part
 
@@ -26,10 +28,11 @@ _WORDS = {
     "missing": "missing in the stream",
     "extra": "extra in the stream",
     "late": "late by replay",
+    "open": "going on",
 }
 _STYLE = """
 :root{color-scheme:light dark;--match:#2e8b57;--differ:#d98e04;--missing:#c0392b;--extra:#7d4cc2}
-:root{--late:#4a7fb5;--line:#8885}
+:root{--late:#4a7fb5;--open:#8d99ae;--line:#8885}
 body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;margin:1rem 0;width:100%}
 th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
@@ -37,13 +40,17 @@ th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid var(--line);v
 .no{color:var(--missing);font-weight:600}.yes{color:var(--match);font-weight:600}
 code{font-size:13px;overflow-wrap:anywhere}svg{max-width:100%;height:auto}svg text{fill:currentColor;font-size:13px}
 .match{fill:var(--match)}.differ{fill:var(--differ)}.missing{fill:var(--missing)}.extra{fill:var(--extra)}.late{fill:var(--late)}
+.open{fill:var(--open)}
 """
 
 
-def reconciliation_page(day: Day, found: Sequence[Comparison]) -> str:
+def reconciliation_page(day: Day, found: Sequence[Comparison], judged: Judged) -> str:
     passed = all(comparison.passed for comparison in found)
     verdict = "Stream and batch agree." if passed else "Stream and batch disagree: the day is not to be published."
+    if empty := [c.table for c in found if c.nothing_compared and not c.passed]:
+        verdict = f"There was nothing to compare of {', '.join(empty)}: the day is not to be published."
     parts = [f'<p class="{_class(passed)}">{verdict}</p>', _chart(found), "<h2>Rows and amounts</h2>", _account(found)]
+    parts.append(_judged(judged))
     for comparison in found:
         if comparison.samples:
             parts += [f"<h2>{escape(comparison.table)}: some of the rows that do not match</h2>", _samples(comparison)]
@@ -71,7 +78,7 @@ def _chart(found: Sequence[Comparison]) -> str:
         lines.append(f'<text x="{left + width + 10}" y="{y + 15}">{total:,} rows</text>')
     y = len(found) * height + 12
     for i, kind in enumerate(KINDS):
-        x = left + (0, 80, 150, 320, 470)[i]
+        x = left + (0, 70, 130, 285, 430, 540)[i]
         lines.append(f'<rect class="{kind}" x="{x}" y="{y}" width="12" height="12"/>')
         lines.append(f'<text x="{x + 18}" y="{y + 11}">{_WORDS[kind]}</text>')
     size = f"{left + width + 120} {y + 24}"
@@ -117,23 +124,49 @@ def _samples(comparison: Comparison) -> str:
     return f"<table><tr><th></th><th>key</th><th>batch</th><th>stream</th></tr>{rows}</table>"
 
 
-def quality_page(day: Day, found: Sequence[Finding]) -> str:
+def quality_page(day: Day, found: Sequence[Finding], topics: Sequence[TopicDay], judged: Judged) -> str:
     failed = [finding for finding in found if not finding.passed]
     verdict = (
         f"{len(failed)} of {len(found)} rules failed: the day is not to be published." if failed else "All rules hold."
     )
     rows = ["<tr><th>table</th><th>rule</th><th></th><th class='n'>rows against it</th><th></th></tr>"]
     for finding in sorted(found, key=lambda finding: finding.passed):
-        word = "passed" if finding.passed else "failed"
+        word = f"borne: {finding.accepted}" if finding.accepted else "passed" if finding.passed else "failed"
         samples = "".join(f"<br><code>{escape(sample)}</code>" for sample in finding.samples)
         rows.append(
             f"<tr><td>{escape(finding.table)}</td><td>{escape(finding.rule)}</td>"
             f'<td class="{_class(finding.passed)}">{word}</td><td class="n">{finding.failed:,}</td>'
             f"<td>{escape(finding.detail)}{samples}</td></tr>"
         )
-    return _page(
-        f"Quality of {day}", [f'<p class="{_class(not failed)}">{verdict}</p>', f"<table>{''.join(rows)}</table>"]
+    parts = [f'<p class="{_class(not failed)}">{verdict}</p>', f"<table>{''.join(rows)}</table>"]
+    return _page(f"Quality of {day}", [*parts, "<h2>Records of the topics</h2>", _topics(topics), _judged(judged)])
+
+
+def _topics(topics: Sequence[TopicDay]) -> str:
+    """Every offset of the day, and what became of it."""
+    if not topics:
+        return "<p>The archive has no accounts of its topics.</p>"
+    numbers = [_numbers(topic) for topic in topics]
+    head = "".join(f'<th class="n">{escape(name.replace("_", " "))}</th>' for name in numbers[0])
+    rows = []
+    for topic, of in zip(topics, numbers, strict=True):
+        cells = "".join(f'<td class="n">{n:,}</td>' for n in of.values())
+        rows.append(f"<tr><td>{escape(topic.topic)}</td>{cells}</tr>")
+    return f"<table><tr><th>topic</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _numbers(topic: TopicDay) -> dict[str, int]:
+    beside = {"lost": topic.lost, "missing": topic.missing, "unread": topic.unread}
+    return {**topic.counts, **beside, "archived": topic.archived, "in_files": topic.in_files}
+
+
+def _judged(judged: Judged) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(key.replace('_', ' '))}</td><td><code>{escape(_json(value))}</code></td></tr>"
+        for key, value in judged.as_dict().items()
     )
+    borne = "".join(f"<li>{escape(name)}: {escape(GAPS[name])}</li>" for name in sorted(judged.accepted))
+    return f"<h2>Judged by</h2><table>{rows}</table>{f'<p>Borne:</p><ul>{borne}</ul>' if borne else ''}"
 
 
 def _page(title: str, parts: Sequence[str]) -> str:
@@ -146,35 +179,41 @@ def _page(title: str, parts: Sequence[str]) -> str:
     )
 
 
-def reconciliation_json(day: Day, found: Sequence[Comparison]) -> str:
+def reconciliation_json(day: Day, found: Sequence[Comparison], judged: Judged) -> str:
     tables = [
         {
             "table": c.table,
             "passed": c.passed,
+            "nothing_compared": c.nothing_compared,
             "snapshot_id": c.snapshot,
             "landed": c.landed,
+            "tolerance": {"rows": c.tolerance.rows, "amount_minor": c.tolerance.amount_minor},
             "rows": {kind: c.rows(kind) for kind in KINDS},
             "amounts_minor": {kind: c.amount(kind) for kind in KINDS},
             "samples": c.samples,
         }
         for c in found
     ]
-    return _json({"day": str(day), "passed": all(c.passed for c in found), "tables": tables})
+    passed = all(c.passed for c in found)
+    return _json({"day": str(day), "passed": passed, "judged_by": judged.as_dict(), "tables": tables})
 
 
-def quality_json(day: Day, found: Sequence[Finding]) -> str:
+def quality_json(day: Day, found: Sequence[Finding], topics: Sequence[TopicDay], judged: Judged) -> str:
     rules = [
         {
             "table": f.table,
             "rule": f.rule,
             "passed": f.passed,
+            "accepted": f.accepted,
             "failed_rows": f.failed,
             "detail": f.detail,
             "samples": [json.loads(sample) for sample in f.samples],
         }
         for f in found
     ]
-    return _json({"day": str(day), "passed": all(f.passed for f in found), "rules": rules})
+    told = [{"table": t.table, "topic": t.topic, **_numbers(t), "ends_asked_at": t.ends_asked_ms} for t in topics]
+    passed = all(f.passed for f in found)
+    return _json({"day": str(day), "passed": passed, "judged_by": judged.as_dict(), "topics": told, "rules": rules})
 
 
 def reconciliation_metrics(day: Day, found: Sequence[Comparison]) -> str:
@@ -193,12 +232,14 @@ def reconciliation_metrics(day: Day, found: Sequence[Comparison]) -> str:
     )  # fmt: skip
 
 
-def quality_metrics(day: Day, found: Sequence[Finding]) -> str:
+def quality_metrics(day: Day, found: Sequence[Finding], topics: Sequence[TopicDay]) -> str:
     """The same."""
     return "".join(
         [
             *_metric("quality_failed_rows", "Rows that break a rule.",
                      [({"table": f.table, "rule": f.rule}, f.failed) for f in found]),
+            *_metric("topic_records", "Offsets of a topic on the day, by what became of them.",
+                     [({"topic": t.topic, "outcome": name}, n) for t in topics for name, n in _numbers(t).items()]),
             *_metric("quality_day_seconds", "When the day began.", [({}, day.start_ms // 1000)]),
         ]
     )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec.structs import astuple
 
+from schemas.events import Pane
 from transforms.domain.fraud import Detector, UserOrders, order_flags, prune
 from transforms.domain.fraud_rules import STATUSES, Rules
 from transforms.domain.revenue import MINUTE_MS, Minute, add_up, category_totals, revenue_rows
@@ -63,8 +64,10 @@ def detect_fraud(orders: Rows, rules: Rules, start_ms: int) -> Rows:
                         yield *astuple(alert), alert.event_time
 
 
-def aggregate_sessions(clicks: Rows, gap_ms: int, max_ms: int, start_ms: int, end_ms: int) -> Rows:
+def aggregate_sessions(clicks: Rows, gap_ms: int, max_ms: int, start_ms: int, end_ms: int, over_ms: int) -> Rows:
     """Clicks by user and time → rows of user_sessions of those that start in that time.
+
+    A session whose last click is of `over_ms` or later may not be over: its pane is EARLY.
 
     Args:
       clicks: user_id, event_time in ms, event_id, type, device, region, category, price, quantity.
@@ -72,7 +75,8 @@ def aggregate_sessions(clicks: Rows, gap_ms: int, max_ms: int, start_ms: int, en
     for user_id, of_user in groupby(clicks, itemgetter(0)):
         for burst in _sessions(of_user, gap_ms, max_ms):
             if start_ms <= burst.start_ms < end_ms:
-                yield astuple(session_of(user_id, [decode_burst(encode_burst(0, burst))], "ON_TIME"))
+                pane: Pane = "EARLY" if burst.end_ms >= over_ms else "ON_TIME"
+                yield astuple(session_of(user_id, [decode_burst(encode_burst(0, burst))], pane))
 
 
 def _sessions(clicks: Rows, gap_ms: int, max_ms: int) -> Iterator[Burst]:

@@ -467,6 +467,14 @@ BUSINESS = Board(
                 limit=900,
             ),
             Panel(
+                8,
+                "Since the newest published day began",
+                "s",
+                (Line("time() - max(streamforge_batch_published_day_seconds)", "published"),),
+                "Of the daily batch. A day is published in the night after it.",
+                limit=60 * 3600,
+            ),
+            Panel(
                 3,
                 "Average order",
                 "currencyTRY",

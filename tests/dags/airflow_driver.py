@@ -3,7 +3,8 @@
     python -m tests.dags.airflow_driver FOLDER SUBMIT
 
 SUBMIT is the JSON of the command that runs a job. A request is a line of JSON, and so is the answer:
-{"describe": true} tells what the DAG is made of. {"plan": {…}} makes a plan of a variable's text and parameters.
+{"describe": true} tells what the DAG is made of. {"backfill": [from, to]} tells the days that one would run.
+{"plan": {…}} makes a plan of a variable's text and parameters.
 {"day", "variable", "conf", "faults", "time_out_s"} is a run of the DAG by `dag.test()`, which tells the state of the
 run and of each task, how often each was tried, what Dataproc was asked for, and which clusters are left.
 
@@ -20,7 +21,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,13 @@ def describe() -> dict[str, Any]:
         "settings": sorted(module._SETTINGS),
         "gate_said_no": module.GATE_SAID_NO,
         "pip_packages": module._PIP_PACKAGES,
+        "gaps": sorted(module._GAPS),
     }
 
 
 def plan(module: Any, request: dict[str, Any]) -> dict[str, Any]:
     params = {"date": None, "backfill": False, "max_differences": None, "max_amount_minor": None}
+    params |= {"accept": [], "why": ""}
     params |= request.get("params", {})
     start = request.get("interval_start")
     try:
@@ -94,7 +97,19 @@ def plan(module: Any, request: dict[str, Any]) -> dict[str, Any]:
         day = module.day_of(params, start and datetime.fromisoformat(start), date.fromisoformat(request["today"]))
     except module.SettingError as error:
         return {"refused": str(error)}
-    return {"plan": module.plan_of(settings, params, day, request.get("run_id", "a run"))}
+    return {"plan": module.plan_of(settings, params, day, request.get("run_id", "a run"), request.get("who", ""))}
+
+
+def backfill(module: Any, dates: list[str]) -> list[str]:
+    """As `airflow backfill create` finds them."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    dag = DagSerialization.from_dict(DagSerialization.to_dict(module.dag))
+    begin, end = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in dates)
+    today = datetime.now(UTC).date()
+    infos = dag.iter_dagrun_infos_between(begin, end)
+    params = {"date": None, "backfill": False}
+    return [str(module.day_of(params, info.data_interval.start, today)) for info in infos]
 
 
 class Runner:
@@ -209,6 +224,8 @@ def main(folder: Path, submit: list[str]) -> None:
             request = json.loads(line)
             if "describe" in request:
                 answer = described
+            elif "backfill" in request:
+                answer = {"days": backfill(module, request["backfill"])}
             elif "plan" in request:
                 answer = plan(module, request["plan"])
             else:

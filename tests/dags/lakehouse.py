@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import numpy as np
 from pyiceberg.catalog.sql import SqlCatalog
 
 from schemas.codec import from_fields
@@ -23,10 +26,12 @@ from stack.console import SILENT
 from stack.spark import Spark
 from tests.dags.driver import Driver, driving
 from tests.live import ROOT
+from transforms.domain.account import Accounts, read_of
 
 DAYS = (date(2026, 11, 18), date(2026, 11, 19), date(2026, 11, 20))
 EVENTS = int(os.environ.get("STREAMFORGE_BATCH_EVENTS", "60000"))
 _SPAN_S = len(DAYS) * 86_400
+TOPICS = {"orders": "transactions.orders", "clickstream": "clickstream.events"}
 _KINDS = {"orders": OrderEvent, "clickstream": ClickstreamEvent}
 
 Row = dict[str, Any]
@@ -50,8 +55,29 @@ class Shop:
             where = f"--input={self.archive / table / '**'}", f"--output={self.stream}"
             _python(f"beam_pipelines.{job}", direct, *where)
 
+        self._account()
         with ThreadPoolExecutor() as jobs:  # each is a process, and starts slowly
             list(jobs.map(stream, ("fraud", "revenue", "sessions"), ("orders", "orders", "clickstream")))
+
+    def _account(self) -> None:
+        """The archive is made of files; they get the names and accounts of a topic, as if a topic had been read."""
+        for table, topic in TOPICS.items():
+            account, next_ = Accounts(1 << 40), 0
+            for path in sorted((self.archive / table).rglob("*.avro")):
+                with path.open("rb") as stream:
+                    times = [round(fields["event_time"].timestamp() * 1000) for fields in fastavro.reader(stream)]
+                offsets = np.arange(next_, next_ + len(times))
+                next_ += len(times)
+                account.add(
+                    read_of(offsets, np.array(times), [], [], [], 0), list(zip(offsets, times, strict=True)), []
+                )
+                path.rename(path.with_name(f"{topic}-00000-{int(offsets[0]):020}.avro"))
+            assert account.open is not None
+            folder = self.archive / "accounts" / table
+            folder.mkdir(parents=True)
+            (folder / f"{topic}-00000-{0:020}.json").write_bytes(account.open.to_json(topic, 0))
+            ends = {"topic": topic, "asked_at": time.time_ns() // 1_000_000, "ends": [[0, next_]]}
+            (folder / f"{topic}.ends.json").write_text(json.dumps(ends))
 
     def records(self, table: str) -> list[Any]:
         """Every archived record, read without any of the code that is tested."""
@@ -95,6 +121,20 @@ class Job:
     def sql(self, query: str) -> list[Row]:
         rows: list[Row] = self._driver.ask({"sql": query})["rows"]
         return rows
+
+    @contextmanager
+    def refusing_commits(self, table: str) -> Iterator[None]:
+        """The catalogue takes no commit to the table: what a catalogue that is away does in the middle of a step."""
+        change = (
+            f"BEFORE UPDATE ON iceberg_tables WHEN NEW.table_name = '{table}' BEGIN SELECT RAISE(ABORT, 'away'); END"
+        )
+        with sqlite3.connect(self._catalog) as catalog:
+            catalog.execute(f"CREATE TRIGGER refuse {change}")
+        try:
+            yield
+        finally:
+            with sqlite3.connect(self._catalog) as catalog:
+                catalog.execute("DROP TRIGGER refuse")
 
     def rows(self, table: str, namespace: str = "analytics") -> list[Row]:
         """What readers have of a table, by PyIceberg; times in ms, in a fixed order."""

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dags.spark.judged import GAPS
 from tests.dags.airflow_environment import Airflow, started
 from tests.live import ROOT
 
@@ -146,6 +147,34 @@ def test_rules_of_the_shops_own_travel_with_the_job(airflow: Airflow) -> None:
 def test_a_run_may_allow_more_differences_than_the_variable(airflow: Airflow) -> None:
     plan = planned(airflow, {**GOOD, "max_differences": 2}, params={"max_amount_minor": 500})["plan"]
     assert {"--max_differences=2", "--max_amount_minor=500"} <= set(plan["reconcile"])
+
+
+def test_gaps_that_a_run_bears_go_to_every_step_with_who_and_why(airflow: Airflow) -> None:
+    params = {"accept": ["no_clicks", "freshness", "no_clicks"], "why": "the tag manager was off, see #12"}
+    plan = planned(airflow, GOOD, params=params, who="ayse")["plan"]
+    for step in STEPS:
+        assert [flag for flag in plan[step] if flag.startswith(("--accept", "--why"))] == [
+            *("--accept=freshness", "--accept=no_clicks"),
+            *("--accepted_by=ayse", "--why=the tag manager was off, see #12"),
+        ]
+    assert not [flag for flag in planned(airflow, GOOD)["plan"]["quality"] if flag.startswith("--accept")]
+
+
+def test_it_knows_the_gaps_that_the_job_knows_and_the_manual_names_each(dag: Any) -> None:
+    assert dag["gaps"] == sorted(GAPS)
+    manual = (ROOT / "docs" / "batch.md").read_text()
+    for name in GAPS:
+        assert f"`{name}`" in manual, name
+
+
+def test_the_manuals_backfill_does_every_day_that_it_says(airflow: Airflow) -> None:
+    text = (ROOT / "docs" / "airflow.md").read_text()
+    (command,) = re.findall(r"airflow backfill create [^`]*--from-date (\S+) --to-date (\S+?)`", text)
+    first, last = re.findall(r"from (\d{4}-\d\d-\d\d) to (\d{4}-\d\d-\d\d)", text)[0]
+    days = (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
+    wanted = [str(date.fromisoformat(first) + timedelta(days=i)) for i in range(days)]
+    assert airflow.ask(backfill=list(command))["days"] == wanted
+    assert len(wanted) == 7
 
 
 @FEW

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dags.spark.day import Day
 from dags.spark.steps import add_minutes, aggregate_sessions, detect_fraud, spans_ms, sum_up_minutes
 from schemas.events import ClickstreamEvent, OrderEvent
+from schemas.tables import TABLES
 from tests.build import HIGH, HOUR, LOW, MINUTE, SECOND, click, order
 from tests.oracle import expected_alerts
 from tests.oracle_revenue import Revenue, expected_revenue
@@ -41,8 +42,8 @@ def clicks_of(day: Day, clicks: Iterable[ClickstreamEvent]) -> Iterator[tuple[An
         )
 
 
-def sessions_of(day: Day, clicks: Iterable[ClickstreamEvent]) -> list[tuple[Any, ...]]:
-    return list(aggregate_sessions(clicks_of(day, clicks), GAP_MS, MAX_MS, day.start_ms, day.end_ms))
+def sessions_of(day: Day, clicks: Iterable[ClickstreamEvent], over_ms: int = 1 << 50) -> list[tuple[Any, ...]]:
+    return list(aggregate_sessions(clicks_of(day, clicks), GAP_MS, MAX_MS, day.start_ms, day.end_ms, over_ms))
 
 
 @given(st.lists(st.tuples(USERS, TIMES, st.sampled_from(["PAGE_VIEW", "PURCHASE"])), max_size=30), st.data())
@@ -77,6 +78,14 @@ def test_a_crawler_that_never_pauses_is_cut_alike_whichever_day_is_computed(
     assert {row[0]: (*row[2:13], row[14] // 4) for row in found} == {i: tuple(s) for i, s in wanted.items()}
     assert wanted
     assert all(s.session_end - s.session_start < MAX_MS for s in wanted.values())
+
+
+def test_a_session_that_may_go_on_says_so_and_one_that_is_over_does_not() -> None:
+    last = MIDNIGHT_MS + 5 * MINUTE
+    clicks = [click("c-0", at=MIDNIGHT_MS - MINUTE), click("c-1", at=last)]
+    pane = [column.name for column in TABLES["user_sessions"].columns].index("pane")
+    assert [row[pane] for row in sessions_of(TODAY, clicks, over_ms=last)] == ["EARLY"]
+    assert [row[pane] for row in sessions_of(TODAY, clicks, over_ms=last + 1)] == ["ON_TIME"]
 
 
 def orders_of(day: Day, orders: Iterable[OrderEvent]) -> Iterator[tuple[Any, ...]]:
@@ -150,7 +159,7 @@ def test_a_bots_endless_session_takes_no_memory() -> None:
 
     tracemalloc.start()
     try:
-        morning, afternoon = aggregate_sessions(bot(), GAP_MS, MAX_MS, TODAY.start_ms, TODAY.end_ms)
+        morning, afternoon = aggregate_sessions(bot(), GAP_MS, MAX_MS, TODAY.start_ms, TODAY.end_ms, 1 << 50)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -59,15 +59,19 @@ def test_a_value_is_the_flag_of_the_same_name(tmp_path: Path) -> None:
         "corsOrigins": ["https://shop.example", "https://admin.shop.example"],
         "accessLog": "route",
         "kafkaProgress": False,
+        "batchReport": "gs://shop-lake/reports",
     }
     found = parsed(container(values={"api": api})["args"], tmp_path)
     assert (found.workers, found.redis_timeout, found.redis_connections, found.streams) == (3, 0.25, 9, 0)
     assert (found.rate_limit, found.access_log, found.kafka) == ("50/minute", "route", None)
     assert found.cors_origin == api["corsOrigins"]
+    assert found.batch_report == api["batchReport"]
 
 
 def test_every_flag_of_the_server_is_given_or_can_be(tmp_path: Path) -> None:
-    everything = {"api": {"rateLimit": "1/second", "corsOrigins": ["https://shop.example"]}}
+    everything = {
+        "api": {"rateLimit": "1/second", "corsOrigins": ["https://shop.example"], "batchReport": "gs://shop-lake/r"}
+    }
     given = {a.partition("=")[0].removeprefix("--") for a in container(values=everything)["args"][2:]}
     assert given == vars(_parser().parse_args([])).keys()
 

@@ -195,6 +195,11 @@ def test_who_asks_kafka_for_nothing_does_not_reach_it() -> None:
     assert not may(policies("prod", {"api": {"kafkaProgress": False}}), API, KAFKA, 9092)
 
 
+def test_the_api_reaches_googles_storage_only_to_read_the_daily_batchs_reports() -> None:
+    assert not may(policies("prod"), API, GOOGLE_APIS, 443)
+    assert may(policies("prod", {"api": {"batchReport": "gs://shop-lake/reports"}}), API, GOOGLE_APIS, 443)
+
+
 def test_nobody_is_let_in_by_a_rule_without_peers() -> None:
     assert "/networkPolicy/kafka" in refusal(values={"networkPolicy": {"kafka": {"namespaces": None}}})
     for policy in policies():

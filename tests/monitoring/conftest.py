@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -75,7 +76,9 @@ def scraped(live_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iter
             *live.addresses(live_stack, "scraped.orders", url),
             folder=folder / "job",
         ) as job,
-        server.running(url, "--kafka", live_stack.address("kafka"), tmp_path=folder) as api,
+        server.running(
+            url, "--kafka", live_stack.address("kafka"), f"--batch_report={_reports(folder)}", tmp_path=folder
+        ) as api,
     ):
         job_id = live.running_job(cluster.rest_url)
         job.wait_for_ledger(ORDERS.records)
@@ -84,6 +87,14 @@ def scraped(live_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iter
         scraped = Scraped(cluster, job_id, tuple(_ports(folder / "flink/logs")), f"127.0.0.1:{api.port}")
         live.eventually(lambda: b"pipeline_lag_records{" in (fetch_url(f"http://{scraped.api}/metrics") or b""), "lag")
         yield scraped
+
+
+def _reports(folder: Path) -> Path:
+    """Of the daily batch."""
+    said = {"day": "2026-11-22", "at": "2026-11-23T03:40:00+00:00"}
+    for name, about in (("reconciliation", {"passed": True}), ("published", {"done": True, "newest": "2026-11-22"})):
+        (folder / f"{name}.status.json").write_text(json.dumps(said | about))
+    return folder
 
 
 def _fill(url: str) -> None:

@@ -100,6 +100,12 @@ def test_a_rule_that_cannot_be_right_is_refused(tmp_path: Path, old: str, new: s
         ("StreamForgeApiErrorsFast", [("> 14.4 * 0.001", "> 14 * 0.001")]),
         ("StreamForgeApiErrorsFast", [('status=~"5.."', 'status!="200"')]),
         ("StreamForgeApiLatencySlow", [("slow:ratio_rate3d > 1 * 0.01", "slow:ratio_rate3d > 2 * 0.01")]),
+        ("StreamForgeDayRefused", [("for: 30m", "for: 5m")]),
+        ("StreamForgeDayMissing", [("> 60 * 3600", "> 48 * 3600")]),
+        (
+            "StreamForgeDayMissing",
+            [("max(streamforge_batch_report_readable)", "min(streamforge_batch_report_readable)")],
+        ),
         ("StreamForgeReplicationSlotUnread", [(" unless streamforge_replication_slot_lost == 1", "")]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -162,7 +162,7 @@ class Accounts:
                 number = first // self._per_file
                 after = min(whole_next, (number + 1) * self._per_file)
                 if self.open is None:
-                    self._range, self.open = number, Account(first, None)
+                    self._range, self.open = number, Account(max(0, first - self._lost), None)
                 elif number > self._range:
                     finished.append((self.range_first, self.open))
                     self._range, self.open = number, Account(self.open.next, self.open.last)
