@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -161,12 +162,14 @@ def started(folder: Path, shop: Shop) -> Iterator[Job]:
     spark = Spark(ROOT / ".stack" / "spark", SILENT)
     settings = {
         "spark.driver.memory": "1g",
+        # Much is compiled here, and little of it runs for long.
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.shuffle.partitions": "3",
         "spark.jars": ",".join(map(str, spark.jars)),
     }
-    flags = [part for key, value in settings.items() for part in ("--conf", f"{key}={value}")]
+    flags = [part for key, value in settings.items() for part in ("--conf", shlex.quote(f"{key}={value}"))]
     environment = {
         **os.environ,
         **spark.environment,
