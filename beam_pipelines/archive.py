@@ -37,12 +37,12 @@ from transforms.archive import (
     Archived,
     ArchiveFiles,
     ArchiveRows,
-    ArchiveTopic,
     Records,
     Store,
     Table,
     account_of,
 )
+from transforms.archive_topic import ArchiveTopic
 from transforms.blocks import Block
 from transforms.domain.archive import Contents
 from transforms.domain.durations import parse_duration_ms

@@ -34,9 +34,9 @@ from transforms.archive import (
     ArchiveRows,
     Records,
     Store,
-    _ArchiveTopicFn,
     account_of,
 )
+from transforms.archive_topic import _ArchiveTopicFn
 from transforms.decode import BlockDecoder
 from transforms.domain.account import DAY_MS, Read, read_of
 from transforms.domain.archive import Row
