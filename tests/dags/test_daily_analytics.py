@@ -490,7 +490,7 @@ def test_a_session_that_goes_on_while_the_day_is_computed_is_no_difference_when_
         key=lambda row: (row["session_end"], row["user_id"]),
     )
     over = [row for row in of_day if row["session_end"] < computed_ms - 1_800_000]
-    going_on = [row for row in of_day if row["session_end"] >= computed_ms - 1_800_000]
+    going_on = [row for row in of_day if row["session_end"] >= computed_ms]  # not near the bound: time goes on
     grown, shrunk, late, gone = going_on[0], going_on[1], over[0], going_on[2]
     changed = [
         {**grown, "page_views": grown["page_views"] + 2, "session_end": grown["session_end"] + 900_000},
