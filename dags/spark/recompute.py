@@ -153,8 +153,8 @@ def fraud_alerts(archive: Archive, day: Day, rules: Rules) -> DataFrame:
 def user_sessions(archive: Archive, day: Day, gap_ms: int, max_ms: int, settled_ms: int) -> DataFrame:
     """
     Args:
-      settled_ms: the time until which the archive is complete. A session that may go on after it is a row of pane EARLY:
-        what was known of it.
+      settled_ms: the time until which the archive is complete. A session that may go on after it is a row of pane
+        EARLY: what was known of it.
     """
     columns = ["user_id", "event_time", "event_id", "event_type", "device_type", "geo_region", "category"]
     columns += ["price_minor", "quantity"]
