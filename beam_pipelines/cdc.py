@@ -52,7 +52,7 @@ JOB = Job(
     more_topics=tuple(f"cdc.public.{t}" for t in ("customers", "orders", "order_items", "inventory_movements")),
     output_topic="alerts.stock",
     tables=("cdc_changes", "low_stock_alerts"),
-    readers=1,  # of five topics
+    readers="1",  # of five topics
 )
 _LEAST_KEY_BYTES = 16
 

@@ -151,6 +151,10 @@ def read_blocks(settings: Settings, url: KafkaUrl | None = None) -> beam.PTransf
         out_of_orderness_ms=settings.out_of_orderness_ms,
         max_ahead_ms=settings.max_ahead_ms,
         until_end=settings.until_end,
+        discover_every_s=settings.discover_every_s,
+        on_lost=settings.on_lost,
+        place=(settings.inputs.index(source), len(settings.inputs)),
+        max_parallelism=settings.max_parallelism,
     )
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -166,7 +166,7 @@ class Job:
     more_topics: tuple[str, ...] = ()
     output_folder: str | None = None
     tables: tuple[str, ...] = ()
-    readers: int = 2
+    readers: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,9 @@ class Settings:
       dead_letters, late: where refused records go.
       ledger: file or None.
       expansion_service: host:port, or None for one of our own; for `kafka_read` native.
-      readers: how many Kafka readers side by side.
+      readers: how many Kafka readers of a topic side by side; None: as the runner's parallelism and the partitions say.
+      discover_every_s: how often topics are looked at.
+      on_lost: continue or stop.
       roll: when a part of a folder is written.
     """
 
@@ -193,7 +195,9 @@ class Settings:
     until_end: bool
     kafka_read: str
     expansion_service: str | None
-    readers: int
+    readers: int | None
+    discover_every_s: float
+    on_lost: Literal["continue", "stop"]
     allowed_lateness_ms: int
     out_of_orderness_ms: int
     max_ahead_ms: int
@@ -350,10 +354,22 @@ def _add_tuning(group: Any, job: Job) -> None:
     )
     group.add_argument(
         "--readers",
-        default=str(job.readers),
-        help=f"Kafka readers side by side{', of each topic' if job.more_topics else ''}; fixed for the life of a job, "
-        "as it is part of its savepoints "
+        default=job.readers,
+        help=f"Kafka readers side by side{', of each topic' if job.more_topics else ''}, which share the partitions; a "
+        "restored job keeps the number that it began with. auto: as many as --parallelism, but no more than partitions "
         "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--discover_every",
+        default="30s",
+        help="how often to look whether a topic has new partitions or was made anew (default: %(default)s)",
+    )
+    group.add_argument(
+        "--on_lost",
+        choices=["continue", "stop"],
+        default="continue",
+        help="what to do when Kafka no longer holds what was to be read next: count it as lost and go on, or end the "
+        "job (default: %(default)s)",
     )
     group.add_argument(
         "--state_shards",
@@ -397,7 +413,9 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         expansion_service=None
         if flags.expansion_service is None
         else _read("--expansion_service", _server, flags.expansion_service),
-        readers=_read("--readers", _at_least_one, flags.readers),
+        readers=_read("--readers", _readers, flags.readers),
+        discover_every_s=_read("--discover_every", _lasting_ms, flags.discover_every) / 1000,
+        on_lost=flags.on_lost,
         allowed_lateness_ms=_read("--allowed_lateness", parse_duration_ms, flags.allowed_lateness),
         out_of_orderness_ms=_read("--out_of_orderness", parse_duration_ms, flags.out_of_orderness),
         max_ahead_ms=_read("--max_ahead", _lasting_ms, flags.max_ahead),
@@ -559,6 +577,10 @@ def _max_parallelism(text: str) -> int:
     if _at_least_one(text) > _MOST_PARALLELISM:
         raise ValueError(f"{text} is more than Flink's {_MOST_PARALLELISM}")
     return int(text)
+
+
+def _readers(text: str) -> int | None:
+    return None if text == "auto" else _at_least_one(text)
 
 
 def _lasting_ms(text: str) -> int:

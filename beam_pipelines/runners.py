@@ -156,6 +156,9 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
                 default(name, value)
         if kafka:
             default("streaming")
+        if settings.on_lost == "stop":
+            # The loss is there again after every restart. Flink's own default restarts for ever.
+            default("number_of_execution_retries", "3")
         if settings.until_end:
             # Flink's sources stay for ever once checkpoints are on, unless told not to. While a job ends, Flink takes
             # no checkpoints: one that fails then starts over, with the same result.

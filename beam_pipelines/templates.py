@@ -124,8 +124,12 @@ _ASKED = {
     "allowed_lateness": _Asked(_DURATION),
     "max_ahead": _Asked(_LASTING),
     "readers": _Asked(
-        _COUNT, "Kafka readers side by side, of each topic; fixed for the life of a job and its updates", kind="NUMBER"
+        f"auto|{_COUNT}",
+        "Kafka readers side by side, of each topic; fixed for the life of a job and its updates. auto: as many "
+        "as there may be workers, but no more than partitions",
     ),
+    "discover_every": _Asked(_LASTING),
+    "on_lost": _Asked("continue|stop"),
     "state_shards": _Asked(
         _COUNT,
         "Parts that keyed state is divided into: the most parallelism it can have; fixed for the life of a job and its "

@@ -75,7 +75,7 @@ class PartitionClocks:
         ]
         if going:
             self.watermark_ms = max(self.watermark_ms, min(going))
-        return not going and bool(self.of)
+        return not going
 
     def follow(self, topic_newest_ms: int, wall_ms: int, now_ms: int) -> None:
         """Moves the watermark on with the topic.

@@ -58,7 +58,9 @@ GOOD = {
     "out_of_orderness": ["0s", "500ms", "10s"],
     "allowed_lateness": ["0s", "10m", "7d"],
     "max_ahead": ["1ms", "90s", "1h", "1d"],
-    "readers": ["1", "2", "16"],
+    "readers": ["auto", "1", "2", "16"],
+    "discover_every": ["1s", "30s"],
+    "on_lost": ["continue", "stop"],
     "state_shards": ["32", "256"],
 }
 GOOD_OF = {
@@ -75,7 +77,9 @@ BAD = {
     "early_every": ["0s"],
     "records_per_file": ["0", "10000001", "1e5", "many"],
     "flush_every": ["0s", "500ms", "1"],
-    "readers": ["0", "02", "2.0"],
+    "readers": ["0", "02", "2.0", "all"],
+    "discover_every": ["0s", "30"],
+    "on_lost": ["ignore"],
     "state_shards": ["0", "all"],
     "allowed_lateness": ["10"],
     "max_ahead": ["0s", "0h", "1"],

@@ -2,37 +2,74 @@
 
 from __future__ import annotations
 
-import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 from apache_beam import coders
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 
 from transforms.partition_clock import Clock
 
-__all__ = ["Position", "PositionCoder", "PositionTracker"]
+__all__ = ["BEGINNING", "UNKNOWN_EPOCH", "At", "Position", "PositionCoder", "PositionTracker"]
+
+BEGINNING = -1
+"""The offset of a partition's first record, whatever that is."""
+
+UNKNOWN_EPOCH = -1
+
+
+class At(NamedTuple):
+    """Where a reader stands in a partition.
+
+    Attributes:
+      offset: of the next record.
+      epoch: the leader's epoch when the record before it was written; by it Kafka tells whether the log was cut back.
+    """
+
+    offset: int = BEGINNING
+    epoch: int = UNKNOWN_EPOCH
+    clock: Clock = Clock()
 
 
 class Position(NamedTuple):
-    """How far a reader has come: next offset and clock of each partition still being read."""
+    """Where a reader stands in a topic. Nothing of the connection: that is for each start of a job to say.
 
-    partitions: dict[int, tuple[int, Clock]]
+    Attributes:
+      reader, readers: it reads the partitions whose number modulo `readers` is `reader`. Fixed when a job begins.
+      topic_id: '' before the topic was looked at. A topic that is made anew has another one.
+      partitions: those still being read.
+      ended: all is read that was to be read.
+      backlog: about how many records there are still to read, for runners that want to know.
+    """
+
+    reader: int
+    readers: int
+    topic_id: str = ""
+    partitions: dict[int, At] = {}  # noqa: RUF012 - never mutated
+    ended: bool = False
+    backlog: int = 0
+
+    def owns(self, partition: int) -> bool:
+        return partition % self.readers == self.reader
 
 
 class PositionCoder(coders.Coder):
-    """Explicit and versioned, as positions live in savepoints."""
+    """Explicit and versioned, as positions live in savepoints: a byte for the version, then MessagePack."""
+
+    _V2 = b"\x02"
 
     def encode(self, position: Position) -> bytes:
-        partitions = sorted((p, offset, clock.encode()) for p, (offset, clock) in position.partitions.items())
-        return json.dumps({"v": 2, "partitions": partitions}).encode()
+        partitions = [[p, at.offset, at.epoch, at.clock.encode()] for p, at in sorted(position.partitions.items())]
+        return self._V2 + msgspec.msgpack.encode((*position._replace(partitions=partitions),))  # type: ignore[arg-type]
 
     def decode(self, encoded: bytes) -> Position:
-        fields = json.loads(encoded)
-        if fields["v"] == 1:  # with a watermark instead of a clock
-            return Position({p: (offset, Clock.at(watermark_ms)) for p, offset, watermark_ms in fields["partitions"]})
-        if fields["v"] != 2:
-            raise ValueError(f"Kafka position of version {fields['v']}: written by a newer release")
-        return Position({p: (offset, Clock.decode(clock)) for p, offset, clock in fields["partitions"]})
+        if encoded[:1] == b"{":
+            raise ValueError("Kafka position of a release before 0.2: its savepoints cannot be gone on from")
+        if encoded[:1] != self._V2:
+            raise ValueError(f"Kafka position of version {encoded[0]}: written by a newer release")
+        position = Position(*msgspec.msgpack.decode(encoded[1:]))
+        rows: Any = position.partitions
+        return position._replace(partitions={p: At(offset, epoch, Clock.decode(c)) for p, offset, epoch, c in rows})
 
     def is_deterministic(self) -> bool:
         return True
@@ -40,10 +77,10 @@ class PositionCoder(coders.Coder):
 
 class PositionTracker(RestrictionTracker):
     """The restriction is the position to go on from. A claim moves it; a split hands all that is left to the residual,
-    after which nothing more can be claimed. No position left: all partitions are read to where they were to be."""
+    after which nothing more can be claimed."""
 
     def __init__(self, position: Position):
-        self._position = position
+        self._start = self._position = position
         self._given_away = False
 
     def current_restriction(self) -> Position:
@@ -56,19 +93,23 @@ class PositionTracker(RestrictionTracker):
         return True
 
     def try_split(self, fraction_of_remainder: float) -> tuple[Position, Position] | None:
-        if fraction_of_remainder != 0 or self._given_away or not self._position.partitions:
+        if fraction_of_remainder != 0 or self._given_away or self._position.ended:
             return None
-        residual, self._position, self._given_away = self._position, Position({}), True
+        residual, self._given_away = self._position, True
+        self._position = residual._replace(partitions={}, ended=True, backlog=0)
         return self._position, residual
 
     def check_done(self) -> bool:
-        if self._position.partitions:
+        if not self._position.ended:
             raise ValueError("a reader returned without giving back what it has not read")
         return True
 
     def current_progress(self) -> RestrictionProgress:
-        done = not self._position.partitions
-        return RestrictionProgress(completed=float(done), remaining=float(not done))
+        """In records; of what the log lost, too."""
+        before = self._start.partitions
+        pairs = ((at.offset, before.get(p, at).offset) for p, at in self._position.partitions.items())
+        completed = sum(max(0, now - then) for now, then in pairs if then != BEGINNING)
+        return RestrictionProgress(completed=float(completed), remaining=float(self._position.backlog))
 
     def is_bounded(self) -> bool:
         return False

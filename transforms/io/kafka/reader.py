@@ -1,248 +1,306 @@
-"""A connection to some partitions of a topic: their blocks, their clocks, and how far both have come."""
+"""A reader of some partitions of a topic: their blocks, their clocks, what the log lost, and how far it has come."""
 
 from __future__ import annotations
 
 import collections
 import logging
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import KafkaException, Message
+from confluent_kafka.admin import AdminClient
 
 from schemas.progress import commit_metadata
 from transforms.blocks import NO_WATERMARK_MS, Block
-from transforms.errors import UNREADABLE_HEADERS
-from transforms.io.kafka.position import Position
+from transforms.io.kafka.blocks import columns_of, lost_block, make_block
+from transforms.io.kafka.consumer import Fetched, PartitionsConsumer
+from transforms.io.kafka.gaps import Gap, OnLost, RecordsLostError, cut_back, made_anew, swept_away
+from transforms.io.kafka.position import BEGINNING, UNKNOWN_EPOCH, At, Position
+from transforms.io.kafka.topic import TopicNow, TopicWatch
 from transforms.partition_clock import key_numbers
 from transforms.watermarks import PartitionClocks
 
-__all__ = ["Assignment", "Reader"]
+__all__ = ["Reader", "Source"]
 
 _LOG = logging.getLogger(__name__)
-
-_LINGER_S = 0.02  # how long a block waits for more messages
-_IDLE_WAIT_S = 1.0  # how long an idle reader waits for the first one before it gives the bundle back
 _IDLE_MS = 10_000
+_QUIET_S = 0.5
 
 
-class Assignment(NamedTuple):
-    """What a reader reads, and how.
+class Source(NamedTuple):
+    """What is read and how, as the flags of this start say.
 
     Attributes:
-      index: of this reader among those of the topic.
-      partitions: each with the offset to stop at, or None.
+      stops: partition → the offset to stop at; None to go on for ever, also with partitions that are added.
+      discover_every_s: how often the topic is looked at.
     """
 
-    index: int
     servers: str
     topic: str
-    partitions: dict[int, int | None]
     group: str
     out_of_orderness_ms: int
     max_ahead_ms: int
-    block_messages: int
+    stops: Mapping[int, int] | None = None
+    discover_every_s: float = 30.0
+    on_lost: OnLost = "continue"
+    block_messages: int = 4_000
+
+    def stop(self, partition: int) -> int | None:
+        return None if self.stops is None else self.stops.get(partition, 0)
+
+
+class _Pending(NamedTuple):
+    """Of one partition: its next messages and where it stands after them, or what the log lost there."""
+
+    partition: int
+    messages: list[Message]
+    after: int
+    gap: Gap | None = None
 
 
 class Reader:
-    """A consumer of some partitions, and how far it has come.
-
+    """
     Args:
       watermark: what Beam was told last.
+
+    Raises: KafkaException or TimeoutError: it is not known what the topic is.
     """
 
-    def __init__(self, source: Assignment, position: Position, watermark: Timestamp):
+    def __init__(self, source: Source, position: Position, watermark: Timestamp):
         self._source = source
+        self._position = position
         self._at = dict(position.partitions)
-        # partition, its messages (perhaps none), the offset after them
-        self._pending: collections.deque[tuple[int, list[Message], int]] = collections.deque()
+        self._pending: collections.deque[_Pending | Block] = collections.deque()
         # By partition; what cannot be judged before more is known of what follows it.
         self._held: dict[int, list[Message]] = {}
-        self._admin: AdminClient | None = None
         self._at_end: set[int] = set()
-        self._newest_asked_ms = 0
+        self._opened_s = time.monotonic()
+        self._heard_s: dict[int, float] = {}
+        self._known_ends: dict[int, int] = {}
         self._clocks = PartitionClocks(
-            {p: clock for p, (_, clock) in self._at.items()},
+            {p: at.clock for p, at in self._at.items()},
             source.out_of_orderness_ms,
             source.max_ahead_ms,
             _IDLE_MS,
             _monotonic_ms(),
             watermark.micros // 1000 if watermark > MIN_TIMESTAMP else NO_WATERMARK_MS,
         )
-        for partition, (offset, _) in list(self._at.items()):
-            self._finish_if_done(partition, offset)
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": source.servers,
-                "group.id": source.group,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",
-                "log_level": 2,  # a broker that is away would be reported several times a second
-                # librdkafka's default of 1 s halves a Python consumer's rate (docs/performance.md).
-                "fetch.queue.backoff.ms": 5,
-                "fetch.wait.max.ms": 100,
-                "queued.max.messages.kbytes": 32_768,
-            }
-        )
-        self._consumer.assign([TopicPartition(source.topic, p, offset) for p, (offset, _) in self._at.items()])
-
-    def commit(self) -> None:
-        """Shows the group how far this one came."""
-        at = [
-            TopicPartition(self._source.topic, p, offset, self._reached(p))
-            for p, (offset, _) in self._at.items()
-            if offset
-        ]
-        if at:
-            self._consumer.commit(offsets=at, asynchronous=True)
-
-    def _reached(self, partition: int) -> str:
-        watermark_ms = self._clocks.watermark_of(partition)
-        return "" if watermark_ms == NO_WATERMARK_MS else commit_metadata(watermark_ms)
+        admin = AdminClient({"bootstrap.servers": source.servers, "log_level": 0})
+        self._watch = TopicWatch(admin, source.topic, source.discover_every_s)
+        self._consumer = PartitionsConsumer(source.servers, source.topic, source.group, source.block_messages)
+        try:
+            self._consumer.assign(self._at)
+            self._meet(self._watch.look())
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._consumer.close()
 
     def position(self) -> Position:
-        return Position(dict(self._at))
+        ended = self._source.stops is not None and not self._at
+        return self._position._replace(partitions=dict(self._at), ended=ended, backlog=self._backlog())
+
+    def stands_at(self, position: Position) -> bool:
+        """Whether it can go on from there; backlogs are but estimates."""
+        return self.position()._replace(backlog=0) == position._replace(backlog=0)
 
     def watermark(self) -> Timestamp:
-        if not self._at:
+        if self._source.stops is not None and not self._at:
             return MAX_TIMESTAMP
         watermark_ms = self._clocks.watermark_ms
         return MIN_TIMESTAMP if watermark_ms == NO_WATERMARK_MS else Timestamp(micros=watermark_ms * 1000)
 
-    def next_block(self) -> Block | None:
-        """The next block; None when nothing came in a while, or all is read."""
-        while self._pending or self._fetch():
-            partition, messages, after = self._pending.popleft()
-            stop = self._source.partitions[partition]
-            at_end = partition in self._at_end
-            if stop is not None and after >= stop:
-                messages, at_end = [m for m in messages if m.offset() < stop], True
-            messages = self._held.pop(partition, []) + messages
-            block = self._make_block(partition, messages, at_end) if messages else None
-            if partition in self._held:
-                after = self._held[partition][0].offset()
-            self._at[partition] = (after, self._clocks.of[partition])
-            self._finish_if_done(partition, after)
-            self._settle()
+    def commit(self) -> None:
+        """Shows the group how far it has come."""
+        places = {p: (at.offset, self._metadata(p)) for p, at in self._at.items() if at.offset != BEGINNING}
+        self._consumer.commit(places)
+
+    def _metadata(self, partition: int) -> str:
+        watermark_ms = self._clocks.watermark_of(partition)
+        return "" if watermark_ms == NO_WATERMARK_MS else commit_metadata(watermark_ms)
+
+    def _backlog(self) -> int:
+        ends = ((at, self._source.stop(p) or self._consumer.high_watermark(p)) for p, at in self._at.items())
+        return sum(max(0, end - max(0, at.offset)) for at, end in ends)
+
+    def next_block(self, wait_s: float) -> Block | None:
+        """The next block; None when nothing came in that time, or all is read.
+
+        Raises: RecordsLostError, when the job is to stop then; KafkaException.
+        """
+        while self._pending or self._fetch(wait_s):
+            next_ = self._pending.popleft()
+            block = next_ if isinstance(next_, Block) else self._take(next_)
             if block is not None:
                 return block
         return None
 
-    def _fetch(self) -> bool:
-        """Fills `pending` with one batch per partition; False when nothing came in time."""
-        deadline = time.monotonic() + _IDLE_WAIT_S
-        while self._at:
-            batches: dict[int, list[Message]] = {}
-            after: dict[int, int] = {}
-            for message in self._consumer.consume(self._source.block_messages, _LINGER_S):
-                error, partition = message.error(), message.partition()
-                if error is None:
-                    batches.setdefault(partition, []).append(message)
-                    after[partition] = message.offset() + 1
-                    self._at_end.discard(partition)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    after[partition] = message.offset()
-                    self._at_end.add(partition)
-                elif error.fatal() or not error.retriable():
-                    raise KafkaException(error)
-            self._pending.extend((p, batches.get(p, []), offset) for p, offset in after.items() if p in self._at)
+    def _take(self, next_: _Pending) -> Block | None:
+        partition, messages, after, gap = next_
+        if partition not in self._at:
+            return None
+        stop = self._source.stop(partition)
+        at_end = partition in self._at_end or gap is not None
+        if stop is not None and after >= stop:
+            messages, at_end = [m for m in messages if m.offset() < stop], True
+        messages = self._held.pop(partition, []) + messages
+        block = self._make_block(partition, messages, at_end, gap.lost if gap else 0)
+        if partition in self._held:
+            after = self._held[partition][0].offset()
+        epoch = self._at[partition].epoch if gap is None else UNKNOWN_EPOCH
+        if messages and messages[-1].leader_epoch() is not None:
+            epoch = messages[-1].leader_epoch()
+        self._at[partition] = At(after, epoch, self._clocks.of[partition])
+        if stop is not None and after >= stop:
+            self._drop(partition)
+        return block
+
+    def _fetch(self, wait_s: float) -> bool:
+        """Fills `pending`; False when nothing came in time."""
+        deadline = time.monotonic() + wait_s
+        while self._source.stops is None or self._at:
+            fetched = self._consumer.fetch()
+            news = self._look() if self._was_quiet(fetched) else self._watch.news()
+            if news is not None and self._meet(news):
+                continue  # what was fetched may be of either topic
+            self._note(fetched)
+            self._settle()
             if self._pending:
                 return True
-            self._settle()
             if time.monotonic() >= deadline:
                 return False
         return False
 
-    def _finish_if_done(self, partition: int, offset: int) -> None:
-        stop = self._source.partitions[partition]
-        if stop is not None and offset >= stop and partition in self._at:
-            del self._at[partition]
-            self._clocks.drop(partition)
+    def _was_quiet(self, fetched: Fetched) -> bool:
+        """Whether a partition speaks again after a pause, which is as long as it takes to make its topic anew."""
+        now_s = time.monotonic()
+        quiet = any(now_s - self._heard_s.get(p, self._opened_s) > _QUIET_S for p in fetched.messages)
+        self._heard_s.update(dict.fromkeys(fetched.messages, now_s))
+        return quiet
+
+    def _look(self) -> TopicNow | None:
+        try:
+            return self._watch.look()
+        except (KafkaException, TimeoutError):  # what was fetched is of the topic that was there
+            return None
+
+    def _note(self, fetched: Fetched) -> None:
+        for partition, after in fetched.after.items():
+            if partition in fetched.at_end:
+                self._at_end.add(partition)
+            else:
+                self._at_end.discard(partition)
+            self._known_ends[partition] = self._consumer.high_watermark(partition)
+            self._pending.append(_Pending(partition, fetched.messages.get(partition, []), after))
+        for partition, branched_off in fetched.gone.items():
+            now = self._watch.look()
+            if now.id != self._position.topic_id:
+                self._meet(now)
+                return
+            self._look_into_gap(partition, fetched.after.get(partition), branched_off)
+
+    def _ended_partitions(self) -> set[int]:
+        """Those read to their end. One in which a transaction holds back what comes next is not."""
+        return {p for p in self._at_end & self._at.keys() if self._consumer.high_watermark(p) <= self._at[p].offset}
 
     def _settle(self) -> None:
+        at_end = self._ended_partitions()
         now_ms = _monotonic_ms()
-        if self._clocks.settle(self._at_end, now_ms) and now_ms - self._newest_asked_ms >= 1_000:
-            self._newest_asked_ms = now_ms
-            newest_ms = self._topic_newest_ms()
+        if self._clocks.settle(at_end, now_ms):
+            newest_ms = self._watch.newest_ms()
             if newest_ms is not None:
                 self._clocks.follow(newest_ms, _wall_ms(), now_ms)
 
-    def _topic_newest_ms(self) -> int | None:
-        """The newest record timestamp in the whole topic; None when it is empty or cannot be had now."""
-        source = self._source
-        if self._admin is None:
-            self._admin = AdminClient({"bootstrap.servers": source.servers})
-        try:
-            partitions = self._admin.list_topics(source.topic, timeout=5).topics[source.topic].partitions
-            asked = {TopicPartition(source.topic, p): OffsetSpec.max_timestamp() for p in partitions}
-            found = [f.result(timeout=5).timestamp for f in self._admin.list_offsets(asked, request_timeout=5).values()]
-        except (KafkaException, TimeoutError) as e:
-            _LOG.warning("cannot ask for the newest timestamp of %s: %s", source.topic, e)
-            return None
-        return max((t for t in found if t >= 0), default=None)
-
-    def _make_block(self, partition: int, messages: list[Message], at_end: bool) -> Block | None:
+    def _make_block(self, partition: int, messages: list[Message], at_end: bool, lost: int) -> Block | None:
         """As many of the messages as can be judged; the others are held."""
-        offsets, times_ms = (
-            np.fromiter(column, np.int64, len(messages))
-            for column in ((m.offset() for m in messages), (m.timestamp()[1] for m in messages))
-        )
-        keys = [m.key() for m in messages]
+        columns = columns_of(messages)
         judged = self._clocks.read(
             partition,
-            times_ms,
-            key_numbers(keys, offsets),
+            columns.times_ms,
+            key_numbers(columns.keys, columns.offsets),
             at_end=at_end,
             wall_ms=_wall_ms(),
             now_ms=_monotonic_ms(),
         )
         if judged.taken < len(messages):
             self._held[partition] = messages[judged.taken :]
-            messages = messages[: judged.taken]
-        if not messages:
+        if not judged.taken and not lost:
             return None
-        values = [m.value() for m in messages]
-        headers = headers_of(messages)
-        nulls = frozenset(i for i, v in enumerate(values) if v is None)
-        if nulls:
-            values = [v or b"" for v in values]
-        sizes = np.fromiter(map(len, values), np.int64, len(values))
-        return Block(
-            topic=self._source.topic,
-            partition=partition,
-            data=b"".join(values),
-            bounds=np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))),
-            offsets=offsets[: len(messages)],
-            times_ms=times_ms[: len(messages)],
-            watermarks_ms=judged.watermarks_ms,
-            keys=keys[: len(messages)],
-            headers=headers,
-            nulls=nulls,
-            limits_ms=judged.limits_ms,
-            passed_ms=self._clocks.watermark_ms,
-        )
+        passed_ms = self._clocks.watermark_ms
+        return make_block(self._source.topic, partition, messages, columns, judged, passed_ms, lost)
 
+    # What becomes of the topic
 
-def headers_of(messages: list[Message]) -> dict[int, list[tuple[str, bytes | None]]]:
-    """Number → headers, of the messages that have any.
+    def _meet(self, now: TopicNow) -> bool:
+        """Begins with partitions that are new, and all over again with a topic that is: then it returns True."""
+        before, stops = self._position.topic_id, self._source.stops
+        anew = before not in ("", now.id)
+        if anew:
+            self._begin_anew(now)
+        self._position = self._position._replace(topic_id=now.id)
+        mine = {p for p in now.partitions if self._position.owns(p)} - self._at.keys()
+        if stops is not None:  # what is added is after the end
+            mine = set() if before and not anew else {p for p in mine if self._source.stop(p)}
+        if mine and before and not anew:
+            _LOG.warning("topic %s: partitions %s are new, and read from now on", self._source.topic, sorted(mine))
+        for partition in mine:
+            self._at[partition] = At()
+            self._clocks.add(partition, _monotonic_ms())
+        self._consumer.assign({p: self._at[p] for p in mine})
+        return anew
 
-    When a name is not UTF-8, the client gives none of that message's, and a header of ours says so; the record may be
-    good.
-    """
-    try:
-        return {i: list(m.headers()) for i, m in enumerate(messages) if m.headers()}
-    except (SystemError, UnicodeDecodeError):
-        if len(messages) == 1:
-            return {0: [(UNREADABLE_HEADERS, None)]}
-        each = (headers_of([m]) for m in messages)
-        return {i: found[0] for i, found in enumerate(each) if found}
+    def _begin_anew(self, now: TopicNow) -> None:
+        """All partitions at once, so that no checkpoint has offsets of one topic and the id of another."""
+        self._pending.clear()
+        self._held.clear()
+        self._at_end.clear()
+        lost = 0
+        for partition, at in list(self._at.items()):
+            unread = max(0, self._known_ends.pop(partition, 0) - max(0, at.offset))
+            lost += unread
+            if at.offset > 0 or unread:
+                self._report(made_anew(self._source.topic, partition, at.offset, unread))
+            self._drop(partition)
+        if lost:
+            self._pending.append(lost_block(self._source.topic, min(now.partitions, default=0), lost))
+
+    def _look_into_gap(self, partition: int, offset: int | None, branched_off: int | None) -> None:
+        topic, stop = self._source.topic, self._source.stop(partition)
+        at = self._at[partition]
+        offset = at.offset if offset is None else offset
+        held = self._held.get(partition)
+        if held:
+            offset = max(offset, held[-1].offset() + 1)
+        start, end = self._watch.bounds(partition)
+        if BEGINNING < offset < start:
+            self._pass_over(swept_away(topic, partition, offset, start, stop))
+        elif (common := end if branched_off is None else min(branched_off, end)) < offset:
+            self._pass_over(cut_back(topic, partition, offset, max(common, start)))
+        else:  # the broker does not know the epoch
+            self._consumer.assign({partition: At(offset)})
+
+    def _pass_over(self, gap: Gap) -> None:
+        """Goes on behind a gap."""
+        self._report(gap)
+        self._at_end.discard(gap.partition)
+        self._pending.append(_Pending(gap.partition, [], gap.goes_on_at, gap))
+        self._consumer.assign({gap.partition: At(gap.goes_on_at)})
+
+    def _report(self, gap: Gap) -> None:
+        """Raises: RecordsLostError, when the job is to stop then."""
+        if self._source.on_lost == "stop":
+            raise RecordsLostError(f"{gap}; --on_lost=stop")
+        _LOG.warning("%s", gap)
+
+    def _drop(self, partition: int) -> None:
+        """It is read to where it was to be read, and holds nothing back any more."""
+        del self._at[partition]
+        self._clocks.drop(partition)
+        self._consumer.unassign(partition)
 
 
 def _wall_ms() -> int:

@@ -1,8 +1,9 @@
 """The source: a splittable DoFn over librdkafka.
 
 A few readers own the partitions between them; each emits blocks (up to a few thousand messages of one partition), keeps
-a watermark per partition, and puts its offsets into the runner's checkpoint. Offsets are committed to the group only so
-that lag can be seen; no restart reads them.
+a clock per partition, and puts its position into the runner's checkpoint. All else comes from the flags of the current
+start: a job that is restored elsewhere follows its broker. Offsets are committed to the group only so that lag can be
+seen; no restart reads them.
 
 It is not built on Beam's `UnboundedSource` wrapper (ADR 2): that asks for finalization of every bundle, which keeps the
 SDK from reusing what runs a bundle and with it the wrapper's cache of readers, so that on Flink every bundle opened a
@@ -18,16 +19,19 @@ from typing import Any
 import apache_beam as beam
 from apache_beam import coders
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
 
 from transforms.blocks import Block
+from transforms.io.kafka.gaps import OnLost
+from transforms.io.kafka.placement import keys_of_readers, threads
 from transforms.io.kafka.position import Position, PositionCoder, PositionTracker
-from transforms.io.kafka.reader import Assignment, Reader
+from transforms.io.kafka.reader import Reader, Source
 from transforms.io.kafka.topic import KafkaTopic
 from transforms.io.kafka.waiting import Waiting
-from transforms.partition_clock import Clock
+from transforms.key_groups import MAX_PARALLELISM
 
 __all__ = ["ReadBlocksFromKafka"]
 
@@ -35,103 +39,117 @@ __all__ = ["ReadBlocksFromKafka"]
 # data_buffer_time_limit_ms would let it leave earlier, but flushes from a thread of its own, without a lock, and tears
 # timers and elements apart.)
 _READ_S = 0.3
+_IDLE_WAIT_S = 1.0  # how long an idle reader waits for the first message before it gives the bundle back
 
 
 class ReadBlocksFromKafka(beam.PTransform):
     """Blocks of a topic's messages, at the block's smallest record timestamp.
 
-    Output: Block; watermark: see `transforms.watermarks`.
+    Output: Block; watermark = smallest of the partitions'. A block may have no messages, and say what the log lost.
 
     Args:
-      topic: partitions are divided among the readers once, at the first start of a job; a savepoint keeps them.
       group: consumer group that offsets are committed to, for lag displays.
-      readers: how many read side by side. Each is a source of its own, as a runner would run the elements of one
-        source on one thread.
+      readers: how many share the partitions; None: as many as the runner runs side by side, if there are partitions for
+        them. Part of a savepoint: a restored job keeps the number that it began with.
       until_end: stop at the end offsets of `topic` instead of going on for ever.
+      discover_every_s: how often to look whether the topic has new partitions, or was made anew.
+      on_lost: what to do when the log does not hold any more what was to be read.
+      place: which of how many topics of the job this is.
+      max_parallelism: of the runner.
     """
 
     def __init__(
         self,
         topic: KafkaTopic,
         group: str,
-        readers: int,
+        readers: int | None,
         out_of_orderness_ms: int,
         max_ahead_ms: int,
         until_end: bool,
+        discover_every_s: float = 30.0,
+        on_lost: OnLost = "continue",
         block_messages: int = 4_000,
+        place: tuple[int, int] = (0, 1),
+        max_parallelism: int = MAX_PARALLELISM,
     ):
         super().__init__()
-        self._assignments = [
-            Assignment(
-                i,
-                topic.servers,
-                topic.name,
-                {p: end if until_end else None for p, end in topic.ends.items() if p % readers == i},
-                group,
-                out_of_orderness_ms,
-                max_ahead_ms,
-                block_messages,
-            )
-            for i in range(min(readers, len(topic.ends)))
-        ]
+        self._topic, self._readers, self._place, self._max_parallelism = topic, readers, place, max_parallelism
+        self._source = Source(
+            topic.servers,
+            topic.name,
+            group,
+            out_of_orderness_ms,
+            max_ahead_ms,
+            topic.ends if until_end else None,
+            discover_every_s,
+            on_lost,
+            block_messages,
+        )
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Block]:
-        blocks = [
-            begin.pipeline | f"Assign{i}" >> beam.Create([assignment]) | f"Read{i}" >> beam.ParDo(_ReadBlocksFn())
-            for i, assignment in enumerate(self._assignments)
-        ]
-        merged = blocks | beam.Flatten()
-        merged.element_type = Block
-        return merged
+        side_by_side = threads(begin.pipeline.options)
+        readers = self._readers or min(side_by_side, max(1, len(self._topic.ends)))
+        keys = keys_of_readers(readers, *self._place, self._max_parallelism)
+        names = begin.pipeline | "Readers" >> beam.Create(keys, reshuffle=False).with_output_types(int)
+        blocks = names | "Read" >> beam.ParDo(_ReadBlocksFn(self._source, keys, side_by_side, self._topic.ends))
+        blocks.element_type = Block
+        return blocks
 
 
-class _Positions(beam.transforms.core.RestrictionProvider):
-    def initial_restriction(self, assignment: Assignment) -> Position:
-        return Position(dict.fromkeys(assignment.partitions, (0, Clock())))
+class _ReadBlocksFn(beam.DoFn, RestrictionProvider):
+    """An element is the name of a reader, and nothing more.
 
-    def create_tracker(self, restriction: Position) -> PositionTracker:
-        return PositionTracker(restriction)
+    Flink runs all elements of a subtask on one thread, one after the other; readers that share one take shorter turns.
+    """
 
-    def restriction_size(self, assignment: Assignment, restriction: Position) -> int:  # noqa: ARG002
-        return 1
-
-    def restriction_coder(self) -> coders.Coder:
-        return PositionCoder()
-
-    def truncate(self, assignment: Assignment, restriction: Position) -> None:
-        """On drain: stop reading."""
-
-
-class _ReadBlocksFn(beam.DoFn):
-    def __init__(self) -> None:
+    def __init__(self, source: Source, keys: tuple[int, ...], threads: int, ends: dict[int, int]):
+        self._source, self._keys, self._threads, self._ends = source, keys, threads, ends
         self._shared = Shared()
 
     def setup(self) -> None:
         # Of all instances in this process, as a runner gives a reader's bundles to any of them.
         self._waiting: Waiting[Reader] = self._shared.acquire(Waiting)
 
-    def _take(self, assignment: Assignment, position: Position, watermark: Timestamp) -> Reader:
+    def initial_restriction(self, key: int) -> Position:
+        position = Position(self._keys.index(key), len(self._keys))
+        return position._replace(backlog=sum(end for p, end in self._ends.items() if position.owns(p)))
+
+    def create_tracker(self, restriction: Position) -> PositionTracker:
+        return PositionTracker(restriction)
+
+    def restriction_size(self, key: int, restriction: Position) -> int:  # noqa: ARG002
+        return restriction.backlog
+
+    def restriction_coder(self) -> coders.Coder:
+        return PositionCoder()
+
+    def truncate(self, key: int, restriction: Position) -> None:
+        """On drain: stop reading."""
+
+    def _take(self, position: Position, watermark: Timestamp) -> Reader:
         """The connection that waits at this position, else a new one."""
-        waiting = self._waiting.take(assignment.index)
+        waiting = self._waiting.take(position.reader)
         if waiting is not None:
-            if waiting.position() == position:
+            if waiting.stands_at(position):
                 return waiting
             waiting.close()  # the job went back to an earlier checkpoint
-        return Reader(assignment, position, watermark)
+        return Reader(self._source, position, watermark)
 
     @beam.DoFn.unbounded_per_element()
     def process(
         self,
-        assignment: Assignment,
-        tracker: Any = beam.DoFn.RestrictionParam(_Positions()),
+        key: int,  # noqa: ARG002
+        tracker: Any = beam.DoFn.RestrictionParam(),
         estimator: Any = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider()),
     ) -> Iterator[Any]:
+        start = tracker.current_restriction()
         reached = estimator.current_watermark() or MIN_TIMESTAMP
-        read = self._take(assignment, tracker.current_restriction(), reached)
-        until = time.monotonic() + _READ_S
+        read = self._take(start, reached)
+        share = -(-start.readers // self._threads)
+        until = time.monotonic() + _READ_S / share
         try:
             while True:
-                block = read.next_block()
+                block = read.next_block(_IDLE_WAIT_S / share)
                 position = read.position()
                 if not tracker.try_claim(position):
                     read.close()  # it is ahead of what the residual will go on from
@@ -141,12 +159,12 @@ class _ReadBlocksFn(beam.DoFn):
                 if read.watermark() > reached:
                     reached = read.watermark()
                     estimator.set_watermark(reached)
-                if not position.partitions:
+                if position.ended:
                     read.close()
                     return
                 if block is None or time.monotonic() >= until:
                     read.commit()
-                    self._waiting.put(assignment.index, read)
+                    self._waiting.put(position.reader, read)
                     # Whole seconds: Flink cuts a shorter delay to none.
                     tracker.defer_remainder(Duration(seconds=1) if block is None else None)
                     return
@@ -157,6 +175,8 @@ class _ReadBlocksFn(beam.DoFn):
 
 def _block_time(block: Block) -> Timestamp:
     """Its smallest record timestamp; if all are from the future, what none may be after."""
+    if not len(block):
+        return Timestamp(micros=time.time_ns() // 1000)
     time_ms = int(block.times_ms.min())
     if block.limits_ms is not None:
         time_ms = min(time_ms, int(block.limits_ms.max()))

@@ -1,12 +1,21 @@
-"""What a topic is: its partitions, as they are now."""
+"""What a topic is: as it is when a job starts, and what becomes of it while the job runs."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
-__all__ = ["KafkaTopic"]
+__all__ = ["KafkaTopic", "TopicNow", "TopicWatch"]
+
+_LOG = logging.getLogger(__name__)
+_TIMEOUT_S = 10.0
+_NEWEST_EVERY_S = 1.0
 
 
 class KafkaTopic(NamedTuple):
@@ -22,7 +31,7 @@ class KafkaTopic(NamedTuple):
     ends: dict[int, int]
 
     @staticmethod
-    def look_up(servers: str, name: str, timeout_s: float = 10) -> KafkaTopic:
+    def look_up(servers: str, name: str, timeout_s: float = _TIMEOUT_S) -> KafkaTopic:
         """Raises: KafkaException when the broker cannot be reached or has no such topic."""
         consumer = Consumer({"bootstrap.servers": servers, "group.id": "streamforge-look-up", "log_level": 0})
         try:
@@ -35,3 +44,90 @@ class KafkaTopic(NamedTuple):
             return KafkaTopic(servers, name, ends)
         finally:
             consumer.close()
+
+
+class TopicNow(NamedTuple):
+    """
+    Attributes:
+      id: another one for a topic that was deleted and made anew.
+    """
+
+    id: str
+    partitions: frozenset[int]
+
+
+class TopicWatch:
+    """Asks the cluster about a topic, beside the reading: no answer is waited for but when the caller says so.
+
+    Args:
+      every_s: how often it asks for the topic's id and partitions.
+    """
+
+    def __init__(self, admin: AdminClient, name: str, every_s: float):
+        self._admin, self._name = admin, name
+        self._described = _Question(every_s, lambda: [admin.describe_topics(TopicCollection([name]))[name]])
+        self._newest = _Question(_NEWEST_EVERY_S, self._ask_for_newest)
+        self._partitions: frozenset[int] = frozenset()
+
+    def look(self) -> TopicNow:
+        """The topic as it is now; waits.
+
+        Raises: KafkaException or TimeoutError: there is no such topic, or nobody who knows.
+        """
+        answer = self._admin.describe_topics(TopicCollection([self._name]))[self._name].result(timeout=_TIMEOUT_S)
+        self._described.answered()
+        return self._now(answer)
+
+    def news(self) -> TopicNow | None:
+        """What the cluster answered last, once for each answer."""
+        answers = self._described.answers()
+        return self._now(answers[0]) if answers else None
+
+    def newest_ms(self) -> int | None:
+        """The newest record timestamp in the whole topic, once for each answer; None when it is empty, too."""
+        return max((each.timestamp for each in self._newest.answers() or () if each.timestamp >= 0), default=None)
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """The first offset of a partition's log, and that after its last; waits.
+
+        Raises: KafkaException or TimeoutError.
+        """
+        specs = OffsetSpec.earliest(), OffsetSpec.latest()
+        asked = [self._admin.list_offsets({TopicPartition(self._name, partition): spec}) for spec in specs]
+        start, end = (f.result(timeout=_TIMEOUT_S).offset for answer in asked for f in answer.values())
+        return start, end
+
+    def _now(self, described: Any) -> TopicNow:
+        self._partitions = frozenset(each.id for each in described.partitions)
+        return TopicNow(str(described.topic_id), self._partitions)
+
+    def _ask_for_newest(self) -> list[Future[Any]]:
+        asked = {TopicPartition(self._name, p): OffsetSpec.max_timestamp() for p in self._partitions}
+        return list(self._admin.list_offsets(asked, request_timeout=_TIMEOUT_S).values()) if asked else []
+
+
+class _Question:
+    """Asked again and again, with pauses; an answer is given out once, when it is there."""
+
+    def __init__(self, every_s: float, ask: Callable[[], list[Future[Any]]]):
+        self._every_s, self._ask = every_s, ask
+        self._asked: list[Future[Any]] = []
+        self._next_s = float("-inf")
+
+    def answered(self) -> None:
+        """Somebody else has asked just now."""
+        self._asked, self._next_s = [], time.monotonic() + self._every_s
+
+    def answers(self) -> list[Any] | None:
+        if not self._asked:
+            if time.monotonic() >= self._next_s:
+                self._asked, self._next_s = self._ask(), time.monotonic() + self._every_s
+            return None
+        if not all(future.done() for future in self._asked):
+            return None
+        asked, self._asked = self._asked, []
+        try:
+            return [future.result() for future in asked]
+        except KafkaException as e:
+            _LOG.warning("Kafka does not answer: %s", e.args[0].str())
+            return None

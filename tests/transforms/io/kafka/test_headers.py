@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from transforms.errors import UNREADABLE_HEADERS
-from transforms.io.kafka.reader import headers_of
+from transforms.io.kafka.blocks import headers_of
 
 
 class Message:

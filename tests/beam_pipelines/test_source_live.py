@@ -1,0 +1,231 @@
+"""A topic that changes under a job on a real Flink: partitions that are added, records that are gone, a topic that is
+made anew, a broker that moves. tests/transforms/io/kafka/test_reader.py has each case without a pipeline."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+
+from bench.orders import Encoder, Spec, generate
+from schemas.events import avro_schema
+from stack import Stack
+from stack.flink import Cluster
+from tests import live
+from transforms.io.registry import Registry
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+
+_ORDERS = Spec(orders=6_000, users=2_000, seed=5)
+
+
+class Orders:
+    """Sends orders of the benchmark's data set, each once, to partitions that are named."""
+
+    def __init__(self, stack: Stack, topic: str):
+        self._stack, self._topic = stack, topic
+        writer_id = Registry(stack.registry_url).register(f"{topic}-value", avro_schema("OrderEvent"))
+        self._messages = Encoder(generate(_ORDERS), writer_id).messages(0, None)
+
+    def send(self, number: int, to: Iterable[int], stack: Stack | None = None) -> None:
+        """So many to each."""
+        sent = [
+            live.Message(value, key, time_ms, partition)
+            for _ in range(number)
+            for partition, (key, value, time_ms) in zip(to, self._messages, strict=False)
+        ]
+        assert live.fill_topic(stack or self._stack, self._topic, sent, partitions=2) == len(sent)
+
+
+def warnings(cluster: Cluster) -> str:
+    """What workers say in Flink's logs."""
+    return cluster.log("taskmanager").read_text(errors="replace")
+
+
+def said(cluster: Cluster, pattern: str) -> Callable[[], bool]:
+    return lambda: re.search(pattern, warnings(cluster)) is not None
+
+
+def counter(url: str, job_id: str, name: str) -> int:
+    """One of the job's counters, summed over its steps."""
+    total = 0
+    for vertex in live.flink_rest(url, f"/jobs/{job_id}")["vertices"]:
+        path = f"/jobs/{job_id}/vertices/{vertex['id']}/metrics"
+        ids = [each["id"] for each in live.flink_rest(url, path) if each["id"].endswith(f"streamforge.{name}")]
+        for each in ids:
+            total += sum(int(row["value"]) for row in live.flink_rest(url, f"{path}?get={each}"))
+    return total
+
+
+def ledger(in_: int, lost: int) -> dict[str, int]:
+    return {"in": in_, "good": in_, "dead_letters": 0, "late": 0, "duplicates": 0, "lost": lost}
+
+
+def test_a_topic_that_grows_is_swept_and_is_made_anew_is_read_and_what_it_lost_is_counted(
+    live_stack: Stack, cluster: Cluster, pool: live.Workers, tmp_path: Path
+) -> None:
+    topic = "changing.orders"
+    admin = AdminClient({"bootstrap.servers": live_stack.address("kafka")})
+    orders = Orders(live_stack, topic)
+    orders.send(100, [0, 1])
+    flags = [*live.on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
+    flags += ["--discover_every=1s", "--allowed_lateness=7d"]  # each partition has the whole of event time
+    with live.job(*flags, folder=tmp_path / "first") as job:
+        job.wait_for_ledger(200)
+        job_id = live.running_job(cluster.rest_url)
+        _add_partitions(admin, topic, 4)
+        orders.send(100, [2, 3])
+        assert job.wait_for_ledger(400) == ledger(400, 0)
+        live.eventually(said(cluster, rf"topic {topic}: partitions \[2\] are new"), "a line names the partition")
+        savepoint = live.take_savepoint(cluster.rest_url, job_id, tmp_path / "savepoints")
+
+    _add_partitions(admin, topic, 5)
+    orders.send(100, [0, 1, 2, 3, 4])
+    swept = TopicPartition(topic, 0, 160)
+    admin.delete_records([swept])[swept].result(30)
+    with live.job(*flags, f"--savepoint_path={savepoint}", folder=tmp_path / "second") as job:
+        found = job.wait_for_ledger(840)
+        assert found == ledger(840, 60)
+        job_id = live.running_job(cluster.rest_url)
+        live.eventually(
+            said(cluster, rf"topic {topic}, partition 0, at offset 100: .* 60 lost, reading goes on at offset 160"),
+            "a line names what was lost",
+        )
+        live.eventually(lambda: counter(cluster.rest_url, job_id, "lost") == 60, "the runner's counter tells, too")
+
+        admin.delete_topics([topic])[topic].result(30)
+        _make(admin, topic)
+        orders.send(300, [0, 1])  # more than the old one held: no offset tells
+        found = job.wait_for_ledger(840 + 600)
+        assert found == ledger(840 + 600, 60)
+        live.eventually(
+            said(cluster, rf"topic {topic}, partition 1, at offset 200: the topic was deleted and made anew"),
+            "a line names the topic that is another one",
+        )
+        live.cancel(cluster.rest_url, job_id)
+
+
+def _add_partitions(admin: AdminClient, topic: str, number: int) -> None:
+    admin.create_partitions([NewPartitions(topic, number)])[topic].result(30)
+
+
+def _make(admin: AdminClient, topic: str) -> None:
+    def made() -> bool:
+        try:
+            admin.create_topics([NewTopic(topic, 2, 1, config={"retention.ms": "-1"})])[topic].result(30)
+        except KafkaException as e:
+            if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+            return False
+        return True
+
+    live.eventually(made, "the old topic is gone, and the new one there")
+
+
+def test_a_job_follows_its_broker_and_goes_on_where_an_older_copy_of_the_log_ends(
+    cluster: Cluster, pool: live.Workers, tmp_path: Path
+) -> None:
+    """A second broker has the same data; a third one has what a backup held."""
+    topic = "moving.orders"
+    backup, copy = tmp_path / "backup", tmp_path / "copy"
+    with Stack(tmp_path / "stack", ["kafka", "registry"], ports="free") as stack:
+        orders = Orders(stack, topic)
+        orders.send(60, [0, 1])
+        stack.stop("kafka")
+        shutil.copytree(tmp_path / "stack/kafka/data", backup / "kafka/data")
+        stack.start("kafka")
+        orders.send(40, [0, 1])
+        registry = f"--registry={stack.registry_url}"
+        common = [*live.on_cluster(cluster, pool, tmp_path), registry, f"--output={tmp_path / 'out'}"]
+        common.append("--allowed_lateness=7d")
+        with live.job(*common, _input(stack, topic), folder=tmp_path / "first") as job:
+            assert job.wait_for_ledger(200) == ledger(200, 0)
+            savepoint = _stop(cluster, tmp_path)
+        stack.stop("kafka")
+        shutil.copytree(tmp_path / "stack/kafka/data", copy / "kafka/data")
+
+        with Stack(copy, ["kafka"], ports="free") as second:
+            orders.send(50, [0, 1], second)
+            restored = [*common, _input(second, topic), f"--savepoint_path={savepoint}"]
+            with live.job(*restored, folder=tmp_path / "second") as job:
+                assert job.wait_for_ledger(300) == ledger(300, 0)
+                savepoint = _stop(cluster, tmp_path)
+
+        with Stack(backup, ["kafka"], ports="free") as third:
+            restored = [*common, _input(third, topic), f"--savepoint_path={savepoint}"]
+            with live.job(*restored, folder=tmp_path / "third") as job:
+                live.eventually(lambda: job.ledger().get("lost") == 180, "what was cut off is counted", 120)
+                orders.send(10, [0, 1], third)
+                assert job.wait_for_ledger(320) == ledger(320, 180)
+                live.cancel(cluster.rest_url, live.running_job(cluster.rest_url))
+    assert re.search(
+        rf"topic {topic}, partition 0, at offset 150: the log was cut back: offsets 60 to", warnings(cluster)
+    )
+
+
+def _input(stack: Stack, topic: str) -> str:
+    return f"--input=kafka://{stack.address('kafka')}/{topic}"
+
+
+def _stop(cluster: Cluster, folder: Path) -> str:
+    return live.take_savepoint(cluster.rest_url, live.running_job(cluster.rest_url), folder / "savepoints")
+
+
+def test_a_job_that_is_to_stop_at_a_loss_ends_with_its_line(
+    live_stack: Stack, cluster: Cluster, pool: live.Workers, tmp_path: Path
+) -> None:
+    topic = "stopping.orders"
+    admin = AdminClient({"bootstrap.servers": live_stack.address("kafka")})
+    orders = Orders(live_stack, topic)
+    orders.send(50, [0, 1])
+    flags = [*live.on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
+    flags += ["--on_lost=stop", "--allowed_lateness=7d"]
+    with live.job(*flags, folder=tmp_path / "first") as job:
+        job.wait_for_ledger(100)
+        savepoint = _stop(cluster, tmp_path)
+    orders.send(50, [0, 1])
+    swept = TopicPartition(topic, 1, 90)
+    admin.delete_records([swept])[swept].result(30)
+    with live.job(*flags, f"--savepoint_path={savepoint}", folder=tmp_path / "second") as job:
+
+        def failed() -> Any:
+            jobs = live.flink_rest(cluster.rest_url, "/jobs/overview")["jobs"]
+            return [each for each in jobs if each["state"] == "FAILED"]
+
+        (ended,) = live.eventually(failed, "the job fails for good", 120)
+        exceptions = live.flink_rest(cluster.rest_url, f"/jobs/{ended['jid']}/exceptions")
+    assert f"topic {topic}, partition 1, at offset 50" in str(exceptions)
+    assert "40 lost" in str(exceptions)
+
+
+@pytest.mark.parametrize("parallelism", [2, 4])
+def test_readers_are_spread_evenly_over_subtasks(
+    parallelism: int, live_stack: Stack, cluster: Cluster, pool: live.Workers, tmp_path: Path
+) -> None:
+    """As Flink counts the blocks that each subtask gives on."""
+    topic = f"spread.orders.{parallelism}"
+    live.fill_topic(live_stack, topic, [], partitions=4)
+    orders = Orders(live_stack, topic)
+    orders.send(100, range(4))
+    flags = [*live.on_cluster(cluster, pool, tmp_path), f"--parallelism={parallelism}"]
+    flags += [*live.addresses(live_stack, topic, tmp_path / "out"), "--readers=4", "--allowed_lateness=7d"]
+    with live.job(*flags, folder=tmp_path) as job:
+        job.wait_for_ledger(400)
+        job_id = live.running_job(cluster.rest_url)
+
+        def positions() -> list[int]:
+            (vertex,) = (
+                v for v in live.flink_rest(cluster.rest_url, f"/jobs/{job_id}")["vertices"] if "Read" in v["name"]
+            )
+            rows = live.flink_rest(cluster.rest_url, f"/jobs/{job_id}/vertices/{vertex['id']}")["subtasks"]
+            return [row["metrics"]["read-records"] for row in rows]
+
+        read = live.eventually(lambda: (lambda p: p if sum(p) >= 4 else [])(positions()), "readers are counted")
+        live.cancel(cluster.rest_url, job_id)
+    assert read == [4 // parallelism] * parallelism

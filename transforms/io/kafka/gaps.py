@@ -1,0 +1,74 @@
+"""What a reader was to read next, and the log does not hold any more. Pure: what the log is now is passed in.
+
+Offsets that are missing between two records are none: compaction and the markers of transactions leave them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from transforms.io.kafka.position import BEGINNING
+
+__all__ = ["Gap", "OnLost", "RecordsLostError", "cut_back", "made_anew", "swept_away"]
+
+OnLost = Literal["continue", "stop"]
+
+
+class RecordsLostError(Exception):
+    """Records were lost, and the job is to stop then."""
+
+
+class Gap(NamedTuple):
+    """
+    Attributes:
+      offset: what was to be read next.
+      goes_on_at: where reading goes on.
+      lost: how many records are not there any more.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    goes_on_at: int
+    lost: int
+    why: str
+
+    def __str__(self) -> str:
+        where = "its beginning" if self.goes_on_at == BEGINNING else f"offset {self.goes_on_at}"
+        return (
+            f"records lost: topic {self.topic}, partition {self.partition}, at offset {self.offset}: {self.why}; "
+            f"{self.lost} lost, reading goes on at {where}"
+        )
+
+
+def swept_away(topic: str, partition: int, offset: int, start: int, stop: int | None) -> Gap:
+    """The log begins only after what was to be read: retention was faster. Of a compacted topic, `lost` is the most
+    that it can be, as compaction may have taken some of them before.
+
+    Args:
+      stop: where reading was to stop.
+    """
+    last = start if stop is None else min(start, stop)
+    why = f"offsets {offset} to {last - 1} were deleted before they were read"
+    return Gap(topic, partition, offset, start, max(0, last - offset), why)
+
+
+def cut_back(topic: str, partition: int, offset: int, end: int) -> Gap:
+    """The log ends, or another one branches off, before what was to be read. What was cut off has been read, but not by
+    whoever comes later.
+
+    Args:
+      end: of what the log still has in common with what was read.
+    """
+    why = f"the log was cut back: offsets {end} to {offset - 1} were read, and are gone"
+    return Gap(topic, partition, offset, end, offset - end, why)
+
+
+def made_anew(topic: str, partition: int, offset: int, unread: int) -> Gap:
+    """The topic was deleted and another one of the same name made.
+
+    Args:
+      unread: how many records the old one is known to have held after `offset`.
+    """
+    why = "the topic was deleted and made anew; of what was unread, only what this reader knew of can be counted"
+    return Gap(topic, partition, offset, BEGINNING, unread, why)
