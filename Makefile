@@ -4,6 +4,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
+# A file of tests stays in one process, with the services that it shares. The first are those that take longest.
+JOBS ?= 2
+SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z_-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +32,11 @@ check: $(STAMP)  ## format, lint, types, import directions: under a minute
 	$(BIN)/mypy
 	$(BIN)/pytest -q -p no:cacheprovider --durations=0 tests/test_architecture.py
 
-test: setup check  ## every test, against real Kafka, registry, Valkey and Flink
-	$(BIN)/pytest
+test: setup check  ## every test, against real Kafka, registry, Valkey and Flink, JOBS=2 files at a time
+	$(BIN)/pytest $(SIDE_BY_SIDE)
+
+test-fast: $(STAMP)  ## the tests that need no services
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m 'not stack and not deploy'
 
 demo: setup  ## the whole system on http://127.0.0.1:8090 until Ctrl-C; DURATION=60: so many seconds; CDC=1: and a database
 	@$(BIN)/python -m stack.demo $(if $(DURATION),--duration=$(DURATION)s) $(if $(CDC),--cdc)
@@ -78,4 +84,4 @@ clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test demo soak batch dag-test test-deploy chart sbom bench screenshots dashboards lock clean
+.PHONY: help setup check test test-fast demo soak batch dag-test test-deploy chart sbom bench screenshots dashboards lock clean

@@ -56,6 +56,7 @@ setup(
             "pyiceberg[sql-sqlite]>=0.12,<0.13",
             "pytest>=9,<10",
             "pytest-timeout>=2.4,<3",
+            "pytest-xdist>=3.8,<4",
             "python-hcl2>=8.1,<9",
             "ruff>=0.17,<1",
             "schemathesis>=4.32,<5",
