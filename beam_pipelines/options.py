@@ -400,6 +400,8 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         raise UsageError("--until", "is for Kafka input; files have an end by themselves")
     if flags.until and flags.kafka_read == "native":
         raise UsageError("--until", "needs --kafka_read=blocks: the native read cannot stop at an offset")
+    if flags.on_lost == "stop" and flags.kafka_read == "native":
+        raise UsageError("--on_lost", "needs --kafka_read=blocks: the native read does not see what is lost")
     return Settings(
         job=job,
         inputs=inputs,

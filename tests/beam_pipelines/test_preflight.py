@@ -191,3 +191,13 @@ def test_an_expansion_service_that_cannot_be_had_is_named(monkeypatch: pytest.Mo
 def _value(made: PipelineOptions, name: str) -> str:
     """Of a flag that the Python SDK passes on without knowing it."""
     return str(made.get_all_options(retain_unknown_options=True).get(name) or "")
+
+
+def test_a_job_that_is_to_stop_at_a_loss_is_not_restarted_for_ever(found: dict[str, Path]) -> None:
+    def retries(*argv: str) -> list[str]:
+        """An option of Flink's, of which the SDK knows nothing."""
+        return [word for word in flink(*argv)._flags if word.startswith("--number_of_execution_retries")]
+
+    assert retries() == []
+    assert retries("--on_lost=stop") == ["--number_of_execution_retries=3"]
+    assert retries("--on_lost=stop", "--number_of_execution_retries=9") == ["--number_of_execution_retries=9"]

@@ -11,6 +11,7 @@ DoFn: on Flink it is a native source. What it does differently:
   checkpoint: after a restart it begins anew, and its first records are never late. What would have been late may then
   be good, never the other way round. A block cannot wait for what follows it: of its last records, the wall clock
   decides which are from the future.
+- What the log lost is not noticed: Java's consumer goes on at the log's start without a word.
 - No offset is committed to a group. KafkaIO would start a new job there, and not at the topic's beginning.
 """
 
