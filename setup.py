@@ -35,7 +35,7 @@ setup(
         "serving": [
             "backports.zstd>=1.8,<2",  # compression.zstd of Python 3.14
             "flask>=3.1,<4",
-            "granian>=2.8,<3",
+            "granian>=2.8,<2.9",
             "limits>=5.8,<6",
             "prometheus-client>=0.26,<1",
         ],
