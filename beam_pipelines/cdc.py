@@ -125,10 +125,14 @@ def _write(outputs: Outputs, settings: Settings) -> None:
                 *url.subfolder("cdc_changes"), msgspec.json.encode, settings.rolling
             )
         elif isinstance(url, RedisUrl):
-            outputs.products | f"Products{i}" >> WriteProductsToRedis(url.url)
-            outputs.changes.customers | f"Customers{i}" >> WriteCustomersToRedis(url.url)
-            outputs.changes.orders | f"Orders{i}" >> WriteOrderPlacesToRedis(url.url)
-            outputs.changes.emptied | f"Emptied{i}" >> WriteEmptiedToRedis(url.url)
+            for label, rows, write in (
+                (f"Products{i}", outputs.products, WriteProductsToRedis),
+                (f"Customers{i}", outputs.changes.customers, WriteCustomersToRedis),
+                (f"Orders{i}", outputs.changes.orders, WriteOrderPlacesToRedis),
+            ):
+                refused = rows | label >> write(url.url, JOB.name)
+                connect.write_letters(refused, settings, f"{label}DeadLetters")
+            outputs.changes.emptied | f"Emptied{i}" >> WriteEmptiedToRedis(url.url, JOB.name)
 
 
 def _key_and_time(alert: LowStockAlert) -> tuple[str, int]:

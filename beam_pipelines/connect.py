@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,11 +20,13 @@ from transforms.errors import BadRecord
 from transforms.io.bigquery import BigQueryUnusableError, WriteToBigQueryTable, check_tables
 from transforms.io.files import ReadBlocksFromFiles, WriteLedgerToFile, match_files
 from transforms.io.folder import WriteToFolder
-from transforms.io.kafka import KafkaRecord, KafkaTopic, ReadBlocksFromKafka, WriteToKafka
+from transforms.io.kafka import KafkaRecord, KafkaTopic, ReadBlocksFromKafka, WriteLettersToKafka, WriteToKafka
+from transforms.io.kafka.limits import topic_settings
 from transforms.io.kafka_native import ReadBlocksFromKafkaNative
 from transforms.io.redis import StoreRefusedError, WriteLedgerToRedis, check_store
 from transforms.io.registry import WAITS_S, Registry
 from transforms.ledger import Counts, SumCounts
+from transforms.letter_envelopes import LEAST_LIMIT, NO_LIMIT, envelopes
 from transforms.sharded_rows import Decoding
 
 __all__ = [
@@ -33,11 +36,13 @@ __all__ = [
     "decoding",
     "read_blocks",
     "write_ledger",
+    "write_letters",
     "write_refused",
     "write_rows",
     "write_to_bigquery",
 ]
 
+_LOG = logging.getLogger(__name__)
 _LEDGER_EVERY_S = 1
 STARTED_MS = time.time_ns() // 1_000_000
 
@@ -98,6 +103,8 @@ def check(settings: Settings) -> None:
     for flag, url in named:
         if isinstance(url, KafkaUrl):
             _topic(flag, url)
+            if flag != "--output":
+                _takes_letters(flag, url, settings)
         elif isinstance(url, BigQueryUrl):
             _tables(flag, url, settings)
         elif isinstance(url, RedisUrl):
@@ -116,6 +123,33 @@ def _store(flag: str, url: RedisUrl) -> None:
             check_store(url.url)
         except StoreRefusedError as e:
             raise UsageError(flag, e) from None
+
+
+def _takes_letters(flag: str, url: KafkaUrl, settings: Settings) -> None:
+    """Compares what the topic of letters takes with what the topics of records do, as far as their brokers tell."""
+    topic = f"topic {url.topic} at {url.servers}"
+    found = _settings_of(flag, url)
+    if "compact" in found.get("cleanup.policy", ""):
+        raise UsageError(flag, f"{topic} is compacted: of the letters of a key only the newest would stay")
+    limit = int(found.get("max.message.bytes", NO_LIMIT))
+    if limit < LEAST_LIMIT:
+        raise UsageError(flag, f"{topic} takes {limit:,} bytes (max.message.bytes); letters need {LEAST_LIMIT:,}")
+    for source in settings.inputs:
+        if isinstance(source, KafkaUrl):
+            largest = int(_settings_of("--input", source).get("max.message.bytes", 0))
+            if largest * 4 // 3 + LEAST_LIMIT > limit:  # a letter has its record in base64
+                _LOG.warning(
+                    "%s takes %s bytes (max.message.bytes), %s takes %s: a record that does not fit compressed either "
+                    "leaves its head there, and itself lies in %s only for as long as that keeps it",
+                    *(topic, f"{limit:,}", source.topic, f"{largest:,}", source.topic),
+                )
+
+
+def _settings_of(flag: str, url: KafkaUrl) -> dict[str, str]:
+    try:
+        return topic_settings(url.servers, url.topic) or {}
+    except RuntimeError as e:
+        raise UsageError(flag, e) from e
 
 
 def _tables(flag: str, url: BigQueryUrl, settings: Settings) -> None:
@@ -170,22 +204,25 @@ def write_rows(
     settings: Settings,
     table: str,
     to_line: Callable[[Any], bytes],
-    to_redis: Callable[[StoreUrl | str], beam.PTransform],
+    to_redis: Callable[[StoreUrl | str, str], beam.PTransform],
     to_kafka: Callable[[str], Callable[[], Callable[[Any], KafkaRecord]]],
 ) -> None:
     """Writes the rows of one table to every --output.
 
     Args:
       to_line: row → JSON line, for folders and BigQuery.
-      to_redis: URL → the write.
+      to_redis: URL and the job's name → the write; its output are dead letters.
       to_kafka: topic → an encoder, as `WriteToKafka` wants it.
     """
     for i, url in enumerate(settings.outputs):
         match url:
             case RedisUrl():
-                rows | f"Redis{i}" >> to_redis(url.url)
+                refused = rows | f"Redis{i}" >> to_redis(url.url, settings.job.name)
+                write_letters(refused, settings, f"Redis{i}DeadLetters")
             case KafkaUrl():
-                rows | f"Kafka{i}" >> WriteToKafka(url.servers, url.topic, to_kafka(url.topic))
+                write = WriteToKafka(url.servers, url.topic, to_kafka(url.topic), settings.job.name)
+                refused = rows | f"Kafka{i}" >> write
+                write_letters(refused, settings, f"Kafka{i}DeadLetters")
             case Folder():
                 rows | f"Folder{i}" >> WriteToFolder(*url.subfolder(table), to_line, settings.rolling)
     write_to_bigquery(rows, settings, table, to_line)
@@ -204,7 +241,12 @@ def write_to_bigquery(
         if isinstance(url, BigQueryUrl):
             write = WriteToBigQueryTable(url.name, TABLES[table], to_line, settings.job.name)
             refused = rows | f"BigQuery{label}{i}" >> write
-            _write_bad(refused, settings.dead_letters, "dead_letters", f"BigQuery{label}{i}DeadLetters", settings)
+            write_letters(refused, settings, f"BigQuery{label}{i}DeadLetters")
+
+
+def write_letters(letters: beam.PCollection[BadRecord], settings: Settings, label: str) -> None:
+    """Writes rows that a sink refused."""
+    _write_bad(letters, settings.dead_letters, "dead_letters", label, settings)
 
 
 def write_refused(
@@ -223,14 +265,13 @@ def _write_bad(
     records: beam.PCollection[BadRecord], url: KafkaUrl | Folder, table: str, label: str, settings: Settings
 ) -> None:
     if isinstance(url, Folder):
-        records | label >> WriteToFolder(*url.subfolder(table), BadRecord.to_json, settings.rolling)
+        records | label >> WriteToFolder(*url.subfolder(table), _whole, settings.rolling)
     else:
-        records | label >> WriteToKafka(url.servers, url.topic, _envelopes)
+        records | label >> WriteLettersToKafka(url.servers, url.topic)
 
 
-def _envelopes() -> Callable[[BadRecord], KafkaRecord]:
-    # Stamped with when it was seen, so that retention counts from then and not from an event time long ago.
-    return lambda record: KafkaRecord(record.key, record.to_json(), record.seen_at)
+def _whole(record: BadRecord) -> bytes:
+    return next(envelopes(record, NO_LIMIT))
 
 
 def write_ledger(counts: beam.PCollection[Counts], settings: Settings) -> None:

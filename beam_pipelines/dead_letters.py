@@ -13,13 +13,16 @@ What replay guarantees:
 
 - A letter goes back with its original bytes, key, headers and timestamp to its partition of its topic, and with the
   header `streamforge-attempts`, by which a job that refuses it again counts on. A letter that had 5 attempts stays.
+  A timestamp that the topic would not keep is the time of now, and in the header `streamforge-timestamp`.
+- Of a record that was too large for a letter, the original is fetched from its topic. When that no longer has it, the
+  letter stays, and the reason says so.
 - Each letter is sent once. Letters are told apart by topic, partition, offset and attempts, so a copy that a restarted
   job wrote again is not sent again, and neither is anything by a second replay. What arrives during a replay waits for
   the next one, so a record that is refused again does not circle.
 - A letter is remembered right after its batch (500 letters) is known to be in Kafka. A crash or a lost connection
   between the two makes the next replay send that batch again, and nothing but that. Of records that are good by then
-  jobs count one: they know an order by order_id and status, a click by event_id, within the allowed lateness; beyond
-  it, a record is late and changes no result. Either way no reader sees it twice.
+  jobs count one: they know an order by order_id and status, a click by event_id, within the allowed lateness. Beyond
+  it the archive takes it in, whatever its age, and other jobs name it late by replay. No reader sees it twice.
 - It holds for one replay at a time of one topic or folder, and as long as the broker keeps the group's offsets
   (offsets.retention.minutes, 7 days after the last replay or discard by default; a warning says when the letters are
   kept for longer). The same letters in two places, as a topic and its export, are two sets of letters.
@@ -29,7 +32,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import time
 from collections import Counter
@@ -39,10 +41,10 @@ from typing import Any
 import msgspec
 
 from beam_pipelines import letter_flags
-from beam_pipelines.letter_flags import BATCH, MAX_ATTEMPTS, Filters, UsageError
-from beam_pipelines.letter_text import Newest, Payloads, Summary, as_json, as_text, printable
+from beam_pipelines.letter_flags import BATCH, Filters, UsageError
+from beam_pipelines.letter_plan import Plan, whole
+from beam_pipelines.letter_text import Newest, Payloads, Summary, as_json, as_text
 from beam_pipelines.options import Folder, KafkaUrl
-from transforms.errors import ATTEMPTS_HEADER
 from transforms.io.dead_letters import (
     FolderLetters,
     Identities,
@@ -52,13 +54,12 @@ from transforms.io.dead_letters import (
     LettersExport,
     TooScatteredError,
 )
-from transforms.io.kafka import KafkaRecord
+from transforms.io.originals import Gone, Originals
 from transforms.io.resend import RecordSender, Undelivered, Unreachable
 
 __all__ = ["main"]
 
 _PROGRESS_S = 5.0
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 
 
 class Tally:
@@ -127,57 +128,12 @@ def inspect(letters: Letters, filters: Filters, flags: argparse.Namespace) -> in
     return 0
 
 
-class _Plan:
-    """What a replay will send, and what it will not, with the reason."""
-
-    def __init__(self, to: KafkaUrl | None, sender: RecordSender):
-        self._to, self._sender = to, sender
-        self.sends: Counter[str] = Counter()
-        self.skips: Counter[str] = Counter()
-
-    def add(self, letter: Letter) -> bool:
-        reason = self.why_not(letter)
-        if reason is None:
-            self.sends[self.topic(letter)] += 1
-        else:
-            self.skips[reason] += 1
-        return reason is None
-
-    def topic(self, letter: Letter) -> str:
-        assert letter.record is not None
-        return self._to.topic if self._to else letter.record.topic
-
-    def why_not(self, letter: Letter) -> str | None:
-        record = letter.record
-        if record is None:
-            return "cannot be read"
-        if record.stage == "bigquery":
-            return "is a row that BigQuery did not take, not a record: load it there"
-        if record.attempts >= MAX_ATTEMPTS:
-            return f"had {MAX_ATTEMPTS} attempts"
-        if self._to is None and (record.topic.endswith((".avro", ".jsonl")) or not _TOPIC.fullmatch(record.topic)):
-            return "came from a file: say with --to=kafka://host:port/topic where they shall go"
-        if not self._sender.partitions(self.topic(letter)):
-            return f"came from the topic {printable(record.topic)}, which the broker does not have"
-        return None
-
-    def record(self, letter: Letter) -> tuple[str, int, KafkaRecord]:
-        """Topic, partition and record. Elsewhere than where it came from, the partition is by the key."""
-        record, topic = letter.record, self.topic(letter)
-        assert record is not None
-        there = self._to is None and record.partition < self._sender.partitions(topic)
-        headers = [header for header in record.headers if header[0] != ATTEMPTS_HEADER]
-        headers.append((ATTEMPTS_HEADER, str(record.attempts).encode()))
-        kafka_record = KafkaRecord(record.key, record.payload, record.timestamp, headers)
-        return topic, record.partition if there else -1, kafka_record
-
-
 def replay(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int:
-    servers = flags.to.servers if flags.to else flags.source.servers if _is_kafka(flags.source) else flags.kafka
-    sender = RecordSender(servers)
+    sender = RecordSender(flags.to.servers if flags.to else _servers(flags))
+    servers = sender.servers
     if flags.to and not sender.partitions(flags.to.topic):
         raise UsageError(f"--to: the broker at {servers} has no topic {flags.to.topic}")
-    tally, plan = Tally(), _Plan(flags.to, sender)
+    tally, plan = Tally(), Plan(flags.to, sender, Originals(_servers(flags)))
     places = [(at.part, at.position) for at in chosen(letters, filters, tally, "reading") if plan.add(at)]
     letters.require_memory_for(places)
     _warn_of_short_memory(letters)
@@ -185,7 +141,7 @@ def replay(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int
     refused: Counter[str] = Counter()
     if not flags.dry_run:
         try:
-            _send_all(letters, filters, plan, sender, sent, refused)
+            _send_all(letters, filters, plan, sender, flags.rate, sent, refused)
         finally:
             _report_replay(flags, tally, sent, plan.skips, refused)
         return 1 if refused else 0
@@ -196,14 +152,18 @@ def replay(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int
 def _send_all(
     letters: Letters,
     filters: Filters,
-    plan: _Plan,
+    plan: Plan,
     sender: RecordSender,
+    rate: int | None,
     sent: Counter[str],
     refused: Counter[str],
 ) -> None:
     batch: list[Letter] = []
+    begin, size = time.monotonic(), min(BATCH, rate or BATCH)
 
     def send() -> None:
+        if rate:
+            time.sleep(max(0.0, begin + sum(sent.values()) / rate - time.monotonic()))
         lost: Undelivered | None = None
         try:
             errors = sender.send([plan.record(letter) for letter in batch])
@@ -220,7 +180,7 @@ def _send_all(
     for letter in chosen(letters, filters, Tally(), "replaying"):
         if plan.why_not(letter) is None:
             batch.append(letter)
-            if len(batch) == BATCH:
+            if len(batch) == size:
                 send()
     send()
 
@@ -252,7 +212,7 @@ def _warn_of_short_memory(letters: Letters) -> None:
 
 def export(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int:
     payloads = Payloads(flags.registry, _tell)
-    tally = Tally()
+    tally, originals, heads = Tally(), Originals(_servers(flags)), 0
     try:
         out = LettersExport(flags.to.path)
     except OSError as e:
@@ -260,13 +220,20 @@ def export(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int
     with out:
         for letter in chosen(letters, filters, tally, "exporting"):
             if letter.record is not None:
-                out.write(letter.record, {"decoded": payloads.fields(letter.record.payload)})
+                try:
+                    record, cut = whole(letter, originals), {}
+                except Gone as e:
+                    record, cut, heads = letter.record, {"cut": letter.cut, "why_cut": f"the record {e}"}, heads + 1
+                out.write(record, {"decoded": payloads.fields(record.payload), **cut})
     written = tally.open - tally.unreadable
     if flags.json:
-        _print_json({"kind": "export", "source": _name(flags.source), "to": flags.to.path, "written": written})
+        found = {"to": flags.to.path, "written": written, "heads": heads}
+        _print_json({"kind": "export", "source": _name(flags.source), **found})
     else:
         _print(f"{_name(flags.source)}: {tally}")
         _print(f"wrote {written:,} envelopes to {out.envelopes}, their payloads beside it as files")
+        if heads:
+            _print(f"of {heads:,} only the head: the record was too large for a letter, and is no longer in its topic")
     return 0
 
 
@@ -327,8 +294,9 @@ def _open(source: KafkaUrl | Folder) -> Letters:
         raise UsageError(f"SOURCE: {e.args[0]}") from e
 
 
-def _is_kafka(source: KafkaUrl | Folder) -> bool:
-    return isinstance(source, KafkaUrl)
+def _servers(flags: argparse.Namespace) -> str:
+    """The broker that has the records' topics."""
+    return str(flags.source.servers if isinstance(flags.source, KafkaUrl) else flags.kafka)
 
 
 _COMMANDS = {"inspect": inspect, "replay": replay, "export": export, "discard": discard}

@@ -61,9 +61,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Filters]:
 def _check(flags: argparse.Namespace) -> None:
     if flags.since is not None and flags.until is not None and flags.since >= flags.until:
         raise UsageError("--until: is not after --since")
-    if flags.command == "replay":
+    if flags.command in ("replay", "export"):
         if isinstance(flags.source, KafkaUrl) and flags.kafka:
-            raise UsageError("--kafka: is for a folder; letters of a topic go back to its own broker")
+            raise UsageError("--kafka: is for a folder; letters of a topic are of records on its own broker")
         flags.kafka = flags.kafka or LOCAL_KAFKA
         if flags.to == flags.source:
             raise UsageError("--to: is where the letters come from")
@@ -104,11 +104,9 @@ def _parser() -> argparse.ArgumentParser:
         help="send to this topic instead, the bytes as they are; needed for records that came from a file",
     )
     added.add_argument(
-        "--kafka",
-        type=_typed(_servers),
-        metavar="HOST:PORT[,HOST:PORT]",
-        help=f"for a folder as SOURCE: the broker that has the records' topics (default: {LOCAL_KAFKA})",
+        "--rate", type=_typed(_positive), metavar="N", help="records a second at most (default: as fast as it goes)"
     )
+    _add_kafka(added)
     added = _command(
         commands,
         "export",
@@ -121,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "--to", type=_typed(_folder), required=True, metavar="FOLDER", help="a new or empty folder, local or gs://"
     )
     _add_registry(added)
+    _add_kafka(added)
     added = _command(
         commands,
         "discard",
@@ -156,6 +155,15 @@ def _command(commands: Any, name: str, help_text: str, description: str | None =
     group.add_argument("--until", type=_typed(_instant), metavar="TIME", help="seen before; as 2026-09-21T14:00:00Z")
     sub.add_argument("--json", action="store_true", help="print JSON, an object a line")
     return sub
+
+
+def _add_kafka(parser: Any) -> None:
+    parser.add_argument(
+        "--kafka",
+        type=_typed(_servers),
+        metavar="HOST:PORT[,HOST:PORT]",
+        help=f"for a folder as SOURCE: the broker that has the records' topics (default: {LOCAL_KAFKA})",
+    )
 
 
 def _add_registry(parser: Any) -> None:
@@ -207,6 +215,12 @@ def _instant(text: str) -> int:
     if instant.tzinfo is None:
         raise ValueError(f"'{text}' is not a time with its zone, as 2026-09-21T14:00:00Z")
     return round(instant.timestamp() * 1000)
+
+
+def _positive(text: str) -> int:
+    if (number := _count(text)) < 1:
+        raise ValueError(f"'{text}' is not a whole number from 1")
+    return number
 
 
 def _count(text: str) -> int:

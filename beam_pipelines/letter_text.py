@@ -190,6 +190,8 @@ def as_text(letter: Letter, payloads: Payloads) -> str:
         *(f"  header    {name} = {payloads.text(value)}" for name, value in record.headers),
     ]
     size = "none" if record.payload is None else f"{len(record.payload):,} bytes: {payloads.show(record.payload)}"
+    if letter.cut:
+        size = f"the head of {letter.cut.bytes:,} bytes: {payloads.text(record.payload)}"
     return "\n".join(map(printable, [*lines, f"  payload   {size}"]))
 
 
@@ -197,7 +199,8 @@ def as_json(letter: Letter, payloads: Payloads) -> dict[str, Any]:
     if letter.record is None:
         return {"envelope": payloads.text(letter.envelope)}
     fields: dict[str, Any] = msgspec.to_builtins(letter.record)
-    return fields | {"decoded": payloads.fields(letter.record.payload)}
+    cut = {"cut": msgspec.to_builtins(letter.cut)} if letter.cut else {}
+    return fields | {"decoded": payloads.fields(letter.record.payload)} | cut
 
 
 def _jsonable(fields: Any) -> Any:

@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         for i, url in enumerate(settings.outputs):
             if isinstance(url, RedisUrl):
-                outputs.orders | f"Features{i}" >> WriteOrderFeaturesToRedis(url.url)
+                outputs.orders | f"Features{i}" >> WriteOrderFeaturesToRedis(url.url, JOB.name)
         connect.write_refused(outputs.dead_letters, outputs.late, settings)
         connect.write_ledger(outputs.counts, settings)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["ATTEMPTS_HEADER", "LATE_BY_REPLAY", "UNREADABLE_HEADERS", "BadRecord", "attempts_before"]
+__all__ = ["ATTEMPTS_HEADER", "LATE_BY_REPLAY", "UNREADABLE_HEADERS", "BadRecord", "attempts_before", "sent_back"]
 
 ATTEMPTS_HEADER = "streamforge-attempts"
 """Set by `beam_pipelines.dead_letters replay`; absent on a record's first delivery."""
@@ -57,3 +57,8 @@ def attempts_before(headers: list[tuple[str, bytes | None]]) -> int:
         if name == ATTEMPTS_HEADER and value is not None and value.isdigit() and len(value) < 10:
             return int(value)
     return 0
+
+
+def sent_back(headers: dict[int, list[tuple[str, bytes | None]]]) -> list[int]:
+    """Of a block's messages, the numbers of those that replay sent back."""
+    return [i for i, of_one in headers.items() if attempts_before(of_one)]

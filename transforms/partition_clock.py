@@ -100,13 +100,17 @@ def judge(
     *,
     wall_ms: int,
     at_end: bool,
+    sent_back: Sequence[int] = (),
 ) -> Judged:
     """Judges a partition's next records.
 
     Args:
       times_ms, keys: [n] their timestamps, and `key_numbers`.
       at_end: whether the partition holds nothing after them yet.
+      sent_back: numbers of those that replay sent back. They come out of their time, and say nothing of that of others.
     """
+    if sent_back:
+        return _judge_the_others(clock, times_ms, keys, out_of_orderness_ms, max_ahead_ms, wall_ms, at_end, sent_back)
     times_ms = times_ms.clip(max=_MOST_MS)
     before, after = advance(clock, times_ms, keys, out_of_orderness_ms)
     taken, goes = len(times_ms), before > NO_WATERMARK_MS
@@ -129,6 +133,32 @@ def judge(
             limits[i] = before[i] + max_ahead_ms if goes[i] else times_ms[i] - 1
     watermarks = np.where(goes, before - out_of_orderness_ms, NO_WATERMARK_MS)
     return Judged(taken, watermarks[:taken], limits[:taken], after)
+
+
+def _judge_the_others(
+    clock: Clock,
+    times_ms: Ints,
+    keys: Ints,
+    out_of_orderness_ms: int,
+    max_ahead_ms: int,
+    wall_ms: int,
+    at_end: bool,
+    sent_back: Sequence[int],
+) -> Judged:
+    others = np.ones(len(times_ms), np.bool_)
+    others[list(sent_back)] = False
+    of_others = judge(
+        clock, times_ms[others], keys[others], out_of_orderness_ms, max_ahead_ms, wall_ms=wall_ms, at_end=at_end
+    )
+    numbers = np.nonzero(others)[0]
+    taken = len(times_ms) if of_others.taken == len(numbers) else int(numbers[of_others.taken])
+    next_other = (np.cumsum(others) - others)[:taken]
+    after_ms = of_others.clock.watermark_ms(out_of_orderness_ms)
+    watermarks = np.concatenate((of_others.watermarks_ms, np.array([after_ms], np.int64)))[next_other]
+    goes = watermarks > NO_WATERMARK_MS
+    limits = np.where(goes, watermarks + out_of_orderness_ms, wall_ms) + max_ahead_ms
+    limits[others[:taken]] = of_others.limits_ms
+    return Judged(taken, watermarks, limits, of_others.clock)
 
 
 def advance(clock: Clock, times_ms: Ints, keys: Ints, out_of_orderness_ms: int) -> tuple[Ints, Clock]:

@@ -11,7 +11,7 @@ partition that was passed over may be far behind Beam's watermark, without being
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from schemas.columns import Ints
 from transforms.blocks import NO_WATERMARK_MS
@@ -46,10 +46,29 @@ class PartitionClocks:
         self._topic_newest_ms = NO_WATERMARK_MS
         self._heard_ms = now_ms
 
-    def read(self, partition: int, times_ms: Ints, keys: Ints, *, at_end: bool, wall_ms: int, now_ms: int) -> Judged:
+    def read(
+        self,
+        partition: int,
+        times_ms: Ints,
+        keys: Ints,
+        *,
+        at_end: bool,
+        wall_ms: int,
+        now_ms: int,
+        sent_back: Sequence[int] = (),
+    ) -> Judged:
         """Judges a partition's next records, and takes note of those that it could; see `partition_clock.judge`."""
         before = self.of[partition]
-        judged = judge(before, times_ms, keys, self._behind_ms, self._max_ahead_ms, wall_ms=wall_ms, at_end=at_end)
+        judged = judge(
+            before,
+            times_ms,
+            keys,
+            self._behind_ms,
+            self._max_ahead_ms,
+            wall_ms=wall_ms,
+            at_end=at_end,
+            sent_back=sent_back,
+        )
         self.of[partition] = judged.clock
         self._heard_ms = now_ms
         if judged.clock.reached_ms > before.reached_ms:

@@ -27,7 +27,7 @@ _WORDS = {
     "differ": "differ",
     "missing": "missing in the stream",
     "extra": "extra in the stream",
-    "late": "late by replay",
+    "late": "too late for the stream",
     "open": "going on",
 }
 _STYLE = """
@@ -106,8 +106,9 @@ def _account(found: Sequence[Comparison]) -> str:
     )
     landed = max((comparison.landed for comparison in found), default=0)
     late = (
-        f" {landed:,} records were sent back by replay too late for the stream: the batch has them. Rows <i>late by "
-        "replay</i> are about them, and are in the stream as the batch has them without; they are no difference."
+        f" {landed:,} records came too late for the stream, most of them by replay: the batch has them. Rows that are "
+        "<i>too late for the stream</i> are about them, and the stream has them as the batch would without: no "
+        "difference."
         if landed
         else ""
     )

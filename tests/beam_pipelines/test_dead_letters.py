@@ -12,19 +12,20 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from beam_pipelines import dead_letters
 from schemas.events import OrderEvent, avro_schema
 from stack import Stack
 from stack.ports import pick_free
-from tests import build
+from tests import build, live
 from tests.live import messages_of
 from transforms.decode import ORDERS, BlockDecoder
 from transforms.errors import ATTEMPTS_HEADER, BadRecord
 from transforms.io.kafka import KafkaTopic
 from transforms.io.registry import Registry
 from transforms.io.resend import RecordSender, Undelivered
+from transforms.letter_envelopes import envelopes
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -188,6 +189,7 @@ def test_export_writes_the_original_bytes_and_says_of_each_where_it_is_from(tmp_
         (["export"], "--to"),
         (["export", "--to=kafka://127.0.0.1:29092/x"], "--to"),
         (["replay", "--to=folder"], "--to"),
+        (["replay", "--rate=0"], "--rate"),
         (["replay", "--kafka=127.0.0.1:29092"], "--kafka"),
         (["replay", "folder", "--kafka=127.0.0.1"], "--kafka"),
         (["replay", "kafka://127.0.0.1:29092/x", "--to=kafka://127.0.0.1:29092/x"], "--to"),
@@ -217,11 +219,31 @@ class Topics:
         self.servers, self.registry = stack.address("kafka"), stack.registry_url
         self.source, self.letters = f"orders.{name}", f"dlq.{name}"
         self.url = f"kafka://{self.servers}/{self.letters}"
-        new = [NewTopic(topic, 2, 1) for topic in (self.source, self.letters)]
-        admin = AdminClient({"bootstrap.servers": self.servers})  # named: its futures fail when it is gone
-        for made in admin.create_topics(new).values():
-            made.result(30)
+        self.admin = AdminClient({"bootstrap.servers": self.servers})
+        self._make(self.source, self.letters)
         self._producer = Producer({"bootstrap.servers": self.servers})
+
+    def _make(self, *topics: str) -> None:
+        config = {"retention.ms": "-1"}  # the tests' records are of some time ago
+        for made in self.admin.create_topics([NewTopic(topic, 2, 1, config=config) for topic in topics]).values():
+            made.result(30)
+
+    def keep_for(self, retention_ms: int) -> None:
+        """Of the source topic."""
+        entry = ConfigEntry("retention.ms", str(retention_ms), incremental_operation=AlterConfigOpType.SET)
+        change = ConfigResource(ResourceType.TOPIC, self.source, incremental_configs=[entry])
+        self.admin.incremental_alter_configs([change])[change].result(30)
+
+    def forget(self, partition: int, before: int) -> None:
+        """The source topic's records, as its retention does."""
+        asked = TopicPartition(self.source, partition, before)
+        self.admin.delete_records([asked])[asked].result(30)
+
+    def make_anew(self) -> None:
+        """The source topic, empty."""
+        self.admin.delete_topics([self.source])[self.source].result(30)
+        live.eventually(lambda: self.source not in self.admin.list_topics(timeout=10).topics, "the topic to go")
+        self._make(self.source)
 
     def send(self, topic: str, value: bytes | None, **fields: Any) -> None:
         self._producer.produce(topic, value, **fields)
@@ -425,3 +447,90 @@ def test_an_exported_payload_that_was_mended_is_what_is_sent(tmp_path: Path, top
     assert "replayed 1" in run("replay", tmp_path / "out", f"--kafka={topics.servers}")[1]
     [message] = topics.content()
     assert (message.value(), message.key(), message.headers()) == (b"broken no more", b"u-1", [(ATTEMPTS_HEADER, b"1")])
+
+
+noise = random.Random(1).randbytes
+
+
+def cut(letter: BadRecord) -> bytes:
+    """As it is where no letter may have more than 40,000 bytes."""
+    return next(envelopes(letter, 40_000))
+
+
+@pytest.mark.stack
+def test_of_a_record_too_large_for_a_letter_the_original_is_sent_and_exported(
+    tmp_path: Path, topics: Topics, run: Run
+) -> None:
+    payload, headers = noise(900_000), [("trace", noise(2_000)), (ATTEMPTS_HEADER, b"1")]
+    for value in (b"before", payload, b"after"):
+        topics.send(topics.source, value, key=b"k" * 2_000, partition=1, timestamp=build.T0, headers=headers)
+    made = topics.letter(1, payload=payload, partition=1, key=b"k" * 2_000, headers=headers, attempts=2)
+    topics.write(cut(made))
+    assert "the head of 900,000 bytes" in run("inspect", topics.url, "--show=1")[1]
+
+    assert run("export", topics.url, f"--to={tmp_path / 'out'}")[0] == 0
+    [file] = (tmp_path / "out" / "payloads").iterdir()
+    assert file.read_bytes() == payload
+
+    status, out, _ = run("replay", topics.url)
+    assert (status, f"replayed 1 to {topics.source}" in out) == (0, True)
+    *_, sent = [m for m in messages_of(topics.servers, topics.source) if m.offset() == 3]
+    assert (sent.value(), sent.key(), sent.partition()) == (payload, b"k" * 2_000, 1)
+    assert sent.headers() == [headers[0], (ATTEMPTS_HEADER, b"2")]
+    assert open_letters(run, topics.url) == 0
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("gone", ["deleted by retention", "in a topic that was made anew"])
+def test_when_the_original_is_gone_the_letter_stays_and_says_so(
+    gone: str, tmp_path: Path, topics: Topics, run: Run
+) -> None:
+    payload = noise(100_000)
+    topics.send(topics.source, payload, partition=0)
+    topics.write(cut(topics.letter(0, payload=payload, partition=0)), topics.letter(2))
+    if gone == "deleted by retention":
+        topics.forget(0, before=1)
+        why = "is no longer in its topic"
+    else:
+        topics.make_anew()
+        topics.send(topics.source, b"another", partition=0)
+        why = "is no longer in its topic: another record lies there"
+    for _ in range(2):
+        status, out, _ = run("replay", topics.url)
+        assert status == 0
+        assert f"skipped 1 that is the head of a record too large for a letter, which {why}\n" in out
+    assert open_letters(run, topics.url) == 1
+    assert "of 1 only the head" in run("export", topics.url, f"--to={tmp_path / 'out'}")[1]
+    [envelope] = as_json((tmp_path / "out" / "letters.jsonl").read_text())
+    assert (envelope["cut"]["bytes"], why in envelope["why_cut"]) == (100_000, True)
+    assert (tmp_path / "out" / envelope["file"]).read_bytes() == payload[:4_096]
+
+
+@pytest.mark.stack
+def test_a_compressed_letter_is_sent_as_its_record_was(topics: Topics, run: Run) -> None:
+    topics.write(cut(topics.letter(1, payload=b"spam and eggs" * 70_000)))
+    assert "replayed 1" in run("replay", topics.url)[1]
+    assert [m.value() for m in topics.content()] == [b"spam and eggs" * 70_000]
+
+
+@pytest.mark.stack
+def test_a_timestamp_that_the_topic_would_not_keep_is_the_time_of_now_and_in_a_header(topics: Topics, run: Run) -> None:
+    """Or the broker deletes the record as soon as it looks: retention counts by the record's own timestamp."""
+    topics.keep_for(7 * 24 * build.HOUR)
+    now_ms = time.time_ns() // 1_000_000
+    topics.write(topics.letter(1), topics.letter(2, timestamp=now_ms - build.HOUR, payload=b"young"))
+    assert "replayed 2" in run("replay", topics.url)[1]
+    young, old = topics.content()
+    assert (young.value(), young.timestamp()[1]) == (b"young", now_ms - build.HOUR)
+    assert young.headers() == [(ATTEMPTS_HEADER, b"1")]
+    assert now_ms <= old.timestamp()[1] < now_ms + build.HOUR
+    assert old.headers() == [(ATTEMPTS_HEADER, b"1"), ("streamforge-timestamp", str(build.T0 + 1).encode())]
+
+
+@pytest.mark.stack
+def test_a_rate_is_kept(topics: Topics, run: Run) -> None:
+    topics.write(*(topics.letter(i) for i in range(30)))
+    begin = time.monotonic()
+    assert "replayed 30" in run("replay", topics.url, "--rate=10")[1]
+    assert time.monotonic() - begin >= 2
+    assert len(topics.content()) == 30

@@ -261,7 +261,7 @@ def test_what_replay_sent_back_an_hour_or_a_day_late_is_in_the_next_batch_and_ex
     assert found["real_time_revenue"] >= 3
     assert "landed" in {row["order_id"] for row in job.rows("fraud_alerts", "landed")}
     assert f"{click.user_id}:{click.event_time}" in {row["session_id"] for row in job.rows("user_sessions", "landed")}
-    assert "2 records were sent back by replay" in (job.report / str(DAYS[1]) / "reconciliation.html").read_text()
+    assert "2 records came too late for the stream" in (job.report / str(DAYS[1]) / "reconciliation.html").read_text()
 
     # What nothing explains is a difference, also where such a record is.
     minute = order.event_time - order.event_time % 60_000

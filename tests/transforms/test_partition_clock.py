@@ -315,3 +315,42 @@ def test_keys_have_the_same_numbers_in_every_process_and_records_without_one_hav
     assert key_numbers([b"u-1", None, b"u-1", None], offsets).tolist() == [3_700_369_788, -9, 3_700_369_788, -11]
     assert key_numbers([b"u-1", b""], offsets[:2]).tolist() == [3_700_369_788, 0]
     assert len({*itertools.chain(key_numbers([None] * 4, offsets).tolist())}) == 4
+
+
+# What replay sent back
+
+
+@given(partitions, st.sets(st.integers(0, 40)), st.booleans(), st.integers(0, 40))
+def test_what_replay_sent_back_says_nothing_of_the_others_time(
+    records: list[Record], replayed: set[int], at_end: bool, until: int
+) -> None:
+    """However many of which time there are, and wherever between the others."""
+    times, keys = columns(records)
+    sent_back = sorted(i for i in replayed if i < len(records))
+    others = np.array([i for i in range(len(records)) if i not in sent_back], np.int64)
+    settings: Any = (DISORDER, AHEAD)
+    found = judge(Clock(), times, keys, *settings, wall_ms=T0, at_end=at_end, sent_back=sent_back)
+    alone = judge(Clock(), times[others], keys[others], *settings, wall_ms=T0, at_end=at_end)
+    assert found.clock == alone.clock
+    taken = [i for i in others.tolist() if i < found.taken]
+    assert len(taken) == alone.taken
+    assert len(found.watermarks_ms) == len(found.limits_ms) == found.taken
+    assert found.watermarks_ms[taken].tolist() == alone.watermarks_ms.tolist()
+    assert found.limits_ms[taken].tolist() == alone.limits_ms.tolist()
+    for i in sent_back[:until]:
+        if i < found.taken:
+            earlier = np.array([j for j in taken if j < i], np.int64)
+            _, clock = advance(Clock(), times[earlier], keys[earlier], DISORDER)
+            assert found.watermarks_ms[i] == clock.watermark_ms(DISORDER)
+
+
+def test_a_replay_of_last_week_does_not_make_the_newest_records_come_from_the_future() -> None:
+    """As it did: those voted against what came before them, once they were there, so live and batch disagreed."""
+    live = shop(3, T0 + 7 * 24 * HOUR)
+    replayed = shop(1)
+    times, keys = columns(live + replayed)
+    numbers = range(len(live), len(times))
+    found = judge(Clock(), times, keys, DISORDER, AHEAD, wall_ms=T0, at_end=True, sent_back=numbers)
+    assert (times <= found.limits_ms).all()
+    assert found.clock.reached_ms == live[-1][0]
+    assert (found.watermarks_ms[len(live) :] == live[-1][0] - DISORDER).all(), "and they are late, all of them"

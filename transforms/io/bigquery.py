@@ -5,7 +5,6 @@ Which of Beam's methods writes, and what that guarantees: docs/adr/0012-bigquery
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -30,7 +29,6 @@ __all__ = ["BigQueryUnusableError", "WriteToBigQueryTable", "check_tables", "cre
 
 _TIMEOUT_S = 20  # of one call before a job starts
 _MOST_BYTES = 9 << 20  # of a row; a request to BigQuery may have 10 MB
-_GZIPPED_FROM = 1 << 20  # a dead letter's payload; so that a row that swelled as JSON fits the topic of dead letters
 # Of a whole call, and not for anything in its rows. Beam does not try again then, and gives the rows back as failed.
 _NOT_THE_ROWS = frozenset(["Unauthorized", "Forbidden", "Not Found", "Not Implemented"])
 
@@ -47,7 +45,7 @@ class WriteToBigQueryTable(beam.PTransform):
 
     Input:  rows, in any windows.
     Output: BadRecord of stage `bigquery`: rows that are not of the table, that are too large, or that BigQuery refused;
-            the payload is the row as JSON, gzipped if above 1 MiB.
+            the payload is the row as JSON.
     Raises: in workers, RuntimeError while the table is not there or may not be written to: the runner tries again.
 
     Args:
@@ -103,7 +101,7 @@ class _Letters:
 
     def letter(self, line: bytes, error_class: str, message: str) -> BadRecord:
         return BadRecord(
-            payload=line if len(line) < _GZIPPED_FROM else gzip.compress(line, mtime=0),
+            payload=line,
             job=self._job,
             stage="bigquery",
             error_class=error_class,

@@ -18,6 +18,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
@@ -29,7 +30,8 @@ from transforms.domain.done_offsets import DoneOffsets
 from transforms.errors import BadRecord
 from transforms.io.files import make_folder, write_whole
 from transforms.io.kafka import KafkaTopic
-from transforms.io.resend import CONNECT_S, Unreachable, as_ours
+from transforms.io.resend import CONNECT_S, Unreachable, as_ours, patiently
+from transforms.letter_envelopes import Cut, cut_of, read_envelope
 
 __all__ = [
     "PAYLOADS",
@@ -43,7 +45,7 @@ __all__ = [
     "TooScatteredError",
 ]
 
-_SILENCE_S = 10.0
+_SILENCE_S = 30.0
 _MUTE = logging.getLogger("streamforge.dead_letters.client")
 _MUTE.addHandler(logging.NullHandler())
 _MUTE.propagate = False
@@ -90,12 +92,14 @@ class Letter(NamedTuple):
       part: partition of the topic, or path of the part.
       position: offset, or line number from 0.
       record: None when the envelope cannot be read.
+      cut: what the envelope says of a payload of which it has the head alone.
     """
 
     part: int | str
     position: int
     envelope: bytes
     record: BadRecord | None
+    cut: Cut | None = None
 
     @property
     def identity(self) -> Identity:
@@ -137,7 +141,7 @@ class KafkaLetters:
     def __init__(self, servers: str, topic: str):
         self._servers, self._topic = servers, topic
         try:
-            self._ends = KafkaTopic.look_up(servers, topic, CONNECT_S).ends
+            self._ends = patiently(lambda: KafkaTopic.look_up(servers, topic, CONNECT_S).ends)
         except KafkaException as e:
             raise as_ours(e, servers, topic) from e
         self._consumer = Consumer(
@@ -154,18 +158,25 @@ class KafkaLetters:
             }
         )
         try:
-            self._starts = {p: self._low(p) for p in self._ends}
-            asked = [TopicPartition(topic, p) for p in self._ends]
+            self._starts = {p: patiently(partial(self._low, p)) for p in self._ends}
             self._done = {
                 at.partition: DoneOffsets.restore(
                     at.offset, at.metadata, self._starts[at.partition], self._ends[at.partition]
                 )
-                for at in self._consumer.committed(asked, timeout=_SILENCE_S)
+                for at in patiently(self._committed)
             }
         except KafkaException as e:
             self._consumer.close()
             raise as_ours(e, servers, topic) from e
         self._finished: Identities | None = None
+
+    def _committed(self) -> list[TopicPartition]:
+        asked = [TopicPartition(self._topic, p) for p in self._ends]
+        found: list[TopicPartition] = self._consumer.committed(asked, timeout=_SILENCE_S)
+        for at in found:
+            if at.error is not None:
+                raise KafkaException(at.error)
+        return found
 
     def _low(self, partition: int) -> int:
         return int(self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=CONNECT_S)[0])
@@ -189,7 +200,7 @@ class KafkaLetters:
     def _letters(self, ends: dict[int, int]) -> Iterator[Letter]:
         for message in self._messages(ends):
             envelope = message.value() or b""
-            yield Letter(message.partition(), message.offset(), envelope, _parse(envelope))
+            yield Letter(message.partition(), message.offset(), envelope, *_parse(envelope))
 
     def _messages(self, ends: dict[int, int]) -> Iterator[Message]:
         left = {p for p, end in ends.items() if self._starts[p] < end}
@@ -238,11 +249,14 @@ class KafkaLetters:
             if metadata is not None:  # only half-way: the next batches fill the gaps, as require_memory_for made sure
                 commits.append(TopicPartition(self._topic, partition, done.first_open, metadata))
         try:
-            for at in self._consumer.commit(offsets=commits, asynchronous=False) or []:
-                if at.error is not None:
-                    raise KafkaException(at.error)
+            patiently(partial(self._commit, commits))
         except KafkaException as e:
             raise Unreachable(f"{self._servers}: what was done could not be remembered: {e.args[0].str()}") from e
+
+    def _commit(self, commits: list[TopicPartition]) -> None:
+        for at in self._consumer.commit(offsets=commits, asynchronous=False) or []:
+            if at.error is not None:
+                raise KafkaException(at.error)
 
     def forgets_too_soon(self) -> str | None:
         """Why what is done may be forgotten while its letters are still there; None when it will not be."""
@@ -306,18 +320,18 @@ class FolderLetters:
                 for position, line in enumerate(lines):
                     envelope = line.rstrip(b"\r\n")
                     # Named without its folder, so that a folder can be moved with its memory.
-                    letter = Letter(FileSystems.split(path)[1], position, envelope, self._parse(envelope))
+                    letter = Letter(FileSystems.split(path)[1], position, envelope, *self._parse(envelope))
                     yield letter, letter.identity in self._finished
 
-    def _parse(self, envelope: bytes) -> BadRecord | None:
-        record = _parse(envelope)
+    def _parse(self, envelope: bytes) -> tuple[BadRecord | None, Cut | None]:
+        record, cut = _parse(envelope)
         if record is None or b'"file"' not in envelope:
-            return record
+            return record, cut
         file = msgspec.json.decode(envelope, type=_Exported).file
         if file is None or not re.fullmatch(rf"{PAYLOADS}/[\w.-]+", file, re.ASCII):
-            return record
+            return record, cut
         with FileSystems.open(FileSystems.join(self._folder, *file.split("/"))) as payload:
-            return msgspec.structs.replace(record, payload=payload.read())
+            return msgspec.structs.replace(record, payload=payload.read()), cut
 
     def require_memory_for(self, letters: Sequence[tuple[int | str, int]]) -> None:
         pass
@@ -359,11 +373,11 @@ def _jsonl(folder: str) -> list[str]:
     return sorted(m.path for m in found)
 
 
-def _parse(envelope: bytes) -> BadRecord | None:
+def _parse(envelope: bytes) -> tuple[BadRecord | None, Cut | None]:
     try:
-        return BadRecord.from_json(envelope)
+        return read_envelope(envelope), cut_of(envelope)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # ValidationError is a DecodeError
-        return None
+        return None, None
 
 
 class LettersExport:

@@ -30,6 +30,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.blocks import Block
+from transforms.errors import sent_back
 from transforms.io.kafka import KafkaTopic
 from transforms.partition_clock import Clock, Judged, judge, key_numbers
 
@@ -111,7 +112,8 @@ class _PackFn(beam.DoFn):
         offsets = np.fromiter((m.offset for m in messages), np.int64, len(values))
         times_ms = np.fromiter((m.timestamp for m in messages), np.int64, len(values))
         keys = [m.key for m in messages]
-        judged = self._judge(messages[0].partition, offsets, times_ms, key_numbers(keys, offsets))
+        headers = {i: [(h.key, h.value) for h in m.headers] for i, m in enumerate(messages) if m.headers}
+        judged = self._judge(messages[0].partition, offsets, times_ms, key_numbers(keys, offsets), sent_back(headers))
         return Block(
             topic=messages[0].topic,
             partition=messages[0].partition,
@@ -121,18 +123,25 @@ class _PackFn(beam.DoFn):
             times_ms=times_ms,
             watermarks_ms=judged.watermarks_ms,
             keys=keys,
-            headers={i: [(h.key, h.value) for h in m.headers] for i, m in enumerate(messages) if m.headers},
+            headers=headers,
             nulls=nulls,
             limits_ms=judged.limits_ms,
         )
 
-    def _judge(self, partition: int, offsets: Any, times_ms: Any, keys: Any) -> Judged:
+    def _judge(self, partition: int, offsets: Any, times_ms: Any, keys: Any, sent_back: list[int]) -> Judged:
         next_offset, clock = self._reached.get(partition, (0, Clock()))
         if offsets[0] < next_offset:  # a bundle is tried again: what it had seen is yet to come
             clock = Clock()
         wall_ms = time.time_ns() // 1_000_000
         judged = judge(
-            clock, times_ms, keys, self._out_of_orderness_ms, self._max_ahead_ms, wall_ms=wall_ms, at_end=True
+            clock,
+            times_ms,
+            keys,
+            self._out_of_orderness_ms,
+            self._max_ahead_ms,
+            wall_ms=wall_ms,
+            at_end=True,
+            sent_back=sent_back,
         )
         self._reached[partition] = int(offsets[-1]) + 1, judged.clock
         return judged

@@ -7,6 +7,7 @@ after a failure, changes nothing.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import time
 import uuid
@@ -23,6 +24,7 @@ from schemas import features
 from schemas.addresses import StoreUrl
 from schemas.events import FraudAlert, RevenueWindow, UserSession
 from schemas.store_errors import About, about, words_of
+from transforms.errors import BadRecord
 from transforms.io import redis_scripts
 from transforms.io.secrets import read_secret
 from transforms.ledger import Counts
@@ -42,6 +44,8 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 500
+_BATCH_BYTES = 4 << 20  # of rows in one call
+_MOST_BYTES = 1 << 20  # of a value: the least to which a store's proto-max-bulk-len may be set
 _GIVE_UP_S = 120
 _USERS = (features.USER_TTL_S, *features.USER_PREFIXES)
 
@@ -160,25 +164,53 @@ class _Table:
 
 
 class _WriteRowsFn(_RedisFn):
-    def __init__(self, url: StoreUrl | str, table: Callable[[], _Table]):
+    """Writes rows, many in one go. One with a value that not every store takes is no row but a dead letter."""
+
+    def __init__(self, url: StoreUrl | str, table: Callable[[], _Table], job: str = ""):
         super().__init__(url)
-        self._make_table = table
+        self._make_table, self._job = table, job
 
     def setup(self) -> None:
         super().setup()
         self._table = self._make_table()
 
     def start_bundle(self) -> None:
-        self._rows = 0
+        self._rows = self._bytes = 0
         self._args: list[Any] = []
 
-    def process(self, element: Any) -> Iterable[None]:
+    def process(self, element: Any) -> Iterable[BadRecord]:
+        refused = []
         for row in self._table.rows(element):
-            self._args += self._table.arguments(row)
+            arguments = self._table.arguments(row)
+            sizes = [_size(argument) for argument in arguments]
+            if max(sizes) > _MOST_BYTES:
+                refused.append(self._too_large(arguments, max(sizes)))
+                continue
+            self._args += arguments
             self._rows += 1
-            if self._rows >= _BATCH:
+            self._bytes += sum(sizes)
+            if self._rows >= _BATCH or self._bytes >= _BATCH_BYTES:
                 self._flush()
-        return ()
+        return refused
+
+    def _too_large(self, arguments: tuple[Any, ...], size: int) -> BadRecord:
+        payload = msgspec.json.encode([a.decode() if isinstance(a, bytes) else a for a in arguments])
+        return BadRecord(
+            payload=payload,
+            job=self._job,
+            stage="redis",
+            error_class="TooLarge",
+            error_message=f"a value of {size:,} bytes; {_MOST_BYTES:,} are what every store takes",
+            topic=str(self._address),
+            partition=0,
+            offset=int.from_bytes(hashlib.sha256(payload).digest()[:7]),
+            timestamp=0,
+            key=None,
+            headers=[],
+            schema_id=None,
+            attempts=1,
+            seen_at=time.time_ns() // 1_000_000,
+        )
 
     def finish_bundle(self) -> None:
         self._flush()
@@ -189,15 +221,29 @@ class _WriteRowsFn(_RedisFn):
             self.start_bundle()
 
 
+def _size(argument: Any) -> int:
+    """In bytes; numbers are short."""
+    if isinstance(argument, str):
+        return len(argument) if argument.isascii() else len(argument.encode())
+    return len(argument) if isinstance(argument, bytes) else 0
+
+
+def write_rows(rows: beam.PCollection[Any], fn: beam.DoFn) -> beam.PCollection[BadRecord]:
+    """Of stage `redis`: rows that are too large for the store."""
+    refused = rows | "Store" >> beam.ParDo(fn)
+    refused.element_type = BadRecord
+    return refused
+
+
 class WriteAlertsToRedis(beam.PTransform):
     """Stores alerts for the API, and the users' features that come of them."""
 
-    def __init__(self, url: StoreUrl | str):
+    def __init__(self, url: StoreUrl | str, job: str):
         super().__init__()
-        self._fn = _WriteRowsFn(url, _alerts)
+        self._fn = _WriteRowsFn(url, _alerts, job)
 
-    def expand(self, alerts: beam.PCollection[FraudAlert]) -> beam.PCollection[None]:
-        return alerts | "Store" >> beam.ParDo(self._fn)
+    def expand(self, alerts: beam.PCollection[FraudAlert]) -> beam.PCollection[BadRecord]:
+        return write_rows(alerts, self._fn)
 
 
 def _alerts() -> _Table:
@@ -222,12 +268,12 @@ class WriteSessionsToRedis(beam.PTransform):
     content.
     """
 
-    def __init__(self, url: StoreUrl | str):
+    def __init__(self, url: StoreUrl | str, job: str):
         super().__init__()
-        self._fn = _WriteRowsFn(url, _sessions)
+        self._fn = _WriteRowsFn(url, _sessions, job)
 
-    def expand(self, sessions: beam.PCollection[UserSession]) -> beam.PCollection[None]:
-        return sessions | "Store" >> beam.ParDo(self._fn)
+    def expand(self, sessions: beam.PCollection[UserSession]) -> beam.PCollection[BadRecord]:
+        return write_rows(sessions, self._fn)
 
 
 def _sessions() -> _Table:
@@ -258,12 +304,12 @@ class WriteOrderFeaturesToRedis(beam.PTransform):
     amount in minor units.
     """
 
-    def __init__(self, url: StoreUrl | str):
+    def __init__(self, url: StoreUrl | str, job: str):
         super().__init__()
-        self._fn = _WriteRowsFn(url, _orders)
+        self._fn = _WriteRowsFn(url, _orders, job)
 
-    def expand(self, orders: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection[None]:
-        return orders | "Store" >> beam.ParDo(self._fn)
+    def expand(self, orders: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection[BadRecord]:
+        return write_rows(orders, self._fn)
 
 
 def _orders() -> _Table:
@@ -282,12 +328,12 @@ class WriteRevenueToRedis(beam.PTransform):
     Input: RevenueWindow, early, final and corrected ones, in any order; a version below 2^53 stands for one content.
     """
 
-    def __init__(self, url: StoreUrl | str):
+    def __init__(self, url: StoreUrl | str, job: str):
         super().__init__()
-        self._fn = _WriteRowsFn(url, _revenue)
+        self._fn = _WriteRowsFn(url, _revenue, job)
 
-    def expand(self, revenue: beam.PCollection[RevenueWindow]) -> beam.PCollection[None]:
-        return revenue | "Store" >> beam.ParDo(self._fn)
+    def expand(self, revenue: beam.PCollection[RevenueWindow]) -> beam.PCollection[BadRecord]:
+        return write_rows(revenue, self._fn)
 
 
 def _revenue() -> _Table:

@@ -15,7 +15,8 @@ from schemas import features, inventory
 from schemas.addresses import StoreUrl
 from schemas.events import LowStockAlert
 from transforms.domain.cdc import Customer, OrderPlace, Product
-from transforms.io.redis import _RedisFn, _Table, _WriteRowsFn
+from transforms.errors import BadRecord
+from transforms.io.redis import _RedisFn, _Table, _WriteRowsFn, write_rows
 from transforms.io.redis_scripts import _FRESHNESS
 
 __all__ = [
@@ -210,45 +211,45 @@ _CUSTOMER_KEYS: Final = (inventory.CUSTOMER_TTL_S, inventory.CUSTOMER_PREFIX, in
 
 
 class _WriteCdcToRedis(beam.PTransform):
-    """Input: lists of rows, or rows, in any order."""
+    """Input: lists of rows, or rows, in any order. Output: see `transforms.io.redis.write_rows`."""
 
-    def __init__(self, url: StoreUrl | str):
+    def __init__(self, url: StoreUrl | str, job: str):
         super().__init__()
-        self._url = url
+        self._url, self._job = url, job
 
     def _fn(self) -> beam.DoFn:
         raise NotImplementedError
 
-    def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[None]:
-        return rows | "Store" >> beam.ParDo(self._fn())
+    def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[BadRecord]:
+        return write_rows(rows, self._fn())
 
 
 class WriteProductsToRedis(_WriteCdcToRedis):
     """Keeps what is current of each product. Input: lists of Product."""
 
     def _fn(self) -> beam.DoFn:
-        return _WriteRowsFn(self._url, _products)
+        return _WriteRowsFn(self._url, _products, self._job)
 
 
 class WriteCustomersToRedis(_WriteCdcToRedis):
     """Keeps which customers there are. Input: lists of Customer."""
 
     def _fn(self) -> beam.DoFn:
-        return _WriteRowsFn(self._url, _customers)
+        return _WriteRowsFn(self._url, _customers, self._job)
 
 
 class WriteOrderPlacesToRedis(_WriteCdcToRedis):
     """Keeps customers' figures. Input: lists of OrderPlace."""
 
     def _fn(self) -> beam.DoFn:
-        return _WriteRowsFn(self._url, _orders)
+        return _WriteRowsFn(self._url, _orders, self._job)
 
 
 class WriteStockAlertsToRedis(_WriteCdcToRedis):
     """Stores low-stock alerts for the API. Input: LowStockAlert."""
 
     def _fn(self) -> beam.DoFn:
-        return _WriteRowsFn(self._url, _alerts)
+        return _WriteRowsFn(self._url, _alerts, self._job)
 
 
 class WriteEmptiedToRedis(_WriteCdcToRedis):

@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from transforms.io.kafka import KafkaRecord
 
-__all__ = ["CONNECT_S", "RecordSender", "Undelivered", "Unreachable", "as_ours"]
+__all__ = ["CONNECT_S", "RecordSender", "Undelivered", "Unreachable", "as_ours", "patiently"]
 
 CONNECT_S = 5.0
 _DELIVERY_S = 30.0
 _NO_ANSWER = (KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._PURGE_QUEUE)
+
+
+# What the broker, and the client, say of what was made a moment ago: a topic's leader, a group's coordinator.
+_NOT_YET = (
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError._WAIT_COORD,
+    KafkaError._TIMED_OUT,
+)
+_PATIENCE_S = 60.0
+
+T = TypeVar("T")
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """What a broker that is there answers, as soon as it can.
+
+    Raises: KafkaException: it cannot, or not within a minute.
+    """
+    give_up = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as e:
+            if e.args[0].code() not in _NOT_YET or time.monotonic() > give_up:
+                raise
+            time.sleep(0.2)
 
 
 class Unreachable(Exception):
@@ -38,12 +69,15 @@ class RecordSender:
     Idempotent, not transactional: a transaction could tie records and memory together, but one that is left open by a
     crash holds back every reader of the live topic until it times out.
 
+    Attributes:
+      servers: host:port[,host:port].
+
     Raises:
       Unreachable.
     """
 
     def __init__(self, servers: str):
-        self._servers = servers
+        self.servers = servers
         self._producer = Producer(
             {
                 "bootstrap.servers": servers,
@@ -92,7 +126,7 @@ class RecordSender:
         self._producer.flush(_DELIVERY_S + 5)
         unknown = [e for e in errors if isinstance(e, str) or (e is not None and e.code() in _NO_ANSWER)]
         if unknown:
-            raise Undelivered(f"{self._servers} does not answer", [e is None for e in errors])
+            raise Undelivered(f"{self.servers} does not answer", [e is None for e in errors])
         return [e.str() if isinstance(e, KafkaError) else None for e in errors]
 
     def _produce(self, topic: str, partition: int, record: KafkaRecord, errors: list[Any], i: int) -> None:

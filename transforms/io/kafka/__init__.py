@@ -5,11 +5,12 @@ position  how far a reader has come, as the runner's checkpoint keeps it
 reader    a connection to some partitions: their blocks, their clocks
 waiting   connections between two bundles
 source    the splittable DoFn that joins these
-sink      records into a topic
+limits    what a topic takes
+sink      records into a topic, and letters
 """
 
-from transforms.io.kafka.sink import KafkaRecord, WriteToKafka
+from transforms.io.kafka.sink import KafkaRecord, WriteLettersToKafka, WriteToKafka
 from transforms.io.kafka.source import ReadBlocksFromKafka
 from transforms.io.kafka.topic import KafkaTopic
 
-__all__ = ["KafkaRecord", "KafkaTopic", "ReadBlocksFromKafka", "WriteToKafka"]
+__all__ = ["KafkaRecord", "KafkaTopic", "ReadBlocksFromKafka", "WriteLettersToKafka", "WriteToKafka"]

@@ -17,11 +17,12 @@ __all__ = ["Columns", "columns_of", "headers_of", "lost_block", "make_block"]
 
 
 class Columns(NamedTuple):
-    """Of messages: offset, record timestamp and key of each."""
+    """Of messages: offset, record timestamp and key of each; number → headers, of those that have any."""
 
     offsets: Ints
     times_ms: Ints
     keys: list[bytes | None]
+    headers: dict[int, list[tuple[str, bytes | None]]]
 
 
 def columns_of(messages: Sequence[Message]) -> Columns:
@@ -29,6 +30,7 @@ def columns_of(messages: Sequence[Message]) -> Columns:
         np.fromiter((m.offset() for m in messages), np.int64, len(messages)),
         np.fromiter((m.timestamp()[1] for m in messages), np.int64, len(messages)),
         [m.key() for m in messages],
+        headers_of(messages),
     )
 
 
@@ -63,7 +65,7 @@ def make_block(
         times_ms=columns.times_ms[:taken],
         watermarks_ms=judged.watermarks_ms,
         keys=columns.keys[:taken],
-        headers=headers_of(messages),
+        headers={i: headers for i, headers in columns.headers.items() if i < taken},
         nulls=nulls,
         limits_ms=judged.limits_ms,
         passed_ms=passed_ms,

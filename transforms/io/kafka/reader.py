@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.progress import commit_metadata
 from transforms.blocks import NO_WATERMARK_MS, Block
+from transforms.errors import sent_back
 from transforms.io.kafka.blocks import columns_of, lost_block, make_block
 from transforms.io.kafka.consumer import Fetched, PartitionsConsumer
 from transforms.io.kafka.gaps import Gap, OnLost, RecordsLostError, cut_back, made_anew, swept_away
@@ -225,6 +226,7 @@ class Reader:
             at_end=at_end,
             wall_ms=_wall_ms(),
             now_ms=_monotonic_ms(),
+            sent_back=sent_back(columns.headers),
         )
         if judged.taken < len(messages):
             self._held[partition] = messages[judged.taken :]

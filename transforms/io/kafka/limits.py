@@ -1,0 +1,48 @@
+"""What a topic takes, as far as its broker says."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+
+__all__ = ["message_limit", "topic_settings"]
+
+_ANSWER_S = 20.0
+_NEWS_S = 5.0
+_NOT_ALLOWED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
+
+
+def topic_settings(servers: str, topic: str) -> dict[str, str] | None:
+    """The topic's settings, those of the broker where it has none of its own; None when one may not ask for them.
+
+    Raises: RuntimeError: no answer, or no such topic.
+    """
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 2})
+    asked = ConfigResource(ResourceType.TOPIC, topic)
+    give_up = time.monotonic() + _NEWS_S
+    while True:
+        try:
+            found = admin.describe_configs([asked], request_timeout=_ANSWER_S)[asked].result(_ANSWER_S)
+        except KafkaException as e:
+            code = e.args[0].code()
+            if code in _NOT_ALLOWED:
+                return None
+            if code != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > give_up:
+                raise RuntimeError(f"topic {topic} at {servers}: {e.args[0].str()}") from e
+            time.sleep(0.2)  # it was made a moment ago, and not every broker knows
+        except concurrent.futures.TimeoutError as e:
+            raise RuntimeError(f"topic {topic} at {servers}: no answer for {_ANSWER_S:.0f} s") from e
+        else:
+            return {name: entry.value for name, entry in found.items()}
+
+
+def message_limit(servers: str, topic: str) -> int | None:
+    """How many bytes a record may have, with what is around it; None when one may not ask.
+
+    Raises: as `topic_settings`.
+    """
+    settings = topic_settings(servers, topic) or {}
+    return int(settings["max.message.bytes"]) if "max.message.bytes" in settings else None
