@@ -38,7 +38,7 @@ __all__ = ["serve", "threads"]
 _STOP_WITHIN_S = 10
 _ASK_AGAIN_S = 0.5
 
-_HEAD_WITHIN_MS = 10_000  # also how long a connection may be idle between two requests
+_HEAD_WITHIN_MS = 30_000  # also how long a connection may be idle: shorter, and proxies that keep some meet closed ones
 _HEAD_BYTES = 64 << 10
 _ACKNOWLEDGED_WITHIN_MS = 30_000  # by a client's kernel; one whose window stays shut does not
 _MOST_CONNECTIONS = 20_000  # of each worker; those beyond it wait to be accepted
