@@ -78,11 +78,12 @@ def test_an_hour_with_wrong_clocks_has_the_same_ledger_read_live_and_read_two_ho
     assert {name: ledger[name] for name in expected} == expected
 
     flags = live.addresses(live_stack, "live.hour", tmp_path / "live")
-    with live.job("--runner=FlinkRunner", *flags, folder=tmp_path / "l") as job:
+    with live.job("--runner=FlinkRunner", "--roll_every=1s", *flags, folder=tmp_path / "l") as job:
         stamped = an_hour(Orders(live_stack, "live.hour"), now_ms - HOUR)
         for start in range(0, len(stamped), 300):
             live.fill_topic(live_stack, "live.hour", stamped[start : start + 300])
             ledger = job.wait_for_ledger(min(start + 300, len(stamped)))
+        live.eventually(lambda: refused(tmp_path / "live"), "the dead letter", 60)
     assert {name: ledger[name] for name in expected} == expected
 
     for folder in ("old", "live"):
@@ -140,7 +141,7 @@ def test_beside_a_busy_partition_an_empty_and_an_idle_one_hold_nothing_up_and_wh
             for r in rows(out)
         )
 
-    flags = [*live.addresses(live_stack, topic, out), "--readers=1"]
+    flags = [*live.addresses(live_stack, topic, out), "--readers=1", "--roll_every=1s"]
     with (
         live.job("--runner=FlinkRunner", *flags, folder=tmp_path, module="beam_pipelines.revenue") as job,
         busy(live_stack, topic, orders, start_ms) as sent,
