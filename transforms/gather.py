@@ -58,8 +58,9 @@ class Added(NamedTuple):
 
 
 def expire_every_ms(keep_ms: int) -> int:
-    """So often that state holds an eighth more than it must."""
-    return max(1_000, keep_ms // 8)
+    """So seldom that a firing, some calls to the runner for each shard, is for much; state holds a quarter more than it
+    must."""
+    return max(1_000, keep_ms // 4)
 
 
 class Gathering(Protocol[S]):
