@@ -8,9 +8,7 @@ from typing import Any
 import apache_beam as beam
 import msgspec
 import numpy as np
-from apache_beam import coders
 from apache_beam.transforms import trigger
-from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 from apache_beam.utils.timestamp import Duration
 
@@ -252,8 +250,7 @@ class AddUpMinutes(beam.PTransform):
     Input:  KV[nothing, Figures as msgpack] of `RevenueGathering`, at the beginning of the minute.
     Output: RevenueWindow of every figure of the minute, each time that the minute is looked at, in the global window.
             Of the rows of a minute, dimension and value, the one of the newest version counts.
-    State:  of each minute until it is over for late orders, its figures. A result costs as much as what is new, however
-            many shards there are, and however often they hand on.
+    State:  of each minute until it is over for late orders, what the shards handed on.
 
     Args: as of `CalculateRevenue`.
     """
@@ -271,10 +268,10 @@ class AddUpMinutes(beam.PTransform):
                 FixedWindows(MINUTE_MS // 1000),
                 trigger=trigger.AfterWatermark(
                     early=None if every_s is None else trigger.AfterProcessingTime(every_s),
-                    # Late orders wait for each other, too.
+                    # Every result costs a look at all that was handed on: late orders wait for each other, too.
                     late=trigger.AfterCount(1) if every_s is None else trigger.AfterProcessingTime(every_s),
                 ),
-                accumulation_mode=trigger.AccumulationMode.DISCARDING,
+                accumulation_mode=trigger.AccumulationMode.ACCUMULATING,
                 allowed_lateness=Duration(micros=self._lateness_ms * 1000),
             )
             # One key: what comes here is one element per shard and flush, however many orders there are.
@@ -284,24 +281,12 @@ class AddUpMinutes(beam.PTransform):
         )
 
 
-_SUMS = ReadModifyWriteStateSpec("sums", coders.BytesCoder())
-_SUMS_V1 = b"\x01"
-
-
 class _AddUpFn(beam.DoFn):
-    """Each pane holds what is new; the sums are state of the window, and go with it."""
-
     def process(
         self,
         keyed: tuple[bytes, Iterable[bytes]],
         window: Any = beam.DoFn.WindowParam,
         pane: Any = beam.DoFn.PaneInfoParam,
-        sums: Any = beam.DoFn.StateParam(_SUMS),
     ) -> Iterable[RevenueWindow]:
-        stored, new = sums.read(), list(keyed[1])
-        if stored is not None and stored[:1] != _SUMS_V1:
-            raise ValueError(f"sums of version {stored[:1]!r}: written by a newer release")
-        figures = add_up(map(_decode_figures, new if stored is None else [stored[1:], *new]))
-        if new:
-            sums.write(_SUMS_V1 + _encode(figures))
+        figures = add_up(map(_decode_figures, keyed[1]))
         return revenue_rows(figures, int(window.start.micros // 1000), pane_name(pane))
