@@ -176,3 +176,13 @@ def test_a_change_may_be_as_large_in_connects_producer_as_in_its_topics() -> Non
     assert limit == settings["topic.creation.default.max.message.bytes"]
     assert {topics.config(name)["max.message.bytes"] for name in topics.TOPICS if name.startswith("cdc.")} == {limit}
     assert int(settings["producer.override.buffer.memory"]) > int(limit)
+
+
+def test_on_another_server_it_forgets_the_old_position_before_it_is_told_of_the_new_one(
+    fake: FakeConnect, client: Connect
+) -> None:
+    fake.config, fake.states = CONFIG, [{"connector": {"state": "STOPPED"}, "tasks": []}, RUNNING]
+    client.begin_anew(10, lambda: fake.asked.append("drop the slot"), {"a": "2"})
+    paths = [asked.replace("/connectors/shop", "") for asked in fake.asked]
+    assert paths == ["PUT /stop", "DELETE /offsets", "drop the slot", "PUT /config", "PUT /resume"]
+    assert fake.config == {"a": "2"}
