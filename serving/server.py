@@ -84,7 +84,7 @@ def serve(
             websockets=False,
             loop=Loops.asyncio,
             backlog=_BACKLOG,
-            backpressure=min(_MOST_CONNECTIONS, _may_open() - _OTHER_FILES),
+            backpressure=max(_OTHER_FILES, min(_MOST_CONNECTIONS, _may_open() - _OTHER_FILES)),
             workers=workers,
             respawn_failed_workers=True,
             workers_kill_timeout=_STOP_WITHIN_S,
@@ -115,11 +115,13 @@ def threads(config: Config) -> int:
 
 
 def _may_open() -> int:
-    """How many files a process may have open, raised as far as that is allowed."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = min(most, 2 * _MOST_CONNECTIONS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    return most
+    """How many files a process may have open, raised as far as that is allowed and of use."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_CONNECTIONS + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 def _insist_on_stop(server: AbstractServer[Any]) -> None:
