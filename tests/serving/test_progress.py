@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +78,13 @@ def test_a_broker_that_is_away_leaves_the_rest_of_the_api_alone(valkey):
     assert app.test_client().get("/api/v1/health").json["data"]["progress"] == {}
 
 
+def has_groups(consumer, topic):
+    try:
+        return bool(consumer.committed([TopicPartition(topic, 0)], 10))
+    except KafkaException:
+        return False
+
+
 @pytest.mark.stack
 def test_what_readers_commit_is_told_by_health_and_metrics(tmp_path, valkey):
     with Stack(tmp_path, ["kafka"], ports="free") as stack:
@@ -85,7 +92,7 @@ def test_what_readers_commit_is_told_by_health_and_metrics(tmp_path, valkey):
         messages = [live.Message(b"x", time_ms=1, partition=i % 2) for i in range(10)]
         live.fill_topic(stack, topic, messages)
         consumer = Consumer({"bootstrap.servers": servers, "group.id": "fraud-detector"})
-        consumer.committed([TopicPartition(topic, 0)], 60)  # a new broker takes a while to have groups
+        live.eventually(lambda: has_groups(consumer, topic), "a new broker has groups, after a while")
         assert Kafka(servers, ["fraud-detector", "archiver"])() == {}
         now_ms = time.time_ns() // 1_000_000
         consumer.commit(
