@@ -46,8 +46,9 @@ def test_a_mended_record_is_archived_whatever_its_age_and_named_by_the_job_that_
 
     archive, refused, mended = tmp_path / "archive", tmp_path / "refused", tmp_path / "mended"
     where = [*live.addresses(live_stack, topic, archive), f"--dead_letters={refused}", f"--late={refused}"]
-    flink = ["--runner=FlinkRunner", "--parallelism=1", "--checkpointing_interval=2000"]
-    with live.job(*flink, *where, "--flush_every=1s", folder=tmp_path / "job", module="beam_pipelines.archive") as job:
+    flink = ["--runner=FlinkRunner", "--parallelism=1"]
+    archiver = [*flink, "--checkpointing_interval=2000", *where, "--flush_every=1s"]
+    with live.job(*archiver, folder=tmp_path / "job", module="beam_pipelines.archive") as job:
         assert job.wait_for_ledger(9, 300)["dead_letters"] == 3
         assert dead_letters.main(["export", str(refused), f"--to={mended}"]) == 0
         times = {at: age for age, at in late.items()}
