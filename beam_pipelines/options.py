@@ -218,7 +218,9 @@ class Settings:
     @property
     def rolling(self) -> Rolling | None:
         """When parts of folders are written; None for files: those have few bundles, and each is a part."""
-        return self.roll if isinstance(self.input, KafkaUrl) else None
+        if not isinstance(self.input, KafkaUrl):
+            return None
+        return self.roll._replace(every_s=None) if self.until_end else self.roll
 
     @property
     def watermark_lead_ms(self) -> int:

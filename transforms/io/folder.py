@@ -34,11 +34,12 @@ class Rolling(NamedTuple):
     """When a part of a stream is written: the first of the two.
 
     Attributes:
-      every_s: so long after its first line.
+      every_s: so long after its first line; None for input that ends, after which Flink waits for ever for a timer of the
+        clock that is still set.
       size_bytes: once it holds that much.
     """
 
-    every_s: float
+    every_s: float | None
     size_bytes: int
 
 
@@ -158,7 +159,7 @@ class _RollFn(beam.DoFn):
         if current is None:
             current = _Part(os.urandom(8), 0, 0, False)
             end.set(window.GlobalWindow().max_timestamp())
-        if not current.timed:
+        if self._rolling.every_s is not None and not current.timed:
             old.set(Timestamp.of(time.time() + self._rolling.every_s))
         lines.add(keyed[1])
         current = current._replace(size=current.size + len(keyed[1]), timed=True)
@@ -171,7 +172,13 @@ class _RollFn(beam.DoFn):
             part.write(self._written(current, lines)._replace(timed=False))
 
     @userstate.on_timer(_END)
-    def at_the_end(self, part: Any = beam.DoFn.StateParam(_PART), lines: Any = beam.DoFn.StateParam(_LINES)) -> None:
+    def at_the_end(
+        self,
+        part: Any = beam.DoFn.StateParam(_PART),
+        lines: Any = beam.DoFn.StateParam(_LINES),
+        old: Any = beam.DoFn.TimerParam(_OLD),
+    ) -> None:
+        old.clear()
         part.write(self._written(part.read(), lines))
 
     def _written(self, part: _Part, lines: Any) -> _Part:

@@ -47,6 +47,9 @@ class Timer:
     def set(self, _: Any) -> None:
         self.is_set = True
 
+    def clear(self) -> None:
+        self.is_set = False
+
 
 class Writer:
     """One writer under a runner that fails when it is told to: what it wrote since the checkpoint stays."""
@@ -66,7 +69,7 @@ class Writer:
 
     def finish(self) -> None:
         if self.end.is_set:
-            self.fn.at_the_end(self.part, self.lines)
+            self.fn.at_the_end(self.part, self.lines, self.old)
 
     def checkpoint(self) -> tuple[Any, ...]:
         return self.part.stored, self.lines.items, self.old.is_set, self.end.is_set
@@ -141,6 +144,15 @@ def test_after_any_failures_each_row_is_there_and_no_part_has_two_names(
     assert set(found) == set(taken)
     assert len(found) >= len(taken)
     assert len({part.name.rpartition("-")[0] for part in folder.iterdir()}) == 1
+
+
+def test_input_that_ends_sets_no_timer_of_the_clock(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    writer.fn = _RollFn(str(tmp_path), Rolling(None, 100_000))
+    writer.take([1, 2])
+    assert not writer.old.is_set
+    writer.finish()
+    assert rows_of(tmp_path) == [1, 2]
 
 
 def test_lines_of_a_bundle_are_one_element_for_a_writer() -> None:
