@@ -119,7 +119,7 @@ _ASKED = {
     "records_per_file": _Asked("[1-9][0-9]{0,6}|10000000", kind="NUMBER"),
     "flush_every": _Asked(_SECONDS),
     "roll_every": _Asked(_SECONDS),
-    "roll_size": _Asked("[1-9][0-9]{0,5}KiB|([1-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-6])MiB"),
+    "roll_size": _Asked("[1-9][0-9]{0,4}KiB|([1-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-6])MiB"),
     "out_of_orderness": _Asked(_DURATION),
     "allowed_lateness": _Asked(_DURATION),
     "max_ahead": _Asked(_LASTING),

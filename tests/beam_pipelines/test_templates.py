@@ -58,6 +58,8 @@ GOOD = {
     "out_of_orderness": ["0s", "500ms", "10s"],
     "allowed_lateness": ["0s", "10m", "7d"],
     "max_ahead": ["1ms", "90s", "1h", "1d"],
+    "roll_every": ["1s", "90s", "1h"],
+    "roll_size": ["1KiB", "99999KiB", "1MiB", "256MiB"],
     "readers": ["auto", "1", "2", "16"],
     "discover_every": ["1s", "30s"],
     "on_lost": ["continue", "stop"],
@@ -83,6 +85,8 @@ BAD = {
     "state_shards": ["0", "all"],
     "allowed_lateness": ["10"],
     "max_ahead": ["0s", "0h", "1"],
+    "roll_every": ["0s", "999ms", "1"],
+    "roll_size": ["0MiB", "257MiB", "1GiB", "16MB", "16"],
 }
 BAD_OF = {
     ("revenue", "early_every"): ["1500ms", "2000ms"],
