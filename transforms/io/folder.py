@@ -34,8 +34,8 @@ class Rolling(NamedTuple):
     """When a part of a stream is written: the first of the two.
 
     Attributes:
-      every_s: so long after its first line; None for input that ends, after which Flink waits for ever for a timer of the
-        clock that is still set.
+      every_s: so long after its first line; None for input that ends, after which Flink would wait for ever for a timer
+        of the clock that is still set.
       size_bytes: once it holds that much.
     """
 
