@@ -147,7 +147,7 @@ def test_killed_in_the_middle_the_archive_has_each_good_record_once_and_gives_th
         messages, bad = shop(stack, tmp_path)
         wanted = {table: expected(table, found, bad) for table, found in messages.items()}
         ledger = {key: sum(counts[key] for _, counts in wanted.values()) for key in wanted["orders"][1]}
-        assert all(ledger.values())
+        assert all(count for name, count in ledger.items() if name != "lost")
         sent = {table: halves(found) for table, found in messages.items()}
         assert all(first and second for first, second in sent.values())
         topics = {table: f"kill.{table}" for table in TOPICS}

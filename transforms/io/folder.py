@@ -167,19 +167,16 @@ class _RollFn(beam.DoFn):
 
     @userstate.on_timer(_OLD)
     def when_old(self, part: Any = beam.DoFn.StateParam(_PART), lines: Any = beam.DoFn.StateParam(_LINES)) -> None:
-        current = part.read()
-        if current is not None:  # some runners fire it at the end of the input, when all is written and forgotten
-            part.write(self._written(current, lines)._replace(timed=False))
+        self._write_now(part, lines)
 
     @userstate.on_timer(_END)
-    def at_the_end(
-        self,
-        part: Any = beam.DoFn.StateParam(_PART),
-        lines: Any = beam.DoFn.StateParam(_LINES),
-        old: Any = beam.DoFn.TimerParam(_OLD),
-    ) -> None:
-        old.clear()
-        part.write(self._written(part.read(), lines))
+    def at_the_end(self, part: Any = beam.DoFn.StateParam(_PART), lines: Any = beam.DoFn.StateParam(_LINES)) -> None:
+        self._write_now(part, lines)
+
+    def _write_now(self, part: Any, lines: Any) -> None:
+        current = part.read()
+        if current is not None:  # some runners fire a timer once more when all is written and forgotten
+            part.write(self._written(current, lines)._replace(timed=False))
 
     def _written(self, part: _Part, lines: Any) -> _Part:
         """Writes what waits; returns the part after it."""

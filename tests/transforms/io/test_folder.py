@@ -69,7 +69,7 @@ class Writer:
 
     def finish(self) -> None:
         if self.end.is_set:
-            self.fn.at_the_end(self.part, self.lines, self.old)
+            self.fn.at_the_end(self.part, self.lines)
 
     def checkpoint(self) -> tuple[Any, ...]:
         return self.part.stored, self.lines.items, self.old.is_set, self.end.is_set
