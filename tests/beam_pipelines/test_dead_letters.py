@@ -323,6 +323,16 @@ def test_inspect_counts_a_topics_letters_and_decodes_payloads_by_the_registry(to
 
 
 @pytest.mark.stack
+def test_a_topic_that_was_made_a_moment_ago_is_waited_for(tmp_path: Path, run: Run) -> None:
+    """On a broker that has no groups either: neither topic, leader nor coordinator is there at once."""
+    with Stack(tmp_path, ["kafka"], ports="free") as stack:
+        servers = stack.address("kafka")
+        admin = AdminClient({"bootstrap.servers": servers})
+        admin.create_topics([NewTopic("dlq.new", 2, 1)])["dlq.new"].result(30)
+        assert run("inspect", f"kafka://{servers}/dlq.new") == (0, f"kafka://{servers}/dlq.new: 0 open\n", "")
+
+
+@pytest.mark.stack
 def test_replay_sends_the_record_as_it_was_and_only_once(topics: Topics, run: Run) -> None:
     headers: list[tuple[str, bytes | None]] = [("trace", b"\x00\xff"), ("empty", None), (ATTEMPTS_HEADER, b"1")]
     topics.write(

@@ -28,6 +28,9 @@ _NOT_YET = (
     KafkaError._TIMED_OUT,
 )
 _PATIENCE_S = 60.0
+# A topic that was made a moment ago: its broker does not know it yet. Most often it is a wrong name, so not for long.
+_UNHEARD_OF = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+_UNHEARD_OF_S = 3.0
 
 T = TypeVar("T")
 
@@ -37,12 +40,14 @@ def patiently(ask: Callable[[], T]) -> T:
 
     Raises: KafkaException: it cannot, or not within a minute.
     """
-    give_up = time.monotonic() + _PATIENCE_S
+    begin = time.monotonic()
     while True:
         try:
             return ask()
         except KafkaException as e:
-            if e.args[0].code() not in _NOT_YET or time.monotonic() > give_up:
+            code = e.args[0].code()
+            patience_s = _PATIENCE_S if code in _NOT_YET else _UNHEARD_OF_S if code in _UNHEARD_OF else -1.0
+            if time.monotonic() - begin > patience_s:
                 raise
             time.sleep(0.2)
 

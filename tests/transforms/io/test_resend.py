@@ -9,8 +9,8 @@ from transforms.io import resend
 from transforms.io.resend import patiently
 
 
-@pytest.mark.parametrize("code", resend._NOT_YET)
-def test_a_coordinator_or_leader_that_was_made_a_moment_ago_is_waited_for(
+@pytest.mark.parametrize("code", [*resend._NOT_YET, *resend._UNHEARD_OF])
+def test_a_coordinator_leader_or_topic_that_was_made_a_moment_ago_is_waited_for(
     code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [KafkaException(KafkaError(code)), "there"]
@@ -23,6 +23,7 @@ def test_a_coordinator_or_leader_that_was_made_a_moment_ago_is_waited_for(
 
     assert patiently(ask) == "there"
     monkeypatch.setattr(resend, "_PATIENCE_S", 0)
+    monkeypatch.setattr(resend, "_UNHEARD_OF_S", 0)
     answers[:] = [KafkaException(KafkaError(code))] * 3
     with pytest.raises(KafkaException):
         patiently(ask)
