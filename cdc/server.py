@@ -10,10 +10,14 @@ import psycopg
 from cdc.database import TABLES
 from cdc.errors import CdcError
 
-__all__ = ["EPOCH", "FULL", "Server", "epoch_of", "identities", "is_another", "look"]
+__all__ = ["AHEAD_MS", "EPOCH", "FULL", "Server", "epoch_of", "identities", "is_another", "look"]
 
 EPOCH = "transforms.epoch.static.value"
 """The connector's setting that holds the epoch."""
+AHEAD_MS = 10 * 60_000
+"""How far an epoch begins in the future. What the connector sent before it wrote epochs counts by the minute of its
+commit, and some of that is sent while `register` is at work, by the database's clock: it must be older than all that
+comes after it, or those rows would never change again."""
 FULL = "ALTER TABLE public.{} REPLICA IDENTITY FULL"
 
 # The timeline is the beginning of a WAL file's name; pg_control_checkpoint() knows a new one only after a checkpoint.
@@ -57,7 +61,7 @@ def identities(connection: psycopg.Connection[Any]) -> dict[str, bool]:
 
 def epoch_of(server: Server | None, registered: Mapping[str, str], now_ms: int) -> str:
     """What orders this server's changes among those of others: `<ms>/<system identifier>/<timeline>`, with the time
-    when it was first registered.
+    when it was first registered, and AHEAD_MS.
 
     The same server keeps its epoch; so does one that could not be looked at.
 
@@ -68,7 +72,7 @@ def epoch_of(server: Server | None, registered: Mapping[str, str], now_ms: int) 
     began, _, whose = before.partition("/")
     if before and (server is None or whose == str(server)):
         return before
-    return f"{max(now_ms, int(began or 0) + 1)}/{server or 'unknown'}"
+    return f"{max(now_ms + AHEAD_MS, int(began or 0) + 1)}/{server or 'unknown'}"
 
 
 def is_another(registered: Mapping[str, str], config: Mapping[str, str]) -> bool:

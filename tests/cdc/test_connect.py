@@ -13,8 +13,9 @@ import pytest
 from cdc import connect
 from cdc.connect import Connect
 from cdc.errors import CdcError
-from cdc.server import EPOCH, Server, epoch_of, is_another
+from cdc.server import AHEAD_MS, EPOCH, Server, epoch_of, is_another
 from stack import topics
+from transforms.domain.cdc_places import SPAN_MS, version
 
 CONFIG = {"a": "1"}
 RUNNING = {"connector": {"state": "RUNNING"}, "tasks": [{"id": 0, "state": "RUNNING"}]}
@@ -146,14 +147,24 @@ def test_a_cause_is_told_whole_however_long_and_in_however_many_lines() -> None:
 def test_a_server_keeps_its_epoch_and_another_one_gets_a_later_one() -> None:
     old, new = Server(7577, 1), Server(7577, 2)
     first = epoch_of(old, {}, 1_000)
-    assert first == "1000/7577/1"
+    assert first == f"{1_000 + AHEAD_MS}/7577/1"
     assert epoch_of(old, {EPOCH: first}, 2_000) == first
     assert epoch_of(None, {EPOCH: first}, 2_000) == first
-    assert epoch_of(new, {EPOCH: first}, 2_000) == "2000/7577/2"
-    assert epoch_of(new, {EPOCH: first}, 500) == "1001/7577/2"  # a clock that went back
-    assert epoch_of(old, {EPOCH: "2000/7577/2"}, 3_000) == "3000/7577/1"  # back again: what it says now is newer
-    assert epoch_of(None, {}, 1_000) == "1000/unknown"
-    assert epoch_of(old, {EPOCH: "1000/unknown"}, 2_000) == "2000/7577/1"
+    second = epoch_of(new, {EPOCH: first}, 2_000)
+    assert second == f"{2_000 + AHEAD_MS}/7577/2"
+    assert epoch_of(new, {EPOCH: first}, 500) == f"{1_001 + AHEAD_MS}/7577/2"  # a clock that went back
+    assert epoch_of(old, {EPOCH: second}, 3_000) == f"{3_000 + AHEAD_MS}/7577/1"  # back again: now it is newer
+    unknown = epoch_of(None, {}, 1_000)
+    assert unknown == f"{1_000 + AHEAD_MS}/unknown"
+    assert epoch_of(old, {EPOCH: unknown}, 2_000) == f"{2_000 + AHEAD_MS}/7577/1"
+
+
+def test_what_a_connector_sends_while_it_is_taken_over_is_older_than_all_that_comes_after() -> None:
+    """It names no server yet, and has the minute of its commit, by the database's clock."""
+    now_ms = 1_795_000_000_000 // SPAN_MS * SPAN_MS - 1
+    epoch = epoch_of(Server(7577, 1), {"name": "a connector without an epoch"}, now_ms)
+    on_the_way = version(None, now_ms + 2 * SPAN_MS, 5, 5)
+    assert on_the_way < version(epoch, now_ms + 3 * SPAN_MS, 6, 6)
 
 
 @pytest.mark.parametrize(
