@@ -56,6 +56,10 @@ _OVERLOADED = _Answer(
     b'{"success":false,"error":"too many requests wait; try again shortly"}',
 )
 
+_BROKEN_OFF = _Answer(
+    400, [(b"content-type", b"application/json")], b'{"success":false,"error":"the body broke off, or is not framed"}'
+)
+
 
 class _Refused(RawIOBase):
     """The body of a request that is refused for it: whoever reads it gets the reason."""
@@ -105,6 +109,7 @@ class Front:
             return
         environ = self._environ(scope)
         if scope["method"] not in _WITHOUT_BODY and not await self._take_body(environ, receive):
+            await _send(send, _BROKEN_OFF)
             return
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         queue.put(partial(self._hand_to_loop, environ, answer))
@@ -172,7 +177,8 @@ class Front:
         return key
 
     async def _take_body(self, environ: WSGIEnvironment, receive: Receive) -> bool:
-        """Puts the body, or why there is none, into the request; whether the client is still there."""
+        """Puts the body, or why there is none, into the request; False where it broke off: the client left,
+        or sends what is no body, which granian tells alike."""
         body = bytearray()
         try:
             async with asyncio.timeout(BODY_WITHIN_S):

@@ -146,6 +146,11 @@ def test_a_body_that_comes_byte_by_byte_is_read_when_it_is_there(server, db):
         assert client.recv(100).startswith(b"HTTP/1.1 200")
 
 
+def test_a_body_that_is_not_framed_is_the_client_s_fault(server):
+    with clients(server, 1, HALF_A_CHUNK.partition(b"\r\n\r\n")[0] + b"\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n") as [client]:
+        assert client.recv(100).startswith(b"HTTP/1.1 400")
+
+
 def test_half_sent_heads_are_cut_off_in_time(server):
     with clients(server, MANY, HALF_A_HEAD) as those:
         assert {rest(client)[:12] for client in those} <= {b"", b"HTTP/1.1 408"}

@@ -85,11 +85,11 @@ def test_a_body_that_does_not_come_is_refused_in_time(monkeypatch):
     assert ask([body(b"x", more=True), None])[0] == 408
 
 
-def test_a_client_that_leaves_is_not_answered_and_the_app_not_asked():
+def test_a_body_that_breaks_off_is_refused_and_the_app_not_asked():
     def never(*_):
         raise AssertionError
 
-    assert ask([body(b"x", more=True), {"type": "http.disconnect"}], app=never) is None
+    assert ask([body(b"x", more=True), {"type": "http.disconnect"}], app=never)[0] == 400
 
 
 def test_bodies_take_no_more_than_so_much_together_and_leave_nothing_behind(monkeypatch):
