@@ -25,7 +25,7 @@ _WITH_USER: Final = re.compile(r"[a-z][a-z0-9+.-]*:/.*@\S*|(?<!\S)\S*:\S*@\S*", 
 _NEARLY: Final = re.compile(r"(rediss?|kafka|bigquery|secret|https?|postgres(ql)?)(:|//)|[^/]*:[^/]*@", re.IGNORECASE)
 _LEAST_SECRET: Final = 4
 _WORD: Final = re.compile(r"[^\s'\"]*(?:://|@)[^\s'\";)]*")
-_SHAPES: Final = re.compile(r"[a-z]+://(host:port(/\w+|\[,host:port\])?|project/secret\?ca=secret),?")
+_SHAPES: Final = re.compile(r"[a-z]+://(host:port(/\w+|\[,host:port\])?|project/secret\?ca=secret)[,:]?")
 
 
 def shown(text: str) -> str:
@@ -43,8 +43,12 @@ def nearly_url(text: str) -> bool:
 
 
 def scrub(words: object) -> str:
-    """Words of others, say of argparse, without what could be a password in a URL."""
-    text = _WITH_USER.sub(lambda found: shown(found[0]), str(words))
+    """Words of others, say of argparse, without what could be a password in a URL; what `Address` says stays."""
+    return ENCODE.join(_scrub(part) for part in str(words).split(ENCODE))
+
+
+def _scrub(words: str) -> str:
+    text = _WITH_USER.sub(lambda found: shown(found[0]), words)
     return _WORD.sub(lambda found: found[0] if _SHAPES.fullmatch(found[0]) else shown(found[0]), text)
 
 

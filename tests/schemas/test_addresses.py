@@ -128,6 +128,7 @@ def test_no_refusal_shows_a_secret(shape: str, kind: type[Address]) -> None:
     with pytest.raises(ValueError) as refused:  # noqa: PT011
         kind(shape.format(SECRET))
     assert SECRET not in str(refused.value)
+    assert scrub(f"argument --x: {refused.value}") == f"argument --x: {refused.value}", "the reason is shown whole"
     assert refused.value.__cause__ is None
     assert SECRET not in scrub(f"invalid choice: {shape.format(SECRET)!r}; see --help") or "@" not in shape
     assert SECRET not in shown(shape.format(SECRET))
