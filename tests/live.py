@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import redis
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from bench.orders import Encoder, Spec, generate
 from schemas import features
@@ -85,6 +85,33 @@ def fill_topic(stack: Stack, topic: str, messages: Iterable[Message], partitions
     assert producer.flush(60) == 0
     assert not refused, refused[0]
     return sent
+
+
+def make_topic(admin: AdminClient, topic: str, partitions: int) -> None:
+    """One that was deleted is there for a while yet."""
+
+    def made() -> bool:
+        try:
+            admin.create_topics([NewTopic(topic, partitions, 1, config={"retention.ms": "-1"})])[topic].result(30)
+        except KafkaException as e:
+            if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+            return False
+        return True
+
+    eventually(made, f"{topic} is made")
+    _see_partitions(admin, topic, partitions)
+
+
+def add_partitions(admin: AdminClient, topic: str, number: int) -> None:
+    """So that there are so many."""
+    admin.create_partitions([NewPartitions(topic, number)])[topic].result(30)
+    _see_partitions(admin, topic, number)
+
+
+def _see_partitions(admin: AdminClient, topic: str, number: int) -> None:
+    """The controller answers a moment before the broker's metadata have them."""
+    eventually(lambda: len(admin.list_topics(topic, timeout=10).topics[topic].partitions) == number, "the partitions")
 
 
 def messages_of(servers: str, topic: str) -> list[KafkaMessage]:

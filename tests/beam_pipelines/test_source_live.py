@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from bench.orders import Encoder, Spec, generate
 from schemas.events import avro_schema
@@ -79,13 +79,13 @@ def test_a_topic_that_grows_is_swept_and_is_made_anew_is_read_and_what_it_lost_i
     with live.job(*flags, folder=tmp_path / "first") as job:
         job.wait_for_ledger(200)
         job_id = live.running_job(cluster.rest_url)
-        _add_partitions(admin, topic, 4)
+        live.add_partitions(admin, topic, 4)
         orders.send(100, [2, 3])
         assert job.wait_for_ledger(400) == ledger(400, 0)
         live.eventually(said(cluster, rf"topic {topic}: partitions \[2\] are new"), "a line names the partition")
         savepoint = live.take_savepoint(cluster.rest_url, job_id, tmp_path / "savepoints")
 
-    _add_partitions(admin, topic, 5)
+    live.add_partitions(admin, topic, 5)
     orders.send(100, [0, 1, 2, 3, 4])
     swept = TopicPartition(topic, 0, 160)
     admin.delete_records([swept])[swept].result(30)
@@ -100,7 +100,7 @@ def test_a_topic_that_grows_is_swept_and_is_made_anew_is_read_and_what_it_lost_i
         live.eventually(lambda: counter(cluster.rest_url, job_id, "lost") == 60, "the runner's counter tells, too")
 
         admin.delete_topics([topic])[topic].result(30)
-        _make(admin, topic)
+        live.make_topic(admin, topic, 2)
         orders.send(300, [0, 1])  # more than the old one held: no offset tells
         found = job.wait_for_ledger(840 + 600)
         assert found == ledger(840 + 600, 60)
@@ -109,23 +109,6 @@ def test_a_topic_that_grows_is_swept_and_is_made_anew_is_read_and_what_it_lost_i
             "a line names the topic that is another one",
         )
         live.cancel(cluster.rest_url, job_id)
-
-
-def _add_partitions(admin: AdminClient, topic: str, number: int) -> None:
-    admin.create_partitions([NewPartitions(topic, number)])[topic].result(30)
-
-
-def _make(admin: AdminClient, topic: str) -> None:
-    def made() -> bool:
-        try:
-            admin.create_topics([NewTopic(topic, 2, 1, config={"retention.ms": "-1"})])[topic].result(30)
-        except KafkaException as e:
-            if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
-            return False
-        return True
-
-    live.eventually(made, "the old topic is gone, and the new one there")
 
 
 def test_a_job_follows_its_broker_and_goes_on_where_an_older_copy_of_the_log_ends(

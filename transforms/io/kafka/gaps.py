@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from transforms.io.kafka.position import BEGINNING
 
-__all__ = ["Gap", "OnLost", "RecordsLostError", "cut_back", "made_anew", "swept_away"]
+__all__ = ["Gap", "OnLost", "RecordsLostError", "cut_back", "made_anew", "older_copy", "swept_away"]
 
 OnLost = Literal["continue", "stop"]
 
@@ -62,6 +62,13 @@ def cut_back(topic: str, partition: int, offset: int, end: int) -> Gap:
     """
     why = f"the log was cut back: offsets {end} to {offset - 1} were read, and are gone"
     return Gap(topic, partition, offset, end, offset - end, why)
+
+
+def older_copy(topic: str, partition: int, offset: int) -> Gap:
+    """The leader does not know the epoch of the last record that was read, but has an offset like that of the next one.
+    Where the two logs branched off cannot be asked for."""
+    why = "the log is an older copy that has grown since; what it took before this offset is not read, nor counted"
+    return Gap(topic, partition, offset, offset, 0, why)
 
 
 def made_anew(topic: str, partition: int, offset: int, unread: int) -> Gap:

@@ -17,7 +17,7 @@ from transforms.blocks import NO_WATERMARK_MS, Block
 from transforms.errors import sent_back
 from transforms.io.kafka.blocks import columns_of, lost_block, make_block
 from transforms.io.kafka.consumer import Fetched, PartitionsConsumer
-from transforms.io.kafka.gaps import Gap, OnLost, RecordsLostError, cut_back, made_anew, swept_away
+from transforms.io.kafka.gaps import Gap, OnLost, RecordsLostError, cut_back, made_anew, older_copy, swept_away
 from transforms.io.kafka.position import BEGINNING, UNKNOWN_EPOCH, At, Position
 from transforms.io.kafka.topic import TopicNow, TopicWatch
 from transforms.partition_clock import key_numbers
@@ -272,8 +272,7 @@ class Reader:
 
     def _look_into_gap(self, partition: int, offset: int | None, branched_off: int | None) -> None:
         topic, stop = self._source.topic, self._source.stop(partition)
-        at = self._at[partition]
-        offset = at.offset if offset is None else offset
+        offset = self._at[partition].offset if offset is None else offset
         held = self._held.get(partition)
         if held:
             offset = max(offset, held[-1].offset() + 1)
@@ -282,7 +281,9 @@ class Reader:
             self._pass_over(swept_away(topic, partition, offset, start, stop))
         elif (common := end if branched_off is None else min(branched_off, end)) < offset:
             self._pass_over(cut_back(topic, partition, offset, max(common, start)))
-        else:  # the broker does not know the epoch
+        elif branched_off is None and offset != BEGINNING:
+            self._pass_over(older_copy(topic, partition, offset))
+        else:  # the log has changed since it was asked
             self._consumer.assign({partition: At(offset)})
 
     def _pass_over(self, gap: Gap) -> None:

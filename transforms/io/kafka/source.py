@@ -56,6 +56,7 @@ class ReadBlocksFromKafka(beam.PTransform):
       on_lost: what to do when the log does not hold any more what was to be read.
       place: which of how many topics of the job this is.
       max_parallelism: of the runner.
+      bundle_s: length of a busy reader's bundle, when it shares its thread with no other.
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class ReadBlocksFromKafka(beam.PTransform):
         block_messages: int = 4_000,
         place: tuple[int, int] = (0, 1),
         max_parallelism: int = MAX_PARALLELISM,
+        bundle_s: float = _READ_S,
     ):
         super().__init__()
+        self._bundle_s = bundle_s
         self._topic, self._readers, self._place, self._max_parallelism = topic, readers, place, max_parallelism
         self._source = Source(
             topic.servers,
@@ -91,7 +94,9 @@ class ReadBlocksFromKafka(beam.PTransform):
         readers = self._readers or min(side_by_side, max(1, len(self._topic.ends)))
         keys = keys_of_readers(readers, *self._place, self._max_parallelism)
         names = begin.pipeline | "Readers" >> beam.Create(keys, reshuffle=False).with_output_types(int)
-        blocks = names | "Read" >> beam.ParDo(_ReadBlocksFn(self._source, keys, side_by_side, self._topic.ends))
+        blocks = names | "Read" >> beam.ParDo(
+            _ReadBlocksFn(self._source, keys, side_by_side, self._topic.ends, self._bundle_s)
+        )
         blocks.element_type = Block
         return blocks
 
@@ -102,8 +107,10 @@ class _ReadBlocksFn(beam.DoFn, RestrictionProvider):
     Flink runs all elements of a subtask on one thread, one after the other; readers that share one take shorter turns.
     """
 
-    def __init__(self, source: Source, keys: tuple[int, ...], threads: int, ends: dict[int, int]):
-        self._source, self._keys, self._threads, self._ends = source, keys, threads, ends
+    def __init__(
+        self, source: Source, keys: tuple[int, ...], threads: int, ends: dict[int, int], bundle_s: float = _READ_S
+    ):
+        self._source, self._keys, self._threads, self._ends, self._bundle_s = source, keys, threads, ends, bundle_s
         self._shared = Shared()
 
     def setup(self) -> None:
@@ -146,7 +153,7 @@ class _ReadBlocksFn(beam.DoFn, RestrictionProvider):
         reached = estimator.current_watermark() or MIN_TIMESTAMP
         read = self._take(start, reached)
         share = -(-start.readers // self._threads)
-        until = time.monotonic() + _READ_S / share
+        until = time.monotonic() + self._bundle_s / share
         try:
             while True:
                 block = read.next_block(_IDLE_WAIT_S / share)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from stack import Stack
 from tests import live
@@ -43,23 +43,8 @@ def admin(broker: str) -> AdminClient:
 def topic(admin: AdminClient) -> str:
     """A new one, of two partitions."""
     name = f"orders-{next(_NUMBERS)}"
-    make(admin, name)
+    live.make_topic(admin, name, 2)
     return name
-
-
-def make(admin: AdminClient, topic: str) -> None:
-    """A topic that was deleted is there for a while yet."""
-
-    def made() -> bool:
-        try:
-            admin.create_topics([NewTopic(topic, 2, 1, config={"retention.ms": "-1"})])[topic].result(10)
-        except KafkaException as e:
-            if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
-            return False
-        return True
-
-    live.eventually(made, f"{topic} is made")
 
 
 def source(broker: str, topic: str, **changes: object) -> Source:
@@ -155,7 +140,7 @@ def test_a_partition_that_is_added_is_read_from_its_first_record(
     position = reader.position()
     if not running:
         reader.close()
-    admin.create_partitions([NewPartitions(topic, 4)])[topic].result(10)
+    live.add_partitions(admin, topic, 4)
     send(broker, topic, range(3), partition=2)
     send(broker, topic, range(3), partition=3)  # which is another reader's
     if not running:
@@ -237,7 +222,7 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(
     if not running:
         reader.close()
     admin.delete_topics([topic])[topic].result(30)
-    make(admin, topic)
+    live.make_topic(admin, topic, 2)
     send(broker, topic, range(100, 180))
     if not running:
         reader = Reader(source(broker, topic), position, watermark)
@@ -273,16 +258,25 @@ def test_a_log_that_was_cut_back_is_gone_on_with_where_it_branches_off(
     reader.close()
 
 
-def test_an_epoch_that_the_broker_does_not_know_is_no_gap(broker: str, topic: str) -> None:
+def test_an_older_copy_of_the_log_that_has_grown_since_is_named(
+    broker: str, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its leader does not know the epoch of what was read."""
     send(broker, topic, range(10))
     first = Reader(source(broker, topic), Position(0, 2), MIN_TIMESTAMP)
     read(first, 10)
     position = first.position()._replace(partitions={0: At(5, 77)})
     first.close()
+    with pytest.raises(RecordsLostError, match=f"topic {topic}, partition 0, at offset 5: the log is an older copy"):
+        read(stopping := Reader(source(broker, topic, on_lost="stop"), position, MIN_TIMESTAMP), 1)
+    stopping.close()
     reader = Reader(source(broker, topic), position, MIN_TIMESTAMP)
     found = read(reader, 5)
     assert values(found) == [(0, i) for i in range(5, 10)]
     assert lost(found) == 0
+    (line,) = caplog.messages
+    assert line.startswith(f"records lost: topic {topic}, partition 0, at offset 5: the log is an older copy")
+    assert reader.position().partitions[0].epoch < 77
     reader.close()
 
 

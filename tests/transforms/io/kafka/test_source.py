@@ -47,17 +47,21 @@ def topic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaTopic]:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_every_record_is_read_once_wherever_bundles_land(workers: int, topic: KafkaTopic, tmp_path: Path) -> None:
+    """Each block is a bundle of its own."""
     flags = ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner", f"--direct_num_workers={workers}"]
     if workers > 1:
         flags.append("--direct_running_mode=multi_processing")
-    read = ReadBlocksFromKafka(topic, "tests", 4, 10 * SECOND, 3_600 * SECOND, until_end=True, block_messages=100)
+    read = ReadBlocksFromKafka(
+        topic, "tests", 4, 10 * SECOND, 3_600 * SECOND, until_end=True, block_messages=100, bundle_s=0
+    )
     with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
         pipeline | "Source" >> read | "Note" >> beam.Map(note, str(tmp_path))
     noted = [json.loads(line) for path in tmp_path.iterdir() for line in path.read_text().splitlines()]
     for partition in range(4):
         offsets = [offset for of, found, _ in noted if of == partition for offset in found]
         assert sorted(offsets) == list(range(_EACH))
-    assert len({pid for _, _, pid in noted}) >= 1
+    processes = [{pid for of, _, pid in noted if of == partition} for partition in range(4)]
+    assert (max(map(len, processes)) > 1) == (workers > 1), "a reader moves between processes, if there are several"
 
 
 def note(block: Block, folder: str) -> None:
