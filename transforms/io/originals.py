@@ -8,6 +8,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from transforms.errors import BadRecord
+from transforms.io.kafka.headers import headers_of_message
 from transforms.io.resend import CONNECT_S, Unreachable, as_ours
 from transforms.letter_envelopes import Cut
 
@@ -56,7 +57,7 @@ class Originals:
         payload = message.value() or b""
         if message.offset() != record.offset or not cut.fits(payload):
             raise Gone("is no longer in its topic: another record lies there")
-        return Original(payload, message.key(), list(message.headers() or []))
+        return Original(payload, message.key(), headers_of_message(message) or [])
 
     def _open(self) -> Consumer:
         if self._consumer is None:

@@ -2,6 +2,7 @@
 
 topic     what a topic is now
 position  how far a reader has come, as the runner's checkpoint keeps it
+headers   of messages, whatever their names
 reader    a connection to some partitions: their blocks, their clocks
 waiting   connections between two bundles
 source    the splittable DoFn that joins these

@@ -10,10 +10,10 @@ from confluent_kafka import Message
 
 from schemas.columns import Ints
 from transforms.blocks import Block
-from transforms.errors import UNREADABLE_HEADERS
+from transforms.io.kafka.headers import headers_of
 from transforms.partition_clock import Judged
 
-__all__ = ["Columns", "columns_of", "headers_of", "lost_block", "make_block"]
+__all__ = ["Columns", "columns_of", "lost_block", "make_block"]
 
 
 class Columns(NamedTuple):
@@ -77,18 +77,3 @@ def lost_block(topic: str, partition: int, lost: int) -> Block:
     """A block that stands for a loss alone."""
     none = np.zeros(0, np.int64)
     return Block(topic, partition, b"", np.zeros(1, np.int64), none, none, none, keys=[], limits_ms=none, lost=lost)
-
-
-def headers_of(messages: Sequence[Message]) -> dict[int, list[tuple[str, bytes | None]]]:
-    """Number → headers, of the messages that have any.
-
-    When a name is not UTF-8, the client gives none of that message's, and a header of ours says so; the record may be
-    good.
-    """
-    try:
-        return {i: list(m.headers()) for i, m in enumerate(messages) if m.headers()}
-    except (SystemError, UnicodeDecodeError):
-        if len(messages) == 1:
-            return {0: [(UNREADABLE_HEADERS, None)]}
-        each = (headers_of([m]) for m in messages)
-        return {i: found[0] for i, found in enumerate(each) if found}

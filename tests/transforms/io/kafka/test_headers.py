@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import socket
 import struct
-from typing import Any
 
 import fastavro
 import google_crc32c
@@ -15,33 +15,13 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from stack import Stack
 from tests import live
 from tests.build import SECOND, T0
-from transforms.errors import UNREADABLE_HEADERS
-from transforms.io.kafka.blocks import headers_of
-from transforms.io.kafka.position import Position
+from transforms.errors import UNREADABLE_HEADERS, BadRecord
+from transforms.io.kafka.consumer import PartitionsConsumer
+from transforms.io.kafka.headers import headers_of
+from transforms.io.kafka.position import At, Position
 from transforms.io.kafka.reader import Reader, Source
-
-
-class Message:
-    """What of a message is asked here; with a name that is not UTF-8, confluent_kafka 2.16 raises these."""
-
-    def __init__(self, headers: Any):
-        self._headers = headers
-
-    def headers(self) -> Any:
-        if isinstance(self._headers, Exception):
-            raise self._headers
-        return self._headers
-
-
-@pytest.mark.parametrize("error", [SystemError("x"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x")])
-def test_a_message_whose_header_names_cannot_be_read_costs_no_other_its_headers(error: Exception) -> None:
-    messages: Any = [Message([("a", b"1")]), Message(error), Message(None), Message([("b", None), ("b", b"\xff")])]
-    assert headers_of(messages) == {
-        0: [("a", b"1")],
-        1: [(UNREADABLE_HEADERS, None)],
-        3: [("b", None), ("b", b"\xff")],
-    }
-    assert headers_of(messages[1:2]) == {0: [(UNREADABLE_HEADERS, None)]}
+from transforms.io.originals import Originals
+from transforms.letter_envelopes import Cut
 
 
 def _varint(value: int) -> bytes:
@@ -84,6 +64,18 @@ def test_a_record_whose_header_name_is_not_utf_8_is_read_with_the_others(live_st
     live.fill_topic(live_stack, topic, [live.Message(b"0", b"k", T0, 0, [("a", b"1")])], partitions=1)
     assert _produce(server, topic, _batch(b"1", [(b"\xff\xfe", b"1"), (b"b", b"2")])) == 0
     assert _produce(server, topic, _batch(b"2", [(b"c", b"3")])) == 0
+
+    consumer = PartitionsConsumer(server, topic, "tests", 10)
+    consumer.assign({0: At(1)})
+    bad = live.eventually(lambda: consumer.fetch().messages.get(0), "the record", every_s=0)
+    assert headers_of(bad)[0] == [(UNREADABLE_HEADERS, None)]
+    assert headers_of(bad)[0] == [(UNREADABLE_HEADERS, None)], "the client breaks when it is asked again"
+    consumer.close()
+
+    cut = Cut(1, hashlib.sha256(b"1").hexdigest())
+    letter = BadRecord(b"1", "fraud", "decode", "X", "x", topic, 0, 1, T0, None, [], None, 1, T0)
+    assert Originals(server).fetch(letter, cut).headers == [(UNREADABLE_HEADERS, None)]
+
     source = Source(server, topic, "tests", 10 * SECOND, 3_600 * SECOND, {0: 3})
     reader = Reader(source, Position(0, 1), MIN_TIMESTAMP)
     blocks = list(iter(lambda: reader.next_block(30), None))

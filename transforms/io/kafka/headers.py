@@ -1,0 +1,30 @@
+"""Headers as the client gives them, and what stands for those that it cannot give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from confluent_kafka import Message
+
+from transforms.errors import UNREADABLE_HEADERS
+
+__all__ = ["headers_of", "headers_of_message"]
+
+
+def headers_of(messages: Iterable[Message]) -> dict[int, list[tuple[str, bytes | None]]]:
+    """Number → headers, of the messages that have any; see `headers_of_message`."""
+    return {i: headers for i, message in enumerate(messages) if (headers := headers_of_message(message))}
+
+
+def headers_of_message(message: Message) -> list[tuple[str, bytes | None]] | None:
+    """The headers; when a name is not UTF-8, the client gives none of them, and one of ours says so. The record may be
+    good.
+
+    confluent_kafka 2.16 refuses such headers once. Asked again, it returns what it has half made, and whoever looks at
+    that crashes the process: so ours take the place of it.
+    """
+    try:
+        return message.headers()
+    except (SystemError, UnicodeDecodeError):
+        message.set_headers([(UNREADABLE_HEADERS, None)])
+        return message.headers()
