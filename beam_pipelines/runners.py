@@ -16,6 +16,7 @@ from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
+    DirectOptions,
     FlinkRunnerOptions,
     PipelineOptions,
     PortableOptions,
@@ -180,6 +181,9 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
     elif runner == "PrismRunner" and kafka:
         default("streaming")
     elif runner == "DirectRunner":
+        if kafka and parsed.view_as(DirectOptions).direct_num_workers != 1:
+            # `ParallelBundleManager` keeps what one of the workers has left to read, and forgets that of the others.
+            raise UsageError("--direct_num_workers", "with several workers Beam's own runner loses records of Kafka")
         # Beam's own choice for this name starts with a download of Prism; this one is in the SDK and needs nothing.
         flags = [f for f in flags if not f.startswith("--runner")]
         flags.append("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner")

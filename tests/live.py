@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -237,10 +238,15 @@ def job(*flags: str, folder: Path, module: str = "beam_pipelines.fraud") -> Iter
 
 
 class Workers(NamedTuple):
-    """A pool of Python workers beside a standalone Flink; `flags` point a job at it."""
+    """A pool of Python workers beside a standalone Flink; `flags` point a job at it, and they write to the log."""
 
     address: str
     pid: int
+    log_path: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
 
     @property
     def flags(self) -> list[str]:
@@ -253,25 +259,29 @@ class Workers(NamedTuple):
 @contextlib.contextmanager
 def workers() -> Iterator[Workers]:
     """Runs `python -m beam_pipelines.worker_pool` on a free port."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "beam_pipelines.worker_pool", "--port=0"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout
-        line = process.stdout.readline()
-        assert line, "the worker pool ended"
-        yield Workers(line.split()[-1], process.pid)
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with tempfile.NamedTemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "beam_pipelines.worker_pool", "--port=0"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+        pool = Workers("", process.pid, Path(log.name))
+        try:
+            assert process.stdout
+            line = process.stdout.readline()
+            assert line, "the worker pool ended"
+            yield pool._replace(address=line.split()[-1])
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            sys.stderr.write(pool.log)
 
 
 def _workers_of(pid: int) -> list[int]:

@@ -154,6 +154,12 @@ def test_the_native_read_runs_inside_the_job_server_that_holds_kafka_io(found: d
     assert "use_deprecated_read" not in (ours.view_as(DebugOptions).experiments or [])
 
 
+def test_several_workers_of_beams_own_runner_are_refused_as_it_loses_what_they_have_left_to_read() -> None:
+    with pytest.raises(UsageError, match=r"--direct_num_workers: .* loses records"):
+        check(KAFKA, "--direct_num_workers=2")
+    check(KAFKA, "--direct_num_workers=1")
+
+
 @pytest.mark.parametrize("runner", ["DirectRunner", "PrismRunner"])
 def test_the_native_read_is_refused_where_it_cannot_run(runner: str) -> None:
     with pytest.raises(UsageError, match=f"--kafka_read=native: needs .*leave it out with {runner}"):

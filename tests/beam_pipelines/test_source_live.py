@@ -43,13 +43,9 @@ class Orders:
         assert live.fill_topic(stack or self._stack, self._topic, sent, partitions=2) == len(sent)
 
 
-def warnings(cluster: Cluster) -> str:
-    """What workers say in Flink's logs."""
-    return cluster.log("taskmanager").read_text(errors="replace")
-
-
-def said(cluster: Cluster, pattern: str) -> Callable[[], bool]:
-    return lambda: re.search(pattern, warnings(cluster)) is not None
+def said(pool: live.Workers, pattern: str) -> Callable[[], bool]:
+    """What workers say."""
+    return lambda: re.search(pattern, pool.log) is not None
 
 
 def counter(url: str, job_id: str, name: str) -> int:
@@ -82,7 +78,7 @@ def test_a_topic_that_grows_is_swept_and_is_made_anew_is_read_and_what_it_lost_i
         live.add_partitions(admin, topic, 4)
         orders.send(100, [2, 3])
         assert job.wait_for_ledger(400) == ledger(400, 0)
-        live.eventually(said(cluster, rf"topic {topic}: partitions \[2\] are new"), "a line names the partition")
+        live.eventually(said(pool, rf"topic {topic}: partitions \[2\] are new"), "a line names the partition")
         savepoint = live.take_savepoint(cluster.rest_url, job_id, tmp_path / "savepoints")
 
     live.add_partitions(admin, topic, 5)
@@ -94,7 +90,7 @@ def test_a_topic_that_grows_is_swept_and_is_made_anew_is_read_and_what_it_lost_i
         assert found == ledger(840, 60)
         job_id = live.running_job(cluster.rest_url)
         live.eventually(
-            said(cluster, rf"topic {topic}, partition 0, at offset 100: .* 60 lost, reading goes on at offset 160"),
+            said(pool, rf"topic {topic}, partition 0, at offset 100: .* 60 lost, reading goes on at offset 160"),
             "a line names what was lost",
         )
         live.eventually(lambda: counter(cluster.rest_url, job_id, "lost") == 60, "the runner's counter tells, too")
@@ -105,7 +101,7 @@ def test_a_topic_that_grows_is_swept_and_is_made_anew_is_read_and_what_it_lost_i
         found = job.wait_for_ledger(840 + 600)
         assert found == ledger(840 + 600, 60)
         live.eventually(
-            said(cluster, rf"topic {topic}, partition 1, at offset 200: the topic was deleted and made anew"),
+            said(pool, rf"topic {topic}, partition 1, at offset 200: the topic was deleted and made anew"),
             "a line names the topic that is another one",
         )
         live.cancel(cluster.rest_url, job_id)
@@ -147,9 +143,7 @@ def test_a_job_follows_its_broker_and_goes_on_where_an_older_copy_of_the_log_end
                 orders.send(10, [0, 1], third)
                 assert job.wait_for_ledger(320) == ledger(320, 180)
                 live.cancel(cluster.rest_url, live.running_job(cluster.rest_url))
-    assert re.search(
-        rf"topic {topic}, partition 0, at offset 150: the log was cut back: offsets 60 to", warnings(cluster)
-    )
+    assert re.search(rf"topic {topic}, partition 0, at offset 150: the log was cut back: offsets 60 to", pool.log)
 
 
 def _input(stack: Stack, topic: str) -> str:
@@ -191,7 +185,7 @@ def test_a_job_that_is_to_stop_at_a_loss_ends_with_its_line(
 def test_readers_are_spread_evenly_over_subtasks(
     parallelism: int, live_stack: Stack, cluster: Cluster, pool: live.Workers, tmp_path: Path
 ) -> None:
-    """As Flink counts the blocks that each subtask gives on."""
+    """As Flink counts the readers that each subtask is given."""
     topic = f"spread.orders.{parallelism}"
     live.fill_topic(live_stack, topic, [], partitions=4)
     orders = Orders(live_stack, topic)
@@ -204,7 +198,7 @@ def test_readers_are_spread_evenly_over_subtasks(
 
         def positions() -> list[int]:
             (vertex,) = (
-                v for v in live.flink_rest(cluster.rest_url, f"/jobs/{job_id}")["vertices"] if "Read" in v["name"]
+                v for v in live.flink_rest(cluster.rest_url, f"/jobs/{job_id}")["vertices"] if "{Read, " in v["name"]
             )
             rows = live.flink_rest(cluster.rest_url, f"/jobs/{job_id}/vertices/{vertex['id']}")["subtasks"]
             return [row["metrics"]["read-records"] for row in rows]

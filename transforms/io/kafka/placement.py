@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from apache_beam.options.pipeline_options import (
-    DirectOptions,
     FlinkRunnerOptions,
     PipelineOptions,
     StandardOptions,
@@ -22,7 +21,7 @@ def threads(options: PipelineOptions) -> int:
         return max(1, options.view_as(FlinkRunnerOptions).parallelism or 1)
     if runner == "dataflowrunner":
         return max(1, options.view_as(WorkerOptions).max_num_workers or 1)
-    return max(1, options.view_as(DirectOptions).direct_num_workers or 1)
+    return 1
 
 
 def keys_of_readers(readers: int, topic: int, topics: int, max_parallelism: int) -> tuple[int, ...]:

@@ -44,7 +44,6 @@ def test_a_reader_is_called_the_same_in_every_release() -> None:
         (["--runner=apache_beam.runners.FlinkRunner", "--parallelism=6"], 6),
         (["--runner=DataflowRunner", "--max_num_workers=4"], 4),
         (["--runner=DirectRunner"], 1),
-        (["--runner=DirectRunner", "--direct_num_workers=3"], 3),
     ],
 )
 def test_the_runner_says_how_many_readers_it_keeps_going(flags: list[str], number: int) -> None:

@@ -246,7 +246,7 @@ def test_a_log_that_was_cut_back_is_gone_on_with_where_it_branches_off(
     first.close()
     ahead = position._replace(partitions={0: position.partitions[0]._replace(offset=100)})
     reader = Reader(source(broker, topic), ahead, MIN_TIMESTAMP)
-    (block,) = filter(None, (reader.next_block(1.0) for _ in range(10)))
+    block = next(found for _ in range(20) if (found := reader.next_block(1.0)) is not None)
     send(broker, topic, range(60, 70))
     found = [block, *read(reader, 10)]
     assert values(found) == [(0, i) for i in range(60, 70)]

@@ -1,9 +1,8 @@
-"""The source on Beam's own runner, in one process and in several: what happens when bundles land anywhere."""
+"""The source on Beam's own runner: what happens when bundles land anywhere."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from transforms.io.kafka import KafkaTopic, ReadBlocksFromKafka
 from transforms.io.kafka.position import Position
 from transforms.io.kafka.reader import Source
 from transforms.io.kafka.source import _ReadBlocksFn
+from transforms.io.kafka.waiting import Waiting
 
 _EACH = 3_000
 
@@ -45,25 +45,26 @@ def topic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaTopic]:
 
 @pytest.mark.stack
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("workers", [1, 3])
-def test_every_record_is_read_once_wherever_bundles_land(workers: int, topic: KafkaTopic, tmp_path: Path) -> None:
-    """Each block is a bundle of its own."""
-    flags = ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner", f"--direct_num_workers={workers}"]
-    if workers > 1:
-        flags.append("--direct_running_mode=multi_processing")
+@pytest.mark.parametrize("waiting", [True, False], ids=["a connection waits", "none does"])
+def test_every_record_is_read_once_in_whatever_process_a_bundle_lands(
+    waiting: bool, topic: KafkaTopic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each block is a bundle of its own. In a process in which none ran before, no connection waits for it. Beam's own
+    runner cannot show that: with several processes it forgets what some of them have left to read."""
+    if not waiting:
+        monkeypatch.setattr(Waiting, "take", lambda *_: None)
     read = ReadBlocksFromKafka(
-        topic, "tests", 4, 10 * SECOND, 3_600 * SECOND, until_end=True, block_messages=100, bundle_s=0
+        topic, "tests", 2, 10 * SECOND, 3_600 * SECOND, until_end=True, block_messages=1_000, bundle_s=0
     )
+    flags = ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"]
     with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
-        pipeline | "Source" >> read | "Note" >> beam.Map(note, str(tmp_path))
-    noted = [json.loads(line) for path in tmp_path.iterdir() for line in path.read_text().splitlines()]
+        pipeline | "Source" >> read | "Note" >> beam.Map(note, str(tmp_path / "noted"))
+    noted = [json.loads(line) for line in (tmp_path / "noted").read_text().splitlines()]
+    assert len(noted) > 4
     for partition in range(4):
-        offsets = [offset for of, found, _ in noted if of == partition for offset in found]
-        assert sorted(offsets) == list(range(_EACH))
-    processes = [{pid for of, _, pid in noted if of == partition} for partition in range(4)]
-    assert (max(map(len, processes)) > 1) == (workers > 1), "a reader moves between processes, if there are several"
+        assert [offset for of, found in noted if of == partition for offset in found] == list(range(_EACH))
 
 
-def note(block: Block, folder: str) -> None:
-    with (Path(folder) / str(os.getpid())).open("a") as file:
-        file.write(json.dumps([block.partition, block.offsets.tolist(), os.getpid()]) + "\n")
+def note(block: Block, path: str) -> None:
+    with Path(path).open("a") as file:
+        file.write(json.dumps([block.partition, block.offsets.tolist()]) + "\n")
