@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -53,9 +54,9 @@ def counter(url: str, job_id: str, name: str) -> int:
     total = 0
     for vertex in live.flink_rest(url, f"/jobs/{job_id}")["vertices"]:
         path = f"/jobs/{job_id}/vertices/{vertex['id']}/metrics"
-        ids = [each["id"] for each in live.flink_rest(url, path) if each["id"].endswith(f"streamforge.{name}")]
+        ids = [each["id"] for each in live.flink_rest(url, path) if each["id"].endswith(f"streamforge_{name}")]
         for each in ids:
-            total += sum(int(row["value"]) for row in live.flink_rest(url, f"{path}?get={each}"))
+            total += sum(int(row["value"]) for row in live.flink_rest(url, f"{path}?get={quote(each)}"))
     return total
 
 
