@@ -52,9 +52,8 @@ def keep_in(buffer: Buffer, deaths: int = 0) -> None:
 def decoding(block: Block) -> Iterator[None]:
     """The block is in hand until the end."""
     global _deaths
-    if _deaths:
-        _DEATHS.inc(_deaths)
-        _deaths = 0
+    _DEATHS.inc(_deaths)  # from zero on: a counter that nobody tells cannot be missed
+    _deaths = 0
     if not hasattr(_mine, "at"):
         _mine.at = min(next(_numbers), _SLOTS - 1) * _SLOT
     at = _mine.at

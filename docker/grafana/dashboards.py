@@ -213,6 +213,24 @@ PIPELINES = Board(
                 single=True,
             ),
         ),
+        "Faults": (
+            Panel(
+                21,
+                "Records that our code failed on",
+                "none",
+                (_of_pipeline("pipeline:unexpected_errors"),),
+                "Since the job last started. Each is a dead letter of class UnexpectedError, and a bug.",
+                limit=0.5,
+            ),
+            Panel(
+                22,
+                "Workers that died",
+                "none",
+                (_of_pipeline("pipeline:worker_deaths"),),
+                "Python workers, since the job last started. The pool's log has the signal and the block in hand.",
+                limit=0.5,
+            ),
+        ),
         "Checkpoints": (
             Panel(
                 11,

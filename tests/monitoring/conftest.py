@@ -37,6 +37,14 @@ class Scraped(NamedTuple):
     job_id: str
     flink: tuple[str, ...]
     api: str
+    pool: live.Workers
+
+    def counted(self, name: str) -> float | None:
+        """A counter of the job's steps, of all its operators; None where nobody tells it."""
+        wanted = f"flink_taskmanager_job_task_operator_streamforge_{name}"
+        families = (f for page in self.pages() for f in text_string_to_metric_families(page) if f.name == wanted)
+        values = [sample.value for family in families for sample in family.samples]
+        return sum(values) if values else None
 
     def pages(self) -> list[str]:
         """What each of them answers."""
@@ -84,7 +92,7 @@ def scraped(live_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iter
         job.wait_for_ledger(ORDERS.records)
         live.eventually(lambda: live.completed_checkpoints(cluster.rest_url, job_id), "a checkpoint")
         _fill(url)
-        scraped = Scraped(cluster, job_id, tuple(_ports(folder / "flink/logs")), f"127.0.0.1:{api.port}")
+        scraped = Scraped(cluster, job_id, tuple(_ports(folder / "flink/logs")), f"127.0.0.1:{api.port}", pool)
         live.eventually(lambda: b"pipeline_lag_records{" in (fetch_url(f"http://{scraped.api}/metrics") or b""), "lag")
         yield scraped
 

@@ -13,6 +13,7 @@ import yaml
 from serving import metrics
 from serving.store import JOBS
 from tests.monitoring.watched import ROOT, Tree, faults
+from transforms import in_hand, isolate
 
 REPOSITORY = Tree()
 COPIED = ("helm/streamforge/files", "docs/alerts", "tests/monitoring/rules")
@@ -110,6 +111,12 @@ def test_a_share_of_a_gauge_that_may_begin_anew_is_never_a_rate() -> None:
     gauges = "ledger_records|numRestarts|Checkpoints|checkpoints_completed|restarts"
     for where, expression in REPOSITORY.expressions().items():
         assert not re.search(rf"(rate|increase)\((\w|:)*({gauges})", expression), where
+
+
+def test_the_jobs_counters_that_rules_ask_for_are_those_that_their_steps_count() -> None:
+    asked = {n for text in REPOSITORY.expressions().values() for n in re.findall(r"_operator_(streamforge_\w+)", text)}
+    counters = (isolate._COUNTER, in_hand._DEATHS)
+    assert asked == {f"{each.metric_name.namespace}_{each.metric_name.name}" for each in counters}
 
 
 def test_prometheus_keeps_the_jobs_names_and_asks_by_the_names_that_rules_use() -> None:
