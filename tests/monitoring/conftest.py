@@ -37,7 +37,6 @@ class Scraped(NamedTuple):
     job_id: str
     flink: tuple[str, ...]
     api: str
-    pool: live.Workers
 
     def counted(self, name: str) -> float | None:
         """A counter of the job's steps, of all its operators; None where nobody tells it."""
@@ -92,7 +91,7 @@ def scraped(live_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iter
         job.wait_for_ledger(ORDERS.records)
         live.eventually(lambda: live.completed_checkpoints(cluster.rest_url, job_id), "a checkpoint")
         _fill(url)
-        scraped = Scraped(cluster, job_id, tuple(_ports(folder / "flink/logs")), f"127.0.0.1:{api.port}", pool)
+        scraped = Scraped(cluster, job_id, tuple(_ports(folder / "flink/logs")), f"127.0.0.1:{api.port}")
         live.eventually(lambda: b"pipeline_lag_records{" in (fetch_url(f"http://{scraped.api}/metrics") or b""), "lag")
         yield scraped
 

