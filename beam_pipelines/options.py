@@ -217,10 +217,8 @@ class Settings:
 
     @property
     def rolling(self) -> Rolling | None:
-        """When parts of folders are written; None for files: those have few bundles, and each is a part."""
-        if not isinstance(self.input, KafkaUrl):
-            return None
-        return self.roll._replace(every_s=None) if self.until_end else self.roll
+        """When parts of folders are written; None for input that ends: that has few bundles, and each is a part."""
+        return None if self.bounded else self.roll
 
     @property
     def watermark_lead_ms(self) -> int:

@@ -66,7 +66,7 @@ def test_state_stays_as_small_as_one_sum_and_a_timer_is_set_once_until_it_fires(
         if cell.stored is not None:
             sizes.add(len(cell.stored))
     assert len(sizes) <= 1
-    assert end.sets == (1 if any(step is not None for step in steps) else 0)
+    assert end.sets == sum(step is not None for step in steps)
     if cell.stored is not None:
         assert list(fn.end(cell)) == [total]
 

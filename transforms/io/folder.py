@@ -34,12 +34,11 @@ class Rolling(NamedTuple):
     """When a part of a stream is written: the first of the two.
 
     Attributes:
-      every_s: so long after its first line; None for input that ends, after which Flink would wait for ever for a timer
-        of the clock that is still set.
+      every_s: so long after its first line.
       size_bytes: once it holds that much.
     """
 
-    every_s: float | None
+    every_s: float
     size_bytes: int
 
 
@@ -159,7 +158,7 @@ class _RollFn(beam.DoFn):
         if current is None:
             current = _Part(os.urandom(8), 0, 0, False)
             end.set(window.GlobalWindow().max_timestamp())
-        if self._rolling.every_s is not None and not current.timed:
+        if not current.timed:
             old.set(Timestamp.of(time.time() + self._rolling.every_s))
         lines.add(keyed[1])
         current = current._replace(size=current.size + len(keyed[1]), timed=True)
@@ -175,7 +174,7 @@ class _RollFn(beam.DoFn):
 
     def _write_now(self, part: Any, lines: Any) -> None:
         current = part.read()
-        if current is not None:  # some runners fire a timer once more when all is written and forgotten
+        if current is not None:  # Beam's own runner fires a timer also when the state is gone
             part.write(self._written(current, lines)._replace(timed=False))
 
     def _written(self, part: _Part, lines: Any) -> _Part:

@@ -146,15 +146,6 @@ def test_after_any_failures_each_row_is_there_and_no_part_has_two_names(
     assert len({part.name.rpartition("-")[0] for part in folder.iterdir()}) == 1
 
 
-def test_input_that_ends_sets_no_timer_of_the_clock(tmp_path: Path) -> None:
-    writer = Writer(tmp_path)
-    writer.fn = _RollFn(str(tmp_path), Rolling(None, 100_000))
-    writer.take([1, 2])
-    assert not writer.old.is_set
-    writer.finish()
-    assert rows_of(tmp_path) == [1, 2]
-
-
 def test_lines_of_a_bundle_are_one_element_for_a_writer() -> None:
     fn = _LinesFn(lambda row: b'{"row":%d}' % row)
     fn.start_bundle()
