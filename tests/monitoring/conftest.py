@@ -55,7 +55,7 @@ class Scraped(NamedTuple):
         """Every metric with the labels that all its samples have, with what Prometheus and the slots' server tell."""
         found = {name: set(labels) for name, labels in OF_PROMETHEUS.items()}
         slot = Slot("streamforge", "shop", active=True, wal_status="reserved", lag_bytes=0, retained_bytes=0)
-        for page in (*self.pages(), exposition([slot])):
+        for page in (*self.pages(), exposition([slot], {"orders": True})):
             for family in text_string_to_metric_families(page):
                 for sample in family.samples:
                     labels = found.setdefault(sample.name, set(sample.labels))

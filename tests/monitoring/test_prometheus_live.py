@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cdc.slots import Slot, serve
+from cdc.slots import Slot, exposition, serve
 from stack.ports import pick_free
 from stack.service import fetch_url
 from tests.live import cancel, eventually
@@ -69,7 +69,9 @@ class Prometheus:
 def prometheus(scraped: Scraped, tmp_path: Path) -> Iterator[Prometheus]:
     """As configured, but for the targets, and quick: everything each second, and an alert after two."""
     slots, port = pick_free(set()), pick_free(set())
-    threading.Thread(target=serve, args=("127.0.0.1", slots, lambda: [SLOT]), daemon=True).start()
+    threading.Thread(
+        target=serve, args=("127.0.0.1", slots, lambda: exposition([SLOT], {"orders": True})), daemon=True
+    ).start()
     targets = {
         "streamforge-api": [scraped.api],
         "streamforge-flink": list(scraped.flink),
