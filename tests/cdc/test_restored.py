@@ -35,7 +35,8 @@ def newest(changes: list[Change]) -> dict[str, int]:
 def _limit(kafka: str, topic: str, size: int) -> None:
     entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
-    for changed in AdminClient({"bootstrap.servers": kafka}).incremental_alter_configs([resource]).values():
+    admin = AdminClient({"bootstrap.servers": kafka})  # named: its futures fail when it is gone
+    for changed in admin.incremental_alter_configs([resource]).values():
         changed.result(timeout=30)
 
 
