@@ -11,7 +11,7 @@ from apache_beam.options.pipeline_options import (
 
 from transforms.key_groups import encoded_int, even_keys
 
-__all__ = ["keys_of_readers", "threads"]
+__all__ = ["keeps_watermarks", "keys_of_readers", "threads"]
 
 
 def threads(options: PipelineOptions) -> int:
@@ -22,6 +22,13 @@ def threads(options: PipelineOptions) -> int:
     if runner == "dataflowrunner":
         return max(1, options.view_as(WorkerOptions).max_num_workers or 1)
     return 1
+
+
+def keeps_watermarks(options: PipelineOptions) -> bool:
+    """Whether event-time timers wait for a source that gave its bundle back. Beam's in-process runner fires them all
+    between two bundles, and state that is still needed expires."""
+    runner = (options.view_as(StandardOptions).runner or "").rpartition(".")[2].lower()
+    return runner in ("flinkrunner", "dataflowrunner", "prismrunner")
 
 
 def keys_of_readers(readers: int, topic: int, topics: int, max_parallelism: int) -> tuple[int, ...]:

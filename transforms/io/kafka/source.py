@@ -12,6 +12,7 @@ consumer of its own and fetched again what the last one had fetched.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +27,7 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
 
 from transforms.blocks import Block
 from transforms.io.kafka.gaps import OnLost
-from transforms.io.kafka.placement import keys_of_readers, threads
+from transforms.io.kafka.placement import keeps_watermarks, keys_of_readers, threads
 from transforms.io.kafka.position import Position, PositionCoder, PositionTracker
 from transforms.io.kafka.reader import Reader, Source
 from transforms.io.kafka.topic import KafkaTopic
@@ -56,7 +57,7 @@ class ReadBlocksFromKafka(beam.PTransform):
       on_lost: what to do when the log does not hold any more what was to be read.
       place: which of how many topics of the job this is.
       max_parallelism: of the runner.
-      bundle_s: length of a busy reader's bundle, when it shares its thread with no other.
+      bundle_s: length of a busy reader's bundle, when it shares its thread with no other; None: as suits the runner.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class ReadBlocksFromKafka(beam.PTransform):
         block_messages: int = 4_000,
         place: tuple[int, int] = (0, 1),
         max_parallelism: int = MAX_PARALLELISM,
-        bundle_s: float = _READ_S,
+        bundle_s: float | None = None,
     ):
         super().__init__()
         self._bundle_s = bundle_s
@@ -91,11 +92,15 @@ class ReadBlocksFromKafka(beam.PTransform):
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Block]:
         side_by_side = threads(begin.pipeline.options)
+        bundle_s = self._bundle_s
+        if bundle_s is None:
+            in_one_go = self._source.stops is not None and not keeps_watermarks(begin.pipeline.options)
+            bundle_s = math.inf if in_one_go else _READ_S
         readers = self._readers or min(side_by_side, max(1, len(self._topic.ends)))
         keys = keys_of_readers(readers, *self._place, self._max_parallelism)
         names = begin.pipeline | "Readers" >> beam.Create(keys, reshuffle=False).with_output_types(int)
         blocks = names | "Read" >> beam.ParDo(
-            _ReadBlocksFn(self._source, keys, side_by_side, self._topic.ends, self._bundle_s)
+            _ReadBlocksFn(self._source, keys, side_by_side, self._topic.ends, bundle_s)
         )
         blocks.element_type = Block
         return blocks
@@ -169,7 +174,7 @@ class _ReadBlocksFn(beam.DoFn, RestrictionProvider):
                 if position.ended:
                     read.close()
                     return
-                if block is None or time.monotonic() >= until:
+                if time.monotonic() >= until or (block is None and until < math.inf):
                     read.commit()
                     self._waiting.put(position.reader, read)
                     # Whole seconds: Flink cuts a shorter delay to none.
