@@ -56,7 +56,7 @@ _TOPIC = "[A-Za-z0-9._-]"
 _SERVERS = f"kafka://{_HOST}:{_PORT}(,{_HOST}:{_PORT})*"
 _KAFKA = f"{_SERVERS}/{_TOPIC}+"
 # No user and password: whoever may look at a job sees its parameters. A secret's name may be seen.
-_REDIS = f"rediss?://{_HOST}(:{_PORT})?(/[0-9]{1, 5})?"
+_REDIS = f"rediss?://{_HOST}(:{_PORT})?(/[0-9]{{1,5}})?"
 _SECRET = options.SECRET_URL.pattern
 _BIGQUERY = "bigquery://[a-z][a-z0-9-]{4,28}[a-z0-9][.][A-Za-z0-9_]{1,1000}"
 _FOLDER = "gs://[a-z0-9][a-z0-9._-]*[a-z0-9](/[!-~]*)?"
