@@ -17,15 +17,19 @@ from hypothesis import strategies as st
 from tests.transforms.test_gather import Rows, _Timer
 from tests.transforms.test_keyed_state import Cells
 from transforms import keyed_state
+from transforms.archive import CLICKSTREAM, Store
+from transforms.archive_topic import _ArchiveTopicFn
 from transforms.domain.fraud_rules import default_rules
 from transforms.fraud import _DetectFraudFn
 from transforms.gather import _GatherFn
+from transforms.keyed_state import Shards
 from transforms.revenue import RevenueGathering
 from transforms.sessions import ClickGathering
 from transforms.sharded_rows import encode_rows
 
 KEEP_MS = 120_000
 GAP_MS = 60_000
+RULES = default_rules()
 Operation = tuple[str, Any]
 
 
@@ -53,12 +57,21 @@ class Worker:
         """What a new worker reads from the log."""
         fn = self.make()
         fn.setup()
-        live = fn._shards.open(0, self.cells.token, self.cells.log)
-        return fn._shards._snapshot(live.users) if live.users else b""
+        live = _shards(fn).open(0, self.cells.token, self.cells.log)
+        return _shards(fn)._snapshot(live.users) if live.users else b""
+
+    def is_what_the_log_says(self) -> None:
+        """After each firing, not only when everything has expired: then any log is rewritten."""
+        shards = _shards(self.fn)
+        live = shards.open(0, self.cells.token, self.cells.log)
+        shards.keep(0, live)
+        held = shards._snapshot(live.users) if live.users else b""
+        assert held == self.state(), "the log does not say what the worker holds"
 
     def rows(self, batch: bytes) -> None:
         self.fn.start_bundle()
-        given_timers = (self.expiry, self.flush) if isinstance(self.fn, _GatherFn) else (self.expiry,)
+        timers = {_DetectFraudFn: [self.expiry], _ArchiveTopicFn: [self.expiry, self.flush, _Timer()]}
+        given_timers = timers.get(type(self.fn), [self.expiry, self.flush])
         found = self.fn.process((0, batch), self.cells.token, self.cells.log, *given_timers)
         self.out += [self._seen(o) for o in found or ()]
         self.out += [o.value.value for o in self.fn.finish_bundle()]
@@ -75,23 +88,29 @@ class Worker:
             at, self.expiry.at = self.expiry.at, None
             found = self.fn.expire(0, at, self.cells.token, self.cells.log, self.expiry)
             self.out += map(self._seen, found or ())
+            self.is_what_the_log_says()
         raise AssertionError("the timer fires for ever")
 
     def checkpoint(self) -> Any:
-        memory = self.fn._shards._memory._copies
+        memory = _shards(self.fn)._memory._copies
         return copy.deepcopy((self.cells.token.value, self.cells.log.entries, self.expiry, self.flush, memory))
 
     def restore(self, checkpoint: Any) -> None:
         self.cells.committed = checkpoint[:2]
         self.cells.rollback()
-        _, _, self.expiry, self.flush, self.fn._shards._memory._copies = copy.deepcopy(checkpoint)
+        _, _, self.expiry, self.flush, _shards(self.fn)._memory._copies = copy.deepcopy(checkpoint)
 
     @staticmethod
     def _seen(output: Any) -> Any:
         if isinstance(output, beam.pvalue.TaggedOutput):
             output = output.value
-        value = output.value
+        value = getattr(output, "value", output)
         return getattr(value, "alert_id", value)
+
+
+def _shards(fn: Any) -> Shards[Any]:
+    shards: Shards[Any] = fn._timely if isinstance(fn, _ArchiveTopicFn) else fn._shards
+    return shards
 
 
 def a_row(id_: str, at_ms: int) -> Any:
@@ -110,13 +129,22 @@ def a_fraud_row(id_: str, at_ms: int) -> Any:
     return (f"u-{ord(id_[0]) % 2}", (at_ms, id_, 24, 900_000, "Izmir"))
 
 
+def an_archived_row(id_: str, at_ms: int) -> Any:
+    return (at_ms, at_ms, id_, id_.encode())
+
+
+def a_batch(step: str, rows: list[Any]) -> bytes:
+    return encode_rows([None, sorted(rows)] if step == "archive" else rows)
+
+
 STEPS: dict[str, tuple[Callable[[], Any], Callable[[str, int], Any]]] = {
     # So long between flushes that none is put off for a backlog: a worker knows of that only while it has the shard.
     "rows": (lambda: _GatherFn(Rows(), 1e6), a_row),
     "clicks": (lambda: _GatherFn(ClickGathering(GAP_MS, KEEP_MS), 1e6), a_click),
     "clicks that are cut": (lambda: _GatherFn(ClickGathering(GAP_MS, KEEP_MS, 2 * KEEP_MS), 1e6), a_click),
     "revenue": (lambda: _GatherFn(RevenueGathering(KEEP_MS), 1e6), an_order),
-    "fraud": (lambda: _DetectFraudFn(default_rules(), KEEP_MS, 5), a_fraud_row),
+    "fraud": (lambda: _DetectFraudFn(RULES, KEEP_MS, 5), a_fraud_row),
+    "archive": (lambda: _ArchiveTopicFn(CLICKSTREAM, "clicks", Store(None, True, 10, None, KEEP_MS)), an_archived_row),
 }
 OPERATIONS = st.lists(
     st.one_of(
@@ -147,7 +175,7 @@ def test_a_shard_that_moves_is_as_one_that_never_did(step: str, operations: list
             watermark_ms += given_
         for worker in (stays, goes):
             if what == "rows":
-                worker.rows(encode_rows([row(id_, watermark_ms + ahead) for id_, ahead in given_]))
+                worker.rows(a_batch(step, [row(id_, watermark_ms + ahead) for id_, ahead in given_]))
             elif what == "advances":
                 worker.reaches(watermark_ms)
             elif what == "flushes":
@@ -160,6 +188,7 @@ def test_a_shard_that_moves_is_as_one_that_never_did(step: str, operations: list
             watermark_ms = saved[2]
         assert goes.out == stays.out
         assert goes.state() == stays.state()
+        stays.is_what_the_log_says()
     for worker in (stays, goes):
         worker.fires_flush()
         worker.reaches(watermark_ms + 100 * 60_000)
