@@ -235,6 +235,7 @@ class _ArchiveTopicFn(beam.DoFn):
         """Writes the files that have grown. Those of the range being read are kept, as they will grow again."""
         live = self._shards(number).open(number, token, log)
         live.users.flush_is_set = False
+        self._shards(number).fired(live, token)
         partition = live.users.partition
         accounts = live.users.accounts
         grown = [(file, contents) for file, contents in partition.files.items() if contents.uncounted]

@@ -210,6 +210,7 @@ class _GatherFn(beam.DoFn):
         live = self._shards.open(shard, token, log)
         kept = live.users
         kept.flush_is_set = False
+        self._shards.fired(live, token)
         taken: list[TimestampedValue] = []
         if kept.reached_ms - kept.set_at_ms > _CATCHING_UP * self._every_s * 1000:
             self._set(again, kept, self._every_s)

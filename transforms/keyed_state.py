@@ -171,12 +171,18 @@ class Shards(Generic[T]):
     def expire(self, live: Shard[T], watermark_ms: int, token: Any, log: Any) -> None:
         """Forgets what has expired, and rewrites the log if it has doubled."""
         assert self._expiry is not None
+        self.fired(live, token)
         live.wake_ms = None
         at_ms, next_ms = self._expiry.last_ms(watermark_ms), self._expiry.at_ms(live.users)
         if next_ms is not None and next_ms <= at_ms:
             self._expiry.forget(live.users, at_ms)
             self._log(live, _EXPIRED_V1 + _TIME.pack(at_ms), token, log)
         self.compact(live, token, log)
+
+    def fired(self, live: Shard[T], token: Any) -> None:
+        """Call it when a timer fires: it is not set any more. A copy that another worker kept does not know that, also
+        when nothing else has changed; so it must not be current."""
+        self._renew(live, token)
 
     def wake(self, live: Shard[T], timer: Any, due_ms: int | None = None) -> None:
         """Makes sure that the timer fires (event time) when something expires, and by `due_ms`.

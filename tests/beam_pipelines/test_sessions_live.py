@@ -222,8 +222,8 @@ def test_a_killed_task_manager_changes_nothing_and_sessions_are_seen_while_they_
         live.eventually(lambda: live.restored_from(cluster.rest_url, job_id), "the job restored", 180)
         assert job.wait_for_ledger(EVENTS, 300) == sent.ledger
 
-        # Two hours on, everything is over but the sessions of those who say so. Not before is it all there: a click that
-        # may yet be cut from what came before it is held for the allowed lateness.
+        # Two hours on, everything is over but the sessions of those who say so. Not before is it all there: a click
+        # that may yet be cut from what came before it is held for the allowed lateness.
         after_ms = max(message.time_ms for message in sent.messages) + 2 * HOUR
         _click_everywhere(stack, topic, after_ms)
 
