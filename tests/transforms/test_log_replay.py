@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.transforms.test_gather import Rows, _Timer
+from tests.transforms.test_gather import DUE_MS, Rows, _Timer
 from tests.transforms.test_keyed_state import Cells
 from transforms import keyed_state
 from transforms.archive import CLICKSTREAM, Store
@@ -87,14 +87,15 @@ class Worker:
             self.flush.at = None
             self.out += map(self._seen, self.fn.flush(0, self.cells.token, self.cells.log, self.flush))
 
-    def reaches(self, watermark_ms: int) -> None:
+    def reaches(self, watermark_ms: int, then: Callable[[], None] = lambda: None) -> None:
+        """Fires what is due; `then` is called after each firing."""
         for _ in range(1_000):
             if self.expiry.at is None or self.expiry.at.micros > watermark_ms * 1000:
                 return
             at, self.expiry.at = self.expiry.at, None
             found = self.fn.expire(0, at, self.cells.token, self.cells.log, self.expiry)
             self.out += map(self._seen, found or ())
-            self.is_what_the_log_says()
+            then()
         raise AssertionError("the timer fires for ever")
 
     def checkpoint(self) -> Any:
@@ -185,7 +186,7 @@ def test_a_shard_that_moves_is_as_one_that_never_did(step: str, operations: list
             if what == "rows":
                 worker.rows(a_batch(step, [row(id_, watermark_ms + ahead) for id_, ahead in given_]))
             elif what == "advances":
-                worker.reaches(watermark_ms)
+                worker.reaches(watermark_ms, worker.is_what_the_log_says)
             elif what == "flushes":
                 worker.fires_flush()
         if what == "checkpoints":
@@ -202,3 +203,16 @@ def test_a_shard_that_moves_is_as_one_that_never_did(step: str, operations: list
         worker.reaches(watermark_ms + 100 * 60_000)
     assert goes.out == stays.out
     assert goes.state() == stays.state()
+
+
+def test_a_worker_that_gets_a_shard_back_knows_which_timers_fired_elsewhere() -> None:
+    worker = Worker(STEPS["rows"][0])
+    worker.rows(encode_rows([a_row("a", 0)]))
+    worker.fires_flush()
+    worker.move_back()
+    worker.reaches(DUE_MS)  # nothing is left to do
+    worker.move_back()
+    worker.rows(encode_rows([a_row("b", 10_000)]))
+    worker.out.clear()
+    worker.reaches(10_000 + DUE_MS)
+    assert worker.out == [("b", 10_000)]
