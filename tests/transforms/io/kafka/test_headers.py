@@ -11,6 +11,7 @@ import fastavro
 import google_crc32c
 import pytest
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from confluent_kafka import Message
 
 from stack import Stack
 from tests import live
@@ -57,6 +58,10 @@ def _produce(server: str, topic: str, batch: bytes) -> int:
     return int(struct.unpack_from(">h", answer, 4 + 4 + len(name) + 4 + 4)[0])
 
 
+def _without_headers(number: int) -> list[Message]:
+    return [Message(topic="headers", value=b"0") for _ in range(number)]
+
+
 @pytest.mark.stack
 @pytest.mark.timeout(120)
 def test_a_record_whose_header_name_is_not_utf_8_is_read_with_the_others(live_stack: Stack) -> None:
@@ -68,8 +73,9 @@ def test_a_record_whose_header_name_is_not_utf_8_is_read_with_the_others(live_st
     consumer = PartitionsConsumer(server, topic, "tests", 10)
     consumer.assign({0: At(1)})
     bad = live.eventually(lambda: consumer.fetch().messages.get(0), "the record", every_s=0)
-    assert headers_of(bad)[0] == [(UNREADABLE_HEADERS, None)]
-    assert headers_of(bad)[0] == [(UNREADABLE_HEADERS, None)], "the client breaks when it is asked again"
+    bad = [*_without_headers(100), *bad]  # by now CPython has specialised the call, and looks for no error after it
+    assert headers_of(bad)[100] == [(UNREADABLE_HEADERS, None)]
+    assert headers_of(bad)[100] == [(UNREADABLE_HEADERS, None)], "the client breaks when it is asked again"
     consumer.close()
 
     cut = Cut(1, hashlib.sha256(b"1").hexdigest())
