@@ -22,6 +22,8 @@ __all__ = ["arrivals", "partition_of", "shuffled"]
 
 _DUPLICATE_WITHIN_MS: Final = 30_000  # well inside any allowed lateness
 _LATE_JITTER_MS: Final = 60_000
+_KEYS_OF_A_CLOCK: Final = 3
+_ENOUGH: Final = 1_003  # records, after which a clock goes without three keys
 
 
 def arrivals(config: Config, wire: Wire, ticks: Ticks | None = None) -> Iterator[Event]:
@@ -63,12 +65,17 @@ def partition_of(key: str, partitions: int) -> int:
 
 
 class _Newest:
-    """Per topic and partition: the newest record timestamp sent, and how many records."""
+    """Per topic and partition: the newest record timestamp sent, and how many records.
+
+    A partition's clock goes once three keys in a row have been heard (docs/semantics.md); before that nothing is late.
+    """
 
     def __init__(self, partitions: Mapping[str, int]):
         self._partitions = partitions
         self._times: dict[tuple[str, int], int] = {}
         self._counts: dict[tuple[str, int], int] = {}
+        self._last_keys: dict[tuple[str, int], list[str]] = {}
+        self._goes: dict[str, set[int]] = {}
 
     def partition(self, event: Event) -> tuple[str, int]:
         return event.topic, partition_of(event.key, self._partitions.get(event.topic, 1))
@@ -78,12 +85,24 @@ class _Newest:
         if event.timestamp_ms > self._times.get(partition, 0):
             self._times[partition] = event.timestamp_ms
         self._counts[partition] = self._counts.get(partition, 0) + 1
+        goes = self._goes.setdefault(event.topic, set())
+        if partition[1] not in goes:
+            keys = self._last_keys.setdefault(partition, [])
+            if keys[-1:] != [event.key]:
+                keys.append(event.key)
+            if len(set(keys[-_KEYS_OF_A_CLOCK:])) == _KEYS_OF_A_CLOCK or self._counts[partition] > _ENOUGH:
+                goes.add(partition[1])
+
+    def has_clock(self, topic: str) -> bool:
+        """Whether the clock of any of its partitions goes."""
+        return bool(self._goes.get(topic))
 
     def of(self, topic: str, key: str) -> tuple[int, int, int] | None:
-        """Partition, newest time and count where a key goes; None while that partition is empty."""
+        """Partition, newest time and count where a key goes; None while the clock of that partition does not go."""
         number = partition_of(key, self._partitions.get(topic, 1))
-        time = self._times.get((topic, number))
-        return None if time is None else (number, time, self._counts[topic, number])
+        if number not in self._goes.get(topic, ()):
+            return None
+        return number, self._times[topic, number], self._counts[topic, number]
 
 
 class _Planting:
@@ -117,7 +136,8 @@ class _Planting:
         u = self._rng.random() * self._config.planted_share
         if u < self._config.bad_share:
             return self._poison.next(after.topic, after.timestamp_ms)
-        if u < self._config.bad_share + self._config.late_share:
+        late = u < self._config.bad_share + self._config.late_share
+        if late and self._newest.has_clock(after.topic):
             return self._late(after)
         return self._duplicate(after)
 

@@ -274,7 +274,7 @@ def known_to_fraud_and_revenue(user: dict[str, Any]) -> bool:
 def test_the_demo_shows_every_jobs_results_accounts_for_every_record_and_leaves_nothing_behind(
     tmp_path: Path, ports: dict[str, int]
 ) -> None:
-    with running(tmp_path, ports, "--duration=25s", "--rate=200") as process:
+    with running(tmp_path, ports, "--rate=200") as process:
         read_until(process, "StreamForge runs")
         api = f"http://{HOST}:{ports['api']}/api/v1"
         shown = {path: eventually(lambda path=path: get(f"{api}/{path}")["data"], path, 120) for path in LISTS}
@@ -283,6 +283,7 @@ def test_the_demo_shows_every_jobs_results_accounts_for_every_record_and_leaves_
         session = shown["sessions"][0]
         assert get(f"{api}/features/{session['user_id']}")["data"]["last_session"]["user_id"] == session["user_id"]
         started = descendants(process.pid)
+        process.send_signal(signal.SIGINT)  # a demo for a set time could end before all of this is seen
         said = read_until(process, "planted fraud:")
         assert process.wait(120) == 0
     assert {"alert_id", "user_id", "alert_type", "order_id"} <= shown["fraud-alerts"][0].keys()

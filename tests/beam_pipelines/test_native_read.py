@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,13 +146,20 @@ def test_what_is_no_order_keeps_its_bytes_and_origin(live_stack: Stack, cluster:
         ) as job,
     ):
         ledger = job.wait_for_ledger(len(good) + len(poison))
+        rows = live.eventually(lambda: letters_in(tmp_path / "out", len(poison)), "the letters' parts")
         live.cancel(cluster.rest_url, live.running_job(cluster.rest_url))
     assert (ledger["good"], ledger["dead_letters"]) == (len(good), len(poison))
-    parts = (tmp_path / "out" / "dead_letters").glob("*.jsonl")
-    letters = {row["partition"]: row for part in parts for row in map(json.loads, part.read_text().splitlines())}
+    letters = {row["partition"]: row for row in rows}
     assert [letters[i]["payload"] for i in range(3)] == [None, "", "AG5vIHNjaGVtYQ=="]
     assert [letters[i]["key"] for i in range(3)] == ["dG9tYnN0b25l", None, "aw=="]
     assert [letters[i]["timestamp"] for i in range(3)] == [now_ms, now_ms + 1, now_ms + 2]
     assert letters[1]["headers"] == [["trace", "AP8="], ["empty", None], ["trace", "YWdhaW4="]]
     assert letters[2]["attempts"] == 4
     assert {row["topic"] for row in letters.values()} == {topic}
+
+
+def letters_in(output: Path, number: int) -> list[dict[str, Any]]:
+    """The dead letters in a folder, once there are so many."""
+    parts = (output / "dead_letters").glob("*.jsonl")
+    rows = [json.loads(line) for part in parts for line in part.read_text().splitlines()]
+    return rows if len(rows) >= number else []

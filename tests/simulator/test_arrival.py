@@ -4,6 +4,7 @@ import random
 from collections import Counter, defaultdict
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from simulator.config import CLICKS, INVENTORY, ORDERS, TOPICS, Config, Event
 from simulator.shop import events
 from simulator.ticks import Ticks
 from simulator.wire import Framed, JsonLines, Records, Wire
+from transforms.partition_clock import Clock, advance, key_numbers
 
 IDS = {topic: 11 + i for i, topic in enumerate(TOPICS)}
 MINUTE = 60_000
@@ -95,6 +97,22 @@ def test_late_records_are_late_in_their_partition_and_of_users_of_their_own() ->
 
     assert len(late_users) == len(set(late_users)) > 500
     assert not set(late_users) & others
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_late_records_are_late_by_the_clock_of_the_jobs_from_the_first_record_on(seed: int) -> None:
+    config = Config(seed=seed, events=300, topics=(ORDERS,), late_share=0.4, partitions={ORDERS: 4})
+    clocks: dict[int, Clock] = {}
+    late = 0
+    for event in arrivals(config, JsonLines()):
+        partition = partition_of(event.key, 4)
+        clock = clocks.get(partition, Clock())
+        if event.kind == "late":
+            late += 1
+            assert event.timestamp_ms < clock.watermark_ms(10_000) - 10 * MINUTE
+        times, keys = np.array([event.timestamp_ms]), key_numbers([event.key.encode()], np.zeros(1, np.int64))
+        clocks[partition] = advance(clock, times, keys, 10_000)[1]
+    assert late > 50
 
 
 def test_duplicates_repeat_an_earlier_good_record_exactly_and_soon() -> None:
