@@ -13,7 +13,7 @@ from tests.cdc.capture import Capture, Record
 from tests.live import eventually
 from transforms.domain.cdc import Change, parse, product_of
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]  # two servers, one after the other
 
 
 @pytest.fixture

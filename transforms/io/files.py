@@ -28,7 +28,18 @@ _CHUNK = 1 << 20
 _SUFFIXES = (".avro", ".jsonl")
 _LOOKED_INTO = 100  # files, before the job starts
 _BOM = b"\xef\xbb\xbf"
-_GZIP = b"\x1f\x8b"
+_OTHER_KINDS = {
+    b"\x1f\x8b": "packed with gzip; unpack it first",
+    b"BZh": "packed with bzip2; unpack it first",
+    b"\xfd7zXZ": "packed with xz; unpack it first",
+    b"\x28\xb5\x2f\xfd": "packed with zstandard; unpack it first",
+    b"PK\x03\x04": "a zip archive; unpack it first",
+    b"PAR1": "a Parquet file; only Avro container files and JSON lines are read",
+    b"\xff\xfe\0\0": "text in UTF-32; only UTF-8 is read",
+    b"\xff\xfe": "text in UTF-16; only UTF-8 is read",
+    b"\xfe\xff": "text in UTF-16; only UTF-8 is read",
+}
+"""By their first bytes."""
 
 
 def match_files(pattern: str) -> list[str]:
@@ -71,10 +82,15 @@ def _look_into(path: str) -> None:
     Raises: ValueError; OSError.
     """
     with FileSystems.open(path) as stream:
-        if path.endswith(".jsonl"):
-            if stream.read(2) == _GZIP:
-                raise ValueError(f"{path} is packed with gzip, and is read as plain text; unpack it first")
-            return
+        head = stream.read(5)
+    kind = next((kind for sign, kind in _OTHER_KINDS.items() if head.startswith(sign)), None)
+    if path.endswith(".jsonl") and head.startswith(b"Obj\x01"):
+        kind = "an Avro file, and its name ends in .jsonl"
+    if kind:
+        raise ValueError(f"{path} is {kind}")
+    if path.endswith(".jsonl"):
+        return
+    with FileSystems.open(path) as stream:
         try:
             Container(stream)
         except UnreadablePacking as e:
@@ -156,15 +172,12 @@ def _batches(records: Iterator[Datum]) -> Iterator[list[Datum]]:
 
 
 def lines(stream: Any) -> Iterator[Datum]:
-    """The lines of a file. Blank ones are no records, and a byte order mark before the first is none of its bytes.
+    """The lines of a file. Blank ones are no records, and a byte order mark before one is none of its bytes.
 
     A line longer than any record is refused without being held in memory.
     """
     held, size = b"", 0  # of the line that has begun: its bytes, or their head; how many there are
-    first = True
     while chunk := stream.read(_CHUNK):
-        if first:
-            chunk, first = chunk.removeprefix(_BOM), False
         *ended, rest = chunk.split(b"\n")
         for i, piece in enumerate(ended):
             yield from _line(piece if i else held + piece, len(piece) + (0 if i else size))
@@ -177,8 +190,8 @@ def lines(stream: Any) -> Iterator[Datum]:
 def _line(line: bytes, size: int) -> Iterator[Datum]:
     if size > _LONGEST_LINE:
         yield Datum(line[:_LINE_HEAD], f"a line of {size} bytes is longer than {_LONGEST_LINE}; its head is here")
-    elif line.strip():
-        yield Datum(line.rstrip(b"\r"))
+    elif (text := line.removeprefix(_BOM)).strip():
+        yield Datum(text.rstrip(b"\r"))
 
 
 class WriteLedgerToFile(beam.PTransform):

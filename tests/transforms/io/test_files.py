@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import codec
-from schemas.events import OrderEvent, avro_schema
+from schemas.events import avro_schema
 from tests.build import order
 from transforms.blocks import Block
 from transforms.io import files
@@ -57,12 +59,15 @@ def test_lines_do_not_depend_on_how_the_file_is_read(raw: bytes, chunk: int) -> 
         assert read_lines(raw) == whole
 
 
-def test_a_byte_order_mark_before_the_first_line_is_none_of_its_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + codec.to_json(order()) + b"\n")
-    (block,) = read(tmp_path / "a.jsonl")
-    payload = block.payload(0)
-    assert payload is not None
-    assert codec.from_json(payload, OrderEvent) == order()
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+def test_a_byte_order_mark_before_a_line_is_none_of_its_bytes(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_CHUNK", chunk)
+    # Files with a mark, one appended to another.
+    assert read_lines(b'\xef\xbb\xbf{"a":1}\n{"a":2}\n\xef\xbb\xbf{"a":3}\r\n\xef\xbb\xbf') == [
+        b'{"a":1}',
+        b'{"a":2}',
+        b'{"a":3}',
+    ]
 
 
 @pytest.mark.parametrize("chunk", [64, 1 << 10])
@@ -121,6 +126,14 @@ def test_a_folder_named_like_a_file_is_a_folder(tmp_path: Path) -> None:
     ("name", "make", "why"),
     [
         ("a.jsonl", lambda path: path.write_bytes(gzip.compress(b"{}\n")), "packed with gzip"),
+        ("a.jsonl", lambda path: path.write_bytes(lzma.compress(b"{}\n")), "packed with xz"),
+        ("a.jsonl", lambda path: path.write_bytes(bz2.compress(b"{}\n")), "packed with bzip2"),
+        ("a.jsonl", lambda path: path.write_text("{}\n", "utf-16"), "UTF-16"),
+        ("a.jsonl", lambda path: path.write_bytes("\ufeff{}\n".encode("utf-16-be")), "UTF-16"),
+        ("a.jsonl", lambda path: path.write_text("{}\n", "utf-32"), "UTF-32"),
+        ("a.jsonl", lambda path: avro(path.with_name("b.avro")).rename(path), "an Avro file"),
+        ("a.avro", lambda path: path.write_bytes(b"PAR1\0\0PAR1"), "a Parquet file"),
+        ("a.avro", lambda path: path.write_bytes(gzip.compress(b"Obj")), "packed with gzip"),
         ("a.avro", lambda path: path.write_bytes(avro(path).read_bytes().replace(b"deflate", b"deflatf")), "deflatf"),
         ("a.csv", lambda path: path.write_text("{}"), "neither .avro nor .jsonl"),
         ("a.jsonl.gz", lambda path: path.write_bytes(gzip.compress(b"{}\n")), "neither .avro nor .jsonl"),
