@@ -21,6 +21,7 @@ from transforms.domain.sessions import (
     PURCHASE,
     Burst,
     Click,
+    add_burst,
     add_click,
     decode_burst,
     encode_burst,
@@ -147,6 +148,10 @@ class _State:
         self.looks.setdefault(floor_ms, {})[user] = None
 
 
+def _key(user: str, part: int) -> str:
+    return user if part == WHOLE else f"{user}{_CUT}{part}"
+
+
 class ClickGathering:
     """Clicks of a shard → bursts of its users. See `transforms.gather.Gathering`.
 
@@ -219,21 +224,37 @@ class ClickGathering:
             return self._take_in(state, part, click)
         if part is None:
             visitor.held.append(click)
-        told = bound.settle(visitor, floor_ms)
+        times = self._let_go(state, visitor, user)
         if part is not None:
-            told.append((part, click))
+            times.append(self._take_in(state, part, click))
         if visitor.held:
             state.look_at(user, bound.look_ms(visitor, floor_ms))
-        return min((self._take_in(state, part, click) for part, click in told), default=None)
+        return min(times, default=None)
 
     def _take_in(self, state: _State, part: int, click: Click) -> int:
-        key = click[0] if part == WHOLE else f"{click[0]}{_CUT}{part}"
+        key = _key(click[0], part)
         bursts = state.pending.get(key)
         if bursts is None:
             state.pending[key] = [Burst(click)]
         else:
             add_click(bursts, click, self._gap_ms)
         return click[2]
+
+    def _let_go(self, state: _State, visitor: Visitor, user: str) -> list[int]:
+        """Takes in held clicks that can be told by now, and returns their times.
+
+        Later clicks of their sessions may have gone on before them. In another attempt, with another watermark, these
+        may not have been held; so what each of their sessions began with is a start that may have been given out.
+        """
+        apart: dict[int, list[Burst]] = {}
+        told = self._bound.settle(visitor, state.floor_ms)
+        for part, click in told:
+            add_click(apart.setdefault(part, []), click, self._gap_ms)
+        for part, bursts in apart.items():
+            for burst in bursts:
+                burst.overtaken, burst.former = [burst.start_ms, *burst.former], []
+                add_burst(state.pending.setdefault(_key(user, part), []), burst, self._gap_ms)
+        return [click[2] for _, click in told]
 
     def due_ms(self, event_time_ms: int) -> int:
         return event_time_ms + self._wait_ms
@@ -267,8 +288,7 @@ class ClickGathering:
                 visitor = state.visitors.get(user)
                 if visitor is None:
                     continue
-                for part, click in self._bound.settle(visitor, state.floor_ms):
-                    self._take_in(state, part, click)
+                self._let_go(state, visitor, user)
                 if visitor.runs or visitor.held:
                     state.look_at(user, self._bound.look_ms(visitor, state.floor_ms))
                 else:

@@ -149,3 +149,19 @@ def test_files_in_any_order_give_the_oracles_sessions(seed: int) -> None:
         job.comes(clicks[i : i + 7])
     job.ends()
     assert current(job.rows) == expected_sessions(clicks, GAP_MS, MAX_MS)
+
+
+def test_a_start_that_only_a_lost_attempt_gave_out_is_taken_back_though_its_click_was_overtaken() -> None:
+    first, late, early = (click(f"c-{at}", at=BEGIN_MS + at * SECOND) for at in (0, 205, 150))
+    job = Job()
+    job.comes([first])
+    saved = job.checkpoint()
+    job.advances(BEGIN_MS + 140 * SECOND)
+    job.comes([late])  # it can be told that no cut comes before it: it goes on
+    job.flushes()
+    assert f"u-1:{late.event_time}" in {row.session_id for row in job.rows}
+    job.restore(saved)
+    job.comes([late])  # it cannot be told yet: it waits
+    job.comes([early])
+    job.ends()
+    assert current(job.rows) == expected_sessions([first, late, early], GAP_MS, MAX_MS)

@@ -26,6 +26,7 @@ __all__ = [
     "Burst",
     "Click",
     "PackedBurst",
+    "add_burst",
     "add_click",
     "decode_burst",
     "encode_burst",
@@ -38,7 +39,7 @@ Click = tuple[str, str, int, int, str, str, str | None, int]
 """user_id, event_id, event time in ms, kind, device, region, category, revenue of a purchase in minor units."""
 Facets = tuple[str, str, str | None]
 """Device, region, category."""
-PackedBurst = tuple[int, int, int, list[int], int, list[tuple[str, str, str | None, int]], list[int]]
+PackedBurst = tuple[int, int, int, list[int], int, list[tuple[str, str, str | None, int]], list[int], list[int]]
 """How many hand-overs of its shard came before it; then what `Burst` has."""
 
 KINDS: Final = {"PAGE_VIEW": 0, "PRODUCT_VIEW": 1, "ADD_TO_CART": 2, "PURCHASE": 3}
@@ -60,9 +61,10 @@ class Burst:
       revenue_minor: of the purchases.
       facets: clicks by device, region and category.
       former: the starts that it has had before, as clicks came.
+      overtaken: starts that it would have had, if clicks had not waited while later ones went on.
     """
 
-    __slots__ = ("counts", "end_ms", "facets", "former", "revenue_minor", "start_ms")
+    __slots__ = ("counts", "end_ms", "facets", "former", "overtaken", "revenue_minor", "start_ms")
 
     def __init__(self, click: Click):
         _, _, at_ms, kind, device, region, category, self.revenue_minor = click
@@ -71,12 +73,13 @@ class Burst:
         self.counts[kind] = 1
         self.facets: dict[Facets, int] = {(device, region, category): 1}
         self.former: list[int] = []
+        self.overtaken: list[int] = []
 
     @classmethod
     def unpacked(cls, packed: PackedBurst) -> Burst:
         """The burst that `encode_burst` was given."""
         burst = cls.__new__(cls)
-        _, burst.start_ms, burst.end_ms, burst.counts, burst.revenue_minor, facets, burst.former = packed
+        _, burst.start_ms, burst.end_ms, burst.counts, burst.revenue_minor, facets, burst.former, burst.overtaken = packed
         burst.facets = {(device, region, category): clicks for device, region, category, clicks in facets}
         return burst
 
@@ -89,6 +92,7 @@ class Burst:
         for facets, clicks in other.facets.items():
             self.facets[facets] = self.facets.get(facets, 0) + clicks
         self.former += other.former
+        self.overtaken += other.overtaken
 
 
 def add_click(bursts: list[Burst], click: Click, gap_ms: int) -> None:
@@ -104,8 +108,12 @@ def add_click(bursts: list[Burst], click: Click, gap_ms: int) -> None:
             facets = click[4:7]
             last.facets[facets] = last.facets.get(facets, 0) + 1
             return
-    burst = Burst(click)
-    near = [b for b in bursts if b.start_ms < at_ms + gap_ms and at_ms < b.end_ms + gap_ms]
+    add_burst(bursts, Burst(click), gap_ms)
+
+
+def add_burst(bursts: list[Burst], burst: Burst, gap_ms: int) -> None:
+    """Adds a burst to a user's, which stay the gap or more from each other; the latest is the last."""
+    near = [b for b in bursts if b.start_ms < burst.end_ms + gap_ms and burst.start_ms < b.end_ms + gap_ms]
     for other in near:
         burst.take_in(other)
         bursts.remove(other)
@@ -125,6 +133,7 @@ def encode_burst(epoch: int, burst: Burst) -> bytes:
             min(burst.revenue_minor, MAX_LONG),
             [(*facets, clicks) for facets, clicks in burst.facets.items()],
             burst.former,
+            burst.overtaken,
         )
     )
 
@@ -170,21 +179,23 @@ def _most(counts: Iterable[tuple[str, int]]) -> str | None:
 def former_starts(bursts: list[PackedBurst], gap_ms: int) -> list[int]:
     """Where the session of these bursts, or one that it took in, began before an earlier click came.
 
-    It holds every start that can have been given out: a click was the first of its session when it came, or never.
+    It holds every start that can have been given out: a click was the first of its session when it came, or would have
+    been if none had overtaken it, or never.
     """
-    if len(bursts) == 1:
+    if len(bursts) == 1 and not bursts[0][7]:
         return bursts[0][6]
-    starts: list[int] = []
+    starts: dict[int, None] = {}
     spans: list[tuple[int, int]] = []  # the sessions so far: from the first click to the gap after the last
-    for _, start, end, _, _, _, former in sorted(bursts, key=lambda burst: burst[:2]):
+    for _, start, end, _, _, _, former, overtaken in sorted(bursts, key=lambda burst: burst[:2]):
         reach = end + gap_ms
         near = [span for span in spans if span[0] < reach and start < span[1]]
-        starts += [at for at in (start, *former) if not any(a <= at < b for a, b in near)]
+        starts |= dict.fromkeys(at for at in (start, *former) if not any(a <= at < b for a, b in near))
+        starts |= dict.fromkeys(overtaken)
         if near:
             spans = [span for span in spans if span not in near]
         spans.append((min(start, *(a for a, _ in near)), max(reach, *(b for _, b in near))) if near else (start, reach))
-    first = min(burst[1] for burst in bursts)
-    return [at for at in starts if at != first]
+    starts.pop(min(burst[1] for burst in bursts), None)
+    return list(starts)
 
 
 def retraction(user_id: str, start_ms: int, pane: Pane) -> UserSession:
