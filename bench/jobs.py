@@ -75,11 +75,11 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _row(name: str, drained: ours.Drained) -> tuple[str, ...]:
-    usage, n, read_s = drained.usage, drained.counts["in"], drained.read_seconds
+    usage, n, run_s, read_s = drained.usage, drained.counts["in"], drained.seconds, drained.read_seconds
     return (
         name,
-        f"{usage.seconds:.1f}",
-        f"{n / usage.seconds:,.0f}",
+        f"{run_s:.1f}",
+        f"{n / run_s:,.0f}",
         f"{read_s:.1f}" if read_s else "-",
         f"{n / read_s:,.0f}" if read_s else "-",
         f"{usage.cpu_seconds / n * 1e6:.1f}",

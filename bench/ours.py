@@ -24,11 +24,13 @@ class Drained:
 
     Attributes:
       counts: its ledger.
+      seconds: from its start to its end, but for the wait for its last rows.
       read_seconds: from its ledger (see `bench.drain`); None when it was over in a second.
     """
 
     counts: dict[str, int]
     usage: Usage
+    seconds: float
     read_seconds: float | None
 
 
@@ -55,12 +57,13 @@ def drain(
     if records is None:
         records = sum(end - begin for begin, end in end_offsets(kafka, topic))
     command = [
-        *(sys.executable, "-m", "bench.drain", str(ledger), str(records)),
+        *(sys.executable, "-m", "bench.drain", str(ledger), str(records), str(out_folder / "out")),
         *(sys.executable, "-m", f"beam_pipelines.{job}"),
         *RUNNER,
         f"--input=kafka://{kafka}/{topic}",
         f"--registry={registry}",
         f"--output={out_folder / 'out'}",
+        *(["--roll_every=1s"] if job != "archive" else []),
         f"--ledger={ledger}",
         *flags,
     ]
@@ -71,7 +74,8 @@ def drain(
         raise CommandFailed(f"no ledger: {e}") from e
     if counts["dead_letters"] or counts["late"]:
         raise CommandFailed(f"records were refused: {counts}")
-    return Drained(counts, usage, json.loads(usage.output)["read_seconds"])
+    times = json.loads(usage.output)
+    return Drained(counts, usage, usage.seconds - times["waited_seconds"], times["read_seconds"])
 
 
 def run(
@@ -98,7 +102,7 @@ def run(
         name=NAME,
         workload=workload,
         events=drained.counts["in"],
-        seconds=drained.usage.seconds,
+        seconds=drained.seconds,
         read_seconds=drained.read_seconds,
         cpu_seconds=drained.usage.cpu_seconds,
         peak_mb=drained.usage.peak_mb,

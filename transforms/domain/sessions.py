@@ -79,7 +79,9 @@ class Burst:
     def unpacked(cls, packed: PackedBurst) -> Burst:
         """The burst that `encode_burst` was given."""
         burst = cls.__new__(cls)
-        _, burst.start_ms, burst.end_ms, burst.counts, burst.revenue_minor, facets, burst.former, burst.overtaken = packed
+        _, burst.start_ms, burst.end_ms, burst.counts, burst.revenue_minor, facets, burst.former, burst.overtaken = (
+            packed
+        )
         burst.facets = {(device, region, category): clicks for device, region, category, clicks in facets}
         return burst
 
