@@ -41,10 +41,11 @@ from typing import Any
 import msgspec
 
 from beam_pipelines import letter_flags
-from beam_pipelines.letter_flags import BATCH, Filters, UsageError
+from beam_pipelines.letter_flags import BATCH, Filters
 from beam_pipelines.letter_plan import Plan, whole
 from beam_pipelines.letter_text import Newest, Payloads, Summary, as_json, as_text
 from beam_pipelines.options import Folder, KafkaUrl
+from schemas.flags import UsageError
 from transforms.io.dead_letters import (
     FolderLetters,
     Identities,
@@ -132,7 +133,7 @@ def replay(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int
     sender = RecordSender(flags.to.servers if flags.to else _servers(flags))
     servers = sender.servers
     if flags.to and not sender.partitions(flags.to.topic):
-        raise UsageError(f"--to: the broker at {servers} has no topic {flags.to.topic}")
+        raise UsageError("--to", f"the broker at {servers} has no topic {flags.to.topic}")
     tally, plan = Tally(), Plan(flags.to, sender, Originals(_servers(flags)))
     places = [(at.part, at.position) for at in chosen(letters, filters, tally, "reading") if plan.add(at)]
     letters.require_memory_for(places)
@@ -216,7 +217,7 @@ def export(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int
     try:
         out = LettersExport(flags.to.path)
     except OSError as e:
-        raise UsageError(f"--to: {e}") from e
+        raise UsageError("--to", e) from e
     with out:
         for letter in chosen(letters, filters, tally, "exporting"):
             if letter.record is not None:
@@ -242,7 +243,7 @@ def discard(letters: Letters, filters: Filters, flags: argparse.Namespace) -> in
     places = [(at.part, at.position) for at in chosen(letters, filters, tally, "reading")]
     if not flags.yes and places:
         raise UsageError(
-            f"--yes: is needed to discard {len(places):,} letters of {_name(flags.source)}; nothing was done"
+            "--yes", f"is needed to discard {len(places):,} letters of {_name(flags.source)}; nothing was done"
         )
     letters.require_memory_for(places)
     _warn_of_short_memory(letters)
@@ -291,7 +292,7 @@ def _open(source: KafkaUrl | Folder) -> Letters:
             KafkaLetters(source.servers, source.topic) if isinstance(source, KafkaUrl) else FolderLetters(source.path)
         )
     except LookupError as e:
-        raise UsageError(f"SOURCE: {e.args[0]}") from e
+        raise UsageError("SOURCE", e.args[0]) from e
 
 
 def _servers(flags: argparse.Namespace) -> str:

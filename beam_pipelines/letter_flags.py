@@ -5,20 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from beam_pipelines.options import LOCAL_KAFKA, LOCAL_REGISTRY, Folder, KafkaUrl, _http_url, _input_url
-from schemas.addresses import scrub, shown
+from beam_pipelines.options import LOCAL_KAFKA, LOCAL_REGISTRY, Folder, KafkaUrl, http_url, input_url
+from schemas.addresses import shown
+from schemas.flags import Parser, UsageError
 from transforms.errors import ATTEMPTS_HEADER, BadRecord
 
-__all__ = ["BATCH", "EVERY", "MAX_ATTEMPTS", "Filters", "UsageError", "parse"]
+__all__ = ["BATCH", "EVERY", "MAX_ATTEMPTS", "Filters", "parse"]
 
 MAX_ATTEMPTS = 5
 BATCH = 500
-
-
-class UsageError(Exception):
-    """The user can mend it; the text names the flag."""
 
 
 class Filters(NamedTuple):
@@ -60,29 +57,23 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Filters]:
 
 def _check(flags: argparse.Namespace) -> None:
     if flags.since is not None and flags.until is not None and flags.since >= flags.until:
-        raise UsageError("--until: is not after --since")
+        raise UsageError("--until", "is not after --since")
     if flags.command in ("replay", "export"):
         if isinstance(flags.source, KafkaUrl) and flags.kafka:
-            raise UsageError("--kafka: is for a folder; letters of a topic are of records on its own broker")
+            raise UsageError("--kafka", "is for a folder; letters of a topic are of records on its own broker")
         flags.kafka = flags.kafka or LOCAL_KAFKA
         if flags.to == flags.source:
-            raise UsageError("--to: is where the letters come from")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{scrub(message.removeprefix('argument '))}; see --help")
+            raise UsageError("--to", "is where the letters come from")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m beam_pipelines.dead_letters",
         description="Looks at records that a job could not use, and sends them back to where they came from.",
         epilog="COMMAND --help tells more. Exit status: 0 done; 1 a broker does not answer or refuses a record; 2 a "
         "wrong flag or source.",
-        allow_abbrev=False,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     added = _command(commands, "inspect", "count the letters by reason and origin, and show the newest")
     added.add_argument("--show", type=_count, default=0, metavar="N", help="show the newest N letters too")
     added.add_argument("--all", action="store_true", help="count and show those that are done too")
@@ -169,7 +160,7 @@ def _add_kafka(parser: Any) -> None:
 def _add_registry(parser: Any) -> None:
     parser.add_argument(
         "--registry",
-        type=_typed(_http_url),
+        type=_typed(http_url),
         default=LOCAL_REGISTRY,
         help="schema registry that payloads are decoded with (default: %(default)s)",
     )
@@ -186,18 +177,18 @@ def _typed(convert: Any) -> Any:
 
 
 def _source(text: str) -> KafkaUrl | Folder:
-    return _input_url(text)
+    return input_url(text)
 
 
 def _kafka_topic(text: str) -> KafkaUrl:
-    url = _input_url(text)
+    url = input_url(text)
     if not isinstance(url, KafkaUrl):
         raise ValueError(f"{shown(text)} is not kafka://host:port/topic")
     return url
 
 
 def _folder(text: str) -> Folder:
-    url = _input_url(text)
+    url = input_url(text)
     if not isinstance(url, Folder):
         raise ValueError(f"{shown(text)} is not a folder")
     return url

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from schemas.addresses import Address, StoreUrl, nearly_url, scrub, shown
+from schemas.flags import Parser, UsageError
 from transforms.domain.durations import parse_duration_ms
 from transforms.domain.sizes import parse_size_bytes
 from transforms.io.folder import Rolling
@@ -35,6 +36,8 @@ __all__ = [
     "Settings",
     "UsageError",
     "bigquery_url",
+    "http_url",
+    "input_url",
     "parse",
     "parser",
     "stop",
@@ -99,13 +102,6 @@ _BIGQUERY = re.compile(r"bigquery://([a-z][a-z0-9-]{4,28}[a-z0-9])\.(\w{1,1024})
 SECRET_URL = re.compile(r"secret://[a-z][a-z0-9-]{4,28}[a-z0-9]/[A-Za-z0-9_-]{1,255}([?]ca=[A-Za-z0-9_-]{1,255})?")
 
 T = TypeVar("T")
-
-
-class UsageError(Exception):
-    """The user can mend it; `flag` and the reason are shown in one line."""
-
-    def __init__(self, flag: str, reason: object):
-        super().__init__(f"{flag}: {' '.join(str(reason).split())}")
 
 
 @dataclass(frozen=True)
@@ -258,8 +254,6 @@ def parser(job: Job, add_flags: Callable[[Any], None]) -> argparse.ArgumentParse
     made = Parser(
         prog=f"python -m {job.module}",
         description=job.summary,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
         epilog="All options of Beam and of its runner are taken too, as --runner=FlinkRunner --parallelism=4.\n"
         "Durations are whole numbers with a unit: 500ms, 10s, 30m, 2h, 7d.",
     )
@@ -267,12 +261,6 @@ def parser(job: Job, add_flags: Callable[[Any], None]) -> argparse.ArgumentParse
     add_flags(made.add_argument_group("rules and windows"))
     _add_tuning(made.add_argument_group("reading"), job)
     return made
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        flag, _, reason = message.removeprefix("argument ").partition(": ")  # "argument --until: invalid choice: …"
-        raise UsageError(scrub(flag), f"{scrub(reason)}; see --help")
 
 
 def _add_common(group: Any, job: Job) -> None:
@@ -387,7 +375,7 @@ def _add_tuning(group: Any, job: Job) -> None:
 
 def _settings(job: Job, flags: argparse.Namespace) -> Settings:
     given = [flags.input] if isinstance(flags.input, str) else _listed(flags.input) or _default_inputs(job)
-    inputs = tuple(_read("--input", _input_url, text) for text in given)
+    inputs = tuple(_read("--input", input_url, text) for text in given)
     source = inputs[0]
     if len({type(url) for url in inputs}) > 1:
         raise UsageError("--input", "is either topics or files, not both")
@@ -408,7 +396,7 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         outputs=outputs,
         dead_letters=_side("--dead_letters", flags.dead_letters, f"dlq.{job.name}", source, beside),
         late=_side("--late", flags.late, f"late.{job.name}", source, beside),
-        registry=_read("--registry", _http_url, flags.registry),
+        registry=_read("--registry", http_url, flags.registry),
         ledger=None if flags.ledger is None else _read("--ledger", _file, flags.ledger),
         until_end=flags.until == "latest",
         kafka_read=flags.kafka_read,
@@ -496,7 +484,7 @@ def _server(text: str) -> str:
     return text
 
 
-def _input_url(text: str) -> KafkaUrl | Folder:
+def input_url(text: str) -> KafkaUrl | Folder:
     scheme = _scheme(text)
     if scheme == "kafka":
         return _kafka_url(text)
@@ -559,7 +547,7 @@ def _part_size(text: str) -> int:
     return size
 
 
-def _http_url(text: str) -> Address:
+def http_url(text: str) -> Address:
     return Address(text.rstrip("/"))
 
 
@@ -615,7 +603,7 @@ def _refuse_unknown(rest: Sequence[str], ours: argparse.ArgumentParser) -> None:
 
 
 def _beam_parser(prog: str) -> argparse.ArgumentParser:
-    parser = Parser(prog=prog, add_help=False, conflict_handler="resolve", allow_abbrev=False)
+    parser = Parser(prog=prog, add_help=False, conflict_handler="resolve")
     classes = [PipelineOptions]
     while classes:
         options = classes.pop()

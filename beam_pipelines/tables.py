@@ -16,7 +16,8 @@ import sys
 from collections.abc import Sequence
 
 from beam_pipelines import options
-from beam_pipelines.options import BigQueryUrl, Parser, UsageError, bigquery_url
+from beam_pipelines.options import BigQueryUrl, bigquery_url
+from schemas.flags import Parser, UsageError
 from schemas.tables import TABLES, Column, Table, current_view, resources
 
 _MODULE = "beam_pipelines.tables"

@@ -25,7 +25,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines import archive, cdc, fraud, options, revenue, sessions
 from beam_pipelines.dataflow import MOST_WORKERS
-from beam_pipelines.options import Parser, UsageError
+from schemas.flags import Parser, UsageError
 from transforms.io.files import make_folder
 
 __all__ = ["JOBS", "LEFT_OUT", "main", "metadata", "parameters", "spec"]

@@ -11,7 +11,6 @@ there in milliseconds and shares that memory with its siblings, runs them with t
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import logging
 import mmap
@@ -33,6 +32,7 @@ import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 
 from beam_pipelines import logs
+from schemas.flags import Parser
 from transforms.in_hand import SIZE, said
 
 __all__ = ["cause", "pool"]
@@ -179,7 +179,7 @@ def pool(port: int = 0, host: str = "127.0.0.1") -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m beam_pipelines.worker_pool",
         description="Runs Python workers for the Flink task manager on this machine, until it is stopped.",
     )

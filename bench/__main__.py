@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from bench import cdc, jobs, latency, serving, throughput
 from bench.contestants import PeerMissing
+from schemas.flags import Parser
 from stack import StackError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="bench", description="Measures the jobs and the API; bench/README.md says how."
-    )
+    parser = Parser(prog="bench", description="Measures the jobs and the API; bench/README.md says how.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     modules = {"throughput": throughput, "latency": latency, "jobs": jobs, "cdc": cdc, "serving": serving}
     for name, module in modules.items():

@@ -11,14 +11,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import psycopg
 
 from cdc import connect, database, limits, sample, server, slots
 from cdc.database import Database
 from cdc.errors import CdcError, WrongInput
-from schemas.addresses import scrub, shown
+from schemas.addresses import shown
+from schemas.flags import Parser
 
 _ABOUT = """Captures the changes of the shop's PostgreSQL into Kafka (cdc.public.<table>), with Debezium.
 
@@ -33,18 +33,13 @@ _POSITION_S = 15.0
 _STATUS = "exit status: 0 done; 1 it did not work, with the reason in one line; 2 wrong input"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {scrub(message.removeprefix('argument '))} (see --help)\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
     except WrongInput as error:
-        parser.exit(2, f"{parser.prog}: {error} (see --help)\n")
+        parser.stop(error)
     except CdcError as error:
         print(f"cdc: {error}", file=sys.stderr)
         return 1
@@ -53,10 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog="cdc", description=_ABOUT, epilog=_STATUS, formatter_class=raw)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+def _parser() -> Parser:
+    parser = Parser(prog="cdc", description=_ABOUT, epilog=_STATUS)
+    commands = parser.add_subparsers(
+        required=True,
+        metavar="COMMAND",
+    )
 
     def command(name: str, run: object, about: str, *flags: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about, description=about, epilog=_STATUS)

@@ -12,14 +12,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, LiteralString, NoReturn
+from typing import Any, Final, LiteralString
 
 import psycopg
 
 from cdc import sample
 from cdc.database import LOCAL, Database, owner_password
 from cdc.errors import CdcError, WrongInput
-from schemas.addresses import scrub
+from schemas.flags import Parser
 
 __all__ = ["Shop", "main"]
 
@@ -308,13 +308,8 @@ def _take(items: list[str], index: int) -> str:
     return items.pop()
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {scrub(message.removeprefix('argument '))} (see --help)\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = _Parser(
+    parser = Parser(
         prog="cdc.workload",
         description=(
             "Plays the shop in its database: orders that move stock, some rolled back; restocks, prices, customers,"
@@ -343,7 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with where.connect(owner_password(options.password_file, options.database)) as connection:
             done = run(connection, options.transactions, seed=seed, rate=options.rate, progress=progress)
     except WrongInput as error:
-        parser.exit(2, f"{parser.prog}: {error} (see --help)\n")
+        parser.stop(error)
     except CdcError as error:
         print(f"cdc.workload: {error}", file=sys.stderr)
         return 1

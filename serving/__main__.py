@@ -7,20 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from schemas.addresses import scrub
+from schemas.flags import Parser
 from serving import Config, ConfigError, api_keys
 
 __all__ = ["main"]
 
 _KEYS_VARIABLE = "STREAMFORGE_API_KEYS"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line; argparse would print the usage before it."""
-        self.exit(2, f"{self.prog}: {scrub(message)} (see --help)\n")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -53,12 +46,11 @@ def _setting(name: str, read: Callable[[str], object]) -> Callable[[str], object
     return parse
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m serving",
         description="Serves StreamForge's API, its metrics and the dashboard. Stops cleanly on SIGTERM and Ctrl-C.",
         formatter_class=_Help,
-        allow_abbrev=False,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
     parser.add_argument("--port", type=_whole(1, 65535), default=8090, help="port to listen on")

@@ -6,16 +6,11 @@ import argparse
 import secrets
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from schemas.flags import Parser
 from serving.api_keys import KEY_NAME, sha256
 
 __all__ = ["main"]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 def _name(text: str) -> str:
@@ -25,14 +20,13 @@ def _name(text: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m serving.keys",
         description="Makes API keys. Two lines come out: the key, which is for its owner and shown only now, and "
         "NAME:SHA256, which belongs into the file of `python -m serving --api_keys=FILE`.",
-        allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="new")
-    new = commands.add_parser("new", help="a new key", description="Makes a key.", allow_abbrev=False)
+    new = commands.add_parser("new", help="a new key", description="Makes a key.")
     new.add_argument("name", type=_name, metavar="NAME", help="whose it is; rate limits count by it")
     name = parser.parse_args(argv).name
     key = "sf_" + secrets.token_urlsafe(32)

@@ -9,9 +9,10 @@ import textwrap
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from schemas.addresses import Address, nearly_url, scrub, shown
+from schemas.addresses import Address, nearly_url, shown
+from schemas.flags import Parser
 from simulator.config import TOPICS, Config, ConfigError
 from simulator.ticks import start_for
 from transforms.domain.durations import parse_duration_ms
@@ -51,11 +52,6 @@ class Flags(argparse.Namespace):
     registry: Address
     truth: Path | None
     rate: float
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"simulator: {scrub(message.removeprefix('argument '))} (see --help)\n")
 
 
 def _typed(convert: Callable[[str], Any], what: str) -> Callable[[str], Any]:
@@ -102,13 +98,11 @@ _SHARE = _typed(_number, "a share such as 0.01")
 _DURATION = _typed(parse_duration_ms, "a duration such as 10s, 30m or 2h")
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m simulator",
         description=_STORY,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument_group("how much").add_argument
     _add(
@@ -190,7 +184,7 @@ def parse(arguments: Sequence[str], now_ms: int) -> Flags:
             raise ConfigError("start", "lies in the future, and Kafka refuses records from there")
         flags.config = _config(flags, now_ms)
     except ConfigError as e:
-        parser.error(str(e))
+        parser.stop(e)
     return flags
 
 

@@ -6,8 +6,8 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from schemas.flags import Parser
 from stack.console import Console
 from stack.errors import StackError
 from stack.job_server import job_server_jar
@@ -19,11 +19,6 @@ _ABOUT = """Starts the real local services as plain processes, and stops them.
 
 Everything they write lies in one folder (--data); what they run from is downloaded once into
 $STREAMFORGE_CACHE or ~/.cache/streamforge. Several stacks run side by side with other --data and --port."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="stack", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+def _parser() -> Parser:
+    parser = Parser(prog="stack", description=_ABOUT)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: object, about: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about, description=about)

@@ -17,8 +17,8 @@ import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import NoReturn
 
+from schemas.flags import Parser, UsageError
 from stack.console import Console
 from stack.errors import StackError
 from stack.spark import Spark
@@ -29,19 +29,12 @@ _ROOT = Path(__file__).parent.parent
 _JOB = _ROOT / "dags" / "spark" / "daily_analytics.py"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"batch: {message.removeprefix('argument ')} (see --help)\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     about, _, rest = (__doc__ or "").partition("\n\n")
-    parser = _Parser(
+    parser = Parser(
         prog="python -m stack.batch",
         description=about.partition(": ")[2],
         epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--date", type=_date, required=True, metavar="YYYY-MM-DD", help="the day of event time, UTC")
@@ -53,10 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="of the demo: with the folders archive and tables (default: %(default)s)",
     )
     add("--home", type=Path, default=Path(".stack/batch"), metavar="DIR", help="tables, reports (default: %(default)s)")
-    options, more = parser.parse_known_args(arguments)
+    try:
+        options, more = parser.parse_known_args(arguments)
+    except UsageError as e:
+        parser.stop(e)
     data, home = options.data.absolute(), options.home.absolute()
     if not (data / "archive").is_dir():
-        parser.error(f"--data: {data} holds no archive: run make demo DURATION=60 first, and wait for its end")
+        parser.stop(f"--data: {data} holds no archive: run make demo DURATION=60 first, and wait for its end")
     console = Console(sys.stdout)
     try:
         spark = Spark(Path(".stack/spark"), console)

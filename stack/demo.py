@@ -29,13 +29,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import redis
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import features
+from schemas.flags import Parser
 from stack.children import Children, memory_bytes
 from stack.connect import Connect
 from stack.console import Console
@@ -152,19 +153,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"demo: {message.removeprefix('argument ')} (see --help)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     about, _, rest = (__doc__ or "").partition("\n\n")
-    parser = _Parser(
+    parser = Parser(
         prog="python -m stack.demo",
         description=about.partition(": ")[2],
         epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--duration", type=_duration_s, metavar="TIME", help="end by itself after so long, as 60s (default: never)")

@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 import redis
 
+from schemas.flags import Parser
 from stack.children import memory_bytes
 from stack.ports import HOST, pick_free
 from stack.process import Process
@@ -174,14 +175,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if ok and report.endswith("nothing grows") else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     about, _, rest = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m stack.soak",
         description=about.partition(": ")[2],
         epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--hours", type=_positive, default=0.7, help="how long (0.7)")

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "beam_pipelines": {"schemas", "transforms", "beam_pipelines"},
     "serving": {"schemas", "serving"},
     "simulator": {"schemas", "transforms.io", "transforms.domain", "simulator"},
-    "stack": {"stack"},
+    "stack": {"schemas.flags", "stack"},
     "dags": {"dags"},
     "dags.spark": {"schemas", "transforms.domain", "dags.spark"},
     "cdc": {"schemas", "simulator.catalogue", "cdc"},

@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -34,6 +34,7 @@ from dags.spark import accounts, files, quality, recompute, reconcile, report, s
 from dags.spark.day import Day
 from dags.spark.judged import GAPS, Judged, code_version
 from dags.spark.lake import COMPUTED, Lake, LakeError
+from schemas.flags import Parser
 from schemas.tables import TABLES, Table
 from transforms.domain.durations import parse_duration_ms
 from transforms.domain.fraud_rules import RuleError, Rules, default_rules, parse_rules
@@ -355,20 +356,13 @@ def _session(options: Any) -> SparkSession:
     return builder.getOrCreate()
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"daily_analytics: {message.removeprefix('argument ')} (see --help)\n")
-
-
 def _parse(argv: Sequence[str]) -> Any:
     """Exits with status 2 and one line that names the flag when something is wrong."""
     about, _, rest = (__doc__ or "").partition("\n\n")
-    parser = _Parser(
+    parser = Parser(
         prog="daily_analytics.py",
         description=about,
         epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--date", type=_day, required=True, dest="day", metavar="YYYY-MM-DD", help="the day of event time, UTC")
@@ -456,10 +450,10 @@ def _parse(argv: Sequence[str]) -> Any:
     for step in options.steps:
         for flag in _NEEDS[step]:
             if not getattr(options, flag):
-                parser.error(f"--{flag}: is needed for the step {step}")
+                parser.stop(f"--{flag}: is needed for the step {step}")
     options.catalog_conf = {**options.catalog, **dict(options.catalog_conf)}
     if not options.catalog_conf:
-        parser.error("--catalog: is needed, or --catalog_conf")
+        parser.stop("--catalog: is needed, or --catalog_conf")
     options.rules = options.rules or default_rules()
     options.accept = frozenset(options.accept)
     return options

@@ -574,7 +574,7 @@ def test_a_wrong_flag_is_one_line_that_names_it(job: Job, flags: list[str], why:
 
 def test_without_its_catalogue_it_does_not_start(job: Job) -> None:
     status, said = job.run_with("--date=2026-11-18", "--warehouse=/tmp", "--step=maintain")
-    assert (status, said) == (2, "daily_analytics: --catalog: is needed, or --catalog_conf (see --help)\n")
+    assert (status, said) == (2, "daily_analytics.py: --catalog: is needed, or --catalog_conf\n")
 
 
 def test_the_zip_is_all_that_the_job_needs_of_ours(tmp_path: Path) -> None:

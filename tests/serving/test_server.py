@@ -146,12 +146,12 @@ def test_without_redis_it_starts_answers_503_and_recovers(own_valkey, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (["--port", "99999"], "argument --port: must be a whole number from 1 to 65535, not '99999'"),
-        (["--port", "http"], "argument --port: must be a whole number"),
-        (["--workers", "0"], "argument --workers: must be a whole number from 1 to 64"),
-        (["--redis", "localhost"], "argument --redis: redis URL localhost is not redis://host:port/db"),
-        (["--redis_timeout", "-1"], "argument --redis_timeout: redis_timeout_s must be above 0"),
-        (["--redis_timeout", "soon"], "argument --redis_timeout: invalid"),
+        (["--port", "99999"], "--port: must be a whole number from 1 to 65535, not '99999'"),
+        (["--port", "http"], "--port: must be a whole number"),
+        (["--workers", "0"], "--workers: must be a whole number from 1 to 64"),
+        (["--redis", "localhost"], "--redis: redis URL localhost is not redis://host:port/db"),
+        (["--redis_timeout", "-1"], "--redis_timeout: redis_timeout_s must be above 0"),
+        (["--redis_timeout", "soon"], "--redis_timeout: invalid"),
         (["--wrokers", "2"], "unrecognized arguments: --wrokers"),
         (["--work", "2"], "unrecognized arguments: --work"),
     ],

@@ -1,0 +1,42 @@
+"""The command line of every program here: what cannot work ends it with status 2 and one line, flag and reason."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from schemas.addresses import scrub
+
+__all__ = ["Parser", "UsageError"]
+
+
+class UsageError(Exception):
+    """The user can mend it; `flag` and the reason are shown in one line."""
+
+    def __init__(self, flag: str, reason: object):
+        super().__init__(f"{flag}: {' '.join(str(reason).split())}")
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags are written in full, texts of several lines are shown as they are, no error shows what could be a password.
+
+    `parse_known_args` raises UsageError; `parse_args` ends the program. Parsers of subcommands are of this class too.
+    """
+
+    def __init__(self, **more: Any):
+        written = "\n" in f"{more.get('description')}{more.get('epilog')}"
+        shape = argparse.RawDescriptionHelpFormatter if written else argparse.HelpFormatter
+        super().__init__(**{"formatter_class": shape, "allow_abbrev": False, **more})
+
+    def error(self, message: str) -> NoReturn:
+        flag, _, reason = message.removeprefix("argument ").partition(": ")  # "argument --until: invalid choice: …"
+        raise UsageError(scrub(flag), f"{scrub(reason)}; see --help")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        try:
+            return super().parse_args(args, namespace)
+        except UsageError as e:
+            self.stop(e)
+
+    def stop(self, error: object) -> NoReturn:
+        self.exit(2, f"{self.prog.removeprefix('python -m ')}: {error}\n")
