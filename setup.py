@@ -13,7 +13,7 @@ setup(
     ),
     package_data={
         "": ["*.yaml", "*.html", "*.css", "*.js", "*.svg", "*.properties"],
-        "schemas": ["avro/*.avsc"],
+        "schemas": ["avro/*.avsc", "avro/history/*/*.avsc"],
         "serving.dashboard": ["vendor/*"],
         "cdc": ["*.sql", "*.json"],
         "stack": ["java/*.java", "maven/**/*", "spark.txt"],

@@ -48,7 +48,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Filters]:
     Raises:
       UsageError.
     """
-    flags = _parser().parse_args(argv)
+    flags = _parser().read(argv)
     _check(flags)
     return flags, Filters(
         frozenset(flags.error_class), frozenset(flags.topic), frozenset(flags.partition), flags.since, flags.until
@@ -66,7 +66,7 @@ def _check(flags: argparse.Namespace) -> None:
             raise UsageError("--to", "is where the letters come from")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="python -m beam_pipelines.dead_letters",
         description="Looks at records that a job could not use, and sends them back to where they came from.",

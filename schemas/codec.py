@@ -33,6 +33,7 @@ __all__ = [
     "Decoder",
     "NotFramed",
     "NotThisRecord",
+    "Renewal",
     "SchemaUnavailable",
     "Undecodable",
     "UnknownSchema",
@@ -244,6 +245,28 @@ class Decoder(Generic[R]):
 def decode_valid(datum: bytes, writer: dict[str, Any], reader: dict[str, Any], record: type[R]) -> R:
     """One record that has been found to be right before; both schemas as `parse_schema` gives them."""
     return from_fields(fastavro.schemaless_reader(io.BytesIO(datum), writer, reader), record)
+
+
+class Renewal(Generic[R]):
+    """Data of an older version of a record's schema, written anew in the current one.
+
+    Args:
+      old: as JSON.
+    """
+
+    def __init__(self, old: Any, record: type[R]):
+        self._old, self._record = Writer(old), record
+        self._ours = parse_schema(avro_schema(record.__name__))
+
+    def __call__(self, data: bytes) -> list[bytes]:
+        """Each of some data that follow one another."""
+        renewed, at = [], 0
+        while at < len(data):
+            end = self._old.walk.end(data, at)
+            record = decode_valid(data[at:end], self._old.schema, self._ours, self._record)
+            renewed.append(encode_datum(record, self._ours))
+            at = end
+        return renewed
 
 
 def from_fields(fields: Any, record: type[R]) -> R:

@@ -22,6 +22,7 @@ __all__ = [
     "OrderItem",
     "RevenueWindow",
     "UserSession",
+    "avro_history",
     "avro_schema",
 ]
 
@@ -195,6 +196,14 @@ class RevenueWindow(msgspec.Struct, frozen=True, kw_only=True):
     first_time_orders: Long
     pane: Pane
     version: Long
+
+
+def avro_history(name: str) -> list[dict[str, Any]]:
+    """Every version of a record type's schema, oldest first; the last is the current one."""
+    versions = sorted(
+        files("schemas").joinpath("avro", "history", name).iterdir(), key=lambda file: int(file.name.partition(".")[0])
+    )
+    return [json.loads(file.read_text(encoding="utf-8")) for file in versions]
 
 
 def avro_schema(name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class UsageError(Exception):
 class Parser(argparse.ArgumentParser):
     """Flags are written in full, texts of several lines are shown as they are, no error shows what could be a password.
 
-    `parse_known_args` raises UsageError; `parse_args` ends the program. Parsers of subcommands are of this class too.
+    `read` and `parse_known_args` raise UsageError; `parse_args` ends the program. Parsers of subcommands are such, too.
     """
 
     def __init__(self, **more: Any):
@@ -31,6 +31,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         flag, _, reason = message.removeprefix("argument ").partition(": ")  # "argument --until: invalid choice: …"
         raise UsageError(scrub(flag), f"{scrub(reason)}; see --help")
+
+    def read(self, args: Any = None) -> argparse.Namespace:
+        """As `parse_args`. Raises: UsageError."""
+        return super().parse_args(args)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         try:

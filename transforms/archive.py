@@ -153,7 +153,9 @@ class ArchiveRows:
             numbers = part.numbers[part.rows]
             starts, ends = part.starts[part.rows].tolist(), block.bounds[numbers + 1].tolist()
             datums = [data[s:e] for s, e in zip(starts, ends, strict=True)]
-            if part.writer is not None:
+            if part.suffix:
+                datums = [datum + part.suffix for datum in datums]
+            elif part.suffix is None:
                 records = (codec.decode_valid(datum, part.writer, schema, record) for datum in datums)
                 datums = [codec.encode_datum(record, schema) for record in records]
             times = part.columns.ints["event_time"][part.rows].tolist()

@@ -21,7 +21,7 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import Timestamp
 
 from schemas import codec
-from schemas.events import avro_schema
+from schemas.events import avro_history, avro_schema
 from schemas.times import END_MS
 from transforms.archive import Archived, Store, Table, encode_data, landed_key
 from transforms.domain.account import Account, Accounts, Read
@@ -85,9 +85,8 @@ class _ArchiveTopicFn(beam.DoFn):
     def __init__(self, table: Table, topic: str, store: Store):
         self._table, self._topic, self._store = table, topic, store
         self._memory = Shared()
-        # Data in state are of this schema.
-        schema = codec.canonical(avro_schema(table.kind.record.__name__))
-        self._format = zlib.crc32((schema + _FORMAT).encode()).to_bytes(_FORMAT_BYTES, "big")
+        self._format = _format(avro_schema(table.kind.record.__name__))
+        self._renewals: dict[bytes, codec.Renewal[Any]] = {}
 
     def setup(self) -> None:
         per_file, keep_ms = self._store.records_per_file, self._store.keep_ms
@@ -266,25 +265,45 @@ class _ArchiveTopicFn(beam.DoFn):
         if kind == _ACCOUNT:
             kept.accounts.go_on_from(Account.from_json(entry[1:]))
             return
-        if kind not in (_ROWS, _SNAPSHOT) or entry[1 : 1 + _FORMAT_BYTES] != self._format:
-            raise ValueError(
-                "the state is of another version of the schema or of another release; start the job anew, without a "
-                "savepoint: it reads its topics again, and writes the same files"
-            )
-        body = entry[1 + _FORMAT_BYTES :]
+        format_, body = entry[1 : 1 + _FORMAT_BYTES], entry[1 + _FORMAT_BYTES :]
+        renewal = None if format_ == self._format else self._renewal(kind, format_)
         if kind == _SNAPSHOT:
             snapshot, accounts = _decode_snapshot(body)
             partition.restore(snapshot)
             kept.accounts.restore(accounts)
+            if renewal is not None:
+                for contents in partition.files.values():
+                    contents.renew(renewal)
             return
         read, repeats, began, reached, rows = _decode_entry(body)
+        if renewal is not None and self._store.write is not None:
+            rows = [(offset, time_ms, id_, renewal(datum)[0]) for offset, time_ms, id_, datum in rows]
         partition.new(rows)
         if self._store.write is not None:
             _add(partition, rows, began, reached)
             self._account(kept, read, rows, repeats)
 
+    def _renewal(self, kind: bytes, format_: bytes) -> codec.Renewal[Any]:
+        """For data that a job with an older version of the schema left in state. Raises: ValueError: there is none."""
+        if not self._renewals:
+            record = self._table.kind.record
+            history = avro_history(record.__name__)
+            self._renewals = {_format(old): codec.Renewal(old, record) for old in history}
+        if kind not in (_ROWS, _SNAPSHOT) or format_ not in self._renewals:
+            raise ValueError(
+                "the state is of a version of the schema, or of a release, that this one does not know: a newer one? "
+                "Go back to that, or start the job anew, without a savepoint: it reads its topics again, and writes "
+                "the same files"
+            )
+        return self._renewals[format_]
+
     def _snapshot(self, kept: _Kept) -> bytes:
         return _SNAPSHOT + self._format + encode_rows([kept.partition.snapshot(), kept.accounts.state()])
+
+
+def _format(schema: dict[str, Any]) -> bytes:
+    """What entries with data of this schema are marked by."""
+    return zlib.crc32((codec.canonical(schema) + _FORMAT).encode()).to_bytes(_FORMAT_BYTES, "big")
 
 
 def _span(read: Read | None, rows: list[Row]) -> tuple[int, int]:

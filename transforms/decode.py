@@ -13,9 +13,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from schemas import codec, columns
+from schemas import codec
 from schemas.columns import Bools, Columns, Ints
 from schemas.events import ClickstreamEvent, OrderEvent, avro_schema
+from schemas.resolution import Resolution, resolve
 from transforms.blocks import Block
 from transforms.domain.validity import (
     InvalidRecordError,
@@ -53,7 +54,8 @@ class Part(NamedTuple):
       rows: row numbers in `columns` of the good ones that are not late.
       numbers: [n] record number in the block of each row.
       starts: [n] where its datum begins in the block's data; it ends where the payload does.
-      writer: the writer's schema; None when that is ours, and so a datum is just as we would write it.
+      writer: the writer's schema.
+      suffix: what makes a datum just what we would write; None: it has to be read and written anew.
     """
 
     columns: Columns
@@ -61,7 +63,8 @@ class Part(NamedTuple):
     symbols: dict[str, list[str]]
     numbers: Ints
     starts: Ints
-    writer: dict[str, Any] | None
+    writer: dict[str, Any]
+    suffix: bytes | None
 
 
 class DecodedBlock(NamedTuple, Generic[R]):
@@ -89,10 +92,8 @@ class DecodedBlock(NamedTuple, Generic[R]):
         return sum(len(p.rows) for p in self.parts) + len(self.records)
 
 
-class _Plan(NamedTuple):
-    steps: Any
-    symbols: dict[str, list[str]]
-    writer: dict[str, Any] | None
+_Plan = tuple[Resolution, dict[str, Any]]
+"""And the writer's schema."""
 
 
 class BlockDecoder(Generic[R]):
@@ -126,15 +127,15 @@ class BlockDecoder(Generic[R]):
         out: DecodedBlock[R] = DecodedBlock([], [], [], [], block, [], set())
         alone = np.ones(len(block), np.bool_)
         if block.encoding != "json":
-            for plan, rows, header_bytes in self._by_schema(block):
+            for (plan, writer), rows, header_bytes in self._by_schema(block):
                 starts = block.bounds[rows] + header_bytes
-                cols = columns.decode_columns(block.data, starts, block.bounds[rows + 1], plan.steps)
+                cols = plan.decode(block.data, starts, block.bounds[rows + 1])
                 good = self._kind.good(cols, block.times_ms[rows])
                 if block.limits_ms is not None:
                     good &= cols.ints["event_time"] <= block.limits_ms[rows]
                 late = good & (cols.ints["event_time"] < _reached(block)[rows] - self._lateness_ms)
                 kept = np.nonzero(good & ~late)[0]
-                out.parts.append(Part(cols, kept, plan.symbols, rows, starts, plan.writer))
+                out.parts.append(Part(cols, kept, plan.symbols, rows, starts, writer, plan.suffix))
                 alone[rows[good]] = False
                 for i, time_ms in zip(rows[late].tolist(), cols.ints["event_time"][late].tolist(), strict=True):
                     if self._lands(block, i, time_ms):
@@ -172,8 +173,8 @@ class BlockDecoder(Generic[R]):
 
     def _plan(self, key: int | str, writer: codec.Writer) -> _Plan | None:
         if key not in self._plans:
-            reader = codec.parse_schema(avro_schema(self._kind.record.__name__))
-            self._plans[key] = _make_plan(writer.schema, reader)
+            resolution = resolve(writer.schema, codec.parse_schema(avro_schema(self._kind.record.__name__)))
+            self._plans[key] = resolution and (resolution, writer.schema)
         return self._plans[key]
 
     def _writer_of(self, block: Block) -> tuple[str, codec.Writer]:
@@ -264,32 +265,3 @@ def refused(block: Block, i: int, job: str, stage: str, error_class: str, messag
         attempts=attempts_before(headers) + 1,
         seen_at=time.time_ns() // 1_000_000,
     )
-
-
-def _make_plan(writer: Any, reader: dict[str, Any]) -> _Plan | None:
-    """None when this writer schema needs resolution that columns do not do: those records are read one at a time.
-
-    Columns may be used when the writer's record has our name and every field of ours with the same type. Enums may
-    differ: their symbols are looked up by name.
-    """
-    if not isinstance(writer, dict) or writer["type"] != "record" or _name(writer) != _name(reader):
-        return None
-    fields = {f["name"]: f["type"] for f in writer["fields"]}
-    symbols: dict[str, list[str]] = {}
-    for field in reader["fields"]:
-        theirs, ours = fields.get(field["name"]), field["type"]
-        if isinstance(theirs, dict) and isinstance(ours, dict) and theirs["type"] == ours["type"] == "enum":
-            if _name(theirs) != _name(ours) or not set(theirs["symbols"]) <= set(ours["symbols"]):
-                return None
-            symbols[field["name"]] = theirs["symbols"]
-        elif theirs != ours:
-            return None
-    try:
-        return _Plan(columns.plan(writer), symbols, None if writer == reader else writer)
-    except columns.UnsupportedSchemaError:
-        return None
-
-
-def _name(schema: dict[str, Any]) -> str:
-    """The name that has to match, which is the one without its namespace."""
-    return str(schema["name"]).rpartition(".")[2]

@@ -25,7 +25,7 @@ def test_a_wrong_flag_is_one_line_that_names_it(flags: list[str], why: str, caps
         batch.main(flags)
     said = capsys.readouterr().err
     assert ended.value.code == 2
-    assert said.startswith(f"batch: {why}")
+    assert said.startswith(f"stack.batch: {why}")
     assert len(said.splitlines()) == 1
 
 

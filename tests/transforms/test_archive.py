@@ -6,6 +6,8 @@ import copy
 import json
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -27,6 +29,7 @@ from schemas.times import END_MS
 from tests import build
 from tests.build import HOUR, MINUTE, T0
 from tests.transforms.test_keyed_state import Cells
+from transforms import archive_topic, keyed_state
 from transforms.archive import (
     CLICKSTREAM,
     ORDERS_TABLE,
@@ -38,9 +41,11 @@ from transforms.archive import (
 )
 from transforms.archive_topic import _ArchiveTopicFn
 from transforms.decode import BlockDecoder
+from transforms.domain import archive as domain
 from transforms.domain.account import DAY_MS, Read, read_of
 from transforms.domain.archive import Row
 from transforms.errors import ATTEMPTS_HEADER
+from transforms.io import archive_files
 from transforms.io.archive_files import AccountFolder, ArchiveFolder
 from transforms.ledger import Counts, SumCounts
 from transforms.sharded_rows import encode_rows
@@ -320,7 +325,67 @@ def test_without_a_folder_repeats_are_told_and_no_record_is_kept(tmp_path: Path)
         assert_that(records | beam.Map(lambda click: click.event_id), equal_to(["c-0", "c-2", "c-4"]))
 
 
-def test_state_of_another_schema_is_refused_with_what_to_do(tmp_path: Path) -> None:
+OLDER = {**avro_schema("ClickstreamEvent")}
+OLDER["fields"] = [field for field in OLDER["fields"] if field["name"] not in ("referrer", "category")]
+
+
+@contextmanager
+def a_release_ago() -> Iterator[None]:
+    """Two fields of clicks are not there yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (archive_topic, archive_files):
+            patch.setattr(module, "avro_schema", lambda _: OLDER)
+        yield
+
+
+@settings(max_examples=20)
+@given(
+    rows=partitions(),
+    per_file=st.integers(1, 15),
+    cuts=st.lists(st.integers(0, 25), max_size=3),
+    files=st.booleans(),
+    snapshot=st.booleans(),
+    flush=st.booleans(),
+)
+def test_state_of_an_older_schema_goes_on_and_gives_the_files_of_a_job_that_always_had_this_one(
+    rows: list[Row], per_file: int, cuts: list[int], files: bool, snapshot: bool, flush: bool
+) -> None:
+    older = codec.parse_schema(OLDER)
+    old = [(offset, at, id_, codec.encode_datum(build.click(id_, at=at), older)) for offset, at, id_, _ in rows]
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(domain, "_BLOCK_BYTES", 150)  # two records: some are compressed by then
+        patch.setattr(archive_topic, "avro_history", lambda _: [OLDER, avro_schema("ClickstreamEvent")])
+        if snapshot:
+            patch.setattr(keyed_state, "_SMALL_LOG_BYTES", 0)
+        folder, expected = Path(name, "a"), Path(name, "b")
+        at, *more = sorted({min(cut, len(rows)) for cut in (*cuts, 0)})
+        with a_release_ago():
+            job = Job(folder, per_file, files=files)
+            for to in more:
+                job.bundle(old[at:to])
+                at = to
+            if flush and files:
+                job.flush()
+        upgraded = Job(folder, per_file, files=files)
+        upgraded.cells, upgraded.counts = job.cells, job.counts
+        job = upgraded
+        if at < len(rows):
+            job.bundle(rows[at:])
+        job.end()
+        always = Job(expected, per_file, files=files)
+        always.bundle(rows)
+        always.end()
+        assert archive(folder) == (undisturbed(rows, per_file) if files else {})
+        assert job.counts == always.counts
+        found, wanted = content(folder), content(expected)
+        # What the older release had finished, or had written last, stays as it is.
+        left = {path for path, written in found.items() if codec.canonical(OLDER).encode() in written}
+        assert {path: found[path] for path in found.keys() - left} == {
+            path: wanted[path] for path in wanted.keys() - left
+        }
+
+
+def test_state_of_a_schema_that_is_not_known_is_refused_with_what_to_do(tmp_path: Path) -> None:
     job = Job(tmp_path)
     job.bundle([row(0)])
     entry = job.cells[3].log.entries[0]

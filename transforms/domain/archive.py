@@ -8,7 +8,7 @@ the same names with the same content: that is all there is to exactly once.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -84,6 +84,23 @@ class Contents:
     def restore(self, blocks: list[bytes], tail: list[bytes], uncounted: int) -> None:
         self._blocks, self._tail, self.uncounted = blocks, tail, uncounted
         self._tail_bytes = sum(map(len, tail))
+
+    def renew(self, renewal: Callable[[bytes], list[bytes]]) -> None:
+        """Writes the records anew, as if they had come so: `renewal` makes a list of data that follow one another."""
+        blocks, tail, uncounted = self.state()
+        self.restore([], [], 0)
+        for data in (*map(_unpacked, blocks), b"".join(tail)):
+            self.add(renewal(data))
+        self.uncounted = uncounted
+
+
+def _unpacked(block: bytes) -> bytes:
+    at = 0
+    for _ in range(2):  # how many records, how many bytes
+        while block[at] >= 0x80:
+            at += 1
+        at += 1
+    return zlib.decompress(block[at:], -zlib.MAX_WBITS)
 
 
 def _block(data: list[bytes]) -> bytes:
