@@ -3,9 +3,11 @@
     python -m beam_pipelines.tables show
     python -m beam_pipelines.tables show bigquery://project.dataset user_sessions --json
     python -m beam_pipelines.tables create bigquery://project.dataset
+    python -m beam_pipelines.tables alter bigquery://project.dataset orders
 
 `create` makes what is not there of the tables and their views in an existing dataset, and brings views up to date; it
-never changes a table. A wrong command line or a BigQuery that cannot be used ends it with one line and status 2.
+never changes a table. `alter` adds the columns that tables lack, if they may be null, while jobs go on writing; it
+refuses any other difference. A wrong command line or a BigQuery that cannot be used ends it with one line and status 2.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         tables = _tables(flags.table)
         if flags.command == "create":
             _create(url, tables)
+        elif flags.command == "alter":
+            _alter(url, tables)
         else:
             _show(url, tables, flags.json)
     except (UsageError, ValueError) as e:
@@ -39,14 +43,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog=f"python -m {_MODULE}", description="The analytics tables in BigQuery.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="show|create")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="show|create|alter")
     show = commands.add_parser("show", help="print columns and views")
     show.add_argument("dataset", nargs="?", default=_PLACEHOLDER, help="bigquery://project.dataset")
     show.add_argument("table", nargs="*", help="default: all")
     show.add_argument("--json", action="store_true", help="as BigQuery's REST API has tables and views")
-    create = commands.add_parser("create", help="make tables and views that are not there")
-    create.add_argument("dataset", help="bigquery://project.dataset")
-    create.add_argument("table", nargs="*", help="default: all")
+    for name, about in (
+        ("create", "make tables and views that are not there"),
+        ("alter", "add columns that tables lack, if they may be null"),
+    ):
+        command = commands.add_parser(name, help=about)
+        command.add_argument("dataset", help="bigquery://project.dataset")
+        command.add_argument("table", nargs="*", help="default: all")
     return parser
 
 
@@ -65,6 +73,16 @@ def _create(url: BigQueryUrl, tables: Sequence[Table]) -> None:
     except BigQueryUnusableError as e:
         raise UsageError("create", e) from e
     print(f"{url.name}: made {', '.join(made)}" if made else f"{url.name}: everything is there")  # noqa: T201
+
+
+def _alter(url: BigQueryUrl, tables: Sequence[Table]) -> None:
+    from transforms.io.bigquery import BigQueryUnusableError, alter_tables
+
+    try:
+        added = alter_tables(url.name, tables)
+    except BigQueryUnusableError as e:
+        raise UsageError("alter", e) from e
+    print(f"{url.name}: added {', '.join(added)}" if added else f"{url.name}: no column is missing")  # noqa: T201
 
 
 def _show(url: BigQueryUrl, tables: Sequence[Table], as_json: bool) -> None:

@@ -25,6 +25,8 @@ __all__ = [
     "Column",
     "RowError",
     "Table",
+    "as_field",
+    "columns_of",
     "current_view",
     "from_bigquery",
     "resources",
@@ -89,6 +91,12 @@ _TYPES: Final[dict[str, Type]] = {
 _VERSION = Column("version", "INT64", description="The greatest of a key counts.")
 
 
+def columns_of(record: dict[str, Any]) -> tuple[Column, ...]:
+    """The columns of a table of such records, by their Avro schema."""
+    columns = _columns(record)
+    return columns if any(column.name == "version" for column in columns) else (*columns, _VERSION)
+
+
 def _columns(record: dict[str, Any]) -> tuple[Column, ...]:
     return tuple(_column(field) for field in record["fields"])
 
@@ -122,10 +130,7 @@ def _table(
     day_of_key: bool,
     emptied_by: tuple[str, ...] = (),
 ) -> Table:
-    columns = _columns(avro_schema(record))
-    if all(column.name != "version" for column in columns):
-        columns = (*columns, _VERSION)
-    return Table(name, columns, key, partition_by, day_of_key, cluster_by, emptied_by)
+    return Table(name, columns_of(avro_schema(record)), key, partition_by, day_of_key, cluster_by, emptied_by)
 
 
 TABLES: Final[dict[str, Table]] = {
@@ -187,7 +192,7 @@ def resources(table: Table, dataset: str) -> list[dict[str, Any]]:
     return [
         {
             "tableReference": {**where, "tableId": table.name},
-            "schema": {"fields": [_resource(column) for column in table.columns]},
+            "schema": {"fields": [as_field(column) for column in table.columns]},
             "timePartitioning": {"type": "DAY", "field": table.partition_by},
             "clustering": {"fields": list(table.cluster_by)},
         },
@@ -198,12 +203,13 @@ def resources(table: Table, dataset: str) -> list[dict[str, Any]]:
     ]
 
 
-def _resource(column: Column) -> dict[str, Any]:
+def as_field(column: Column) -> dict[str, Any]:
+    """The column as BigQuery's REST API has it."""
     found: dict[str, Any] = {"name": column.name, "type": column.type, "mode": column.mode}
     if column.description:
         found["description"] = column.description
     if column.fields:
-        found["fields"] = [_resource(field) for field in column.fields]
+        found["fields"] = [as_field(field) for field in column.fields]
     return found
 
 

@@ -22,10 +22,10 @@ from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
 
-from schemas.tables import Column, RowError, Table, from_bigquery, resources, to_bigquery
+from schemas.tables import Column, RowError, Table, as_field, from_bigquery, resources, to_bigquery
 from transforms.errors import BadRecord
 
-__all__ = ["BigQueryUnusableError", "WriteToBigQueryTable", "check_tables", "create_tables"]
+__all__ = ["BigQueryUnusableError", "WriteToBigQueryTable", "alter_tables", "check_tables", "create_tables"]
 
 _TIMEOUT_S = 20  # of one call before a job starts
 _MOST_BYTES = 9 << 20  # of a row; a request to BigQuery may have 10 MB
@@ -187,6 +187,49 @@ def create_tables(dataset: str, tables: Iterable[Table]) -> list[str]:
     return made
 
 
+def alter_tables(dataset: str, tables: Iterable[Table]) -> list[str]:
+    """Adds the columns that tables lack, and brings their views up to date. Jobs may write meanwhile.
+
+    Returns:
+      table.column of those it added.
+
+    Raises:
+      BigQueryUnusableError: also when a table differs in more than columns that may be null; none is changed then.
+    """
+    added: list[str] = []
+    with _explained(dataset):
+        client = _client(dataset)
+        changed = []
+        for table in tables:
+            there = client.get_table(f"{dataset}.{table.name}", retry=None, timeout=_TIMEOUT_S)
+            fields, more = _grown(table.columns, [field.to_api_repr() for field in there.schema])
+            there.schema = [bigquery.SchemaField.from_api_repr(field) for field in fields]
+            _compare(f"{dataset}.{table.name}", "", table.columns, there.schema)
+            changed.append((table, there, [f"{table.name}.{path}" for path in more]))
+        for table, there, more in changed:
+            if more:
+                client.update_table(there, ["schema"], retry=None, timeout=_TIMEOUT_S)
+                added += more
+            view = bigquery.Table.from_api_repr(resources(table, dataset)[1])
+            client.update_table(view, ["view_query"], retry=None, timeout=_TIMEOUT_S)
+    return added
+
+
+def _grown(columns: Iterable[Column], found: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """A table's fields with the columns that it lacks and that may be null; and which those are, as paths."""
+    there = {field["name"]: field for field in found}
+    added = []
+    for column in columns:
+        field = there.get(column.name)
+        if field is None and column.mode != "REQUIRED":
+            there[column.name] = as_field(column)
+            added.append(column.name)
+        elif field is not None and column.fields:
+            field["fields"], inner = _grown(column.fields, field.get("fields", []))
+            added += [f"{column.name}.{path}" for path in inner]
+    return [*there.values()], added
+
+
 def _client(dataset: str) -> bigquery.Client:
     return bigquery.Client(project=dataset.rpartition(".")[0])
 
@@ -218,7 +261,8 @@ def _compare(table: str, path: str, columns: Iterable[Column], found: Iterable[b
     for column in columns:
         field = there.pop(column.name, None)
         if field is None:
-            differs(column.name, "is missing")
+            remedy = "and REQUIRED" if column.mode == "REQUIRED" else "see `python -m beam_pipelines.tables alter`"
+            differs(column.name, f"is missing, {remedy}")
         if _TYPE_NAMES.get(field.field_type, field.field_type) != column.type:
             differs(column.name, f"is {field.field_type}, not {column.type}")
         if field.mode != column.mode and (field.mode, column.mode) != ("NULLABLE", "REQUIRED"):

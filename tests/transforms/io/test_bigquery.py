@@ -19,12 +19,24 @@ from stack.ports import pick_free
 from tests.bigquery_emulator import PROJECT, Emulator
 from tests.build import T0, alert, click, order
 from transforms.errors import BadRecord
-from transforms.io.bigquery import BigQueryUnusableError, WriteToBigQueryTable, check_tables, create_tables
+from transforms.io.bigquery import (
+    BigQueryUnusableError,
+    WriteToBigQueryTable,
+    alter_tables,
+    check_tables,
+    create_tables,
+)
 from transforms.io.folder import WriteToFolder
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
-ALERTS, SESSIONS, REVENUE, ORDERS, CLICKS, CHANGES, LOW_STOCK = TABLES.values()
+ALERTS, SESSIONS, REVENUE, ORDERS, CLICKS, CHANGES, LOW_STOCK = (
+    TABLES[name]
+    for name in (
+        *("fraud_alerts", "user_sessions", "real_time_revenue", "orders", "clickstream"),
+        *("cdc_changes", "low_stock_alerts"),
+    )
+)
 
 
 @pytest.fixture
@@ -261,7 +273,7 @@ def test_tables_are_made_once_and_found_good(bigquery: Emulator) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"name": "other"}, "column risk_score is missing"),
+        ({"name": "other"}, "column risk_score is missing, and REQUIRED"),
         ({"type": "STRING"}, "column risk_score is STRING, not FLOAT64"),
         ({"mode": "REPEATED"}, "column risk_score is REPEATED, not REQUIRED"),
         ({"mode": "NULLABLE"}, None),
@@ -280,6 +292,48 @@ def test_a_table_with_other_columns_is_named_and_left_alone(
         else:
             with pytest.raises(BigQueryUnusableError, match=why):
                 look(dataset, [ALERTS])
+
+
+def test_columns_that_a_table_lacks_are_added_and_rows_that_are_there_stay(bigquery: Emulator, tmp_path: Path) -> None:
+    dataset = bigquery.make_dataset("grown")
+    fewer = tuple(column for column in CLICKS.columns if column.name not in ("referrer", "quantity"))
+    older = msgspec.structs.replace(CLICKS, columns=fewer)
+    create_tables(dataset, [older])
+    old = {name: value for name, value in versioned(click("c-1")).items() if name not in ("referrer", "quantity")}
+    write(dataset, older, [old], tmp_path)
+    with pytest.raises(BigQueryUnusableError, match=r"column quantity is missing, see .*tables alter"):
+        check_tables(dataset, [CLICKS])
+    assert alter_tables(dataset, [CLICKS]) == ["clickstream.quantity", "clickstream.referrer"]
+    assert alter_tables(dataset, [CLICKS]) == []
+    check_tables(dataset, [CLICKS])
+    check_tables(dataset, [older])  # a job of the older release may be started again
+    new = versioned(click("c-2", referrer="/", quantity=3))
+    write(dataset, CLICKS, [new], tmp_path)
+    write(dataset, older, [old | {"event_id": "c-3"}], tmp_path)
+    query = f"SELECT event_id, referrer, quantity FROM `{dataset}.{CLICKS.view}` ORDER BY event_id"
+    found = [tuple(row.values()) for row in google_bigquery.Client(project=PROJECT).query(query).result()]
+    assert found == [("c-1", None, None), ("c-2", "/", 3), ("c-3", None, None)]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [({"name": "other"}, "column page_url is missing, and REQUIRED"), ({"type": "INT64"}, "column page_url is INT64")],
+)
+def test_what_cannot_be_added_is_refused_in_one_line_and_nothing_is_changed(
+    bigquery: Emulator, change: dict[str, str], why: str
+) -> None:
+    dataset = bigquery.make_dataset(f"not_grown_{len(change['name' if 'name' in change else 'type'])}")
+    required = [msgspec.structs.replace(c, mode="REQUIRED") if c.name == "page_url" else c for c in CLICKS.columns]
+    table, _ = resources(CLICKS, dataset)
+    fields = table["schema"]["fields"] = [f for f in table["schema"]["fields"] if f["name"] != "referrer"]
+    next(field for field in fields if field["name"] == "page_url").update(change)
+    client = google_bigquery.Client(project=PROJECT)
+    client.create_table(google_bigquery.Table.from_api_repr(table))
+    before = client.get_table(f"{dataset}.{CLICKS.name}").schema
+    with pytest.raises(BigQueryUnusableError, match=why) as refused:
+        alter_tables(dataset, [msgspec.structs.replace(CLICKS, columns=tuple(required))])
+    assert "\n" not in str(refused.value)
+    assert client.get_table(f"{dataset}.{CLICKS.name}").schema == before
 
 
 def test_a_service_that_cannot_be_reached_or_entered_is_said_in_one_line(
