@@ -171,7 +171,7 @@ def _add(add: Any, flag: str, kind: Any, metavar: str, default: Any, text: str) 
 def parse(arguments: Sequence[str], now_ms: int) -> Flags:
     """Exits with status 2 and one line that names the flag when something is wrong."""
     parser = _parser()
-    flags = parser.parse_args(arguments, Flags())
+    flags: Flags = parser.parse_args(arguments, Flags())
     try:
         _output(flags)
         if flags.infinite and (flags.events is not None or flags.duration is not None):
