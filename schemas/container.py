@@ -30,6 +30,7 @@ _SYNC_BYTES = 16
 _MAX_META_BYTES = 16 << 20
 _MAX_BLOCK_BYTES = 64 << 20  # as stored, and unpacked
 _MAX_LOST = 100_000  # a broken block that claims more records is not believed
+_MAX_EMPTY = 1_000  # records of no bytes, in a block: of a schema without fields a block may claim any number
 _CHUNK = 1 << 16
 
 
@@ -83,29 +84,28 @@ class Container:
     def __iter__(self) -> Iterator[Datum]:
         """Every record, in order. The first broken one of a block has the rest of its bytes."""
         number = 0
-        while self._bytes.peek():
+        while self._bytes.holds(1):
             number += 1
             yield from self._block(number)
 
     def _block(self, number: int) -> Iterator[Datum]:
         count = 0
-        head = b""
         try:
             count, size = self._long(), self._long()
             if count < 0 or not 0 <= size <= _MAX_BLOCK_BYTES:
                 raise ValueError(f"says that it has {count} records in {size} bytes")
-            head = self._bytes.read(size + _SYNC_BYTES)
-            if len(head) < size + _SYNC_BYTES:
-                yield from _lost(count, head, f"block {number} is cut short: {len(head)} of {size} bytes")
+            if not self._bytes.holds(size + _SYNC_BYTES):
+                rest = self._bytes.read(size + _SYNC_BYTES)
+                yield from _lost(count, rest, f"block {number} is cut short: {len(rest)} of {size} bytes")
                 return
-            if not self._is_sync(head[size:]):
+            if not self._is_sync(self._bytes.ahead(size, _SYNC_BYTES)):
                 raise ValueError("does not end where it says")
         except (EOFError, ValueError) as e:
-            self._bytes.unread(head)
             self._bytes.skip_past(self._sync)
             yield from _lost(count, b"", f"block {number} is broken: {e}")
             return
-        stored = head[:size]
+        stored = self._bytes.read(size)
+        self._bytes.read(_SYNC_BYTES)
         try:
             data = self._unpack(stored)
         except (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, ValueError) as e:
@@ -115,13 +115,17 @@ class Container:
 
     def _data(self, number: int, count: int, data: bytes) -> Iterator[Datum]:
         ends = self._end(data)
-        start = 0
+        start = empty = 0
         for i in range(count):
             try:
                 end = next(ends)
             except (WalkError, *DECODE_ERRORS) as e:
                 why = f"{type(e).__name__} {e}".rstrip()
                 yield from _lost(count - i, data[start:], f"record {i} of block {number} cannot be read: {why}")
+                return
+            empty += end == start
+            if empty > _MAX_EMPTY:
+                yield from _lost(count - i, b"", f"block {number} has more than {_MAX_EMPTY} records of no bytes")
                 return
             yield Datum(data[start:end])
             start = end
@@ -134,13 +138,15 @@ class Container:
 
     def _meta(self) -> dict[bytes, bytes]:
         meta: dict[bytes, bytes] = {}
+        size = 0
         while count := self._long():
             if count < 0:
                 self._long()
             for _ in range(abs(count)):
                 key = self._exactly(self._long())
                 meta[key] = self._exactly(self._long())
-                if sum(map(len, meta.values())) > _MAX_META_BYTES:
+                size += len(key) + len(meta[key])
+                if size > _MAX_META_BYTES:
                     raise ValueError(f"it has more than {_MAX_META_BYTES} bytes")
         return meta
 
@@ -253,7 +259,7 @@ _CODECS: dict[str, Callable[[bytes], bytes]] = {
 
 
 class _Bytes:
-    """A stream that can be gone back on."""
+    """A stream that can be looked ahead in."""
 
     def __init__(self, stream: IO[bytes]):
         self._stream = stream
@@ -261,17 +267,14 @@ class _Bytes:
 
     def read(self, size: int) -> bytes:
         """As many bytes as there are, up to `size`."""
-        self._fill(size)
+        self.holds(size)
         out = self._held[self._at : self._at + size]
         self._at += len(out)
         return out
 
-    def peek(self) -> bool:
-        self._fill(1)
-        return self._at < len(self._held)
-
-    def unread(self, data: bytes) -> None:
-        self._held, self._at = data + self._held[self._at :], 0
+    def ahead(self, at: int, size: int) -> bytes:
+        """Bytes that are not read yet, of those that it holds."""
+        return self._held[self._at + at : self._at + at + size]
 
     def skip_past(self, mark: bytes) -> None:
         """To what follows the next `mark`; to the end when there is none."""
@@ -281,12 +284,12 @@ class _Bytes:
                 self._at = found + len(mark)
                 return
             self._at = max(self._at, len(self._held) - len(mark) + 1)
-            if not self._fill(len(self._held) - self._at + 1):
+            if not self.holds(len(self._held) - self._at + 1):
                 self._at = len(self._held)
                 return
 
-    def _fill(self, size: int) -> bool:
-        """Whether there are `size` bytes now."""
+    def holds(self, size: int) -> bool:
+        """Whether so many bytes are left."""
         missing = size - (len(self._held) - self._at)
         if missing > 0:
             parts = [self._held[self._at :]]

@@ -223,6 +223,34 @@ def test_an_array_of_nulls_that_claims_ten_billion_items_is_a_broken_record() ->
     assert "record 0 of block 1 cannot be read: WalkError" in found.broken
 
 
+EMPTY = {"type": "record", "name": "E", "fields": []}
+
+
+def test_a_block_that_claims_ten_billion_records_of_no_bytes_is_refused_at_once() -> None:
+    found = read(blocks_file([b"", b""], [10**10, 2], EMPTY))
+    broken = [each.broken for each in found if each.broken]
+    assert broken == ["block 1 has more than 1000 records of no bytes; that it has 9999999000 records is not believed"]
+    assert len(found) == 1_000 + 1 + 2
+
+
+@pytest.mark.timeout(60)
+def test_however_many_blocks_claim_to_be_large_a_file_is_read_once() -> None:
+    claims = (long(1) + long(2 << 20) + SYNC) * 300_000
+    found = read(header() + claims + long(1) + text(datum(order())) + SYNC)
+    assert len(found) > 150_000
+    assert sum(not each.broken for each in found) == 0  # what the last claim reaches beyond is cut short
+
+
+@pytest.mark.timeout(60)
+def test_a_header_of_many_names_is_read_or_refused_in_little_time() -> None:
+    names = b"".join(text(b"%06d" % i) + text(b"") for i in range(200_000))
+    pairs = text(b"avro.schema") + text(json.dumps(avro_schema("OrderEvent")).encode())
+    assert read(b"Obj\x01" + long(200_001) + names + pairs + long(0) + SYNC) == []
+    large = text(b"a" * (9 << 20)) + text(b"") + text(b"b" * (9 << 20)) + text(b"")
+    with pytest.raises(Undecodable, match="more than"):
+        read(b"Obj\x01" + long(2) + large + long(0) + SYNC)
+
+
 def test_a_container_file_keeps_logical_types_for_other_readers() -> None:
     found = fastavro.reader(io.BytesIO(container(order(at=T0))))
     assert next(iter(found))["event_time"].timestamp() * 1_000 == T0  # type: ignore[index,union-attr]
