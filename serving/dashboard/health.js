@@ -31,13 +31,12 @@ function share(ledger) {
 }
 
 function fill(tr, [job, ledger, progress]) {
-  const behind = [
-    number(progress ? count(progress.lag) : "–"),
-    number(progress?.watermark_delay_s != null ? span(Math.max(0, progress.watermark_delay_s)) : "–"),
-  ];
+  const lag = number(progress ? count(progress.lag) : "–");
+  const delay = number(progress?.watermark_delay_s != null ? span(Math.max(0, progress.watermark_delay_s)) : "–");
   if (!ledger) { // it tells of itself somewhere else than in Redis
-    const dashes = ["In", "Per second", ...OUTCOMES].map(() => number("–"));
-    tr.replaceChildren(make("th", { scope: "row" }, job), ...dashes, make("td", null, "–"), ...behind, number("–"), number("–"));
+    const dashes = (...columns) => columns.map(() => number("–"));
+    const rest = [...dashes("Lost", ...OUTCOMES), make("td", null, "–"), delay, ...dashes("Last change")];
+    tr.replaceChildren(make("th", { scope: "row" }, job), ...dashes("In", "Per second"), lag, ...rest);
     return tr;
   }
   const perSecond = rate(job, ledger);
@@ -46,10 +45,11 @@ function fill(tr, [job, ledger, progress]) {
     make("th", { scope: "row" }, job, share(ledger)),
     number(count(ledger.in ?? 0)),
     number(perSecond === null ? "…" : perSecond >= 10 ? count(Math.round(perSecond)) : perSecond.toFixed(1)),
+    lag,
+    make("td", { class: `number${ledger.lost ? " bad" : ""}` }, ledger.lost === undefined ? "–" : count(ledger.lost)),
     ...OUTCOMES.map((name) => number(count(ledger[name] ?? 0))),
     make("td", { class: off ? "bad" : "ok" }, off ? `${count(Math.abs(off))} ${off > 0 ? "missing" : "too many"}` : "✓ balances"),
-    ...behind,
-    make("td", { class: `number${ledger.lost ? " bad" : ""}` }, ledger.lost === undefined ? "–" : count(ledger.lost)),
+    delay,
     number(ledger.updated_at ? `${span((Date.now() - Date.parse(ledger.updated_at)) / 1000)} ago` : "–"),
   );
   return tr;

@@ -226,25 +226,54 @@ def test_sessions_and_ledgers_are_shown(visit, store, db, hour):
     expect(page.locator("#freshness")).to_contain_text("fraud alerts")
 
 
-def test_how_far_the_jobs_are_behind_is_shown_also_of_those_without_a_ledger(visit, store, db, hour):
-    db.hset(features.ledger_key("fraud-detector"), mapping={"in": 7, "good": 7})
-    seen = visit()
+def with_progress(seen, **jobs):
+    """What the API adds where `--kafka` names a broker: tests/serving/test_progress.py."""
 
-    def with_progress(route):  # what the API adds where `--kafka` names a broker: tests/serving/test_progress.py
+    def add(route):
         answer = route.fetch()
         told = answer.json()
         told["data"]["progress"] = {
-            "fraud-detector": {"lag": 12_345, "watermark_delay_s": 90.5},
-            "archiver": {"lag": 0, "watermark_delay_s": None},
+            job.replace("_", "-"): {"lag": lag, "watermark_delay_s": delay} for job, (lag, delay) in jobs.items()
         }
         route.fulfill(response=answer, json=told)
 
-    seen.page.route("**/api/v1/health", with_progress)
-    page = seen.open()
+    seen.page.route("**/api/v1/health", add)
+    return seen
+
+
+def test_how_far_the_jobs_are_behind_is_shown_also_of_those_without_a_ledger(visit, store, db, hour):
+    db.hset(features.ledger_key("fraud-detector"), mapping={"in": 7, "good": 7})
+    page = with_progress(visit(), fraud_detector=(12_345, 90.5), archiver=(0, None)).open()
     fraud = page.get_by_role("row", name=re.compile("fraud-detector"))
     expect(fraud).to_contain_text("12,345")
     expect(fraud).to_contain_text("91 s")
-    expect(page.get_by_role("row", name=re.compile("archiver")).get_by_role("cell").nth(7)).to_have_text("0")
+    headings = page.locator("#health thead th").all_inner_texts()
+    archiver = page.get_by_role("row", name=re.compile("archiver")).locator("th, td")
+    expect(archiver.nth(headings.index("Lag"))).to_have_text("0")
+    expect(archiver.nth(headings.index("Good"))).to_have_text("–")
+
+
+@pytest.mark.parametrize("width", [1280, 1440, 1920])
+def test_on_a_desk_every_column_of_the_pipelines_and_all_tiles_in_one_row_are_seen(visit, store, db, hour, width):
+    counts = {"in": 9_876_543, "good": 9_865_432, "dead_letters": 7_654, "late": 2_345, "duplicates": 1_112}
+    for job in ("fraud-detector", "revenue-calculator", "session-aggregator"):
+        db.hset(features.ledger_key(job), mapping=counts | {"updated_ms": time.time_ns() // 1_000_000, "lost": 12_345})
+    seen = with_progress(
+        visit(viewport={"width": width, "height": 1000}),
+        **dict.fromkeys(("fraud_detector", "revenue_calculator", "session_aggregator"), (123_456, 4_000)),
+    )
+    page = seen.open()
+    expect(page.locator("#health tbody tr")).to_have_count(3)
+    expect(page.get_by_role("row", name=re.compile("fraud-detector"))).to_contain_text("9,876,543")
+    assert (
+        page.evaluate(
+            "(({scrollWidth, clientWidth}) => scrollWidth - clientWidth)(document.getElementById('health-scroll'))"
+        )
+        == 0
+    )
+    tops = page.evaluate("[...document.querySelectorAll('.tile')].map((tile) => tile.getBoundingClientRect().top)")
+    assert len(tops) == 6
+    assert len(set(tops)) == 1
 
 
 def test_an_alert_that_is_corrected_is_drawn_anew(visit, store, db, hour):
