@@ -100,6 +100,7 @@ MAY = {
     },
     "streamforge-api": {
         ("project", "roles/managedkafka.client"),
+        ("bucket lakehouse, names and reports", READ),
     },
     "streamforge-batch": {
         ("project", "roles/bigquery.jobUser"),
@@ -171,6 +172,13 @@ def grants(environment: Environment) -> dict[str, set[tuple[str, str]]]:
                 where = "project, files of scratch only" if condition else "project"
             case "google_storage_bucket_iam_member":
                 where = f"bucket {values['bucket'].rpartition('-')[2]}"
+                if values["condition"]:
+                    (condition,) = values["condition"]
+                    bucket = f"projects/_/buckets/{values['bucket']}"
+                    assert condition["expression"] == (
+                        f'resource.name == "{bucket}" || resource.name.startsWith("{bucket}/objects/reports/")'
+                    )
+                    where += ", names and reports"
             case "google_bigquery_dataset_iam_member":
                 where = f"dataset {values['dataset_id']}"
             case "google_artifact_registry_repository_iam_member":

@@ -52,8 +52,13 @@ locals {
       templates = ["roles/storage.objectViewer"]
       scratch   = ["roles/storage.objectUser", local.see_bucket]
     }
+    api      = { lakehouse = ["roles/storage.objectViewer"] }
     composer = { scratch = ["roles/storage.objectViewer"] }
   }
+
+  # The API tells what the batch's reports say. It may also list names: without that, Google answers 403 and not 404 for a
+  # report that is not there yet.
+  only_reports = ["api lakehouse roles/storage.objectViewer"]
 
   # Hadoop's file system asks for the bucket itself, which the roles for objects do not allow.
   see_bucket = "roles/storage.legacyBucketReader"
@@ -120,6 +125,14 @@ resource "google_storage_bucket_iam_member" "this" {
   bucket = var.buckets[each.value.bucket]
   role   = each.value.role
   member = local.member[each.value.account]
+
+  dynamic "condition" {
+    for_each = contains(local.only_reports, each.key) ? [var.buckets[each.value.bucket]] : []
+    content {
+      title      = "names-and-reports-only"
+      expression = "resource.name == \"projects/_/buckets/${condition.value}\" || resource.name.startsWith(\"projects/_/buckets/${condition.value}/objects/reports/\")"
+    }
+  }
 }
 
 resource "google_bigquery_dataset_iam_member" "this" {
