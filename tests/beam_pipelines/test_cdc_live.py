@@ -155,6 +155,8 @@ def assert_is_the_tables(stack: Stack, capture: Capture, folder: Path, job: live
     try:
         live.eventually(equal, "the tables in the store", 600, every_s=1)
     except AssertionError:
+        told_by = (capture.run("status").stdout, capture.run("slots").stdout, job.log[-3_000:])
+        print(*told_by, f"{told(stack)} records in the topics, of which the job knows {job.ledger()}", sep="\n")
         assert in_store(stack) == expected_store  # shows where they differ
         raise
     ledger = job.wait_for_ledger(told(stack), 600)
