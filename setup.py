@@ -7,7 +7,7 @@ setup(
     version="0.1.0",
     description="Real-time commerce platform: fraud alerts, sessions, revenue and inventory as Apache Beam pipelines",
     license="Apache-2.0",
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11,<3.14",
     packages=find_packages(
         include=["beam_pipelines*", "cdc*", "schemas*", "serving*", "simulator*", "stack*", "transforms*"]
     ),
@@ -62,6 +62,6 @@ setup(
             "schemathesis>=4.32,<5",
             "types-PyYAML",
         ],
-        "bench": ["bytewax>=0.21,<1"],
+        "bench": ["bytewax>=0.21,<1; python_version < '3.13'"],
     },
 )
