@@ -1,7 +1,8 @@
 # `make help` lists the targets. Everything lives in .venv and .stack; nothing is installed outside.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3
+# Which Python makes .venv; .ci/python looks for one that fits where this is empty.
+PYTHON ?=
 BIN := .venv/bin
 STAMP := .venv/.ready
 # A file of tests stays in one process, with the services that it shares. The first are those that take longest.
@@ -12,12 +13,11 @@ help:  ## this list
 	@awk -F':.*## ' '/^[a-z_-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements-dev.txt setup.py
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install python3.11"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo "Python 3.11 or 3.12 is needed: run make PYTHON=python3.11 ..."; exit 1; }
-	@command -v java >/dev/null || { echo "Java 17 is needed for Kafka and Flink: install openjdk-17-jre-headless"; exit 1; }
+	@python=$$(.ci/python $(PYTHON)) && $$python -m stack.java >/dev/null
 	@command -v mvn >/dev/null || { echo "Maven is needed to fetch Kafka, the registry and Flink: install maven"; exit 1; }
-	@echo "setting up .venv ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@# A .venv of another Python is made anew; one that fits stays.
+	@python=$$(.ci/python $(PYTHON)) && { .ci/python $(BIN)/python >/dev/null 2>&1 && test -z "$(PYTHON)" \
+	  || { echo "setting up .venv with $$python ..."; $$python -m venv --clear .venv; }; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
@@ -74,11 +74,12 @@ screenshots: setup  ## docs/dashboard-*.png anew, of a demo that runs or of its 
 dashboards: $(STAMP)  ## Grafana's dashboards anew, helm/streamforge/files/dashboards/*.json
 	@$(BIN)/python docker/grafana/dashboards.py
 
-lock: $(STAMP)  ## write requirements*.txt anew from the ranges in setup.py
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp setup.py -o requirements.txt
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --extra serving --extra gcp --extra stack --extra dev --extra bench -c requirements.txt setup.py -o requirements-dev.txt
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+lock: $(STAMP)  ## write requirements*.txt anew from the ranges in setup.py, for every Python that is supported
+	$(COMPILE) --universal --python-version 3.11 --extra serving --extra gcp setup.py -o requirements.txt
+	$(COMPILE) --universal --python-version 3.11 --extra serving --extra gcp --extra stack --extra dev --extra bench -c requirements.txt setup.py -o requirements-dev.txt
 	@# Of images: 3.11.2 is Debian's Python.
-	for i in api build launcher simulator worker; do $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11.2 -c requirements-dev.txt docker/requirements/$$i.in -o docker/requirements/$$i.txt || exit 1; done
+	for i in api build launcher simulator worker; do $(COMPILE) --no-annotate --python-version 3.11.2 -c requirements-dev.txt docker/requirements/$$i.in -o docker/requirements/$$i.txt || exit 1; done
 
 clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down

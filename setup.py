@@ -1,13 +1,8 @@
-"""Packaging truth: version ranges per part. `make lock` turns them into the exact requirements*.txt."""
+"""What is packaged, and version ranges that `make lock` pins in requirements*.txt; the rest is in pyproject.toml."""
 
 from setuptools import find_packages, setup
 
 setup(
-    name="streamforge",
-    version="0.1.0",
-    description="Real-time commerce platform: fraud alerts, sessions, revenue and inventory as Apache Beam pipelines",
-    license="Apache-2.0",
-    python_requires=">=3.11,<3.14",
     packages=find_packages(
         include=["beam_pipelines*", "cdc*", "schemas*", "serving*", "simulator*", "stack*", "transforms*"]
     ),

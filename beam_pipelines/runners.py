@@ -6,6 +6,7 @@ latency and long enough for throughput. Whatever is given on the command line wi
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -224,7 +225,7 @@ def _refuse_leaking_job_server(jar: str) -> None:
 def _find_job_server(flags: list[str], given: set[str], native: bool) -> None:
     from stack.errors import StackError
     from stack.flink import FLINK_VERSION, built_job_server_jar, job_server_jar
-    from stack.java import ADD_OPENS
+    from stack.java import ADD_OPENS, java_home
 
     flags.append(f"--flink_version={FLINK_VERSION}")
     if "flink_submit_uber_jar" in given:
@@ -232,6 +233,7 @@ def _find_job_server(flags: list[str], given: set[str], native: bool) -> None:
     try:
         # Beam's own has no KafkaIO inside.
         flags.append(f"--flink_job_server_jar={built_job_server_jar() if native else job_server_jar()}")
+        os.environ.setdefault("JAVA_HOME", java_home())  # else Beam starts the PATH's, which need not fit
     except StackError as e:
         raise UsageError("--runner=FlinkRunner", e) from e
     # Without the first, Flink does not run on this Java; whoever gives options of their own cannot know that.

@@ -6,7 +6,22 @@ with Stack(folder, ['kafka', 'valkey'], ports='free') as stack:
     stack.address('kafka')
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from stack.errors import StackError
-from stack.stack import Stack
+
+if TYPE_CHECKING:
+    from stack.stack import Stack
 
 __all__ = ["Stack", "StackError"]
+
+
+def __getattr__(name: str) -> object:
+    """`Stack` on demand: it imports clients, and `stack.java` is asked before anything is installed."""
+    if name == "Stack":
+        from stack.stack import Stack
+
+        return Stack
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,12 +6,12 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from stack.console import Console
 from stack.errors import StackError
-from stack.java import java
+from stack.java import java_home
 from stack.process import exclusive
 
 __all__ = ["cache_folder", "cached", "maven", "run"]
@@ -33,11 +33,11 @@ def maven(name: str, console: Console) -> Path:
         shutil.copytree(source, work / name, ignore=shutil.ignore_patterns("target"))
         # --update-snapshots: also what a former try failed to get, which Maven else remembers for a day.
         options = ["--batch-mode", "--strict-checksums", "--update-snapshots", "--file", str(work / name / "pom.xml")]
-        run(name, ["mvn", *options, "package"], log, console)
+        run(name, ["mvn", *options, "package"], log, console, {**os.environ, "JAVA_HOME": java_home()})
         return work / name / "target" / "dist"
 
     if not _home(name, key).is_dir():
-        java()
+        java_home()
         if not shutil.which("mvn"):
             raise StackError(f"Maven not found, and {name} is yet to be downloaded: install Maven 3.6.3 or newer")
     return cached(name, key, build, console)
@@ -72,7 +72,9 @@ def cached(name: str, key: str, make: Callable[[Path, Path], Path], console: Con
     return home
 
 
-def run(name: str, command: Sequence[str], log: Path, console: Console) -> None:
+def run(
+    name: str, command: Sequence[str], log: Path, console: Console, environment: Mapping[str, str] | None = None
+) -> None:
     """Runs a fetching command with its output in the log.
 
     Raises:
@@ -80,7 +82,9 @@ def run(name: str, command: Sequence[str], log: Path, console: Console) -> None:
     """
     started = time.monotonic()
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
         try:
             while process.poll() is None:
                 console.waiting(f"{name}: {time.monotonic() - started:.0f} s, {_downloads(log)} files downloaded")

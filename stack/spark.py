@@ -6,10 +6,11 @@ from pathlib import Path
 from stack.artefacts import maven
 from stack.console import Console
 from stack.environment import python_of
-from stack.java import java
+from stack.java import java, java_home, java_version
 
 __all__ = ["Spark"]
 
+_NO_SUBJECT = 24  # from this Java on, Spark 3.5 needs a newer Hadoop client than pyspark's
 _REQUIREMENTS = Path(__file__).parent / "spark.txt"
 
 
@@ -33,13 +34,13 @@ class Spark:
         java()
         self.python = python_of(home.absolute(), _REQUIREMENTS, console)
         self.jars = sorted(maven("spark", console).glob("*.jar"))
+        self._class_path = [maven("spark-hadoop", console)] if java_version() >= _NO_SUBJECT else []
         (self._spark,) = self.python.parent.parent.glob("lib/*/site-packages/pyspark")
 
     @property
     def environment(self) -> Mapping[str, str]:
         """What the command of `submit` needs to be set."""
-        java_home = Path(java()).resolve().parent.parent
-        return {"SPARK_HOME": str(self._spark), "PYSPARK_PYTHON": str(self.python), "JAVA_HOME": str(java_home)}
+        return {"SPARK_HOME": str(self._spark), "PYSPARK_PYTHON": str(self.python), "JAVA_HOME": java_home()}
 
     def submit(self, job: Path, package: Path, flags: Sequence[str], *, cores: int = 2, heap: str = "1g") -> list[str]:
         """The command that runs a job here and waits for it.
@@ -55,6 +56,7 @@ class Spark:
         }
         return [
             *(str(self._spark / "bin" / "spark-submit"), "--master", f"local[{cores}]", "--driver-memory", heap),
+            *(part for folder in self._class_path for part in ("--driver-class-path", f"{folder}/*")),
             *("--jars", ",".join(map(str, self.jars)), "--py-files", str(package)),
             *(part for key, value in settings.items() for part in ("--conf", f"{key}={value}")),
             *(str(job), *flags),

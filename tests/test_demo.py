@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import stack.java
 from stack import demo
 from stack.console import SILENT
 from stack.ports import HOST, is_free, pick_free
@@ -74,9 +75,10 @@ def test_a_missing_java_is_one_line_with_the_remedy(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setattr(stack.java, "INSTALLED", ())
     assert demo.main(flags(tmp_path, ports)) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("demo: Java not found: install a JDK 17")
+    assert line.startswith("demo: Java 17 to 25 not found: install one")
 
 
 BALANCED = {"in": 10, "good": 7, "dead_letters": 1, "late": 1, "duplicates": 1}

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.markers import Marker
 
 from tests.docker.dockerfile import problems, stages
 from tests.docker.images import ROOT, targets
@@ -28,7 +29,10 @@ def lint(file: Path) -> subprocess.CompletedProcess[str]:
 
 
 def pins(file: Path) -> dict[str, str]:
-    return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", file.read_text(), re.MULTILINE))
+    """Those of the images' Python."""
+    found = re.findall(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==(\S+)(?: ; ([^\\\n]+))?", file.read_text(), re.MULTILINE)
+    here = {"python_full_version": "3.11.2", "python_version": "3.11"}
+    return {name: version for name, version, marker in found if not marker or Marker(marker).evaluate(here)}
 
 
 def hashes(file: Path) -> dict[str, set[str]]:
