@@ -100,3 +100,40 @@ def test_the_version_stands_in_one_place() -> None:
     assert PROJECT["version"]
     calls = [node for node in ast.walk(ast.parse((ROOT / "setup.py").read_text())) if isinstance(node, ast.Call)]
     assert not [keyword.arg for call in calls for keyword in call.keywords if keyword.arg == "version"]
+
+
+def test_the_charts_versions_are_the_packages() -> None:
+    chart = yaml.safe_load((ROOT / "helm/streamforge/Chart.yaml").read_text())
+    assert {str(chart["version"]), str(chart["appVersion"])} == {PROJECT["version"]}
+
+
+MANIFESTS = {
+    "docker": r"(.*/)?Dockerfile",
+    "gomod": r".*/go\.mod",
+    "maven": r".*/pom\.xml",
+    "pip": r"(.*/)?(setup\.py|[\w-]+\.in)",
+    "terraform": r".*/versions\.tf",
+}
+
+
+def test_dependabot_watches_every_folder_that_pins_something() -> None:
+    updates = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for ecosystem, manifest in MANIFESTS.items():
+        (update,) = [update for update in updates if update["package-ecosystem"] == ecosystem]
+        watched = update.get("directories") or [update["directory"]]
+        folders = {f"/{Path(path).parent}".removesuffix(".") for path in listed if re.fullmatch(manifest, path)}
+        assert folders, ecosystem
+        assert {folder for folder in folders if not any(Path(folder).match(glob) for glob in watched)} == set()
+        assert [glob for glob in watched if not any(Path(folder).match(glob) for folder in folders)] == []
+    assert {update["package-ecosystem"] for update in updates} == {*MANIFESTS, "github-actions"}
+
+
+def test_issue_forms_are_forms() -> None:
+    forms = list((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yaml"))
+    assert len(forms) == 2
+    for form in map(yaml.safe_load, (path.read_text() for path in forms)):
+        assert form.keys() >= {"name", "description", "body"}
+        ids = [part["id"] for part in form["body"]]
+        assert len(ids) == len(set(ids)) > 0
+        assert all(part["attributes"]["label"] for part in form["body"])
