@@ -4,27 +4,21 @@ The same `Spec` gives the same records in the same order on every machine: a mil
 fraud pattern in them, just inside and just outside each bound. Event times lie in the past and advance by 100 orders a
 second: 1,000 a second would give each user ten orders in 17 minutes, and then three quarters of all orders would be
 RAPID_ORDERS alerts and writing alerts the thing measured.
-
-Records are encoded from ready-made segments (Avro is the concatenation of its fields), as the benchmark should not
-spend a minute in filling its topic.
 """
 
 from __future__ import annotations
 
-import io
-import itertools
+import functools
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import fastavro
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from bench import topics
-from schemas.codec import parse_schema
+from schemas.codec import encode, parse_schema
 from schemas.events import OrderEvent, OrderItem, avro_schema
 
 __all__ = ["FIRST_EVENT_MS", "HIGH_VALUE_MINOR", "Encoder", "Orders", "Spec", "fill", "generate"]
@@ -103,13 +97,16 @@ class Orders:
     is_first: Ints
     baskets: list[Basket]
 
-    def events(self) -> Iterator[OrderEvent]:
-        """The typed records, for those who want to read them."""
-        for order, user, status, basket, payment, region, event_time, first in self._rows(0, len(self.order)):
+    def events(self, start: int = 0, end: int | None = None) -> Iterator[OrderEvent]:
+        """The typed records."""
+        columns = (self.order, self.user, self.status, self.basket, self.payment, self.region)
+        columns += (self.event_time_ms, self.is_first)
+        rows = zip(*(column[start:end].tolist() for column in columns), strict=True)
+        for order, user, status, basket, payment, region, event_time, first in rows:
             bought = self.baskets[basket]
             yield OrderEvent(
-                order_id=_order_id(order).decode(),
-                user_id=_user_id(user).decode(),
+                order_id=f"o-{order:09d}",
+                user_id=f"u-{user:06d}",
                 session_id=_session_id(user),
                 order_status=_STATUSES[status],
                 items=bought.items,
@@ -124,28 +121,8 @@ class Orders:
                 is_first_order=bool(first),
             )
 
-    def _rows(self, start: int, end: int) -> Iterator[tuple[int, ...]]:
-        columns = (
-            self.order,
-            self.user,
-            self.status,
-            self.basket,
-            self.payment,
-            self.region,
-            self.event_time_ms,
-            self.is_first,
-        )
-        return zip(*(column[start:end].tolist() for column in columns), strict=True)
 
-
-def _order_id(order: int) -> bytes:
-    return b"o-%09d" % order
-
-
-def _user_id(user: int) -> bytes:
-    return b"u-%06d" % user
-
-
+@functools.cache
 def _session_id(user: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, str(user)))
 
@@ -272,86 +249,17 @@ def _basket(rng: np.random.Generator, size: int, least_minor: int, most_minor: i
     return Basket(items, subtotal, discount, shipping, subtotal - discount + shipping)
 
 
-# Fields that are encoded together, in the order of the schema.
-_SEGMENTS: Final = (
-    ("order_id",),
-    ("user_id", "session_id"),
-    ("order_status",),
-    ("items", "subtotal_minor", "discount_minor", "shipping_minor", "total_amount_minor"),
-    ("currency", "payment_method", "shipping_region"),
-    ("event_time",),
-    ("is_first_order",),
-)
-
-
 class Encoder:
-    """The data set as Kafka payloads in the Confluent wire format.
-
-    Raises:
-      ValueError: at construction, when the schema's fields are not those that this module writes.
-    """
+    """The data set as Kafka payloads in the Confluent wire format."""
 
     def __init__(self, orders: Orders, writer_id: int):
-        schema = avro_schema("OrderEvent")
-        names = tuple(field["name"] for field in schema["fields"])
-        if names != tuple(itertools.chain(*_SEGMENTS)):
-            raise ValueError(f"OrderEvent has other fields than bench/orders.py writes: {', '.join(names)}")
-        self._orders = orders
-        user, status, basket, terms = (_segment(schema, i) for i in (1, 2, 3, 4))
-        self._header = b"\0" + writer_id.to_bytes(4, "big")
-        self._keys = [_user_id(u) for u in range(orders.spec.users)]
-        self._users = [user(_user_id(u).decode(), _session_id(u)) for u in range(orders.spec.users)]
-        self._statuses = [status(s) for s in _STATUSES]
-        self._baskets = [basket([msgspec.to_builtins(i) for i in b.items], *b[1:]) for b in orders.baskets]
-        self._terms = [terms("TRY", p, r) for p in _PAYMENTS for r in _REGIONS]
+        self._orders, self._writer_id = orders, writer_id
+        self._schema = parse_schema(avro_schema("OrderEvent"))
 
-    def messages(self, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, bytes, int]]:
+    def messages(self, start: int = 0, end: int | None = None) -> Iterator[topics.Message]:
         """(key, payload, timestamp) of records start to end in order of arrival."""
-        end = len(self._orders.order) if end is None else end
-        header, keys, users, statuses = self._header, self._keys, self._users, self._statuses
-        baskets, terms, regions = self._baskets, self._terms, len(_REGIONS)
-        times = _varints(self._orders.event_time_ms[start:end])
-        rows = self._orders._rows(start, end)
-        for encoded_time, (order, user, status, basket, payment, region, event_time, first) in zip(
-            times, rows, strict=True
-        ):
-            payload = b"%b\x16o-%09d%b%b%b%b%b%b" % (
-                header,
-                order,
-                users[user],
-                statuses[status],
-                baskets[basket],
-                terms[payment * regions + region],
-                encoded_time,
-                b"\x01" if first else b"\x00",
-            )
-            yield keys[user], payload, event_time
-
-
-def _segment(schema: dict[str, Any], index: int) -> Callable[..., bytes]:
-    """A function that encodes the fields of one segment."""
-    names = _SEGMENTS[index]
-    fields = [f for f in schema["fields"] if f["name"] in names]
-    part = parse_schema({"type": "record", "name": f"Segment{index}", "fields": fields})
-
-    def encode(*values: object) -> bytes:
-        out = io.BytesIO()
-        fastavro.schemaless_writer(out, part, dict(zip(names, values, strict=True)))
-        return out.getvalue()
-
-    return encode
-
-
-def _varints(values: Ints) -> list[bytes]:
-    """Avro longs of six bytes: the times from 1986 to 2039."""
-    zigzag = values.astype(np.uint64) << np.uint64(1)
-    if len(values) and not (1 << 35) <= int(zigzag.min()) <= int(zigzag.max()) < 1 << 42:
-        raise ValueError("event times need six bytes")
-    out = np.empty((len(values), 6), dtype=np.uint8)
-    for i in range(6):
-        out[:, i] = (zigzag >> np.uint64(7 * i)) & np.uint64(0x7F) | np.uint64(0x80 if i < 5 else 0)
-    packed = out.tobytes()
-    return [packed[i : i + 6] for i in range(0, len(packed), 6)]
+        for order in self._orders.events(start, end):
+            yield order.user_id.encode(), encode(order, self._writer_id, self._schema), order.event_time
 
 
 def fill(
