@@ -31,7 +31,7 @@ from beam_pipelines import connect, options, runners
 from beam_pipelines.options import BigQueryUrl, Folder, Job, KafkaUrl, RedisUrl, Settings, UsageError
 from schemas.events import LowStockAlert
 from transforms.blocks import Block
-from transforms.cdc import DecodeChanges, Decoded, Decoding, TrackStock
+from transforms.cdc import ChangeDecoding, DecodeChanges, Decoded, TrackStock
 from transforms.errors import BadRecord
 from transforms.io.files import ReadBlocksFromFiles, match_files
 from transforms.io.folder import WriteToFolder
@@ -59,7 +59,7 @@ _LEAST_KEY_BYTES = 16
 
 @dataclass(frozen=True)
 class Config:
-    decoding: Decoding
+    decoding: ChangeDecoding
 
 
 class Outputs(NamedTuple):
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         flags, settings, rest = options.parse(JOB, sys.argv[1:] if argv is None else argv, _add_flags)
         config = Config(
-            Decoding(
+            ChangeDecoding(
                 job=JOB.name,
                 shards=settings.state_shards,
                 history=any(isinstance(url, BigQueryUrl | Folder) for url in settings.outputs),

@@ -24,7 +24,7 @@ import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from bench.latency import _end, percentile
+from bench.latency import end_of_job, percentile
 from bench.measure import CommandFailed, measure
 from bench.ours import RUNNER
 from bench.throughput import positive
@@ -110,7 +110,7 @@ def _job(stack: Stack, data: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        _end(job)
+        end_of_job(job)
 
 
 def _latency(

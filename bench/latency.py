@@ -132,10 +132,10 @@ def _started(data: Path, topic: str, console: Console) -> Iterator[Addresses]:
         try:
             yield addresses
         finally:
-            _end(job)
+            end_of_job(job)
 
 
-def _end(job: subprocess.Popen[bytes]) -> None:
+def end_of_job(job: subprocess.Popen[bytes]) -> None:
     """Ends the job and the processes it started: they are one process group."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):

@@ -135,8 +135,8 @@ USER_PREFIXES: Final = (
 )
 """What a user's keys begin with; the user_id follows."""
 
-# Versions are compared as doubles, which count exactly up to here.
 TOMBSTONE_VERSION: Final = (1 << 53) - 1
+"""The version of a session that was retracted: the greatest. Readers of JSON, and Lua, count exactly up to here."""
 TOMBSTONE_MARK: Final = b'"deleted":true}'
 """How the JSON of a retracted session ends, and no other."""
 OPEN_MARK: Final = b'"open":true}'

@@ -27,7 +27,7 @@ def order(order_id: str, at: int, amount: int = 100, user: str = "u-1") -> Order
 
 def write(url: str, rows: Sequence[Write]) -> None:
     """What Beam does with a bundle of one writer; the rows are of one kind."""
-    fn = redis._WriteRowsFn(url, _TABLES[type(rows[0])])
+    fn = redis.WriteRowsFn(url, _TABLES[type(rows[0])])
     fn.setup()
     fn.start_bundle()
     if isinstance(rows[0], tuple):

@@ -68,6 +68,10 @@ def violations(root: Path) -> list[str]:
 
 def _wrong_imports(path: Path, relative: Path, root: Path) -> Iterator[tuple[int, str]]:
     module = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
+    ours = {p.split(".")[0] for p in MAY_IMPORT.keys() | FREE}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not module.startswith("tests."):
+        yield from _private_names(tree, ours)
     if _longest(module, FREE):
         return
     part = _longest(module, MAY_IMPORT)
@@ -76,8 +80,6 @@ def _wrong_imports(path: Path, relative: Path, root: Path) -> Iterator[tuple[int
         return
     never = NEVER.get(_longest(module, NEVER) or "", set())
     pure = never >= CLOCK_AND_ENVIRONMENT
-    ours = {p.split(".")[0] for p in MAY_IMPORT.keys() | FREE}
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     for line, name, in_function in _imports(tree, module, is_package=path.name == "__init__.py", root=root):
         if name.split(".")[0] in ours:
             may = MAY_IMPORT[part] | (ONLY_IN_FUNCTIONS.get(part, set()) if in_function else set())
@@ -104,6 +106,22 @@ def _imports(tree: ast.AST, module: str, is_package: bool, root: Path) -> Iterat
                 inner = root.joinpath(*source.split("."), alias.name)
                 is_module = inner.with_suffix(".py").exists() or inner.is_dir()
                 yield node.lineno, f"{source}.{alias.name}" if is_module else source, node.col_offset > 0
+
+
+def _private_names(tree: ast.AST, ours: set[str]) -> Iterator[tuple[int, str]]:
+    """Names of our other modules that begin with an underscore: imported, or taken from an imported module."""
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] in ours):
+            for alias in node.names:
+                modules.add(alias.asname or alias.name)
+                if alias.name.startswith("_"):
+                    yield node.lineno, f"{alias.name} is private to {node.module}"
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules):
+            continue
+        if node.value.id[0].islower() and node.attr.startswith("_") and not node.attr.startswith("__"):
+            yield node.lineno, f"{node.attr} is private to {node.value.id}"
 
 
 def _longest(module: str, names: dict[str, set[str]] | set[str]) -> str | None:
@@ -144,6 +162,8 @@ def test_every_part_that_the_design_separates_has_modules_that_are_looked_at() -
         ("simulator/run.py", "from serving import store", "simulator must not import serving"),
         ("stack/kafka.py", "import schemas", "stack must not import schemas"),
         ("dags/daily.py", "from schemas import events", "dags must not import schemas"),
+        ("transforms/fraud.py", "from transforms.decode import _Plan", "_Plan is private to transforms.decode"),
+        ("transforms/fraud.py", "from transforms import decode\nx = decode._Plan", "_Plan is private to decode"),
         ("newcomer/x.py", "", "newcomer.x belongs to no part"),
         ("transforms/__init__.py", "from transforms import fraud", "transforms/__init__.py is not empty"),
         ("serving/utils.py", "", "serving/utils.py: the name says nothing"),

@@ -36,7 +36,7 @@ from transforms.key_groups import MAX_PARALLELISM, shard_keys
 from transforms.keyed_state import LOG, TOKEN, Memory, Shards, shard_of
 from transforms.ledger import Counts, counted, of_bundle
 
-__all__ = ["DecodeChanges", "Decoded", "Decoding", "TrackStock", "Tracked"]
+__all__ = ["ChangeDecoding", "DecodeChanges", "Decoded", "TrackStock", "Tracked"]
 
 _MOVED_HEADER = "__debezium.oldkey"  # of the second half of a change of primary key
 _KEEP_DELETED_MS = 7 * 24 * 3_600_000  # as Kafka keeps records by default: none comes again after that
@@ -62,7 +62,7 @@ _text: Callable[[msgspec.Raw], str] = msgspec.json.Decoder(str).decode
 
 
 @dataclass(frozen=True)
-class Decoding:
+class ChangeDecoding:
     """Attributes:
     job: name written into dead letters.
     shards: number of shards; part of a savepoint.
@@ -109,7 +109,7 @@ class DecodeChanges(beam.PTransform):
     Output: Decoded. Of a block, one element per kind, or kind and shard, however many changes it stands for.
     """
 
-    def __init__(self, decoding: Decoding):
+    def __init__(self, decoding: ChangeDecoding):
         super().__init__()
         self._fn = _DecodeChangesFn(decoding)
 
@@ -134,7 +134,7 @@ class _Sorted:
 
 
 class _DecodeChangesFn(beam.DoFn):
-    def __init__(self, decoding: Decoding):
+    def __init__(self, decoding: ChangeDecoding):
         self._decoding = decoding
 
     def setup(self) -> None:

@@ -7,7 +7,7 @@ import fastavro
 import numpy as np
 
 from bench.orders import ARRIVAL_SPREAD_MS, FIRST_EVENT_MS, HIGH_VALUE_MINOR, Encoder, Spec, generate
-from schemas.codec import Decoder
+from schemas.codec import Decoder, parse_schema
 from schemas.events import OrderEvent, avro_schema
 
 SMALL = Spec(orders=5_000, users=500, rate=10)

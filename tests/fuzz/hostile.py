@@ -30,7 +30,7 @@ from tests.build import T0, block, click, fetch, order, payload
 from tests.changes import CUSTOMER, ITEM, MOVEMENT, ORDER, PRODUCT, record
 from transforms.archive import ORDERS_TABLE, ArchiveRows
 from transforms.blocks import Block
-from transforms.cdc import DecodeChanges, Decoding
+from transforms.cdc import ChangeDecoding, DecodeChanges
 from transforms.decode import CLICKS, ORDERS, BlockDecoder, RecordKind
 from transforms.errors import ATTEMPTS_HEADER, BadRecord
 from transforms.io import files
@@ -230,7 +230,7 @@ def _file(rng: random.Random, name: str, raw: bytes) -> None:
 
 
 def changes(rng: random.Random) -> None:
-    decode = DecodeChanges(Decoding("fuzz", 4, history=True, make_hash_key=lambda: None))._fn
+    decode = DecodeChanges(ChangeDecoding("fuzz", 4, history=True, make_hash_key=lambda: None))._fn
     decode.setup()
     raws: list[bytes | None] = []
     for _ in range(20):

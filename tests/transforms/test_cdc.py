@@ -13,7 +13,7 @@ from tests.build import T0
 from tests.changes import CUSTOMER, ITEM, ORDER, product, record, version_at
 from tests.transforms.test_keyed_state import Cells
 from transforms.blocks import NO_WATERMARK_MS, Block
-from transforms.cdc import Decoding, _decode_products, _DecodeChangesFn, _encode, _snapshot, _TrackStockFn, track
+from transforms.cdc import ChangeDecoding, _decode_products, _DecodeChangesFn, _encode, _snapshot, _TrackStockFn, track
 from transforms.domain.cdc import Customer, Known, OrderPlace, Product, alert_of, crosses
 from transforms.errors import BadRecord
 from transforms.key_groups import MAX_PARALLELISM, shard_keys
@@ -41,7 +41,7 @@ def block(*records: tuple[bytes | None, bytes | None], headers: Any = None) -> B
 
 
 def decoded(a_block: Block, history: bool = False) -> dict[str, list[Any]]:
-    fn = _DecodeChangesFn(Decoding("cdc-processor", 8, history, lambda: None))
+    fn = _DecodeChangesFn(ChangeDecoding("cdc-processor", 8, history, lambda: None))
     fn.setup()
     found: dict[str, list[Any]] = {}
     for each in fn.process(a_block):

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 
 from schemas import codec
 from schemas.events import ClickstreamEvent, UserSession
+from schemas.features import TOMBSTONE_VERSION
 from tests.build import HOUR, MINUTE, T0, TotalOf, block, click, make_fetch
 from tests.oracle_sessions import Session, expected_sessions
 from transforms.blocks import Block
 from transforms.decode import CLICKS, BlockDecoder
-from transforms.domain.sessions import MAX_LONG, RETRACTED, decode_burst
+from transforms.domain.sessions import MAX_LONG, decode_burst
 from transforms.keyed_state import shard_of
 from transforms.ledger import Counts
 from transforms.sessions import AggregateSessions, ClickGathering, ClickRows, decode_rows
@@ -308,9 +309,9 @@ def test_a_click_before_the_first_takes_back_the_later_start() -> None:
         [
             (10, 10, "EARLY", 4, False),
             (0, 10, "EARLY", 8, False),
-            (10, 10, "EARLY", RETRACTED, True),
+            (10, 10, "EARLY", TOMBSTONE_VERSION, True),
             (0, 10, "ON_TIME", 9, False),
-            (10, 10, "ON_TIME", RETRACTED, True),
+            (10, 10, "ON_TIME", TOMBSTONE_VERSION, True),
         ],
         clicks=2,
     )
@@ -321,9 +322,9 @@ def test_clicks_that_waited_together_take_back_the_start_that_a_lost_run_may_hav
         [arrives(10), arrives(0), watermark(10, 60)],
         [
             (0, 10, "EARLY", 8, False),
-            (10, 10, "EARLY", RETRACTED, True),
+            (10, 10, "EARLY", TOMBSTONE_VERSION, True),
             (0, 10, "ON_TIME", 9, False),
-            (10, 10, "ON_TIME", RETRACTED, True),
+            (10, 10, "ON_TIME", TOMBSTONE_VERSION, True),
         ],
         clicks=2,
     )
@@ -338,7 +339,7 @@ def test_a_click_between_two_sessions_joins_them_also_when_they_are_over() -> No
             (0, 0, "ON_TIME", 5, False),
             (34, 34, "ON_TIME", 5, False),
             (0, 34, "LATE", 14, False),
-            (34, 34, "LATE", RETRACTED, True),
+            (34, 34, "LATE", TOMBSTONE_VERSION, True),
         ],
         clicks=3,
         lateness_ms=HOUR,

@@ -17,12 +17,12 @@ from typing import Any, Final
 import msgspec
 
 from schemas.events import Pane, UserSession
+from schemas.features import TOMBSTONE_VERSION
 from transforms.domain.versions import MAX_LONG, version
 
 __all__ = [
     "KINDS",
     "PURCHASE",
-    "RETRACTED",
     "Burst",
     "Click",
     "PackedBurst",
@@ -45,8 +45,6 @@ PackedBurst = tuple[int, int, int, list[int], int, list[tuple[str, str, str | No
 KINDS: Final = {"PAGE_VIEW": 0, "PRODUCT_VIEW": 1, "ADD_TO_CART": 2, "PURCHASE": 3}
 """The types of click that are counted apart; all others are of kind 4."""
 PURCHASE: Final = KINDS["PURCHASE"]
-RETRACTED: Final = (1 << 53) - 1
-"""The version of a session that is no more: the largest that every reader of JSON can tell from its neighbours."""
 
 decode_burst: Callable[[bytes], PackedBurst] = msgspec.msgpack.Decoder(PackedBurst).decode
 _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
@@ -217,6 +215,6 @@ def retraction(user_id: str, start_ms: int, pane: Pane) -> UserSession:
         geo_region="",
         primary_category=None,
         pane=pane,
-        version=RETRACTED,
+        version=TOMBSTONE_VERSION,
         deleted=True,
     )

@@ -30,14 +30,18 @@ from transforms.io.secrets import read_secret
 from transforms.ledger import Counts
 
 __all__ = [
+    "RedisFn",
     "StoreError",
     "StoreRefusedError",
+    "StoreTable",
     "WriteAlertsToRedis",
     "WriteLedgerToRedis",
     "WriteOrderFeaturesToRedis",
     "WriteRevenueToRedis",
+    "WriteRowsFn",
     "WriteSessionsToRedis",
     "check_store",
+    "write_rows",
 ]
 
 T = TypeVar("T")
@@ -112,7 +116,7 @@ def _about(error: redis.RedisError) -> About:
     return about(words_of(error)) if isinstance(error, redis.ResponseError) else "command"
 
 
-class _RedisFn(beam.DoFn):
+class RedisFn(beam.DoFn):
     """A connection, opened in the worker, and retries: a store that cannot be written to stops the reading, it loses
     nothing."""
 
@@ -147,7 +151,7 @@ class _RedisFn(beam.DoFn):
 
 
 @dataclass(frozen=True)
-class _Table:
+class StoreTable:
     """What a script writes.
 
     Attributes:
@@ -163,10 +167,10 @@ class _Table:
     rows: Callable[[Any], Iterable[Any]] = lambda element: (element,)
 
 
-class _WriteRowsFn(_RedisFn):
+class WriteRowsFn(RedisFn):
     """Writes rows, many in one go. One with a value that not every store takes is no row but a dead letter."""
 
-    def __init__(self, url: StoreUrl | str, table: Callable[[], _Table], job: str = ""):
+    def __init__(self, url: StoreUrl | str, table: Callable[[], StoreTable], job: str = ""):
         super().__init__(url)
         self._make_table, self._job = table, job
 
@@ -240,14 +244,14 @@ class WriteAlertsToRedis(beam.PTransform):
 
     def __init__(self, url: StoreUrl | str, job: str):
         super().__init__()
-        self._fn = _WriteRowsFn(url, _alerts, job)
+        self._fn = WriteRowsFn(url, _alerts, job)
 
     def expand(self, alerts: beam.PCollection[FraudAlert]) -> beam.PCollection[BadRecord]:
         return write_rows(alerts, self._fn)
 
 
-def _alerts() -> _Table:
-    return _Table(
+def _alerts() -> StoreTable:
+    return StoreTable(
         redis_scripts.ALERTS,
         (features.RECENT_ALERTS_KEY, features.FRESHNESS_KEY, features.ALERT_LOG_KEY),
         (
@@ -270,14 +274,14 @@ class WriteSessionsToRedis(beam.PTransform):
 
     def __init__(self, url: StoreUrl | str, job: str):
         super().__init__()
-        self._fn = _WriteRowsFn(url, _sessions, job)
+        self._fn = WriteRowsFn(url, _sessions, job)
 
     def expand(self, sessions: beam.PCollection[UserSession]) -> beam.PCollection[BadRecord]:
         return write_rows(sessions, self._fn)
 
 
-def _sessions() -> _Table:
-    return _Table(
+def _sessions() -> StoreTable:
+    return StoreTable(
         redis_scripts.SESSIONS,
         (features.RECENT_SESSIONS_KEY, features.OPEN_SESSIONS_KEY, features.FRESHNESS_KEY),
         (*_USERS, features.SESSIONS_PER_USER, features.SESSIONS_RECENT, features.SESSION_FAMILY),
@@ -306,14 +310,14 @@ class WriteOrderFeaturesToRedis(beam.PTransform):
 
     def __init__(self, url: StoreUrl | str, job: str):
         super().__init__()
-        self._fn = _WriteRowsFn(url, _orders, job)
+        self._fn = WriteRowsFn(url, _orders, job)
 
     def expand(self, orders: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection[BadRecord]:
         return write_rows(orders, self._fn)
 
 
-def _orders() -> _Table:
-    return _Table(
+def _orders() -> StoreTable:
+    return StoreTable(
         redis_scripts.ORDERS,
         (features.FRESHNESS_KEY,),
         (*_USERS, features.ORDERS_PER_USER, features.HOUR_MS, features.DAY_MS, features.ORDER_FAMILY),
@@ -330,14 +334,14 @@ class WriteRevenueToRedis(beam.PTransform):
 
     def __init__(self, url: StoreUrl | str, job: str):
         super().__init__()
-        self._fn = _WriteRowsFn(url, _revenue, job)
+        self._fn = WriteRowsFn(url, _revenue, job)
 
     def expand(self, revenue: beam.PCollection[RevenueWindow]) -> beam.PCollection[BadRecord]:
         return write_rows(revenue, self._fn)
 
 
-def _revenue() -> _Table:
-    return _Table(
+def _revenue() -> StoreTable:
+    return StoreTable(
         redis_scripts.REVENUE,
         (features.REVENUE_MINUTES_KEY, features.FRESHNESS_KEY),
         (
@@ -362,7 +366,7 @@ class WriteLedgerToRedis(beam.PTransform):
         return counts | "Store" >> beam.ParDo(self._fn)
 
 
-class _WriteLedgerFn(_RedisFn):
+class _WriteLedgerFn(RedisFn):
     def __init__(self, url: StoreUrl | str, job: str, run_ms: int):
         super().__init__(url)
         self._job, self._run_ms = job, run_ms

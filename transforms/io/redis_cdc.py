@@ -16,8 +16,8 @@ from schemas.addresses import StoreUrl
 from schemas.events import LowStockAlert
 from transforms.domain.cdc import Customer, OrderPlace, Product
 from transforms.errors import BadRecord
-from transforms.io.redis import _RedisFn, _Table, _WriteRowsFn, write_rows
-from transforms.io.redis_scripts import _FRESHNESS
+from transforms.io.redis import RedisFn, StoreTable, WriteRowsFn, write_rows
+from transforms.io.redis_scripts import FRESHNESS
 
 __all__ = [
     "WriteCustomersToRedis",
@@ -41,7 +41,7 @@ end
 # KEYS: products, all, low, emptied, freshness. ARGV: TTL in s, family, TTL of freshness, then per product: id, version,
 # '1' when low, JSON (empty: deleted), event time in ms. An earlier release ordered `all` and `low` by time.
 _PRODUCTS: Final = (
-    _FRESHNESS
+    FRESHNESS
     + _VERSIONED
     + """
 local ttl, family = ARGV[1], ARGV[2]
@@ -95,7 +95,7 @@ end
 # KEYS: emptied, freshness. ARGV: TTL in s, prefixes, family, TTL of freshness, then per customer: id, version, '1' when
 # there is one, region, event time in ms.
 _CUSTOMERS: Final = (
-    _FRESHNESS
+    FRESHNESS
     + _CUSTOMER
     + """
 local floor = redis.call('HGET', KEYS[1], 'customers') or ''
@@ -228,28 +228,28 @@ class WriteProductsToRedis(_WriteCdcToRedis):
     """Keeps what is current of each product. Input: lists of Product."""
 
     def _fn(self) -> beam.DoFn:
-        return _WriteRowsFn(self._url, _products, self._job)
+        return WriteRowsFn(self._url, _products, self._job)
 
 
 class WriteCustomersToRedis(_WriteCdcToRedis):
     """Keeps which customers there are. Input: lists of Customer."""
 
     def _fn(self) -> beam.DoFn:
-        return _WriteRowsFn(self._url, _customers, self._job)
+        return WriteRowsFn(self._url, _customers, self._job)
 
 
 class WriteOrderPlacesToRedis(_WriteCdcToRedis):
     """Keeps customers' figures. Input: lists of OrderPlace."""
 
     def _fn(self) -> beam.DoFn:
-        return _WriteRowsFn(self._url, _orders, self._job)
+        return WriteRowsFn(self._url, _orders, self._job)
 
 
 class WriteStockAlertsToRedis(_WriteCdcToRedis):
     """Stores low-stock alerts for the API. Input: LowStockAlert."""
 
     def _fn(self) -> beam.DoFn:
-        return _WriteRowsFn(self._url, _alerts, self._job)
+        return WriteRowsFn(self._url, _alerts, self._job)
 
 
 class WriteEmptiedToRedis(_WriteCdcToRedis):
@@ -259,8 +259,8 @@ class WriteEmptiedToRedis(_WriteCdcToRedis):
         return _WriteEmptiedFn(self._url)
 
 
-def _products() -> _Table:
-    return _Table(
+def _products() -> StoreTable:
+    return StoreTable(
         _PRODUCTS,
         (
             inventory.PRODUCTS_KEY,
@@ -292,8 +292,8 @@ def _product_arguments(each: Product) -> tuple[Any, ...]:
     return (product.product_id, product.version, int(product.low), json, product.event_time_ms)
 
 
-def _customers() -> _Table:
-    return _Table(
+def _customers() -> StoreTable:
+    return StoreTable(
         _CUSTOMERS,
         (inventory.EMPTIED_KEY, features.FRESHNESS_KEY),
         (*_CUSTOMER_KEYS, inventory.CUSTOMER_FAMILY, features.USER_TTL_S),
@@ -307,16 +307,16 @@ def _customer_arguments(each: Customer) -> tuple[Any, ...]:
     return (customer_id, version, int(exists), region, event_time_ms)
 
 
-def _orders() -> _Table:
-    return _Table(_ORDERS, (inventory.EMPTIED_KEY,), _CUSTOMER_KEYS, _order_arguments, lambda orders: orders)
+def _orders() -> StoreTable:
+    return StoreTable(_ORDERS, (inventory.EMPTIED_KEY,), _CUSTOMER_KEYS, _order_arguments, lambda orders: orders)
 
 
 def _order_arguments(each: OrderPlace) -> tuple[Any, ...]:
     return tuple(each[:5])
 
 
-def _alerts() -> _Table:
-    return _Table(
+def _alerts() -> StoreTable:
+    return StoreTable(
         _ALERTS,
         (inventory.STOCK_ALERTS_KEY,),
         (inventory.INVENTORY_TTL_S, inventory.STOCK_ALERTS_RECENT),
@@ -328,7 +328,7 @@ def _alert_arguments(alert: LowStockAlert) -> tuple[Any, ...]:
     return (alert.event_time, inventory.stock_alert_json(alert))
 
 
-class _WriteEmptiedFn(_RedisFn):
+class _WriteEmptiedFn(RedisFn):
     """First it is noted, so that nothing older gets in any more; then what is there goes, key by key."""
 
     def process(self, emptied: list[tuple[str, str]]) -> Iterable[None]:

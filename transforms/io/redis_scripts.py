@@ -14,9 +14,9 @@ from typing import Final
 
 from schemas.times import LAST_MS
 
-__all__ = ["ALERTS", "LEDGER", "ORDERS", "REVENUE", "SESSIONS"]
+__all__ = ["ALERTS", "FRESHNESS", "LEDGER", "ORDERS", "REVENUE", "SESSIONS"]
 
-_FRESHNESS = """
+FRESHNESS = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
@@ -31,7 +31,7 @@ end
 """
 
 _USERS = (
-    _FRESHNESS
+    FRESHNESS
     + f"\nlocal LAST_MS = {LAST_MS}\n"
     + r"""
 local ttl = ARGV[1]
@@ -269,7 +269,7 @@ redis.call('EXPIRE', KEYS[1], ttl)
 # KEYS: minutes, freshness. ARGV: TTL in s, minutes, prefix of a minute's key, family, TTL of freshness, then per row:
 # start, field, version, value.
 REVENUE: Final = (
-    _FRESHNESS
+    FRESHNESS
     + """
 local ttl, minutes, prefix, family = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local newest = 0

@@ -8,12 +8,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.events import ClickstreamEvent
+from schemas.features import TOMBSTONE_VERSION
 from tests.build import click
 from tests.oracle_sessions import Session, expected_sessions
 from transforms.domain.sessions import (
     KINDS,
     MAX_LONG,
-    RETRACTED,
     Burst,
     Click,
     PackedBurst,
@@ -149,7 +149,7 @@ def test_a_later_pane_has_a_newer_version_and_one_more_click_a_newer_one_still(p
 def test_a_retraction_is_newer_than_any_session_can_be() -> None:
     row = retraction("u-1", 100, "EARLY")
     assert (row.session_id, row.user_id, row.session_start, row.deleted) == ("u-1:100", "u-1", 100, True)
-    assert row.version == RETRACTED == 2**53 - 1
+    assert row.version == TOMBSTONE_VERSION == 2**53 - 1
 
 
 def test_revenue_beyond_64_bits_is_the_largest_there_is() -> None:

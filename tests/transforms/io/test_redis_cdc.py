@@ -102,7 +102,7 @@ def write(stack: Stack, rows: list[Any]) -> None:
     for kind, make in WRITERS.items():
         same = [row for row in rows if type(row) is kind]
         if same:
-            run(redis_cdc._WriteRowsFn(stack.redis_url, make), [same] if kind is not LowStockAlert else same)
+            run(redis_cdc.WriteRowsFn(stack.redis_url, make), [same] if kind is not LowStockAlert else same)
     emptied = [row for row in rows if type(row) is tuple]
     if emptied:
         run(redis_cdc._WriteEmptiedFn(stack.redis_url), [emptied])

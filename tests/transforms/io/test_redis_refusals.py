@@ -12,7 +12,7 @@ import redis
 from schemas.addresses import StoreUrl
 from stack import Stack
 from tests.live import eventually
-from transforms.io.redis import StoreError, StoreRefusedError, _RedisFn, check_store
+from transforms.io.redis import RedisFn, StoreError, StoreRefusedError, check_store
 
 pytestmark = pytest.mark.stack
 
@@ -38,8 +38,8 @@ def at(valkey: Stack, who: str, path: str = "/0") -> StoreUrl:
     return StoreUrl(f"redis://{who}@{valkey.address('valkey')}{path}")
 
 
-def opened(url: StoreUrl) -> _RedisFn:
-    fn = _RedisFn(url)
+def opened(url: StoreUrl) -> RedisFn:
+    fn = RedisFn(url)
     fn.setup()
     return fn
 

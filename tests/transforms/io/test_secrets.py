@@ -16,7 +16,7 @@ from google.auth.exceptions import DefaultCredentialsError
 
 from stack import Stack
 from transforms.io import secrets
-from transforms.io.redis import _connect, _RedisFn
+from transforms.io.redis import RedisFn, _connect
 from transforms.io.secrets import read_secret
 
 CERTIFICATES = "-----BEGIN CERTIFICATE-----\nnobody's\n-----END CERTIFICATE-----"
@@ -55,7 +55,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 
 def test_a_worker_finds_the_store_by_the_secrets_name(kept: dict[str, str], valkey: Stack, db: redis.Redis) -> None:
     kept["shop-1/redis-url"] = f"{valkey.redis_url}\n"
-    fn = _RedisFn("secret://shop-1/redis-url")
+    fn = RedisFn("secret://shop-1/redis-url")
     fn.setup()
     assert fn._run("return redis.call('SET', KEYS[1], ARGV[1])", ["found"], ["yes"]) == b"OK"
     fn.teardown()
