@@ -5,11 +5,12 @@ otherwise is after hours, and measures them from outside: of each job the newest
 of its Python workers, and the ledger; and the store's memory. In the end, or at Ctrl-C, it fits a line to each series
 after the warm-up and says whether it rises.
 
-The line is fitted by least squares through the means of twelve equal stretches of time, not through single samples:
-neighbours are alike (garbage is collected every so often), and would make a slope look surer than it is. A series grows
-when its slope is more than two standard errors above zero, and it has gained more than 3 % of its level meanwhile.
+The slope is Theil's and Sen's: the median of the slopes between any two of twelve points, so that a few steps or spikes
+do not make it; with Sen's 95 % confidence interval. The points are the means of twelve equal stretches of time, not
+single samples: neighbours are alike (garbage is collected every so often), and would make a slope look surer than it
+is. A series grows when the whole interval is above zero, and it has gained more than 3 % of its level meanwhile.
 
-Exit status: 0 nothing grows; 1 something does, or the run failed; 2 a wrong flag.
+Exit status: 0 nothing grows; 1 something does, there are too few samples to tell, or the run failed; 2 a wrong flag.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import itertools
 import json
 import math
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -41,8 +44,9 @@ _PORTS = ("kafka", "registry", "valkey", "api")
 _READY_S = 900.0
 _END_S = 240.0
 _STRETCHES = 12
-_SURE = 2.0  # standard errors
+_SURE = 1.96  # standard deviations of Kendall's statistic: 95 %
 _MATTERS = 0.03  # of the level, over the time of the fit
+_YEAR_H = 365 * 24
 
 Series = dict[str, list[tuple[float, float]]]
 """Name → (seconds since the start, bytes)."""
@@ -53,38 +57,43 @@ class Slope(NamedTuple):
 
     Attributes:
       level: mean, bytes.
-      per_hour, error: slope and its standard error, bytes an hour.
+      per_hour, low, high: slope and its confidence interval, bytes an hour.
       hours: time of the fit.
     """
 
     level: float
     per_hour: float
-    error: float
+    low: float
+    high: float
     hours: float
 
     @property
     def grows(self) -> bool:
-        return self.per_hour > _SURE * self.error and self.per_hour * self.hours > _MATTERS * self.level
+        return self.low > 0 and self.per_hour * self.hours > _MATTERS * self.level
 
 
-def fit(samples: Sequence[tuple[float, float]], stretches: int = _STRETCHES) -> Slope | None:
-    """None when there are too few samples for a line with an error."""
-    if len(samples) < 2 * stretches:
+def fit(samples: Sequence[tuple[float, float]]) -> Slope | None:
+    """None when there are too few samples for a line with an interval."""
+    if len(samples) < 2 * _STRETCHES:
         return None
     begin, end = samples[0][0], samples[-1][0]
-    width = (end - begin) / stretches
-    groups: list[list[tuple[float, float]]] = [[] for _ in range(stretches)]
+    width = (end - begin) / _STRETCHES
+    groups: list[list[tuple[float, float]]] = [[] for _ in range(_STRETCHES)]
     for at, value in samples:
-        groups[min(int((at - begin) / width), stretches - 1)].append((at / 3600, value))
+        groups[min(int((at - begin) / width), _STRETCHES - 1)].append((at / 3600, value))
     points = [(_mean([x for x, _ in g]), _mean([y for _, y in g])) for g in groups if g]
-    if len(points) < 3:
+    slopes = sorted((d - b) / (c - a) for (a, b), (c, d) in itertools.combinations(points, 2))
+    n = len(points)
+    off = round((len(slopes) - _SURE * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)) / 2)
+    if off < 0:
         return None
-    x_mean, y_mean = (_mean([p[i] for p in points]) for i in (0, 1))
-    spread = sum((x - x_mean) ** 2 for x, _ in points)
-    slope = sum((x - x_mean) * (y - y_mean) for x, y in points) / spread
-    rest = sum((y - y_mean - slope * (x - x_mean)) ** 2 for x, y in points)
-    error = math.sqrt(rest / (len(points) - 2) / spread)
-    return Slope(_mean([y for _, y in samples]), slope, error, (end - begin) / 3600)
+    return Slope(
+        _mean([y for _, y in samples]),
+        statistics.median(slopes),
+        slopes[off],
+        slopes[-1 - off],
+        (end - begin) / 3600,
+    )
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -92,27 +101,29 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def table(series: Series, warm_up_s: float) -> str:
-    """Each series and its slope; the last line says what grows."""
+    """Each series and its slope; the last line says what grows, or that nothing does."""
     lines = [
-        "| series | level, MB | slope, MB/h | ± | at the end of the warm-up → last, MB | |",
-        "|---|---|---|---|---|---|",
+        "| series | level, MB | slope, MB/h | 95 % | in a year, GB | at the end of the warm-up → last, MB | |",
+        "|---|---|---|---|---|---|---|",
     ]
-    grows = []
+    grows, unknown = [], [] if series else ["everything"]
     for name, samples in series.items():
         warm = [sample for sample in samples if sample[0] >= warm_up_s]
         slope = fit(warm)
         if slope is None:
-            lines.append(f"| {name} | | | | | too few samples |")
+            lines.append(f"| {name} | | | | | | too few samples |")
+            unknown.append(name)
             continue
-        verdict = "GROWS" if slope.grows else "level"
         if slope.grows:
             grows.append(name)
-        numbers = (slope.level, slope.per_hour, slope.error)
-        told = " | ".join(f"{number / 1e6:.3f}" for number in numbers)
-        lines.append(f"| {name} | {told} | {warm[0][1] / 1e6:.2f} → {warm[-1][1] / 1e6:.2f} | {verdict} |")
-    lines.append("")
-    lines.append(f"grows: {', '.join(grows)}" if grows else "nothing grows")
-    return "\n".join(lines)
+        level, per_hour, low, high = (f"{number / 1e6:.3f}" for number in slope[:4])
+        lines.append(
+            f"| {name} | {level} | {per_hour} | {low} to {high} | {slope.per_hour * _YEAR_H / 1e9:.1f} "
+            f"| {warm[0][1] / 1e6:.2f} → {warm[-1][1] / 1e6:.2f} | {'GROWS' if slope.grows else 'level'} |"
+        )
+    told = [f"grows: {', '.join(grows)}"] if grows else []
+    told += [f"too few samples: {', '.join(unknown)}"] if unknown else []
+    return "\n".join([*lines, "", *(told or ["nothing grows"])])
 
 
 def measure(home: Path, valkey_port: int) -> dict[str, float]:
