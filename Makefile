@@ -38,6 +38,9 @@ test: setup check  ## every test, against real Kafka, registry, Valkey and Flink
 test-fast: $(STAMP)  ## the tests that need no services
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m 'not stack and not deploy'
 
+mutants: setup  ## plants each of some ninety faults in a copy of the tree, and says which test notices
+	@$(BIN)/python -m tests.mutants
+
 demo: setup  ## the whole system on http://127.0.0.1:8090 until Ctrl-C; DURATION=60: so many seconds; CDC=1: and a database
 	@$(BIN)/python -m stack.demo $(if $(DURATION),--duration=$(DURATION)s) $(if $(CDC),--cdc)
 
@@ -85,4 +88,4 @@ clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test test-fast demo soak batch dag-test test-deploy chart sbom bench screenshots dashboards lock clean
+.PHONY: help setup check test test-fast mutants demo soak batch dag-test test-deploy chart sbom bench screenshots dashboards lock clean

@@ -135,7 +135,7 @@ class TaskManager(Service):
 
     def command(self, place: Place) -> list[str]:
         return [
-            *jvm(f"{self._heap_mb + _FRAMEWORK_MB}m", quick_start=False),
+            *jvm(f"{self._heap_mb + _FRAMEWORK_MB}m"),
             f"-XX:MaxDirectMemorySize={self._network_mb + _FRAMEWORK_MB}m",
             *_class_path(),
             "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",

@@ -6,14 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from stack import Stack
-from tests import bigquery_emulator
+from stack.flink import Cluster
+from tests import bigquery_emulator, live
 
 # derandomize: with CI=true it would be on, and every run the same examples.
 settings.register_profile("default", max_examples=60, deadline=None, derandomize=False, print_blob=True)
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=500)
+# `make mutants` wants to know that a test fails, not the least example.
+settings.register_profile(
+    "mutants", parent=settings.get_profile("default"), max_examples=200, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("default")
 
 
@@ -43,6 +48,37 @@ def db(valkey: Stack) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(valkey.redis_url) as connection:
         connection.flushall()
         yield connection
+
+
+@pytest.fixture(scope="session")
+def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Flink as two processes, heap state, restarted jobs go on after a second."""
+    folder = tmp_path_factory.mktemp("flink")
+    config = {
+        "restart-strategy.type": "fixed-delay",
+        "restart-strategy.fixed-delay.attempts": "20",
+        "restart-strategy.fixed-delay.delay": "1 s",
+        "heartbeat.interval": "1000",
+        "heartbeat.timeout": "5000",
+    }
+    with Cluster(folder, taskmanagers=1, slots=4, checkpoints=folder / "state", config=config) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(flink: Cluster) -> Iterator[Cluster]:
+    """The same Flink for every test, whole and with all its slots free again after each."""
+    yield flink
+    if not flink.pid("taskmanager"):
+        flink.start_taskmanager()
+    live.cancel_all(flink.rest_url)
+
+
+@pytest.fixture(scope="session")
+def pool(flink: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[live.Workers]:
+    """Python workers for jobs on `cluster`, and one job server for all of them: a JVM less for each launch."""
+    with live.job_server(flink, tmp_path_factory.mktemp("job_server")) as endpoint, live.workers() as workers:
+        yield workers._replace(job_server=endpoint)
 
 
 @pytest.fixture(scope="session")

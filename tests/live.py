@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,9 @@ from bench.orders import Encoder, Spec, generate
 from schemas import features
 from schemas.events import OrderEvent, avro_schema
 from stack import Stack
-from stack.flink import Cluster
+from stack.flink import Cluster, job_server_jar
+from stack.java import ADD_OPENS, jvm
+from stack.ports import pick_free
 from tests.oracle import Alert
 from transforms.io.registry import Registry
 
@@ -238,11 +241,16 @@ def job(*flags: str, folder: Path, module: str = "beam_pipelines.fraud") -> Iter
 
 
 class Workers(NamedTuple):
-    """A pool of Python workers beside a standalone Flink; `flags` point a job at it, and they write to the log."""
+    """A pool of Python workers beside a standalone Flink; `flags` point a job at it, and they write to the log.
+
+    Attributes:
+      job_server: its address; '' where each launcher starts one.
+    """
 
     address: str
     pid: int
     log_path: Path
+    job_server: str = ""
 
     @property
     def log(self) -> str:
@@ -250,7 +258,8 @@ class Workers(NamedTuple):
 
     @property
     def flags(self) -> list[str]:
-        return ["--environment_type=EXTERNAL", f"--environment_config={self.address}"]
+        through = [f"--job_endpoint={self.job_server}"] if self.job_server else []
+        return ["--environment_type=EXTERNAL", f"--environment_config={self.address}", *through]
 
     def pids(self) -> list[int]:
         return _workers_of(self.pid)
@@ -282,6 +291,32 @@ def workers() -> Iterator[Workers]:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             sys.stderr.write(pool.log)
+
+
+@contextlib.contextmanager
+def job_server(cluster: Cluster, folder: Path) -> Iterator[str]:
+    """Runs Beam's job server for a Flink; yields the address for --job_endpoint.
+
+    Each launcher starts one of its own when it is not told of one, as most tests on embedded Flink show.
+    """
+    port, log = pick_free(set()), folder / "job-server.log"
+    command = [*jvm("512m"), *ADD_OPENS, "-jar", str(job_server_jar()), f"--flink-master={cluster.master}"]
+    command += [f"--job-port={port}", "--artifact-port=0", "--expansion-port=0", f"--artifacts-dir={folder}"]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    try:
+
+        def listening() -> bool:
+            assert process.poll() is None, log.read_text(errors="replace")[-4_000:]
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                return True
+            return False
+
+        eventually(listening, "the job server listens", 120)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _workers_of(pid: int) -> list[int]:

@@ -30,7 +30,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from dags.spark import accounts, files, quality, recompute, reconcile, report, stream_tables
+from dags.spark import accounts, comparison, files, quality, recompute, reconcile, report, stream_tables
 from dags.spark.day import Day
 from dags.spark.judged import GAPS, Judged, code_version
 from dags.spark.lake import COMPUTED, Lake, LakeError
@@ -149,7 +149,7 @@ class _Run:
         self._require_archive()
         if not options.stream.startswith("bigquery://") and not files.exists(self._spark, options.stream):
             raise _BadInput(f"--stream: there is no folder {options.stream}")
-        tolerance = reconcile.Tolerance(options.max_differences, options.max_amount_minor)
+        tolerance = comparison.Tolerance(options.max_differences, options.max_amount_minor)
         found = []
         for table in self._tables:
             rows = stream_tables.rows(self._spark, options.stream, table, day)
@@ -158,7 +158,7 @@ class _Run:
             compared = reconcile.compare(batch, stream, table, snapshot, tolerance, self._replayed(table))
             none = options.accept & set(quality.NONE[table.name])
             found.append(replace(compared, may_be_empty=bool(none)))
-        rows = [row for comparison in found for row in comparison.table_rows(day.date)]
+        rows = [row for each in found for row in each.table_rows(day.date)]
         self._record(reconcile.TABLE, reconcile.DDL, rows)
         self._write(
             "reconciliation",
@@ -168,7 +168,7 @@ class _Run:
             report.reconciliation_metrics(day, found),
         )
         for c in found:
-            counts = ", ".join(f"{c.rows(kind):,} {kind}" for kind in reconcile.KINDS)
+            counts = ", ".join(f"{c.rows(kind):,} {kind}" for kind in comparison.KINDS)
             print(f"reconcile: {c.table}: {counts}: {'passed' if c.passed else 'FAILED'}", flush=True)
         if empty := [c.table for c in found if c.nothing_compared and not c.passed]:
             names = ", ".join(f"--accept={quality.NONE[table][0]}" for table in empty)

@@ -13,21 +13,17 @@ and which of a user's earlier orders it names (the stream names those that had c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from dags.spark.comparison import KINDS, Comparison, Tolerance, parts_of
 from schemas.tables import Table
 
-__all__ = ["DDL", "DIFFERENT", "KINDS", "TABLE", "Comparison", "Part", "Replayed", "Tolerance", "compare"]
-
-KINDS = ("match", "differ", "missing", "extra", "late", "open")
-DIFFERENT = ("differ", "missing", "extra")
+__all__ = ["DDL", "TABLE", "Replayed", "compare"]
 
 TABLE = "reconciliation"
 DDL = ", ".join(
@@ -49,84 +45,6 @@ _PART = {"fraud_alerts": "alert_type", "real_time_revenue": "dimension"}
 _SAMPLE = 10
 # What only grows while a session goes on.
 _GROW = ("session_end", "duration_seconds", "page_views", "product_views", "add_to_carts", "purchases", "revenue_minor")
-# A day may have no alert. One on which neither side has a session, or a minute of revenue, was not compared.
-_MAY_BE_EMPTY = {"fraud_alerts"}
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What a table may have and still be published.
-
-    Attributes:
-      rows: that differ, are missing or extra.
-      amount_minor: Σ |batch − stream| of those rows.
-    """
-
-    rows: int = 0
-    amount_minor: int = 0
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows and amounts of a part of a table, by kind. The amount of rows that differ is Σ |batch − stream|."""
-
-    name: str
-    rows: dict[str, int]
-    amounts: dict[str, int]
-    batch_amount: int
-    stream_amount: int
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Of a table.
-
-    Attributes:
-      landed: records that replay sent back too late for the stream, as many as there were when the batch was computed.
-      samples: of the rows that do not match: kind, key, and batch's and stream's values of the columns that differ.
-      may_be_empty: whether somebody understands that there is nothing to compare.
-    """
-
-    table: str
-    snapshot: int
-    parts: list[Part]
-    tolerance: Tolerance
-    landed: int = 0
-    samples: list[dict[str, Any]] = field(default_factory=list)
-    may_be_empty: bool = False
-
-    def rows(self, kind: str) -> int:
-        return sum(part.rows[kind] for part in self.parts)
-
-    def amount(self, kind: str) -> int:
-        return sum(part.amounts[kind] for part in self.parts)
-
-    @property
-    def different_rows(self) -> int:
-        return sum(map(self.rows, DIFFERENT))
-
-    @property
-    def different_amount(self) -> int:
-        return sum(map(self.amount, DIFFERENT))
-
-    @property
-    def nothing_compared(self) -> bool:
-        return self.rows("match") + self.rows("late") + self.different_rows == 0
-
-    @property
-    def passed(self) -> bool:
-        if self.nothing_compared and not (self.may_be_empty or self.table in _MAY_BE_EMPTY):
-            return False
-        return self.different_rows <= self.tolerance.rows and self.different_amount <= self.tolerance.amount_minor
-
-    def table_rows(self, day: Any) -> Iterator[tuple[Any, ...]]:
-        """For the table `reconciliation`."""
-        for part in self.parts or [Part("*", dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0, 0)]:
-            yield (
-                *(day, self.table, part.name, self.snapshot, *(part.rows[kind] for kind in KINDS)),
-                *(Decimal(n) for n in (part.batch_amount, part.stream_amount, *(part.amounts[k] for k in KINDS))),
-                *(self.passed, self.landed),
-            )
 
 
 class Replayed(NamedTuple):
@@ -199,7 +117,7 @@ def compare(
             F.sum("batch_amount").alias("batch"),
             F.sum("stream_amount").alias("stream"),
         )
-        found = Comparison(table.name, snapshot, _parts(sums.collect()), tolerance, replayed.count if replayed else 0)
+        found = Comparison(table.name, snapshot, parts_of(sums.collect()), tolerance, replayed.count if replayed else 0)
         return replace(found, samples=_samples(joined, found, compared))
     finally:
         joined.unpersist()
@@ -224,22 +142,6 @@ def _explained(pairs: DataFrame, without: DataFrame, about: DataFrame, keys: lis
         .join(known, "about", "left")
         .withColumn("explained", F.col("is_about").isNotNull() & F.col("stream").eqNullSafe(F.col("without")))
     )
-
-
-def _parts(sums: Sequence[Any]) -> list[Part]:
-    parts: dict[str, Part] = {}
-    for row in sums:
-        name = row["part"] or ""
-        known = parts.get(name) or Part(name, dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0, 0)
-        kind = row["kind"]
-        parts[name] = Part(
-            name,
-            {**known.rows, kind: row["rows"]},
-            {**known.amounts, kind: int(row["batch"] if kind == "match" else row["apart"])},
-            known.batch_amount + int(row["batch"]),
-            known.stream_amount + int(row["stream"]),
-        )
-    return [parts[name] for name in sorted(parts)]
 
 
 def _samples(joined: DataFrame, found: Comparison, compared: list[str]) -> list[dict[str, Any]]:

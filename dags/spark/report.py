@@ -8,10 +8,10 @@ from html import escape
 from typing import Any
 
 from dags.spark.accounts import TopicDay
+from dags.spark.comparison import DIFFERENT, KINDS, Comparison, Part
 from dags.spark.day import Day
 from dags.spark.judged import GAPS, Judged
 from dags.spark.quality import Finding
-from dags.spark.reconcile import DIFFERENT, KINDS, Comparison, Part
 
 __all__ = [
     "quality_json",

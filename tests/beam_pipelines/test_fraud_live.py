@@ -223,7 +223,8 @@ def test_a_reader_that_pauses_often_leaves_one_state_in_a_checkpoint(
     """Flink drops no state before the job ends, so a name for each pause would make it grow for ever."""
     topic, rounds = "pauses.orders", 10
     spec = Spec(orders=rounds, users=1, seed=4)
-    flags = [*live.on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
+    own = pool._replace(job_server="")
+    flags = [*live.on_cluster(cluster, own, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
     flags += [f"--flink_job_server_jar={built_job_server_jar()}", f"--flink_version={FLINK_VERSION}"]
     live.fill_topic(live_stack, topic, [])
     with live.job(*flags, folder=tmp_path) as job:
