@@ -272,7 +272,6 @@ def known_to_fraud_and_revenue(user: dict[str, Any]) -> bool:
 
 
 @pytest.mark.stack
-@pytest.mark.timeout(900)
 def test_the_demo_shows_every_jobs_results_accounts_for_every_record_and_leaves_nothing_behind(
     tmp_path: Path, ports: dict[str, int]
 ) -> None:

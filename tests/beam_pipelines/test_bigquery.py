@@ -26,7 +26,7 @@ from tests.live import ROOT
 from tests.oracle import expected_alerts
 from transforms.io.registry import Registry
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.stack
 
 ALERTS = TABLES["fraud_alerts"]
 

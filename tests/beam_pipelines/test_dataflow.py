@@ -46,8 +46,6 @@ from tests.outline import outline, unstable_keys
 from transforms.domain.fraud_rules import CREATED, default_rules
 from transforms.io.registry import Registry
 
-pytestmark = pytest.mark.timeout(900)
-
 OUTLINES = Path(__file__).parent / "outlines"
 IMAGE = "europe-west1-docker.pkg.dev/shop-1/streamforge/streamforge-worker:0.1.0"
 CLOUD = [

@@ -27,7 +27,7 @@ from tests import live
 from tests.oracle import expected_alerts
 from transforms.errors import BadRecord
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.stack
 
 ORDERS = Spec(orders=20_000, users=1_500, duplicates=300)
 
@@ -82,8 +82,7 @@ def test_files_give_the_same_alerts_as_kafka_in_any_order(kind: str, expected: s
             codec.write_container(out, type(orders[0]), orders)
     else:
         path.write_bytes(b"".join(codec.to_json(order) + b"\n" for order in orders))
-    with live.job("--runner=DirectRunner", f"--input={path}", f"--output={tmp_path / 'out'}", folder=tmp_path) as job:
-        ledger = job.wait()
+    ledger = live.run_here(f"--input={path}", f"--output={tmp_path / 'out'}", folder=tmp_path)
     assert live.alerts_in_folder(tmp_path / "out") == expected
     assert ledger["in"] == ORDERS.records
 
@@ -135,8 +134,7 @@ def test_the_dead_letter_of_the_largest_record_fits_its_topic(live_stack: Stack,
     live.fill_topic(live_stack, "large.orders", [live.Message(payload, b"u-1", 1_700_000_000_000)])
     flags = live.addresses(live_stack, "large.orders", tmp_path / "out")
     letters = f"--dead_letters=kafka://{live_stack.address('kafka')}/dlq.fraud-detector"
-    with live.job("--runner=DirectRunner", "--until=latest", *flags, letters, folder=tmp_path) as job:
-        assert job.wait()["dead_letters"] == 1
+    assert live.run_here("--until=latest", *flags, letters, folder=tmp_path)["dead_letters"] == 1
     kept = [BadRecord.from_json(m.value()) for m in live.messages_of(live_stack.address("kafka"), "dlq.fraud-detector")]
     assert [letter.payload for letter in kept if letter.topic == "large.orders"] == [payload]
 

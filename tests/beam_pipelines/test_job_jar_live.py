@@ -21,7 +21,7 @@ from stack.flink import Cluster
 from tests import live
 from tests.oracle import expected_alerts
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.stack
 
 TOPIC = "jar.orders"
 ORDERS = Spec(orders=30_000, users=2_000, seed=6)

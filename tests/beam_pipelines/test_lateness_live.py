@@ -22,7 +22,7 @@ from tests import live
 from tests.build import HOUR, MINUTE, SECOND, order
 from transforms.io.registry import Registry
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.stack
 
 Y2035 = 2_051_222_400_000
 

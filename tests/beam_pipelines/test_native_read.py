@@ -19,7 +19,7 @@ from tests.build import HIGH, LOW, order, payload
 from tests.oracle import expected_alerts
 from transforms.io.registry import Registry
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.stack
 
 REGIONS = ("Istanbul", "Ankara", "Izmir")
 

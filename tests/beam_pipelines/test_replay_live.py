@@ -17,7 +17,7 @@ from tests.build import HOUR, MINUTE, T0, order, payload
 from transforms.errors import ATTEMPTS_HEADER, LATE_BY_REPLAY
 from transforms.io.registry import Registry
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.stack
 
 DAY = 24 * HOUR
 

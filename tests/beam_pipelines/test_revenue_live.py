@@ -24,12 +24,12 @@ from tests.build import MINUTE, SECOND, order
 from tests.oracle_revenue import Key, Revenue, expected_revenue
 from transforms.io.registry import Registry
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.stack
 
 TOPIC = "transactions.orders"
 LATENESS_MS, OUT_OF_ORDERNESS_MS = 10 * MINUTE, 10 * SECOND
 DAY = 24 * 60 * MINUTE
-EACH = 100_000  # records of a run of the simulator
+EACH = 30_000  # records of a run of the simulator
 
 
 class Sent(NamedTuple):
@@ -65,8 +65,8 @@ def sent(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Sent:
     for start_ms, late_by, seed in ((start, "4m", 1), (second, "25m", 2)):
         truth = folder / f"{seed}.jsonl"
         simulator = [
-            *(sys.executable, "-m", "simulator", "--rate=0", f"--events={EACH}", f"--seed={seed}", "--users=6000"),
-            *("--event_rate=90", f"--start={_rfc3339(start_ms)}", f"--topics={TOPIC}", "--bad_share=0.03"),
+            *(sys.executable, "-m", "simulator", "--rate=0", f"--events={EACH}", f"--seed={seed}", "--users=1800"),
+            *("--event_rate=27", f"--start={_rfc3339(start_ms)}", f"--topics={TOPIC}", "--bad_share=0.03"),
             *("--late_share=0.01", f"--late_by={late_by}", "--duplicate_share=0.03", f"--truth={truth}"),
             *(f"--registry={stack.registry_url}", f"--output=kafka://{stack.address('kafka')}"),
         ]
@@ -147,14 +147,11 @@ def newest(rows: Iterable[RevenueWindow]) -> dict[Key, Revenue]:
     return {key: Revenue(r.gmv_minor, r.order_count, r.unique_users, r.first_time_orders) for key, r in found.items()}
 
 
-@pytest.mark.parametrize("parallelism", [1, 2])
-def test_the_newest_version_of_every_row_is_the_oracles(
-    parallelism: int, stack: Stack, sent: Sent, tmp_path: Path
-) -> None:
-    topic = f"analytics.revenue.{parallelism}"
+def test_the_newest_version_of_every_row_is_the_oracles(stack: Stack, sent: Sent, tmp_path: Path) -> None:
+    topic = "analytics.revenue"
     live.fill_topic(stack, topic, [])
     kafka = f"--output=kafka://{stack.address('kafka')}/{topic}"
-    flags = [*live.addresses(stack, TOPIC, tmp_path / "out"), kafka, f"--parallelism={parallelism}"]
+    flags = [*live.addresses(stack, TOPIC, tmp_path / "out"), kafka]
     with live.job(
         "--runner=FlinkRunner", "--until=latest", *flags, folder=tmp_path, module="beam_pipelines.revenue"
     ) as job:
@@ -190,7 +187,7 @@ def test_a_killed_task_manager_changes_nothing_and_an_open_minute_is_seen_to_gro
         live.eventually(lambda: live.completed_checkpoints(cluster.rest_url, job_id) > before, "a checkpoint", 120)
         sender = threading.Thread(target=_send, args=(stack, topic, rest))
         sender.start()
-        job.wait_for_ledger(len(first) + 5_000, 180)
+        job.wait_for_ledger(2 * len(first), 180)
         cluster.kill_taskmanager()
         cluster.start_taskmanager()
         sender.join()

@@ -21,7 +21,7 @@ from stack.flink import Cluster
 from tests import live
 from transforms.io.registry import Registry
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.stack
 
 _ORDERS = Spec(orders=6_000, users=2_000, seed=5)
 

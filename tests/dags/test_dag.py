@@ -21,7 +21,7 @@ from dags.spark.judged import GAPS
 from tests.dags.airflow_environment import Airflow, started
 from tests.live import ROOT
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.stack
 
 STEPS = ("compute", "reconcile", "quality", "publish", "catch_up", "maintain")
 GOOD = {

@@ -25,7 +25,6 @@ from tests.live import ROOT
 
 pytestmark = [
     pytest.mark.stack,
-    pytest.mark.timeout(1500),
     pytest.mark.skipif("STREAMFORGE_DAG_SPARK" not in os.environ, reason="takes minutes: run make dag-test"),
 ]
 

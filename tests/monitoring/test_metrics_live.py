@@ -8,7 +8,7 @@ import yaml
 from tests.monitoring.conftest import ORDERS, Scraped
 from tests.monitoring.watched import ROOT, Tree, unknown
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.stack
 
 REPOSITORY = Tree()
 # Recorded by a rule of whoever deploys, who knows the jobs (docs/monitoring.md).

@@ -23,7 +23,7 @@ from tests.live import eventually
 from tests.server import Server, running
 from tests.store import order, write
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.stack
 
 BODY_S, HEAD_S, TAKEN_S = 4, 4, 4
 SHORT = {

@@ -113,7 +113,6 @@ def loading(port) -> Iterator[None]:
             thread.join()
 
 
-@pytest.mark.timeout(180)
 def test_a_store_that_goes_and_comes_back_is_503_with_retry_after_and_then_200(own_valkey, tmp_path, make_alert):
 
     def fill():

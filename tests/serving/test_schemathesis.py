@@ -50,7 +50,6 @@ def findings(server, folder, *flags):
     return "" if told.returncode == 0 and " passed" in told.stdout else told.stdout[-20_000:] + told.stderr
 
 
-@pytest.mark.timeout(180)
 def test_nothing_that_the_description_allows_or_forbids_is_answered_otherwise(filled, tmp_path):
     """All checks, on every route but the stream, which has no end."""
     with running(filled.redis_url, tmp_path=tmp_path) as server:
@@ -59,7 +58,6 @@ def test_nothing_that_the_description_allows_or_forbids_is_answered_otherwise(fi
         assert server.metric("streamforge_http_requests_total", status="400") > 100
 
 
-@pytest.mark.timeout(180)
 def test_no_key_but_a_right_one_opens_a_guarded_server(filled, tmp_path, monkeypatch):
     monkeypatch.setenv("STREAMFORGE_API_KEYS", f"tester:{sha256(KEY)}")
     with running(filled.redis_url, tmp_path=tmp_path) as server:

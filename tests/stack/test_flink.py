@@ -22,7 +22,6 @@ from stack.kafka import Kafka
 
 pytestmark = [
     pytest.mark.stack,
-    pytest.mark.timeout(600),
     # Beam's LOOPBACK worker says goodbye with an exception in one of its threads when Flink hangs up first.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
 ]

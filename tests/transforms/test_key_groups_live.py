@@ -18,7 +18,6 @@ from transforms.key_groups import MAX_PARALLELISM, shard_keys
 
 pytestmark = [
     pytest.mark.stack,
-    pytest.mark.timeout(400),
     # Beam's LOOPBACK worker says goodbye with an exception in one of its threads when Flink hangs up first.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
 ]

@@ -28,7 +28,7 @@ from transforms.io.bigquery import (
 )
 from transforms.io.folder import WriteToFolder
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.stack
 
 ALERTS, SESSIONS, REVENUE, ORDERS, CLICKS, CHANGES, LOW_STOCK = (
     TABLES[name]

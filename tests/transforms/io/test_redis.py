@@ -199,7 +199,6 @@ def revenue(draw: st.DrawFn) -> RevenueWindow:
     return minute(T0 + draw(steps) * MINUTE, dimension, value, version=version, gmv_minor=version * 1_000)
 
 
-@pytest.mark.timeout(600)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(st.lists(alerts() | sessions() | orders() | revenue(), min_size=1, max_size=30), st.data())
 def test_any_order_repetition_and_split_of_the_writes_leaves_what_the_model_says(

@@ -63,7 +63,6 @@ def _without_headers(number: int) -> list[Message]:
 
 
 @pytest.mark.stack
-@pytest.mark.timeout(120)
 def test_a_record_whose_header_name_is_not_utf_8_is_read_with_the_others(live_stack: Stack) -> None:
     server, topic = live_stack.address("kafka"), "headers"
     live.fill_topic(live_stack, topic, [live.Message(b"0", b"k", T0, 0, [("a", b"1")])], partitions=1)

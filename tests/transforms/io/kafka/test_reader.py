@@ -18,7 +18,7 @@ from transforms.io.kafka.gaps import RecordsLostError
 from transforms.io.kafka.position import BEGINNING, At, Position
 from transforms.io.kafka.reader import Reader, Source
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.stack
 
 _NUMBERS = itertools.count()
 

@@ -18,7 +18,7 @@ from transforms.errors import BadRecord
 from transforms.io.kafka import KafkaRecord, WriteLettersToKafka, WriteToKafka, sink
 from transforms.letter_envelopes import Cut, cut_of, read_envelope
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.stack
 
 noise = random.Random(1).randbytes
 MakeTopic = Callable[..., str]

@@ -44,7 +44,6 @@ def topic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaTopic]:
 
 
 @pytest.mark.stack
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("waiting", [True, False], ids=["a connection waits", "none does"])
 def test_every_record_is_read_once_in_whatever_process_a_bundle_lands(
     waiting: bool, topic: KafkaTopic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
