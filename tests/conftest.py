@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -16,15 +18,58 @@ from tests import bigquery_emulator, live
 settings.register_profile("default", max_examples=60, deadline=None, derandomize=False, print_blob=True)
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=500)
 # `make mutants` wants to know that a test fails, not the least example.
-settings.register_profile(
-    "mutants", parent=settings.get_profile("default"), max_examples=200, phases=[Phase.explicit, Phase.generate]
-)
+settings.register_profile("mutants", parent=settings.get_profile("default"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile("default")
 
 
+SLOWEST = (
+    "dags/test_daily_analytics",
+    "beam_pipelines/test_fraud_live",
+    "beam_pipelines/test_sessions_live",
+    "beam_pipelines/test_cdc_live",
+    "beam_pipelines/test_archive_live",
+    "test_demo",
+    "beam_pipelines/test_source_live",
+    "beam_pipelines/test_dataflow",
+    "beam_pipelines/test_revenue_live",
+    "beam_pipelines/test_bigquery",
+    "cdc/test_capture",
+    "dags/test_dag",
+)
+"""Files, by how long they take."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs services comes first: side by side, a long file at the end would leave a core idle."""
-    items.sort(key=lambda item: item.get_closest_marker("stack") is None)
+    """What takes long comes first, as side by side a long file at the end would leave a core idle."""
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        file = item.nodeid.partition("::")[0].removeprefix("tests/").removesuffix(".py")
+        return item.get_closest_marker("stack") is None, SLOWEST.index(file) if file in SLOWEST else len(SLOWEST)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows what the commands said that it ran, and not only their status."""
+    report = yield
+    if call.excinfo is not None and report.failed:
+        report.sections += _said(call.excinfo)
+    return report
+
+
+def _said(failure: pytest.ExceptionInfo[BaseException]) -> Iterator[tuple[str, str]]:
+    found: dict[str, Any] = {"the command": failure.value}
+    for frame in failure.traceback:
+        found |= frame.frame.f_locals
+    for name, value in found.items():
+        if isinstance(value, subprocess.CompletedProcess | subprocess.CalledProcessError):
+            for words in (value.stdout, value.stderr):
+                text = words.decode(errors="replace") if isinstance(words, bytes) else words
+                if text:
+                    yield f"{name} said ({value.returncode})", text[-4_000:]
+        elif name in ("out", "err", "said", "_") and value and isinstance(value, str):
+            yield name, value[-4_000:]
 
 
 @pytest.fixture(scope="session")

@@ -356,6 +356,7 @@ def on_cluster(cluster: Cluster, pool: Workers, folder: Path) -> list[str]:
     return [
         *("--runner=FlinkRunner", f"--flink_master={cluster.master}", *pool.flags, "--parallelism=2"),
         *("--checkpointing_interval=2000", f"--state_backend_storage_path={(folder / 'state').as_uri()}"),
+        "--sdk_worker_parallelism=2",
     ]
 
 
