@@ -309,9 +309,10 @@ def test_the_demo_shows_every_jobs_results_accounts_for_every_record_and_leaves_
 @pytest.mark.stack
 def test_a_child_that_dies_ends_the_demo_with_one_line_and_its_log(tmp_path: Path, ports: dict[str, int]) -> None:
     with running(tmp_path, ports) as process:
-        read_until(process, "api: works")
+        pid = tmp_path / "simulator.pid"  # it is started last
+        eventually(lambda: pid.exists() and pid.read_text(), "the simulator is started", 120)
         started = descendants(process.pid)
-        os.kill(int((tmp_path / "simulator.pid").read_text()), signal.SIGKILL)
+        os.kill(int(pid.read_text()), signal.SIGKILL)
         said = read_until(process, "demo: ")
         assert process.wait(60) == 1
     assert re.search(rf"^demo: simulator ended unexpectedly: .+ \(log: {tmp_path}/logs/simulator.log\)$", said, re.M)

@@ -33,7 +33,7 @@ from transforms.archive import CLICKSTREAM, ORDERS_TABLE
 from transforms.domain.archive import HOUR_MS, Contents, File
 from transforms.io.archive_files import ArchiveFolder
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(900 if EVENTS <= 100_000 else 3600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800 if EVENTS <= 100_000 else 3600)]
 
 TABLES = {
     "fraud_alerts": ("alert_id",),
