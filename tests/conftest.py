@@ -97,15 +97,10 @@ def db(valkey: Stack) -> Iterator[redis.Redis]:
 
 @pytest.fixture(scope="session")
 def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Flink as two processes, heap state, restarted jobs go on after a second."""
+    """Flink as two processes. One that was killed is noticed by calls that fail; a heartbeat may be late on a machine
+    that others use."""
     folder = tmp_path_factory.mktemp("flink")
-    config = {
-        "restart-strategy.type": "fixed-delay",
-        "restart-strategy.fixed-delay.attempts": "20",
-        "restart-strategy.fixed-delay.delay": "1 s",
-        "heartbeat.interval": "1000",
-        "heartbeat.timeout": "5000",
-    }
+    config = {"heartbeat.interval": "1000", "heartbeat.timeout": "120000"}
     with Cluster(folder, taskmanagers=1, slots=4, checkpoints=folder / "state", config=config) as cluster:
         yield cluster
 

@@ -128,7 +128,6 @@ def run(module: str, environment: dict[str, str], arguments: Sequence[str]) -> t
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=300,
     )
     return done.returncode, done.stderr
 

@@ -484,7 +484,6 @@ def launch(cloud: Cloud, name: str, arguments: Sequence[str], folder: Path) -> s
         },
         capture_output=True,
         text=True,
-        timeout=240,
     )
 
 

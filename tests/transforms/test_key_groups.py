@@ -32,7 +32,6 @@ def test_the_key_group_is_the_one_that_beam_and_flink_have() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
     )
     assert [int(line) for line in said.stdout.split()] == [key_group(key, groups) for key, groups in asked]
 
