@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,10 +20,15 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from tests.mutants.faults import ROOT, Fault, faults
 
-_TIMEOUT_S = 300
-_PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=mutants")
+_TIMEOUT_S = 1_800
+_PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=mutants")
+# What is long to import and none of ours; each run is forked from a process that has it.
+_PRELOAD = ["apache_beam", "confluent_kafka", "fastavro", "hypothesis", "numpy", "pytest", "redis", "yaml"]
+_FORKS = multiprocessing.get_context("forkserver")
 
 
 class Verdict(NamedTuple):
@@ -38,6 +45,7 @@ class Verdict(NamedTuple):
 def main(words: list[str]) -> int:
     planted = [f for f in faults() if not words or any(word in f"{f.file} {f.what}" for word in words)]
     began = time.monotonic()
+    _FORKS.set_forkserver_preload(_PRELOAD)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for number in range(os.cpu_count() or 1):
@@ -98,15 +106,31 @@ def _first_failure(tree: Path, tests: list[str]) -> str:
 
     Raises: RuntimeError: the tests could not be run.
     """
-    command = [sys.executable, "-B", *_PYTEST, *tests]
-    try:
-        done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
+    said = tree / ".said"
+    run = _FORKS.Process(target=_pytest, args=(tree, tests, said))
+    run.start()
+    run.join(_TIMEOUT_S)
+    if run.exitcode is None:
+        os.killpg(run.pid, signal.SIGKILL)
         return f"{tests}: no end after {_TIMEOUT_S} s"
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    if done.returncode > 1 or (done.returncode == 1) != bool(failed):
-        raise RuntimeError(f"status {done.returncode} of {tests}: {done.stdout[-2_000:]}{done.stderr[-2_000:]}")
+    words = said.read_text(errors="replace")
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", words, re.MULTILINE)
+    if run.exitcode not in (0, 1) or (run.exitcode == 1) != bool(failed):
+        raise RuntimeError(f"status {run.exitcode} of {tests}: {words[-4_000:]}")
     return failed[1] if failed else ""
+
+
+def _pytest(tree: Path, tests: list[str], said: Path) -> None:
+    os.setsid()
+    os.chdir(tree)
+    out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for stream in (1, 2):
+        os.dup2(out, stream)
+    sys.dont_write_bytecode = True
+    sys.path[:] = [str(tree), *(place for place in sys.path if place not in ("", str(ROOT)))]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]
+    sys.exit(int(pytest.main([*_PYTEST, *tests])))
 
 
 if __name__ == "__main__":
