@@ -153,8 +153,7 @@ def assert_is_the_tables(stack: Stack, capture: Capture, folder: Path, job: live
         live.equals_soon(lambda: in_store(stack), expected_store, "the tables in the store", 600)
     except AssertionError:
         told_by = (capture.run("status").stdout, capture.run("slots").stdout, job.log[-3_000:])
-        print(*told_by, f"{told(stack)} records in the topics, of which the job knows {job.ledger()}", sep="
-")
+        print(*told_by, f"{told(stack)} records in the topics, of which the job knows {job.ledger()}", sep="\n")
         raise
     ledger = job.wait_for_ledger(told(stack), 600)
     live.equals_soon(
