@@ -33,6 +33,7 @@ setup(
             "granian>=2.8,<2.9",
             "limits>=5.8,<6",
             "prometheus-client>=0.26,<1",
+            "prometheus-flask-exporter>=0.23.2,<0.24",
         ],
         "cdc": ["psycopg[binary]>=3.2,<4"],
         # pip: Beam calls `pip freeze` when a job is submitted.

@@ -29,7 +29,7 @@ def create_app(config: Config) -> Flask:
     from serving.store import Store
     from serving.stream import Streams
 
-    metrics = Metrics(config.metrics_dir, config.batch_report)
+    metrics = Metrics(config.metrics_dir, config.batch_report, routes.declared_metrics)
     access_log = None if config.access_log == "off" else AccessLog(with_path=config.access_log == "path")
     app = App(metrics, access_log)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -44,7 +44,7 @@ def create_app(config: Config) -> Flask:
     app.register_blueprint(routes.api)
     app.register_blueprint(inventory.api)
     if config.metrics_route:
-        app.register_blueprint(routes.scrape)
+        metrics.register_endpoint("/metrics", app)
     app.register_blueprint(reference.pages)
     app.register_blueprint(dashboard.pages)
     answers.answer_errors(app)

@@ -1,22 +1,23 @@
 """What Prometheus sees: rate, errors and duration per route, the store's errors, and what the store tells of the jobs.
 
-Plain prometheus_client, not prometheus-flask-exporter. Of its own metrics the counter is `…_http_request_total` without
-the route, not the name that StreamForge promises; the ones it wraps around views miss requests that no route matches
-(404, 405); and with several processes it exposes their files only, which leaves no place for what is computed at each
-scrape (what the store tells).
+prometheus-flask-exporter, extended: it registers and answers /metrics. With several processes it exposes only their
+files, so `generate_metrics` adds what is computed at each scrape. Requests are counted in `serving.app`: the exporter's
+hooks cost 2.7 times as much, and its counter has another name and no route (docs/adr/0045-exporter.md has the figures).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from flask import current_app
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+from prometheus_flask_exporter import PrometheusMetrics
 
 from serving.batch import BatchReport
 from serving.progress import Progress
@@ -31,21 +32,28 @@ _BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Metrics:
-    """The metrics of one app.
+class Metrics(PrometheusMetrics):  # type: ignore[misc] # which has no types
+    """The metrics of one app; `register_endpoint` gives it the address where they are.
 
     Args:
+      declared: what the address's view is wrapped in.
       batch_report: folder of the daily batch's reports, if they are to be told of.
       shared_dir: where the worker processes of a server keep their numbers; the answer is then the same from each.
         `PROMETHEUS_MULTIPROC_DIR` must have held the same folder when prometheus_client was imported.
     """
 
-    def __init__(self, shared_dir: Path | None = None, batch_report: str | None = None):
+    def __init__(
+        self,
+        shared_dir: Path | None = None,
+        batch_report: str | None = None,
+        declared: Callable[..., object] | None = None,
+    ):
+        registry = CollectorRegistry()
+        super().__init__(None, export_defaults=False, metrics_decorator=declared, registry=registry)
         self._shared_dir = shared_dir
         self._batch = None if batch_report is None else BatchReport(batch_report)
         self._in_flight_of: dict[tuple[str, str], Gauge] = {}
         self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "streamforge_http_requests",
             "HTTP requests answered.",
@@ -114,6 +122,11 @@ class Metrics:
             answers = self._answers[key] = self._requests.labels(*labels), self._duration_s.labels(*labels)
         return answers
 
+    def generate_metrics(self, accept_header: str | None = None, names: list[str] | None = None) -> tuple[bytes, str]:  # noqa: ARG002 - the exporter passes them; a scrape is whole
+        """What the exporter answers at its address."""
+        reach = current_app.extensions
+        return self.scrape(accept_header or "", reach["streamforge.store"], reach["streamforge.progress"]())
+
     def scrape(self, accept: str, store: Store, progress: Mapping[str, Progress]) -> tuple[bytes, str]:
         """As `exposition`, with what the store tells; without when the store is away, whose errors must be told."""
         try:
@@ -127,7 +140,7 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         registry = CollectorRegistry()
         if self._shared_dir is None:
-            registry.register(self._registry)
+            registry.register(self.registry)
         else:
             _forget_dead_workers(self._shared_dir)
             MultiProcessCollector(registry, str(self._shared_dir))  # type: ignore[no-untyped-call]

@@ -17,10 +17,9 @@ from serving.query import LISTING, USER_ID
 from serving.store import Store, StoreUnavailable
 from serving.stream import EventId, Streams, TooManyStreams, Wanted
 
-__all__ = ["api", "scrape", "version"]
+__all__ = ["api", "declared_metrics", "version"]
 
 api = Blueprint("api", __name__, url_prefix="/api/v1")
-scrape = Blueprint("scrape", __name__)
 
 
 def _store() -> Store:
@@ -206,9 +205,7 @@ def stream(
     return Response(frames, content_type="text/event-stream", headers=headers)
 
 
-@scrape.get("/metrics")
-@operation("text/plain", needs_store=False, free=True)
-def metrics() -> Response:
-    """Prometheus metrics of all workers."""
-    body, content_type = _metrics().scrape(request.headers.get("Accept", ""), _store(), _progress())
-    return Response(body, content_type=content_type)
+def declared_metrics(view: Callable[[], Response]) -> Callable[[], Response]:
+    """/metrics, whose view prometheus-flask-exporter makes."""
+    view.__doc__ = "Prometheus metrics of all workers."
+    return operation("text/plain", needs_store=False, free=True)(view)

@@ -2,6 +2,7 @@ import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_flask_exporter import PrometheusMetrics
 
 from schemas import features
 from schemas.events import RevenueWindow
@@ -48,6 +49,16 @@ def test_names_types_and_labels_are_the_promised_ones(client, db):
     [fresh] = found["streamforge_feature_freshness_seconds"].samples
     assert fresh.labels == {"family": "fraud_alerts"}
     assert fresh.value == pytest.approx(5, abs=2)
+
+
+def test_the_address_is_prometheus_flask_exporter_s_and_holds_none_of_its_own_series(client):
+    view = client.application.view_functions["prometheus_metrics"]
+    assert view.operation.free
+    assert isinstance(client.application.extensions["streamforge.metrics"], PrometheusMetrics)
+    client.get("/nowhere")
+    found = families(client)
+    assert not [name for name in found if not name.startswith("streamforge_") or "exporter" in name]
+    assert value(found["streamforge_http_requests"], "streamforge_http_requests_total", endpoint="unmatched") == 1
 
 
 def test_ledgers_are_told_by_job_and_outcome_with_their_age(client, db):
