@@ -125,12 +125,21 @@ class Registry:
             if e.error_code in (_UNKNOWN, *_NO_SUCH_VERSION):
                 raise
             raise SchemaUnavailable(self._short(e)) from None
-        except (httpx2.HTTPError, ValueError, TypeError, AttributeError, KeyError) as e:  # JSON of another shape
+        except (
+            httpx2.HTTPError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            KeyError,
+            RecursionError,
+        ) as e:  # JSON of another shape
             raise SchemaUnavailable(self._short(e)) from None
         schema = getattr(answer, "schema", answer)
-        if isinstance(schema, Schema) and not schema.schema_str:
-            self._client.clear_caches()
-            raise SchemaUnavailable("an answer without a schema")
+        if isinstance(schema, Schema):
+            texts = schema.schema_str, schema.schema_type
+            if not all(isinstance(text, str) and text for text in texts):
+                self._client.clear_caches()
+                raise SchemaUnavailable("an answer without a schema")
         return answer
 
     def _short(self, error: Exception) -> str:

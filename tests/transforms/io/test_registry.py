@@ -101,7 +101,7 @@ class _Answers(BaseHTTPRequestHandler):
             self.send_header("Location", "/login")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(content.rstrip(b" "))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
@@ -163,6 +163,16 @@ NO_ANSWER = {
     "not allowed": (403, b"Forbidden"),
     "too many questions": (429, b""),
     "out of order": (500, b'{"error_code": 50001, "message": "Error in the backend data store"}'),
+    "JSON nested without measure": (200, b"[" * 200_000),
+    "a schema that is a number": (200, b'{"schema": 5}'),
+    "a schema that is an object": (200, b'{"schema": {"type": "record"}}'),
+    "a language that is a number": (200, b'{"schema": "{}", "schemaType": 7}'),
+    "references that are a text": (200, b'{"schema": "{}", "references": "x"}'),
+    "references that are numbers": (200, b'{"schema": "{}", "references": [5]}'),
+    "a reference to a number": (200, b'{"schema": "{}", "references": [{"name": "n", "subject": 5, "version": "x"}]}'),
+    "a code that is a list": (404, b'{"error_code": [40403], "message": 7}'),
+    "no UTF-8": (200, b'{"schema": "\xff"}'),
+    "half a body": (200, b'{"schema": "{}"}' + b" " * 4096),
     "not there": (503, b"<html>Service Unavailable</html>"),
 }
 
