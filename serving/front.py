@@ -16,10 +16,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from io import BytesIO, RawIOBase
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout, ServiceUnavailable
+
+from serving.turns import Turns
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -93,18 +94,15 @@ class Front:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._bodies_bytes = 0
-        self._queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._apart: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._turns, self._apart = Turns(threads), Turns(1)
         self._probes = frozenset(probes)
         self._answered: deque[tuple[asyncio.Future[_Answer], _Answer]] = deque()
         self._is_due = False  # whether the loop is going to look at what is answered
         self._names: dict[bytes, str] = {}
-        for queue in (self._apart, *[self._queue] * threads):
-            threading.Thread(target=self._work, args=(queue,), name="requests", daemon=True).start()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        queue = self._queue_of(scope)
-        if queue.qsize() >= _MOST_WAITING:
+        turns = self._turns_of(scope)
+        if turns.waiting >= _MOST_WAITING:
             await _send(send, _OVERLOADED)
             return
         environ = self._environ(scope)
@@ -112,7 +110,7 @@ class Front:
             await _send(send, _BROKEN_OFF)
             return
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
-        queue.put(partial(self._hand_to_loop, environ, answer))
+        turns.elsewhere(partial(self._hand_to_loop, environ, answer))
         found = await answer
         if isinstance(found.body, bytes):
             await _send(send, found)
@@ -120,9 +118,9 @@ class Front:
             await _stream(found, found.body, receive, send)
 
     def scheduler(self, loop: asyncio.AbstractEventLoop, through_loop: Callable[[Any], None]) -> Callable[[Any], None]:
-        """What granian may call for each request, from a thread of its own, instead of what makes a task of the loop.
+        """What granian may call for each request, from several threads, instead of what makes a task of the loop.
 
-        A request without a body needs no loop: a third of what it costs is saved (docs/adr/0037-bad-clients.md).
+        A request without a body needs no loop, and is answered on that thread (docs/adr/0037-bad-clients.md).
 
         Args:
           through_loop: ends in `__call__`.
@@ -130,16 +128,16 @@ class Front:
 
         def schedule(request: Any) -> None:
             scope = request.scope
-            queue = self._queue_of(scope)
-            if scope["method"] in _WITHOUT_BODY and queue.qsize() < _MOST_WAITING:
-                queue.put(partial(self._hand_to_granian, loop, request))
+            turns = self._turns_of(scope)
+            if scope["method"] in _WITHOUT_BODY and turns.waiting < _MOST_WAITING:
+                turns.here(partial(self._hand_to_granian, loop, request))
             else:
                 through_loop(request)
 
         return schedule
 
-    def _queue_of(self, scope: dict[str, Any]) -> SimpleQueue[Callable[[], None]]:
-        return self._apart if scope["path"] in self._probes else self._queue
+    def _turns_of(self, scope: dict[str, Any]) -> Turns:
+        return self._apart if scope["path"] in self._probes else self._turns
 
     def _environ(self, scope: dict[str, Any]) -> WSGIEnvironment:
         host, port = scope["server"]
@@ -204,15 +202,6 @@ class Front:
         environ["CONTENT_LENGTH"] = str(len(body))
         environ["wsgi.input"] = BytesIO(body)
         return True
-
-    def _work(self, queue: SimpleQueue[Callable[[], None]]) -> None:
-        while True:
-            answer_one = queue.get()
-            try:
-                answer_one()
-            except Exception:  # noqa: BLE001 - the thread is needed for others
-                _LOG.exception("an answer could not be handed back")
-            del answer_one  # or its request would live until the next one comes
 
     def _hand_to_granian(self, loop: asyncio.AbstractEventLoop, request: Any) -> None:
         found, protocol = self._ask(self._environ(request.scope)), request.proto

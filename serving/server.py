@@ -93,6 +93,7 @@ def serve(
         granian_log.addFilter(partial(_is_worth_saying, server))
         until_the_end.callback(granian_log.filters.clear)
         server.on_startup(on_listening)
+        server.on_startup(partial(_with_threads, server, config.redis_connections))
         threading.Thread(target=_insist_on_stop, args=(server,), daemon=True).start()
         load = partial(_app_of_a_worker, config)
         try:
@@ -107,6 +108,14 @@ def _is_worth_saying(server: AbstractServer[Any], _: logging.LogRecord) -> bool:
     """A worker that got the same signal may end before the server has seen its own, and then has not failed."""
     server.main_loop_interrupt.wait(_ASK_AGAIN_S)
     return not server.interrupt_signal
+
+
+def _with_threads(server: AbstractServer[Any], requests: int) -> None:
+    """Lets granian call from that many threads and two more: one for a probe, and one that never has to wait.
+
+    It has them for WSGI only, and refuses the setting for ASGI; but not any more when it starts its workers.
+    """
+    server.blocking_threads = requests + 2
 
 
 def threads(config: Config) -> int:

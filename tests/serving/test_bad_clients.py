@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import resource
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
+from stack import Stack
 from tests.build import T0, alert
 from tests.live import eventually
 from tests.server import Server, running
@@ -261,3 +265,27 @@ def open_connections(pid: int, port: int) -> int:
     """Those that the server's kernel still keeps for it."""
     table = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
     return sum(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "01" for line in table)
+
+
+def test_a_store_that_hangs_holds_the_requests_that_ask_it_and_nobody_else(tmp_path):
+    with (
+        Stack(tmp_path / "valkey", ["valkey"], ports="free") as stack,
+        redis.Redis.from_url(stack.redis_url) as db,
+        running(stack.redis_url, "--redis_timeout", "60", tmp_path=tmp_path) as server,
+    ):
+        store = db.info("server")["process_id"]
+        ask = b"GET /api/v1/features/ada HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        with clients(server, 1, ask) as (first,):
+            assert rest(first).startswith(b"HTTP/1.1 404")
+        os.kill(store, signal.SIGSTOP)
+        try:
+            with clients(server, MANY, ask) as many:
+                for _ in range(20):
+                    began = time.monotonic()
+                    assert server.get("/api/v1/health/live")[0] == 200
+                    assert time.monotonic() - began < 5
+                assert not select.select(many, [], [], 0)[0]  # all of them still wait
+                os.kill(store, signal.SIGCONT)
+                assert [rest(client)[:12] for client in many] == [b"HTTP/1.1 404"] * MANY
+        finally:
+            os.kill(store, signal.SIGCONT)
