@@ -34,6 +34,7 @@ class Scraped(NamedTuple):
     """Where to scrape."""
 
     cluster: Cluster
+    pool: live.Workers
     job_id: str
     flink: tuple[str, ...]
     api: str
@@ -87,11 +88,11 @@ def scraped(live_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iter
             url, "--kafka", live_stack.address("kafka"), f"--batch_report={_reports(folder)}", tmp_path=folder
         ) as api,
     ):
-        job_id = live.running_job(cluster.rest_url)
+        job_id = live.running_job(cluster.rest_url, 300)
         job.wait_for_ledger(ORDERS.records)
         live.eventually(lambda: live.completed_checkpoints(cluster.rest_url, job_id), "a checkpoint")
         _fill(url)
-        scraped = Scraped(cluster, job_id, tuple(_ports(folder / "flink/logs")), f"127.0.0.1:{api.port}")
+        scraped = Scraped(cluster, pool, job_id, tuple(_ports(folder / "flink/logs")), f"127.0.0.1:{api.port}")
         live.eventually(lambda: b"pipeline_lag_records{" in (fetch_url(f"http://{scraped.api}/metrics") or b""), "lag")
         yield scraped
 
