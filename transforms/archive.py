@@ -145,7 +145,7 @@ class ArchiveRows:
     def __init__(self, table: Table):
         self._table = table
 
-    def __call__(self, decoded: DecodedBlock[Any], shards: int) -> dict[int, list[Row]]:  # noqa: ARG002
+    def __call__(self, decoded: DecodedBlock[Any], shard_count: int) -> dict[int, list[Row]]:  # noqa: ARG002
         block, table = decoded.block, self._table
         data, schema, record = block.data, table.schema, table.kind.record
         rows: list[Row] = []

@@ -125,7 +125,7 @@ class _ArchiveTopicFn(beam.DoFn):
         number, element = keyed
         shards = self._shards(number)
         live = shards.open(number, token, log)
-        kept = live.users
+        kept = live.state
         read, rows = _decode_element(element)
         new = kept.partition.new(rows)
         repeats = sorted({row[0] for row in rows} - {row[0] for row in new}) if len(new) < len(rows) else []
@@ -164,7 +164,7 @@ class _ArchiveTopicFn(beam.DoFn):
             return
         text = self._store.accounts.read(self._account_name(number, began - began % per_file))
         if text is not None:
-            live.users.accounts.go_on_from(Account.from_json(text))
+            live.state.accounts.go_on_from(Account.from_json(text))
             self._shards(number).append(live, _ACCOUNT + text, token, log)
 
     def _account_name(self, number: int, first: int) -> str:
@@ -220,23 +220,23 @@ class _ArchiveTopicFn(beam.DoFn):
     def expire(
         self,
         number: int = beam.DoFn.KeyParam,
-        watermark: Timestamp = beam.DoFn.TimestampParam,
+        firing: Timestamp = beam.DoFn.TimestampParam,
         token: Any = beam.DoFn.StateParam(TOKEN),
         log: Any = beam.DoFn.StateParam(LOG),
         expiry: Any = beam.DoFn.TimerParam(_EXPIRY),
     ) -> None:
         live = self._timely.open(number, token, log)
-        self._timely.expire(live, int(watermark.micros // 1000), token, log)
+        self._timely.expire(live, int(firing.micros // 1000), token, log)
         self._timely.wake(live, expiry)
         self._timely.keep(number, live)
 
     def _write_open(self, number: int, token: Any, log: Any) -> None:
         """Writes the files that have grown. Those of the range being read are kept, as they will grow again."""
         live = self._shards(number).open(number, token, log)
-        live.users.flush_is_set = False
+        live.state.flush_is_set = False
         self._shards(number).fired(live, token)
-        partition = live.users.partition
-        accounts = live.users.accounts
+        partition = live.state.partition
+        accounts = live.state.accounts
         grown = [(file, contents) for file, contents in partition.files.items() if contents.uncounted]
         for file, contents in grown:
             self._write(number, file, contents, partition.is_whole(file))

@@ -277,9 +277,9 @@ class _TrackStockFn(beam.DoFn):
         shard, batch = keyed
         live = self._shards.open(shard, token, log)
         changes = _decode_products(batch)
-        newest, alerts = track(live.users, changes)
+        newest, alerts = track(live.state, changes)
         if newest:
-            self._shards.append(live, _encode([(i, live.users[i]) for i in {p.product_id for p in newest}]), token, log)
+            self._shards.append(live, _encode([(i, live.state[i]) for i in {p.product_id for p in newest}]), token, log)
             # Not when state expires: there is no timer for it. The log is what grows here, products are few.
             self._shards.compact(live, token, log)
         self._shards.keep(shard, live)

@@ -19,7 +19,7 @@ from apache_beam.utils.timestamp import Timestamp
 from schemas.columns import Ints
 from schemas.events import FraudAlert, OrderEvent
 from transforms.decode import DecodedBlock, Part
-from transforms.domain.fraud import Detector, Order, UserOrders, order_flags, prune
+from transforms.domain.fraud import STATUS_BITS, Detector, Order, UserOrders, order_flags, prune
 from transforms.domain.fraud_rules import STATUSES, Rules
 from transforms.keyed_state import LOG, TOKEN, Expiry, Memory, Shards, shard_of
 from transforms.ledger import Counts, of_bundle
@@ -42,15 +42,15 @@ class FraudRows:
         self._currency = rules.currency
         self._least = [_NEVER if (least := rules.least_minor(s)) is None else least for s in range(len(STATUSES))]
 
-    def __call__(self, decoded: DecodedBlock[OrderEvent], shards: int) -> dict[int, list[Row]]:
+    def __call__(self, decoded: DecodedBlock[OrderEvent], shard_count: int) -> dict[int, list[Row]]:
         rows: dict[int, list[Row]] = {}
         for part in decoded.parts:
-            self._add_columns(part, rows, shards)
+            self._add_columns(part, rows, shard_count)
         for order in decoded.records:
-            self._add_record(order, rows, shards)
+            self._add_record(order, rows, shard_count)
         return rows
 
-    def _add_columns(self, part: Part, shards: dict[int, list[Row]], count: int) -> None:
+    def _add_columns(self, part: Part, by_shard: dict[int, list[Row]], shard_count: int) -> None:
         """`_add_record` for all good records of a part at once."""
         columns, rows = part.columns, part.rows
         ints, spans, data = columns.ints, columns.spans, columns.data
@@ -69,19 +69,19 @@ class FraudRows:
             strict=True,
         )
         for user, order in zip(users, orders, strict=True):
-            shard = shard_of(user, count)
-            if shard in shards:
-                shards[shard].append((user.decode(), order))
+            shard = shard_of(user, shard_count)
+            if shard in by_shard:
+                by_shard[shard].append((user.decode(), order))
             else:
-                shards[shard] = [(user.decode(), order)]
+                by_shard[shard] = [(user.decode(), order)]
 
-    def _add_record(self, order: OrderEvent, shards: dict[int, list[Row]], count: int) -> None:
+    def _add_record(self, order: OrderEvent, by_shard: dict[int, list[Row]], shard_count: int) -> None:
         status = STATUSES.index(order.order_status)
         if order.total_amount_minor > self._least[status]:
             flags = order_flags(status, order.is_first_order, order.currency == self._currency)
             row = (order.event_time, order.order_id, flags, order.total_amount_minor, order.shipping_region)
-            shard = shard_of(order.user_id.encode(), count)
-            shards.setdefault(shard, []).append((order.user_id, row))
+            shard = shard_of(order.user_id.encode(), shard_count)
+            by_shard.setdefault(shard, []).append((order.user_id, row))
 
 
 def _bounds(span: tuple[Ints, Ints], rows: Ints) -> tuple[list[int], list[int]]:
@@ -157,7 +157,7 @@ class _DetectFraudFn(beam.DoFn):
     def _will_expire(self, users: _Users, rows: list[Row]) -> None:
         expiring, keep_ms, period_ms = users.expiring, self._keep_ms, self._period_ms
         for user, order in rows:
-            period = (order[0] + keep_ms[order[2] & 7]) // period_ms
+            period = (order[0] + keep_ms[order[2] & STATUS_BITS]) // period_ms
             if period in expiring:
                 expiring[period].append(user)
             else:
@@ -185,7 +185,7 @@ class _DetectFraudFn(beam.DoFn):
     ) -> Iterator[Any]:
         shard, batch = keyed
         live = self._shards.open(shard, token, log)
-        users, add, completed = live.users.orders, self._detector.add, self._detector.completed
+        users, add, completed = live.state.orders, self._detector.add, self._detector.completed
         now_ms = time.time_ns() // 1_000_000
         rows = decode_rows(batch)
         orders_in = len(rows)
@@ -204,7 +204,7 @@ class _DetectFraudFn(beam.DoFn):
                 del rows[i]
             batch = encode_rows(rows)
         if rows:
-            self._will_expire(live.users, rows)
+            self._will_expire(live.state, rows)
             self._shards.append(live, batch, token, log)
             self._shards.wake(live, expiry)
         self._shards.keep(shard, live)
@@ -217,13 +217,13 @@ class _DetectFraudFn(beam.DoFn):
     def expire(
         self,
         shard: int = beam.DoFn.KeyParam,
-        watermark: Timestamp = beam.DoFn.TimestampParam,
+        firing: Timestamp = beam.DoFn.TimestampParam,
         token: Any = beam.DoFn.StateParam(TOKEN),
         log: Any = beam.DoFn.StateParam(LOG),
         expiry: Any = beam.DoFn.TimerParam(_EXPIRY),
     ) -> None:
         live = self._shards.open(shard, token, log)
-        self._shards.expire(live, int(watermark.micros // 1000), token, log)
+        self._shards.expire(live, int(firing.micros // 1000), token, log)
         self._shards.wake(live, expiry)
         self._shards.keep(shard, live)
 

@@ -186,7 +186,7 @@ class _GatherFn(beam.DoFn):
     ) -> None:
         shard, rows = keyed
         live = self._shards.open(shard, token, log)
-        kept = live.users
+        kept = live.state
         added = self._add(kept, rows)
         if added.entry is not None:
             self._shards.append(live, _ROWS + added.entry, token, log)
@@ -208,7 +208,7 @@ class _GatherFn(beam.DoFn):
     ) -> Iterator[TimestampedValue]:
         assert self._every_s is not None
         live = self._shards.open(shard, token, log)
-        kept = live.users
+        kept = live.state
         kept.flush_is_set = False
         self._shards.fired(live, token)
         taken: list[TimestampedValue] = []
@@ -223,13 +223,13 @@ class _GatherFn(beam.DoFn):
     def expire(
         self,
         shard: int = beam.DoFn.KeyParam,
-        watermark: Timestamp = beam.DoFn.TimestampParam,
+        firing: Timestamp = beam.DoFn.TimestampParam,
         token: Any = beam.DoFn.StateParam(TOKEN),
         log: Any = beam.DoFn.StateParam(LOG),
         expiry: Any = beam.DoFn.TimerParam(_EXPIRY),
     ) -> Iterator[TimestampedValue]:
         live = self._shards.open(shard, token, log)
-        at_ms = int(watermark.micros // 1000)
+        at_ms = int(firing.micros // 1000)
         taken = self._take(live, at_ms, token, log)
         self._shards.expire(live, at_ms, token, log)
         taken += self._take(live, at_ms, token, log)
@@ -250,7 +250,7 @@ class _GatherFn(beam.DoFn):
 
     def _take(self, live: Shard[_Gathered[Any]], at_ms: int | None, token: Any, log: Any) -> list[TimestampedValue]:
         """What is due by then; everything if None."""
-        kept = live.users
+        kept = live.state
         if kept.pending_ms is None or (at_ms is not None and at_ms < self._gathering.due_ms(kept.pending_ms)):
             return []
         taken = self._hand_over(kept, at_ms)
@@ -263,7 +263,7 @@ class _GatherFn(beam.DoFn):
         return taken
 
     def _wake(self, live: Shard[_Gathered[Any]], timer: Any) -> None:
-        pending_ms = live.users.pending_ms
+        pending_ms = live.state.pending_ms
         self._shards.wake(live, timer, None if pending_ms is None else self._gathering.due_ms(pending_ms))
 
     def _forget(self, kept: _Gathered[Any], watermark_ms: int) -> None:

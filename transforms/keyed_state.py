@@ -52,14 +52,14 @@ class Shard(Generic[T]):
     """One shard in memory.
 
     Attributes:
-      users: the state.
+      state: of all its users.
       wake_ms: what the timer is set for; None: not known.
     """
 
-    __slots__ = ("compact_bytes", "log_bytes", "token", "used_s", "users", "wake_ms")
+    __slots__ = ("compact_bytes", "log_bytes", "state", "token", "used_s", "wake_ms")
 
-    def __init__(self, users: T):
-        self.users = users
+    def __init__(self, state: T):
+        self.state = state
         self.token: bytes | None = None
         self.log_bytes = 0
         self.compact_bytes = 0  # what log_bytes was when the log was last a snapshot
@@ -113,9 +113,9 @@ class Expiry(Generic[T]):
         next_ms = self._next_ms(state)
         return None if next_ms is None else -(-next_ms // self._every_ms) * self._every_ms
 
-    def last_ms(self, watermark_ms: int) -> int:
-        """The newest multiple that the watermark has reached."""
-        return watermark_ms - watermark_ms % self._every_ms
+    def last_ms(self, firing_ms: int) -> int:
+        """The newest multiple that a timer which fires then has reached."""
+        return firing_ms - firing_ms % self._every_ms
 
 
 class Shards(Generic[T]):
@@ -152,30 +152,30 @@ class Shards(Generic[T]):
         live.token = stored
         if stored is not None:
             for entry in log.read():
-                self._replay(live.users, entry[:1], entry[1:])
+                self._replay(live.state, entry[:1], entry[1:])
                 live.log_bytes += len(entry)
         return live
 
-    def _replay(self, users: T, kind: bytes, body: bytes) -> None:
+    def _replay(self, state: T, kind: bytes, body: bytes) -> None:
         if kind == _CHANGE_V1:
-            self._apply(users, body)
+            self._apply(state, body)
         elif kind == _EXPIRED_V1 and self._expiry is not None:
-            self._expiry.forget(users, *_TIME.unpack(body))
+            self._expiry.forget(state, *_TIME.unpack(body))
         else:
             raise ValueError(f"state entry of format {kind!r}: written by a newer release")
 
     def append(self, live: Shard[T], entry: bytes, token: Any, log: Any) -> None:
-        """Logs a change that has been applied to `live.users`."""
+        """Logs a change that has been applied to `live.state`."""
         self._log(live, _CHANGE_V1 + entry, token, log)
 
-    def expire(self, live: Shard[T], watermark_ms: int, token: Any, log: Any) -> None:
+    def expire(self, live: Shard[T], firing_ms: int, token: Any, log: Any) -> None:
         """Forgets what has expired, and rewrites the log if it has doubled."""
         assert self._expiry is not None
         self.fired(live, token)
         live.wake_ms = None
-        at_ms, next_ms = self._expiry.last_ms(watermark_ms), self._expiry.at_ms(live.users)
+        at_ms, next_ms = self._expiry.last_ms(firing_ms), self._expiry.at_ms(live.state)
         if next_ms is not None and next_ms <= at_ms:
-            self._expiry.forget(live.users, at_ms)
+            self._expiry.forget(live.state, at_ms)
             self._log(live, _EXPIRED_V1 + _TIME.pack(at_ms), token, log)
         self.compact(live, token, log)
 
@@ -191,19 +191,19 @@ class Shards(Generic[T]):
         worker set it, may set it again.
         """
         assert self._expiry is not None
-        at_ms = min((at for at in (self._expiry.at_ms(live.users), due_ms) if at is not None), default=None)
+        at_ms = min((at for at in (self._expiry.at_ms(live.state), due_ms) if at is not None), default=None)
         if at_ms is not None and (live.wake_ms is None or at_ms < live.wake_ms):
             live.wake_ms = at_ms
             timer.set(Timestamp(micros=at_ms * 1000))
 
     def compact(self, live: Shard[T], token: Any, log: Any) -> None:
         """Replaces the log by a snapshot if it has doubled since the last one."""
-        if live.users and live.log_bytes <= max(2 * live.compact_bytes, _SMALL_LOG_BYTES):
+        if live.state and live.log_bytes <= max(2 * live.compact_bytes, _SMALL_LOG_BYTES):
             return
         log.clear()
         live.log_bytes = 0
-        if live.users:
-            entry = _CHANGE_V1 + self._snapshot(live.users)
+        if live.state:
+            entry = _CHANGE_V1 + self._snapshot(live.state)
             log.add(entry)
             live.log_bytes = len(entry)
         live.compact_bytes = live.log_bytes

@@ -48,16 +48,16 @@ _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 class RevenueRows:
     """The CREATED orders, as rows; the others stop here. See `transforms.sharded_rows.RowsOf`."""
 
-    def __call__(self, decoded: DecodedBlock[OrderEvent], shards: int) -> dict[int, list[Order]]:
+    def __call__(self, decoded: DecodedBlock[OrderEvent], shard_count: int) -> dict[int, list[Order]]:
         rows: dict[int, list[Order]] = {}
         for part in decoded.parts:
-            _add_columns(part, rows, shards)
+            _add_columns(part, rows, shard_count)
         for order in decoded.records:
-            _add_record(order, rows, shards)
+            _add_record(order, rows, shard_count)
         return rows
 
 
-def _add_record(order: OrderEvent, shards: dict[int, list[Order]], count: int) -> None:
+def _add_record(order: OrderEvent, by_shard: dict[int, list[Order]], shard_count: int) -> None:
     if order.order_status == _CREATED:
         row = (
             order.user_id,
@@ -68,10 +68,10 @@ def _add_record(order: OrderEvent, shards: dict[int, list[Order]], count: int) -
             order.is_first_order,
             category_totals((item.category, item.total_price_minor) for item in order.items),
         )
-        shards.setdefault(shard_of(order.user_id.encode(), count), []).append(row)
+        by_shard.setdefault(shard_of(order.user_id.encode(), shard_count), []).append(row)
 
 
-def _add_columns(part: Part, shards: dict[int, list[Order]], count: int) -> None:
+def _add_columns(part: Part, by_shard: dict[int, list[Order]], shard_count: int) -> None:
     """`_add_record` for all good records of a part at once."""
     columns, symbols = part.columns, part.symbols["order_status"]
     if _CREATED not in symbols:
@@ -91,11 +91,11 @@ def _add_columns(part: Part, shards: dict[int, list[Order]], count: int) -> None
         strict=True,
     )
     for user, order in zip(users, orders, strict=True):
-        shard = shard_of(user, count)
-        if shard in shards:
-            shards[shard].append(order)
+        shard = shard_of(user, shard_count)
+        if shard in by_shard:
+            by_shard[shard].append(order)
         else:
-            shards[shard] = [order]
+            by_shard[shard] = [order]
 
 
 def _categories(part: Part, rows: Ints) -> list[list[tuple[str, int]]]:

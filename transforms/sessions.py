@@ -60,8 +60,8 @@ _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 class ClickRows:
     """What a session needs of each click, as rows. See `transforms.sharded_rows.RowsOf`."""
 
-    def __call__(self, decoded: DecodedBlock[ClickstreamEvent], shards: int) -> dict[int, list[Click]]:
-        rows: list[list[Click]] = [[] for _ in range(shards)]
+    def __call__(self, decoded: DecodedBlock[ClickstreamEvent], shard_count: int) -> dict[int, list[Click]]:
+        rows: list[list[Click]] = [[] for _ in range(shard_count)]
         for part in decoded.parts:
             _add_columns(part, rows)
         for click in decoded.records:
@@ -69,7 +69,7 @@ class ClickRows:
         return {shard: of_shard for shard, of_shard in enumerate(rows) if of_shard}
 
 
-def _add_record(click: ClickstreamEvent, shards: list[list[Click]]) -> None:
+def _add_record(click: ClickstreamEvent, by_shard: list[list[Click]]) -> None:
     kind = KINDS.get(click.event_type, _OTHER)
     row = (
         click.user_id,
@@ -81,7 +81,7 @@ def _add_record(click: ClickstreamEvent, shards: list[list[Click]]) -> None:
         click.category,
         _revenue(click.price_minor or 0, click.quantity or 0) if kind == PURCHASE else 0,
     )
-    shards[shard_of(click.user_id.encode(), len(shards))].append(row)
+    by_shard[shard_of(click.user_id.encode(), len(by_shard))].append(row)
 
 
 def _revenue(price_minor: int, quantity: int) -> int:
@@ -89,7 +89,7 @@ def _revenue(price_minor: int, quantity: int) -> int:
     return min(price_minor * (quantity or 1), MAX_LONG)
 
 
-def _add_columns(part: Part, shards: list[list[Click]]) -> None:
+def _add_columns(part: Part, by_shard: list[list[Click]]) -> None:
     """`_add_record` for all good records of a part at once."""
     columns, rows = part.columns, part.rows
     ints, data = columns.ints, columns.data
@@ -115,9 +115,9 @@ def _add_columns(part: Part, shards: list[list[Click]]) -> None:
         revenue,
         strict=True,
     )
-    count = len(shards)
+    count = len(by_shard)
     for user, click in zip(users, clicks, strict=True):
-        shards[shard_of(user, count)].append(click)
+        by_shard[shard_of(user, count)].append(click)
 
 
 class _State:

@@ -32,7 +32,7 @@ class RowsOf(Protocol):
     Records without a row are good and end here.
     """
 
-    def __call__(self, decoded: DecodedBlock[Any], shards: int) -> dict[int, list[Any]]: ...
+    def __call__(self, decoded: DecodedBlock[Any], shard_count: int) -> dict[int, list[Any]]: ...
 
 
 Beside = Callable[[DecodedBlock[Any]], tuple[int, Any]]

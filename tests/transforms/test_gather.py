@@ -143,7 +143,7 @@ class Shard:
         """What is in the state cells, as a new worker reads it."""
         other = _GatherFn(self.gathering, None)
         other.setup()
-        return other._shards.open(0, self.cells.token, self.cells.log).users
+        return other._shards.open(0, self.cells.token, self.cells.log).state
 
 
 def test_what_is_flushed_is_handed_on_once() -> None:

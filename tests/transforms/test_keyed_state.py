@@ -98,7 +98,7 @@ def worker(memory: Memory | None = None) -> Shards[Users]:
 def add(shards: Shards[Users], cells: Cells, *changes: tuple[str, int], keep: bool = True) -> Shard[Users]:
     live = shards.open(0, cells.token, cells.log)
     entry = msgspec.msgpack.encode(changes)
-    apply(live.users, entry)
+    apply(live.state, entry)
     shards.append(live, entry, cells.token, cells.log)
     if keep:
         shards.keep(0, live)
@@ -108,7 +108,7 @@ def add(shards: Shards[Users], cells: Cells, *changes: tuple[str, int], keep: bo
 def contents(shards: Shards[Users], cells: Cells) -> Users:
     live = shards.open(0, cells.token, cells.log)
     shards.keep(0, live)
-    return live.users
+    return live.state
 
 
 def test_the_copy_in_memory_is_used_while_it_is_current() -> None:
@@ -189,12 +189,12 @@ def test_a_log_that_has_doubled_is_replaced_by_what_it_amounts_to() -> None:
     for i in range(20_000):
         live = add(shards, cells, (f"user-{i % 10}", i))
     assert cells.log.bytes > 200_000
-    for numbers in live.users.values():
+    for numbers in live.state.values():
         del numbers[:-1]
     shards.compact(live, cells.token, cells.log)
     assert len(cells.log.entries) == 1
     assert live.log_bytes == cells.log.bytes < 1_000
-    assert contents(worker(), cells) == live.users == {f"user-{i % 10}": [i] for i in range(19_990, 20_000)}
+    assert contents(worker(), cells) == live.state == {f"user-{i % 10}": [i] for i in range(19_990, 20_000)}
 
 
 def test_what_expired_is_gone_in_a_replay_too_and_a_repeat_after_it_is_there() -> None:
@@ -211,10 +211,10 @@ def test_expiry_is_at_multiples_however_often_it_is_looked_at_between() -> None:
     live = add(shards, cells, ("a", 1), ("a", 4))
     written = len(cells.log.entries)
     shards.expire(live, 2, cells.token, cells.log)
-    assert live.users == {"a": [1, 4]}
+    assert live.state == {"a": [1, 4]}
     assert len(cells.log.entries) == written, "nothing has expired, and nothing is to be logged"
     shards.expire(live, 5, cells.token, cells.log)
-    assert live.users == {"a": [4]}
+    assert live.state == {"a": [4]}
 
 
 class _Timer:
@@ -241,7 +241,7 @@ def test_copies_of_shards_that_have_moved_away_leave_the_memory() -> None:
 
     def bundle(shard: int) -> None:
         live = shards.open(shard, cells[shard].token, cells[shard].log)
-        apply(live.users, entry := msgspec.msgpack.encode([("a", 1)]))
+        apply(live.state, entry := msgspec.msgpack.encode([("a", 1)]))
         shards.append(live, entry, cells[shard].token, cells[shard].log)
         shards.keep(shard, live)
 
@@ -253,7 +253,7 @@ def test_copies_of_shards_that_have_moved_away_leave_the_memory() -> None:
     assert len(memory) == 2
     bundle(2)
     assert len(memory) == 3
-    assert shards.open(2, cells[2].token, cells[2].log).users == {"a": [1, 1]}
+    assert shards.open(2, cells[2].token, cells[2].log).state == {"a": [1, 1]}
 
 
 def test_the_copies_are_gone_when_the_last_instance_of_the_step_is() -> None:
@@ -279,7 +279,7 @@ def test_a_short_log_is_not_worth_rewriting() -> None:
 def test_a_shard_without_users_has_no_log() -> None:
     shards, cells = worker(), Cells()
     live = add(shards, cells, ("a", 1))
-    live.users.clear()
+    live.state.clear()
     shards.compact(live, cells.token, cells.log)
     assert cells.log.entries == []
     assert contents(worker(), cells) == {}
@@ -296,8 +296,8 @@ def test_rewriting_costs_no_more_than_writing_did_and_the_log_stays_in_proportio
         live = add(shards, cells, *((f"user-{number + i}", number + i) for i in range(size)))
         written += len(cells.log.entries[-1])
         number += size
-        for user in list(live.users)[: len(live.users) // kept_share]:
-            del live.users[user]
+        for user in list(live.state)[: len(live.state) // kept_share]:
+            del live.state[user]
         before = cells.token.value
         shards.compact(live, cells.token, cells.log)
         if cells.token.value != before:
@@ -398,7 +398,7 @@ class Workers(RuleBasedStateMachine):
         expected = copy.deepcopy(self.model)
         for user, number in uncommitted:
             expected.setdefault(user, []).append(number)
-        assert live.users == expected
+        assert live.state == expected
 
 
 TestWorkers = Workers.TestCase

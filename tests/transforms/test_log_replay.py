@@ -64,14 +64,14 @@ class Worker:
         fn = self.make()
         fn.setup()
         live = _shards(fn).open(0, self.cells.token, self.cells.log)
-        return _shards(fn)._snapshot(live.users) if live.users else b""
+        return _shards(fn)._snapshot(live.state) if live.state else b""
 
     def is_what_the_log_says(self) -> None:
         """After each firing, not only when everything has expired: then any log is rewritten."""
         shards = _shards(self.fn)
         live = shards.open(0, self.cells.token, self.cells.log)
         shards.keep(0, live)
-        held = shards._snapshot(live.users) if live.users else b""
+        held = shards._snapshot(live.state) if live.state else b""
         assert held == self.state(), "the log does not say what the worker holds"
 
     def rows(self, batch: bytes) -> None:

@@ -27,7 +27,7 @@ _Find = Callable[[UserOrders, int], Iterator[tuple[int, int]]]
 # flags: the status in the low three bits, then
 FIRST_ORDER = 8
 AMOUNT_COMPARABLE = 16  # the amount is in the rules' currency
-_STATUS = 7
+STATUS_BITS = 7
 
 
 def order_flags(status: Any, is_first_order: Any, amount_comparable: Any) -> Any:
@@ -68,9 +68,9 @@ class Detector:
 
         A repeat is the same order_id in the same status.
         """
-        order_id, status = order[1], order[2] & _STATUS
+        order_id, status = order[1], order[2] & STATUS_BITS
         for known in orders:
-            if known[1] == order_id and known[2] & _STATUS == status:
+            if known[1] == order_id and known[2] & STATUS_BITS == status:
                 return False
         if not orders or orders[-1] < order:
             orders.append(order)
@@ -82,14 +82,14 @@ class Detector:
 
     def completed(self, user_id: str, orders: UserOrders, order: Order, detected_at_ms: int) -> list[FraudAlert]:
         """The alerts that this order, just added, completes: its own, and those of orders after it."""
-        rules = self._by_status[order[2] & _STATUS]
+        rules = self._by_status[order[2] & STATUS_BITS]
         at = len(orders) - 1
         if orders[at] is not order:
             at = bisect_left(orders, order)
             if orders[at] is not order:
                 return []  # the user is beyond the bound, and this is the order that was let go
         elif at == 0 or orders[at - 1][0] < order[0] - self._reach_ms:
-            rules = self._alone if order[2] & _STATUS == CREATED else []
+            rules = self._alone if order[2] & STATUS_BITS == CREATED else []
         return [
             _alert(rule, user_id, orders, first, last, detected_at_ms)
             for rule, find in rules
@@ -99,7 +99,7 @@ class Detector:
 
 def prune(orders: UserOrders, floors_ms: list[int]) -> None:
     """Forgets, in place, orders older than the floor of their status (event time, ms; one floor per status)."""
-    orders[:] = [o for o in orders if o[0] >= floors_ms[o[2] & _STATUS]]
+    orders[:] = [o for o in orders if o[0] >= floors_ms[o[2] & STATUS_BITS]]
 
 
 # Each `find` gets a user's sorted orders and where the new one stands, and yields (first, last) for each pattern that
@@ -107,7 +107,7 @@ def prune(orders: UserOrders, floors_ms: list[int]) -> None:
 
 
 def _burst(rule: Burst) -> _Find:
-    need, span_ms, mask = rule.orders, rule.span_ms, _STATUS
+    need, span_ms, mask = rule.orders, rule.span_ms, STATUS_BITS
     want = rule.status
     above = -1
     if rule.above_minor is not None:
@@ -166,7 +166,7 @@ def _location_change(rule: LocationChange) -> _Find:
             o = orders[i]
             if time - o[0] > span_ms:
                 return None
-            if o[2] & _STATUS == CREATED and o[4] != region and i != but:
+            if o[2] & STATUS_BITS == CREATED and o[4] != region and i != but:
                 return i
         return None
 
@@ -179,7 +179,7 @@ def _location_change(rule: LocationChange) -> _Find:
             later = orders[i]
             if later[0] - new[0] > span_ms:
                 break
-            affected = later[2] & _STATUS == CREATED and later[4] != new[4]
+            affected = later[2] & STATUS_BITS == CREATED and later[4] != new[4]
             if affected and another_region_before(orders, i, but=at) is None:
                 yield at, i
 
@@ -190,7 +190,7 @@ def _alert(rule: Rule, user_id: str, orders: UserOrders, first: int, last: int, 
     order = orders[last]
     match rule:
         case Burst():
-            mask = _STATUS | (AMOUNT_COMPARABLE if rule.above_minor is not None else 0)
+            mask = STATUS_BITS | (AMOUNT_COMPARABLE if rule.above_minor is not None else 0)
             least = -1 if rule.above_minor is None else rule.above_minor
             related = [o[1] for o in orders[first : last + 1] if o[2] & mask == order[2] & mask and o[3] > least]
             above = f" above {rule.above_minor / 100:.2f}" if rule.above_minor is not None else ""

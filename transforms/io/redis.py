@@ -321,9 +321,14 @@ def _orders() -> StoreTable:
         redis_scripts.ORDERS,
         (features.FRESHNESS_KEY,),
         (*_USERS, features.ORDERS_PER_USER, features.HOUR_MS, features.DAY_MS, features.ORDER_FAMILY),
-        lambda order: tuple(order[:4]),
+        _order_arguments,
         lambda keyed: msgspec.msgpack.decode(keyed[1]),
     )
+
+
+def _order_arguments(order: list[Any]) -> tuple[Any, ...]:
+    user_id, order_id, event_time, amount_minor, *_ = order
+    return user_id, order_id, event_time, amount_minor
 
 
 class WriteRevenueToRedis(beam.PTransform):
