@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from beam_pipelines.options import LOCAL_KAFKA, LOCAL_REGISTRY, Folder, KafkaUrl, http_url, input_url
 from schemas.addresses import shown
-from schemas.flags import Parser, UsageError
+from schemas.flags import Parser, UsageError, typed
 from transforms.errors import ATTEMPTS_HEADER, BadRecord
 
 __all__ = ["BATCH", "EVERY", "MAX_ATTEMPTS", "Filters", "parse"]
@@ -90,12 +90,12 @@ def _parser() -> Parser:
     added.add_argument("--dry_run", action="store_true", help="only say what would be sent")
     added.add_argument(
         "--to",
-        type=_typed(_kafka_topic),
+        type=typed(_kafka_topic),
         metavar="kafka://HOST:PORT/TOPIC",
         help="send to this topic instead, the bytes as they are; needed for records that came from a file",
     )
     added.add_argument(
-        "--rate", type=_typed(_positive), metavar="N", help="records a second at most (default: as fast as it goes)"
+        "--rate", type=typed(_positive), metavar="N", help="records a second at most (default: as fast as it goes)"
     )
     _add_kafka(added)
     added = _command(
@@ -107,7 +107,7 @@ def _parser() -> Parser:
         "that was mended is sent by `replay FOLDER`; `discard` the originals then.",
     )
     added.add_argument(
-        "--to", type=_typed(_folder), required=True, metavar="FOLDER", help="a new or empty folder, local or gs://"
+        "--to", type=typed(_folder), required=True, metavar="FOLDER", help="a new or empty folder, local or gs://"
     )
     _add_registry(added)
     _add_kafka(added)
@@ -130,7 +130,7 @@ def _command(commands: Any, name: str, help_text: str, description: str | None =
     sub.add_argument(
         "source",
         nargs="?",
-        type=_typed(_source),
+        type=typed(_source),
         default=f"kafka://{LOCAL_KAFKA}/dlq.fraud-detector",
         metavar="SOURCE",
         help="kafka://host:port[,host:port]/topic, or a folder that a job wrote dead_letters/*.jsonl to, or the folder "
@@ -142,8 +142,8 @@ def _command(commands: Any, name: str, help_text: str, description: str | None =
     )
     group.add_argument("--topic", action="append", default=[], help="they came from; repeatable")
     group.add_argument("--partition", action="append", default=[], type=_count, metavar="N", help="of it; repeatable")
-    group.add_argument("--since", type=_typed(_instant), metavar="TIME", help="seen then or later; RFC 3339")
-    group.add_argument("--until", type=_typed(_instant), metavar="TIME", help="seen before; as 2026-09-21T14:00:00Z")
+    group.add_argument("--since", type=typed(_instant), metavar="TIME", help="seen then or later; RFC 3339")
+    group.add_argument("--until", type=typed(_instant), metavar="TIME", help="seen before; as 2026-09-21T14:00:00Z")
     sub.add_argument("--json", action="store_true", help="print JSON, an object a line")
     return sub
 
@@ -151,7 +151,7 @@ def _command(commands: Any, name: str, help_text: str, description: str | None =
 def _add_kafka(parser: Any) -> None:
     parser.add_argument(
         "--kafka",
-        type=_typed(_servers),
+        type=typed(_servers),
         metavar="HOST:PORT[,HOST:PORT]",
         help=f"for a folder as SOURCE: the broker that has the records' topics (default: {LOCAL_KAFKA})",
     )
@@ -160,20 +160,10 @@ def _add_kafka(parser: Any) -> None:
 def _add_registry(parser: Any) -> None:
     parser.add_argument(
         "--registry",
-        type=_typed(http_url),
+        type=typed(http_url),
         default=LOCAL_REGISTRY,
         help="schema registry that payloads are decoded with (default: %(default)s)",
     )
-
-
-def _typed(convert: Any) -> Any:
-    def typed(text: str) -> Any:
-        try:
-            return convert(text)
-        except ValueError as e:
-            raise argparse.ArgumentTypeError(" ".join(str(e).split())) from None
-
-    return typed
 
 
 def _source(text: str) -> KafkaUrl | Folder:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 from schemas.addresses import scrub
 
-__all__ = ["Parser", "UsageError"]
+__all__ = ["Parser", "UsageError", "typed"]
+
+T = TypeVar("T")
 
 
 class UsageError(Exception):
@@ -44,3 +47,15 @@ class Parser(argparse.ArgumentParser):
 
     def stop(self, error: object) -> NoReturn:
         self.exit(2, f"{self.prog.removeprefix('python -m ')}: {error}\n")
+
+
+def typed(convert: Callable[[str], T]) -> Callable[[str], T]:
+    """For `type=`, so that the words of its ValueError or OSError are shown, in one line."""
+
+    def read(text: str) -> T:
+        try:
+            return convert(text)
+        except (ValueError, OSError) as e:
+            raise argparse.ArgumentTypeError(" ".join(str(e).split())) from None
+
+    return read

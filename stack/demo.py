@@ -36,7 +36,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import features
-from schemas.flags import Parser
+from schemas.flags import Parser, typed
 from stack.children import Children, memory_bytes
 from stack.connect import Connect
 from stack.console import Console
@@ -161,12 +161,12 @@ def _parser() -> Parser:
         epilog=rest,
     )
     add = parser.add_argument
-    add("--duration", type=_duration_s, metavar="TIME", help="end by itself after so long, as 60s (default: never)")
+    add("--duration", type=typed(_seconds), metavar="TIME", help="end by itself after so long, as 60s (default: never)")
     add("--cdc", action="store_true", help="with a database, and the job that follows it: 1 GB of memory more")
     add("--rate", type=_rate, default=50, metavar="N", help="events a second (50)")
     add(
         "--history",
-        type=_duration_s,
+        type=typed(_seconds),
         metavar="TIME",
         help="begin so long ago, as 1h: that much traffic is sent at once, then it goes on live; "
         "--rate is then the mean over a day (default: begin now)",
@@ -182,11 +182,8 @@ def _parser() -> Parser:
     return parser
 
 
-def _duration_s(text: str) -> float:
-    try:
-        return parse_duration_ms(text) / 1000
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _seconds(duration: str) -> float:
+    return parse_duration_ms(duration) / 1000
 
 
 def _rate(text: str) -> int:

@@ -34,7 +34,7 @@ from dags.spark import accounts, comparison, files, quality, recompute, reconcil
 from dags.spark.day import Day
 from dags.spark.judged import GAPS, Judged, code_version
 from dags.spark.lake import COMPUTED, Lake, LakeError
-from schemas.flags import Parser
+from schemas.flags import Parser, typed
 from schemas.tables import TABLES, Table
 from transforms.domain.durations import parse_duration_ms
 from transforms.domain.fraud_rules import RuleError, Rules, default_rules, parse_rules
@@ -394,11 +394,23 @@ def _parse(argv: Sequence[str]) -> Any:
         metavar="FILE",
         help="the stream's fraud rules (default: those of the package)",
     )
-    add("--session_gap", type=_duration, default="30m", metavar="TIME", help="as the stream's (default: %(default)s)")
-    add("--max_session", type=_duration, default="12h", metavar="TIME", help="as the stream's (default: %(default)s)")
+    add(
+        "--session_gap",
+        type=typed(parse_duration_ms),
+        default="30m",
+        metavar="TIME",
+        help="as the stream's (default: %(default)s)",
+    )
+    add(
+        "--max_session",
+        type=typed(parse_duration_ms),
+        default="12h",
+        metavar="TIME",
+        help="as the stream's (default: %(default)s)",
+    )
     add(
         "--settle",
-        type=_duration,
+        type=typed(parse_duration_ms),
         default="15m",
         metavar="TIME",
         help="how long a record may take to the archive: allowed lateness, --flush_every and some; a session that "
@@ -432,14 +444,14 @@ def _parse(argv: Sequence[str]) -> Any:
     )
     add(
         "--freshness",
-        type=_duration,
+        type=typed(parse_duration_ms),
         default="1h",
         metavar="TIME",
         help="how long before its end, or now, the day's newest event may lie (default: %(default)s)",
     )
     add(
         "--keep_snapshots",
-        type=_duration,
+        type=typed(parse_duration_ms),
         default="7d",
         metavar="TIME",
         help="maintain forgets older ones (default: %(default)s)",
@@ -467,13 +479,6 @@ def _day(text: str) -> Day:
     if found.date > datetime.now(UTC).date():
         raise argparse.ArgumentTypeError(f"{text} lies in the future")
     return found
-
-
-def _duration(text: str) -> int:
-    try:
-        return parse_duration_ms(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _number(text: str) -> int:
