@@ -18,7 +18,6 @@ DoFn: on Flink it is a native source. What it does differently:
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +25,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.io.kafka import ReadFromKafka
 from apache_beam.transforms.window import GlobalWindow, TimestampedValue
+from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -73,19 +73,19 @@ class ReadBlocksFromKafkaNative(beam.PTransform):
         return blocks
 
 
-# Per read (by an id made at construction) and partition: the next offset and the clock. Shared by all instances in a
-# process, as a runner gives the bundles of a partition to any of them, one after another.
-_REACHED: dict[str, dict[int, tuple[int, Clock]]] = {}
+class _Reached(dict[int, tuple[int, Clock]]):
+    """Of each partition the next offset and the clock. Shared by all instances of the DoFn in a process, as a runner
+    gives the bundles of a partition to any of them, one after another."""
 
 
 class _PackFn(beam.DoFn):
     def __init__(self, out_of_orderness_ms: int, max_ahead_ms: int, block_messages: int):
-        self._id = uuid.uuid4().hex
+        self._shared = Shared()
         self._out_of_orderness_ms, self._max_ahead_ms = out_of_orderness_ms, max_ahead_ms
         self._block_messages = block_messages
 
     def setup(self) -> None:
-        self._reached = _REACHED.setdefault(self._id, {})
+        self._reached = self._shared.acquire(_Reached)
 
     def start_bundle(self) -> None:
         self._messages: dict[int, list[Any]] = {}
