@@ -73,7 +73,7 @@ def test_files_and_make_targets_that_a_page_names_exist(page: str) -> None:
 def commands() -> Iterator[tuple[str, str, str]]:
     for page in PAGES:
         for code in code_of(text_of(page)):
-            for module, words in re.findall(r"\bpython -m ([\w.]+)([^;>]*)", code):
+            for module, words in re.findall(r"\bpython -m (\w+(?:\.\w+)*)(?![\w.])([^;>]*)", code):
                 if module.partition(".")[0] in FOLDERS - {"tests"}:  # those have no --help: they would run
                     yield page, module, words.strip()
 
