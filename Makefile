@@ -74,8 +74,8 @@ bench: setup  ## drain a million orders, beside peers; and the latency from orde
 screenshots: setup  ## docs/dashboard-*.png anew, of a demo that runs or of its own
 	$(BIN)/python -m tests.screenshots
 
-dashboards: $(STAMP)  ## Grafana's dashboards anew, helm/streamforge/files/dashboards/*.json
-	@$(BIN)/python docker/grafana/dashboards.py
+generate: $(STAMP)  ## all that follows from declarations: templates, chart, compose, Terraform, dashboards, tables in docs
+	@$(BIN)/python -m beam_pipelines.generate
 
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 lock: $(STAMP)  ## write requirements*.txt anew from the ranges in setup.py, for every Python that is supported
@@ -88,4 +88,4 @@ clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test test-fast mutants demo soak batch dag-test test-deploy chart sbom bench screenshots dashboards lock clean
+.PHONY: help setup check test test-fast mutants demo soak batch dag-test test-deploy chart sbom bench screenshots generate lock clean

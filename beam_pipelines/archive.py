@@ -18,19 +18,21 @@ a folder or alone, each record is a row too; readers take orders_current and cli
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-import msgspec
 from apache_beam.io.filesystems import FileSystems
 from confluent_kafka import KafkaException
 
-from beam_pipelines import connect, options, runners
-from beam_pipelines.options import BigQueryUrl, Folder, Job, KafkaUrl, RedisUrl, Settings, UsageError
-from schemas.events import ClickstreamEvent, OrderEvent
+from beam_pipelines import connect
+from beam_pipelines.options import Settings
+from beam_pipelines.run import run
+from beam_pipelines.sinks import Folder, KafkaUrl, Results
+from schemas.flags import UsageError
+from schemas.jobs import JOBS
 from transforms.archive import (
     CLICKSTREAM,
     ORDERS_TABLE,
@@ -45,23 +47,14 @@ from transforms.archive import (
 from transforms.archive_topic import ArchiveTopic
 from transforms.blocks import Block
 from transforms.domain.archive import Contents
-from transforms.domain.durations import parse_duration_ms
 from transforms.errors import BadRecord
 from transforms.io.archive_files import AccountFolder, ArchiveFolder, record_in
-from transforms.io.files import ReadBlocksFromFiles, match_files
+from transforms.io.files import ReadBlocksFromFiles
 from transforms.io.kafka import KafkaTopic
 from transforms.ledger import Counts
 from transforms.sharded_rows import DecodeRows, Decoding
 
-JOB = Job(
-    name="archiver",
-    module="beam_pipelines.archive",
-    summary="Reads orders and clicks, keeps each valid one once, in files by event day and hour.",
-    input_topic="transactions.orders",
-    more_topics=("clickstream.events",),
-    output_folder=".stack/archive",
-    tables=("orders", "clickstream"),
-)
+JOB = JOBS["archive"]
 TABLES = (ORDERS_TABLE, CLICKSTREAM)
 
 
@@ -155,38 +148,43 @@ def build(inputs: Sequence[Input], config: Config) -> Outputs:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    try:
-        flags, settings, rest = options.parse(JOB, sys.argv[1:] if argv is None else argv, _add_flags)
-        config = Config(
-            decoding=replace(connect.decoding(settings), lands_replays=True),
-            folder=_folder(settings),
-            rows=any(isinstance(url, BigQueryUrl) for url in settings.outputs),
-            records_per_file=_records_per_file(flags.records_per_file),
-            flush_every_s=None if settings.bounded else _flush_every_s(flags.flush_every),
-            watermark_lead_ms=settings.watermark_lead_ms,
-        )
-        reads = _reads(settings)
-        connect.check(settings)
-        pipeline_options = runners.pipeline_options(settings, rest)
-    except UsageError as e:
-        options.stop(e, JOB.module)
-    with runners.running(pipeline_options) as p:
-        ends = {url.topic: _Ends(url) for url in settings.inputs if isinstance(url, KafkaUrl)}
-        inputs = [
-            Input(table, topic, p | f"Read{i}" >> read, ends.get(topic or ""))
-            for i, (table, topic, read) in enumerate(reads)
-        ]
-        outputs = build(inputs, config)
-        for i, (table, records) in enumerate(outputs.records):
-            connect.write_to_bigquery(records, settings, table.name, archive_row, f"{table.name.title()}{i}")
-        connect.write_refused(outputs.dead_letters, outputs.late, settings)
-        connect.write_ledger(outputs.counts, settings)
+def make_config(flags: argparse.Namespace, settings: Settings) -> Config:
+    return Config(
+        decoding=replace(connect.decoding(settings), lands_replays=True),
+        folder=next((url for url in settings.outputs if isinstance(url, Folder)), None),
+        rows=any(not isinstance(url, Folder) for url in settings.outputs),
+        records_per_file=flags.records_per_file,
+        flush_every_s=None if settings.bounded else flags.flush_every,
+        watermark_lead_ms=settings.watermark_lead_ms,
+    )
 
 
-def archive_row(record: OrderEvent | ClickstreamEvent) -> bytes:
-    """A row of table orders or clickstream as JSON. Records are never corrected, so the version is the event time."""
-    return msgspec.json.encode({**msgspec.structs.asdict(record), "version": record.event_time})
+def source(settings: Settings) -> Callable[[beam.Pipeline], list[Input]]:
+    """Each topic, or all files of a table."""
+    topics = [url for url in settings.inputs if isinstance(url, KafkaUrl)]
+    if len({url.topic for url in topics}) < len(topics):
+        raise UsageError("--input", "names a topic twice")
+    reads: list[tuple[Table, str | None, beam.PTransform, _Ends | None]] = [
+        (_table_of(url.topic), url.topic, connect.read_blocks(settings, url), _Ends(url)) for url in topics
+    ]
+    by_table: dict[str, list[str]] = {}
+    for path in connect.files(settings) if not topics else ():
+        by_table.setdefault(_table_in(path).name, []).append(path)
+    reads += [
+        (table, None, ReadBlocksFromFiles(by_table[table.name], settings.started_ms), None)
+        for table in TABLES
+        if table.name in by_table
+    ]
+    return lambda pipeline: [
+        Input(table, topic, pipeline | f"Read{i}" >> read, ends) for i, (table, topic, read, ends) in enumerate(reads)
+    ]
+
+
+def results(outputs: Outputs) -> list[Results]:
+    return [
+        Results(records, table.name, label=f"{table.name.title()}{i}", files=False)
+        for i, (table, records) in enumerate(outputs.records)
+    ]
 
 
 class _Ends:
@@ -202,38 +200,11 @@ class _Ends:
             raise OSError(str(e)) from e
 
 
-def _reads(settings: Settings) -> list[tuple[Table, str | None, beam.PTransform]]:
-    """Table, topic and read of each topic, or of all files of a table."""
-    files: dict[str, list[str]] = {}
-    reads: list[tuple[Table, str | None, beam.PTransform]] = []
-    for url in settings.inputs:
-        if isinstance(url, KafkaUrl):
-            reads.append((_table_of(url.topic), url.topic, connect.read_blocks(settings, url)))
-        else:
-            for path in _files(url.path):
-                table = _table_in(path)
-                files.setdefault(table.name, []).append(path)
-    if len({(table.name, topic) for table, topic, _ in reads}) < len(reads):
-        raise UsageError("--input", "names a topic twice")
-    return reads + [
-        (table, None, ReadBlocksFromFiles(sorted(set(files[table.name])), connect.STARTED_MS))
-        for table in TABLES
-        if table.name in files
-    ]
-
-
 def _table_of(topic: str) -> Table:
     for table, word in ((CLICKSTREAM, "click"), (ORDERS_TABLE, "order")):
         if word in topic:
             return table
     raise UsageError("--input", f"cannot tell what topic {topic} holds: its name says neither order nor click")
-
-
-def _files(pattern: str) -> list[str]:
-    try:
-        return match_files(pattern)
-    except (ValueError, OSError) as e:
-        raise UsageError("--input", e) from e
 
 
 def _table_in(path: str) -> Table:
@@ -246,52 +217,9 @@ def _table_in(path: str) -> Table:
     raise UsageError("--input", f"{path} holds {record}, which is not archived; orders and clicks are")
 
 
-def _folder(settings: Settings) -> Folder | None:
-    folders = []
-    for url in settings.outputs:
-        match url:
-            case Folder():
-                folders.append(url)
-            case RedisUrl():
-                raise UsageError("--output", f"{url.url}: the archive is files, not rows of a store; name a folder")
-            case KafkaUrl():
-                raise UsageError("--output", "the archive is files; its records come from Kafka; name a folder")
-    if len(folders) > 1:
-        raise UsageError("--output", "names two folders; the archive is one")
-    return folders[0] if folders else None
-
-
-def _add_flags(group: Any) -> None:
-    group.add_argument(
-        "--records_per_file",
-        default="100000",
-        help="offsets of a partition that one file stands for; an archive must keep to one number "
-        "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--flush_every",
-        default="60s",
-        help="how often open files are written, when the input has no end (default: %(default)s)",
-    )
-
-
-def _records_per_file(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 10_000_000:
-        raise UsageError("--records_per_file", f"{text} is not a whole number from 1 to 10000000")
-    return int(text)
-
-
-def _flush_every_s(text: str) -> float:
-    try:
-        every_ms = parse_duration_ms(text)
-    except ValueError as e:
-        raise UsageError("--flush_every", e) from e
-    if every_ms < 1_000:
-        raise UsageError("--flush_every", f"{text} is below 1s")
-    return every_ms / 1_000
+def main(argv: Sequence[str] | None = None) -> None:
+    run(JOB, argv)
 
 
 if __name__ == "__main__":
-    from beam_pipelines.archive import main  # classes of __main__ cannot be unpickled by workers
-
     main()

@@ -18,23 +18,23 @@ is late. Personal columns are dropped, or hashed with the key of --hash_key, bef
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-import msgspec
 
-from beam_pipelines import connect, options, runners
-from beam_pipelines.options import BigQueryUrl, Folder, Job, KafkaUrl, RedisUrl, Settings, UsageError
+from beam_pipelines.options import Settings
+from beam_pipelines.run import run
+from beam_pipelines.sinks import KafkaUrl, RedisUrl, Results
 from schemas.events import LowStockAlert
+from schemas.flags import UsageError
+from schemas.jobs import JOBS
 from transforms.blocks import Block
 from transforms.cdc import ChangeDecoding, DecodeChanges, Decoded, TrackStock
 from transforms.errors import BadRecord
-from transforms.io.files import ReadBlocksFromFiles, match_files
-from transforms.io.folder import WriteToFolder
 from transforms.io.redis_cdc import (
     WriteCustomersToRedis,
     WriteEmptiedToRedis,
@@ -44,16 +44,7 @@ from transforms.io.redis_cdc import (
 )
 from transforms.ledger import Counts
 
-JOB = Job(
-    name="cdc-processor",
-    module="beam_pipelines.cdc",
-    summary="Reads the changes of the shop's database, keeps what is current and all that was, alerts on low stock.",
-    input_topic="cdc.public.products",
-    more_topics=tuple(f"cdc.public.{t}" for t in ("customers", "orders", "order_items", "inventory_movements")),
-    output_topic="alerts.stock",
-    tables=("cdc_changes", "low_stock_alerts"),
-    readers="1",  # of five topics
-)
+JOB = JOBS["cdc"]
 _LEAST_KEY_BYTES = 16
 
 
@@ -83,60 +74,28 @@ def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
     return Outputs(changes, stock.products, stock.alerts, changes.bad, counts)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    try:
-        flags, settings, rest = options.parse(JOB, sys.argv[1:] if argv is None else argv, _add_flags)
-        config = Config(
-            ChangeDecoding(
-                job=JOB.name,
-                shards=settings.state_shards,
-                history=any(isinstance(url, BigQueryUrl | Folder) for url in settings.outputs),
-                make_hash_key=_HashKey(flags.hash_key),
-                max_parallelism=settings.max_parallelism,
-            )
+def make_config(flags: argparse.Namespace, settings: Settings) -> Config:
+    return Config(
+        ChangeDecoding(
+            job=JOB.name,
+            shards=settings.state_shards,
+            history=any(not isinstance(url, RedisUrl | KafkaUrl) for url in settings.outputs),
+            make_hash_key=_HashKey(flags.hash_key),
+            max_parallelism=settings.max_parallelism,
         )
-        reads = _reads(settings)
-        connect.check(settings)
-        pipeline_options = runners.pipeline_options(settings, rest)
-    except UsageError as e:
-        options.stop(e, JOB.module)
-    with runners.running(pipeline_options) as p:
-        blocks = [p | f"Read{i}" >> read for i, read in enumerate(reads)]
-        outputs = build(blocks | "Blocks" >> beam.Flatten(), config)
-        _write(outputs, settings)
-        connect.write_refused(outputs.dead_letters, None, settings)
-        connect.write_ledger(outputs.counts, settings)
-
-
-def _write(outputs: Outputs, settings: Settings) -> None:
-    connect.write_rows(
-        outputs.alerts,
-        settings,
-        "low_stock_alerts",
-        msgspec.json.encode,
-        WriteStockAlertsToRedis,
-        lambda topic: connect.AvroEncoder(settings.registry, topic, LowStockAlert, _key_and_time),
     )
-    history = outputs.changes.history
-    connect.write_to_bigquery(history, settings, "cdc_changes", msgspec.json.encode, "Changes")
-    for i, url in enumerate(settings.outputs):
-        if isinstance(url, Folder):
-            history | f"Changes{i}" >> WriteToFolder(
-                *url.subfolder("cdc_changes"), msgspec.json.encode, settings.rolling
-            )
-        elif isinstance(url, RedisUrl):
-            for label, rows, write in (
-                (f"Products{i}", outputs.products, WriteProductsToRedis),
-                (f"Customers{i}", outputs.changes.customers, WriteCustomersToRedis),
-                (f"Orders{i}", outputs.changes.orders, WriteOrderPlacesToRedis),
-            ):
-                refused = rows | label >> write(url.url, JOB.name)
-                connect.write_letters(refused, settings, f"{label}DeadLetters")
-            outputs.changes.emptied | f"Emptied{i}" >> WriteEmptiedToRedis(url.url, JOB.name)
 
 
-def _key_and_time(alert: LowStockAlert) -> tuple[str, int]:
-    return alert.product_id, alert.event_time
+def results(outputs: Outputs) -> list[Results]:
+    changes = outputs.changes
+    return [
+        Results(outputs.alerts, "low_stock_alerts", WriteStockAlertsToRedis),
+        Results(changes.history, "cdc_changes", label="Changes"),
+        Results(outputs.products, None, WriteProductsToRedis, "Products"),
+        Results(changes.customers, None, WriteCustomersToRedis, "Customers"),
+        Results(changes.orders, None, WriteOrderPlacesToRedis, "Orders"),
+        Results(changes.emptied, None, WriteEmptiedToRedis, "Emptied", letters=False),
+    ]
 
 
 class _HashKey:
@@ -157,36 +116,9 @@ class _HashKey:
         return None if self._path is None else Path(self._path).read_bytes().strip()
 
 
-def _reads(settings: Settings) -> list[beam.PTransform]:
-    """Raises: UsageError."""
-    if len(set(settings.inputs)) < len(settings.inputs):
-        raise UsageError("--input", "names something twice")
-    topics = [url for url in settings.inputs if isinstance(url, KafkaUrl)]
-    if topics:
-        return [connect.read_blocks(settings, url) for url in topics]
-    paths: set[str] = set()
-    for url in settings.inputs:
-        assert isinstance(url, Folder)
-        try:
-            paths.update(match_files(url.path))
-        except (ValueError, OSError) as e:
-            raise UsageError("--input", e) from e
-    for path in sorted(paths):
-        if not path.endswith(".jsonl"):
-            raise UsageError("--input", f"{path}: changes are read from .jsonl files")
-    return [ReadBlocksFromFiles(sorted(paths), connect.STARTED_MS)]
-
-
-def _add_flags(group: Any) -> None:
-    group.add_argument(
-        "--hash_key",
-        metavar="FILE",
-        help=f"file with a key of at least {_LEAST_KEY_BYTES} bytes, there on every worker: personal columns that may "
-        "be hashed are, with HMAC-SHA256 (default: all personal columns are dropped)",
-    )
+def main(argv: Sequence[str] | None = None) -> None:
+    run(JOB, argv)
 
 
 if __name__ == "__main__":
-    from beam_pipelines.cdc import main  # classes of __main__ cannot be unpickled by workers
-
     main()

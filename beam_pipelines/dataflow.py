@@ -9,13 +9,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, WorkerOptions
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
-from beam_pipelines.options import FLINK_ONLY, Folder, KafkaUrl, RedisUrl, Settings, UsageError
-from schemas.addresses import StoreUrl
+from beam_pipelines.options import FLINK_ONLY, Settings
+from beam_pipelines.sinks import Folder, KafkaUrl, Sink
+from schemas.flags import UsageError
 
 __all__ = ["MOST_WORKERS", "check", "defaults", "report"]
 
@@ -111,16 +111,13 @@ def _folders(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def _hosts(settings: Settings) -> Iterator[tuple[str, str]]:
     for flag, url in _urls(settings):
-        if isinstance(url, KafkaUrl):
-            for server in url.servers.split(","):
-                yield flag, server.rpartition(":")[0]
-        elif isinstance(url, RedisUrl):
-            yield flag, url.url.host if isinstance(url.url, StoreUrl) else urlsplit(url.url).hostname or ""
+        for host in url.hosts:
+            yield flag, host
     if isinstance(settings.input, KafkaUrl):
         yield "--registry", settings.registry.host
 
 
-def _urls(settings: Settings) -> Iterator[tuple[str, Any]]:
+def _urls(settings: Settings) -> Iterator[tuple[str, Sink]]:
     for flag, urls in (
         ("--input", settings.inputs),
         ("--output", settings.outputs),

@@ -44,7 +44,7 @@ from beam_pipelines import letter_flags
 from beam_pipelines.letter_flags import BATCH, Filters
 from beam_pipelines.letter_plan import Plan, whole
 from beam_pipelines.letter_text import Newest, Payloads, Summary, as_json, as_text
-from beam_pipelines.options import Folder, KafkaUrl
+from beam_pipelines.sinks import Folder, KafkaUrl
 from schemas.flags import UsageError
 from transforms.io.dead_letters import (
     FolderLetters,

@@ -13,7 +13,8 @@ from typing import Any
 
 from apache_beam.transforms.external import ExternalTransform
 
-from beam_pipelines.options import Settings, UsageError
+from beam_pipelines.options import Settings
+from schemas.flags import UsageError
 
 __all__ = ["service"]
 

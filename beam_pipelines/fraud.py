@@ -16,18 +16,21 @@ often they are found, and every sink keeps one of each.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
-import msgspec
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines import connect, options, runners
-from beam_pipelines.options import Job, UsageError
+from beam_pipelines import connect
+from beam_pipelines.options import Settings
+from beam_pipelines.run import run
+from beam_pipelines.sinks import Results
 from schemas.events import FraudAlert
+from schemas.flags import UsageError
+from schemas.jobs import JOBS
 from transforms.blocks import Block
 from transforms.decode import ORDERS
 from transforms.domain.fraud_rules import RuleError, Rules, default_rules, parse_rules
@@ -37,14 +40,7 @@ from transforms.io.redis import WriteAlertsToRedis
 from transforms.ledger import Counts
 from transforms.sharded_rows import DecodeRows, Decoding
 
-JOB = Job(
-    name="fraud-detector",
-    module="beam_pipelines.fraud",
-    summary="Reads orders, alerts on those that complete a fraud pattern.",
-    input_topic="transactions.orders",
-    output_topic="alerts.fraud",
-    tables=("fraud_alerts",),
-)
+JOB = JOBS["fraud"]
 
 
 @dataclass(frozen=True)
@@ -84,48 +80,12 @@ def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
     return Outputs(alerts, orders.bad, orders.late, counts)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    try:
-        flags, settings, rest = options.parse(JOB, sys.argv[1:] if argv is None else argv, _add_flags)
-        config = Config(
-            decoding=connect.decoding(settings),
-            rules=_rules(flags.rules),
-            watermark_lead_ms=settings.watermark_lead_ms,
-        )
-        read = connect.read_blocks(settings)
-        connect.check(settings)
-        pipeline_options = runners.pipeline_options(settings, rest)
-    except UsageError as e:
-        options.stop(e, JOB.module)
-    with runners.running(pipeline_options) as p:
-        outputs = build(p | "Read" >> read, config)
-        connect.write_rows(
-            outputs.alerts,
-            settings,
-            "fraud_alerts",
-            alert_row,
-            WriteAlertsToRedis,
-            lambda topic: connect.AvroEncoder(settings.registry, topic, FraudAlert, _key_and_time),
-        )
-        connect.write_refused(outputs.dead_letters, outputs.late, settings)
-        connect.write_ledger(outputs.counts, settings)
+def make_config(flags: argparse.Namespace, settings: Settings) -> Config:
+    return Config(connect.decoding(settings), _rules(flags.rules), settings.watermark_lead_ms)
 
 
-def _key_and_time(alert: FraudAlert) -> tuple[str, int]:
-    return alert.user_id, alert.event_time
-
-
-def alert_row(alert: FraudAlert) -> bytes:
-    """A row of table fraud_alerts as JSON. An alert is never corrected, so its version is its event time."""
-    return msgspec.json.encode({**msgspec.structs.asdict(alert), "version": alert.event_time})
-
-
-def _add_flags(group: Any) -> None:
-    group.add_argument(
-        "--rules",
-        help="YAML file with the fraud rules, local or gs:// "
-        "(default: transforms/domain/fraud_rules.yaml, which explains the format)",
-    )
+def results(outputs: Outputs) -> list[Results]:
+    return [Results(outputs.alerts, "fraud_alerts", WriteAlertsToRedis)]
 
 
 def _rules(path: str | None) -> Rules:
@@ -138,7 +98,9 @@ def _rules(path: str | None) -> Rules:
         raise UsageError("--rules", f"{path}: {e}" if not isinstance(e, OSError) else e) from e
 
 
-if __name__ == "__main__":
-    from beam_pipelines.fraud import main  # classes of __main__ cannot be unpickled by workers
+def main(argv: Sequence[str] | None = None) -> None:
+    run(JOB, argv)
 
+
+if __name__ == "__main__":
     main()

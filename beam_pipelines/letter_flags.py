@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from beam_pipelines.options import LOCAL_KAFKA, LOCAL_REGISTRY, Folder, KafkaUrl, http_url, input_url
+from beam_pipelines.flags import KINDS, LOCAL_KAFKA, LOCAL_REGISTRY
+from beam_pipelines.options import input_url
+from beam_pipelines.sinks import Folder, KafkaUrl
 from schemas.addresses import shown
 from schemas.flags import Parser, UsageError, typed
 from transforms.errors import ATTEMPTS_HEADER, BadRecord
@@ -160,7 +162,7 @@ def _add_kafka(parser: Any) -> None:
 def _add_registry(parser: Any) -> None:
     parser.add_argument(
         "--registry",
-        type=typed(http_url),
+        type=typed(KINDS["url"].read),
         default=LOCAL_REGISTRY,
         help="schema registry that payloads are decoded with (default: %(default)s)",
     )

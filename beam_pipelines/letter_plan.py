@@ -10,7 +10,7 @@ import msgspec
 
 from beam_pipelines.letter_flags import MAX_ATTEMPTS
 from beam_pipelines.letter_text import printable
-from beam_pipelines.options import KafkaUrl
+from beam_pipelines.sinks import KafkaUrl
 from transforms.errors import ATTEMPTS_HEADER, BadRecord
 from transforms.io.dead_letters import Letter
 from transforms.io.kafka import KafkaRecord

@@ -18,34 +18,28 @@ often parts of the input are read again.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
-import msgspec
 
-from beam_pipelines import connect, options, runners
-from beam_pipelines.options import Job, RedisUrl, UsageError
+from beam_pipelines import connect
+from beam_pipelines.options import Settings
+from beam_pipelines.run import run
+from beam_pipelines.sinks import Results
 from schemas.events import RevenueWindow
+from schemas.jobs import JOBS
 from transforms.blocks import Block
 from transforms.decode import ORDERS
-from transforms.domain.durations import parse_duration_ms
 from transforms.errors import BadRecord
 from transforms.io.redis import WriteOrderFeaturesToRedis, WriteRevenueToRedis
 from transforms.ledger import Counts
 from transforms.revenue import CalculateRevenue, RevenueRows
 from transforms.sharded_rows import DecodeRows, Decoding
 
-JOB = Job(
-    name="revenue-calculator",
-    module="beam_pipelines.revenue",
-    summary="Reads orders, adds up the revenue of every minute.",
-    input_topic="transactions.orders",
-    output_topic="analytics.revenue",
-    tables=("real_time_revenue",),
-)
+JOB = JOBS["revenue"]
 
 
 @dataclass(frozen=True)
@@ -93,61 +87,21 @@ def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
     return Outputs(revenue, orders.good, orders.bad, orders.late, counts)
 
 
+def make_config(flags: argparse.Namespace, settings: Settings) -> Config:
+    early_every_s = None if settings.bounded else flags.early_every
+    return Config(connect.decoding(settings), early_every_s, settings.watermark_lead_ms)
+
+
+def results(outputs: Outputs) -> list[Results]:
+    return [
+        Results(outputs.revenue, "real_time_revenue", WriteRevenueToRedis),
+        Results(outputs.orders, None, WriteOrderFeaturesToRedis, label="Features", letters=False),
+    ]
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    try:
-        flags, settings, rest = options.parse(JOB, sys.argv[1:] if argv is None else argv, _add_flags)
-        every_s = _early_every_s(flags.early_every)
-        config = Config(
-            decoding=connect.decoding(settings),
-            early_every_s=None if settings.bounded else every_s,
-            watermark_lead_ms=settings.watermark_lead_ms,
-        )
-        read = connect.read_blocks(settings)
-        connect.check(settings)
-        pipeline_options = runners.pipeline_options(settings, rest)
-    except UsageError as e:
-        options.stop(e, JOB.module)
-    with runners.running(pipeline_options) as p:
-        outputs = build(p | "Read" >> read, config)
-        connect.write_rows(
-            outputs.revenue,
-            settings,
-            "real_time_revenue",
-            msgspec.json.encode,
-            WriteRevenueToRedis,
-            lambda topic: connect.AvroEncoder(settings.registry, topic, RevenueWindow, _key_and_time),
-        )
-        for i, url in enumerate(settings.outputs):
-            if isinstance(url, RedisUrl):
-                outputs.orders | f"Features{i}" >> WriteOrderFeaturesToRedis(url.url, JOB.name)
-        connect.write_refused(outputs.dead_letters, outputs.late, settings)
-        connect.write_ledger(outputs.counts, settings)
-
-
-def _key_and_time(row: RevenueWindow) -> tuple[str, int]:
-    return f"{row.dimension}:{row.value}", row.window_start
-
-
-def _add_flags(group: Any) -> None:
-    group.add_argument(
-        "--early_every",
-        default="2s",
-        help="how often there are results of minutes that are still open, in whole seconds; not for input with an end "
-        "(default: %(default)s)",
-    )
-
-
-def _early_every_s(text: str) -> int:
-    try:
-        every_ms = parse_duration_ms(text)
-    except ValueError as e:
-        raise UsageError("--early_every", e) from e
-    if every_ms < 1_000 or every_ms % 1_000:
-        raise UsageError("--early_every", f"{text} is not a whole number of seconds, at least 1s")
-    return every_ms // 1_000
+    run(JOB, argv)
 
 
 if __name__ == "__main__":
-    from beam_pipelines.revenue import main  # classes of __main__ cannot be unpickled by workers
-
     main()

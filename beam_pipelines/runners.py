@@ -26,7 +26,9 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.runner import PipelineState
 
 from beam_pipelines import dataflow, logs, worker_pool
-from beam_pipelines.options import KafkaUrl, Settings, UsageError
+from beam_pipelines.options import Settings
+from beam_pipelines.sinks import KafkaUrl
+from schemas.flags import UsageError
 
 __all__ = ["first_error", "pipeline_options", "running"]
 

@@ -18,20 +18,22 @@ again.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
-import msgspec
 
-from beam_pipelines import connect, options, runners
-from beam_pipelines.options import Folder, Job, UsageError
+from beam_pipelines import connect
+from beam_pipelines.options import Settings
+from beam_pipelines.run import run
+from beam_pipelines.sinks import Folder, Results
 from schemas.events import UserSession
+from schemas.flags import UsageError
+from schemas.jobs import JOBS
 from transforms.blocks import Block
 from transforms.decode import CLICKS
-from transforms.domain.durations import parse_duration_ms
 from transforms.domain.visits import MAX_SESSION_MS
 from transforms.errors import BadRecord
 from transforms.io.redis import WriteSessionsToRedis
@@ -39,14 +41,7 @@ from transforms.ledger import Counts
 from transforms.sessions import AggregateSessions, ClickRows
 from transforms.sharded_rows import DecodeRows, Decoding
 
-JOB = Job(
-    name="session-aggregator",
-    module="beam_pipelines.sessions",
-    summary="Reads clicks, gives out each user's sessions.",
-    input_topic="clickstream.events",
-    output_topic="analytics.sessions",
-    tables=("user_sessions",),
-)
+JOB = JOBS["sessions"]
 
 
 @dataclass(frozen=True)
@@ -103,81 +98,30 @@ def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
     return Outputs(sessions, clicks.bad, clicks.late, counts)
 
 
+def make_config(flags: argparse.Namespace, settings: Settings) -> Config:
+    if flags.max_session <= flags.session_gap + settings.allowed_lateness_ms + settings.watermark_lead_ms:
+        raise UsageError(
+            "--max_session",
+            "must be more than --session_gap, --allowed_lateness and, with "
+            "--kafka_read=native, --out_of_orderness together",
+        )
+    return Config(
+        decoding=connect.decoding(settings),
+        gap_ms=flags.session_gap,
+        max_session_ms=flags.max_session,
+        early_every_ms=None if settings.bounded else flags.early_every,
+        only_once=isinstance(settings.input, Folder),
+        watermark_lead_ms=settings.watermark_lead_ms,
+    )
+
+
+def results(outputs: Outputs) -> list[Results]:
+    return [Results(outputs.sessions, "user_sessions", WriteSessionsToRedis)]
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    try:
-        flags, settings, rest = options.parse(JOB, sys.argv[1:] if argv is None else argv, _add_flags)
-        gap_ms = _duration_ms("--session_gap", flags.session_gap)
-        max_session_ms = _duration_ms("--max_session", flags.max_session)
-        if max_session_ms <= gap_ms + settings.allowed_lateness_ms + settings.watermark_lead_ms:
-            raise UsageError(
-                "--max_session",
-                "must be more than --session_gap, --allowed_lateness and, with "
-                "--kafka_read=native, --out_of_orderness together",
-            )
-        early_every_ms = _duration_ms("--early_every", flags.early_every)
-        config = Config(
-            decoding=connect.decoding(settings),
-            gap_ms=gap_ms,
-            max_session_ms=max_session_ms,
-            early_every_ms=None if settings.bounded else early_every_ms,
-            only_once=isinstance(settings.input, Folder),
-            watermark_lead_ms=settings.watermark_lead_ms,
-        )
-        read = connect.read_blocks(settings)
-        connect.check(settings)
-        pipeline_options = runners.pipeline_options(settings, rest)
-    except UsageError as e:
-        options.stop(e, JOB.module)
-    with runners.running(pipeline_options) as p:
-        outputs = build(p | "Read" >> read, config)
-        connect.write_rows(
-            outputs.sessions,
-            settings,
-            "user_sessions",
-            msgspec.json.encode,
-            WriteSessionsToRedis,
-            lambda topic: connect.AvroEncoder(settings.registry, topic, UserSession, _key_and_time),
-        )
-        connect.write_refused(outputs.dead_letters, outputs.late, settings)
-        connect.write_ledger(outputs.counts, settings)
-
-
-def _key_and_time(session: UserSession) -> tuple[str, int]:
-    return session.user_id, session.session_end
-
-
-def _add_flags(group: Any) -> None:
-    group.add_argument(
-        "--session_gap",
-        default="30m",
-        help="a click this long after the one before begins a new session; another gap needs another --output, as "
-        "sessions are corrected by their start (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max_session",
-        default="12h",
-        help="a session that never pauses ends after this long; what follows is cut at the multiples of it since 1970, "
-        "for 12h at noon and midnight UTC (default: %(default)s)",
-    )
-    group.add_argument(
-        "--early_every",
-        default="5s",
-        help="how long a click may wait before there is a result with it; not for input with an end "
-        "(default: %(default)s)",
-    )
-
-
-def _duration_ms(flag: str, text: str) -> int:
-    try:
-        duration_ms = parse_duration_ms(text)
-    except ValueError as e:
-        raise UsageError(flag, e) from e
-    if duration_ms < 1:
-        raise UsageError(flag, f"{text} is not longer than nothing")
-    return duration_ms
+    run(JOB, argv)
 
 
 if __name__ == "__main__":
-    from beam_pipelines.sessions import main  # classes of __main__ cannot be unpickled by workers
-
     main()

@@ -17,8 +17,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from beam_pipelines import options
-from beam_pipelines.options import BigQueryUrl, bigquery_url
+from beam_pipelines.sinks import BigQueryUrl
 from schemas.flags import Parser, UsageError
 from schemas.tables import TABLES, Column, Table, current_view, resources
 
@@ -27,9 +26,10 @@ _PLACEHOLDER = "bigquery://project-id.dataset"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    parser = _parser()
     try:
-        flags = _parser().parse_args(argv)
-        url = bigquery_url(flags.dataset)
+        flags = parser.read(argv)
+        url = BigQueryUrl.parse(flags.dataset)
         tables = _tables(flags.table)
         if flags.command == "create":
             _create(url, tables)
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             _show(url, tables, flags.json)
     except (UsageError, ValueError) as e:
-        options.stop(e, _MODULE)
+        parser.stop(e)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,34 +69,34 @@ def _create(url: BigQueryUrl, tables: Sequence[Table]) -> None:
     from transforms.io.bigquery import BigQueryUnusableError, create_tables
 
     try:
-        made = create_tables(url.name, tables)
+        made = create_tables(url.place, tables)
     except BigQueryUnusableError as e:
         raise UsageError("create", e) from e
-    print(f"{url.name}: made {', '.join(made)}" if made else f"{url.name}: everything is there")  # noqa: T201
+    print(f"{url.place}: made {', '.join(made)}" if made else f"{url.place}: everything is there")  # noqa: T201
 
 
 def _alter(url: BigQueryUrl, tables: Sequence[Table]) -> None:
     from transforms.io.bigquery import BigQueryUnusableError, alter_tables
 
     try:
-        added = alter_tables(url.name, tables)
+        added = alter_tables(url.place, tables)
     except BigQueryUnusableError as e:
         raise UsageError("alter", e) from e
-    print(f"{url.name}: added {', '.join(added)}" if added else f"{url.name}: no column is missing")  # noqa: T201
+    print(f"{url.place}: added {', '.join(added)}" if added else f"{url.place}: no column is missing")  # noqa: T201
 
 
 def _show(url: BigQueryUrl, tables: Sequence[Table], as_json: bool) -> None:
     if as_json:
-        made = {r["tableReference"]["tableId"]: r for table in tables for r in resources(table, url.name)}
+        made = {r["tableReference"]["tableId"]: r for table in tables for r in resources(table, url.place)}
         json.dump(made, sys.stdout, indent=2, ensure_ascii=False)
         print()  # noqa: T201
         return
     for table in tables:
-        print(f"{url.name}.{table.name}, a partition per day of {table.partition_by}")  # noqa: T201
+        print(f"{url.place}.{table.name}, a partition per day of {table.partition_by}")  # noqa: T201
         print(f"  key {', '.join(table.key)}; clustered by {', '.join(table.cluster_by)}")  # noqa: T201
         for line in _lines(table.columns, "  "):
             print(line)  # noqa: T201
-        print(f"{url.name}.{table.view}\n{current_view(table, url.name)}\n")  # noqa: T201
+        print(f"{url.place}.{table.view}\n{current_view(table, url.place)}\n")  # noqa: T201
 
 
 def _lines(columns: Sequence[Column], indent: str) -> list[str]:

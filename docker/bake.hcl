@@ -60,7 +60,9 @@ target "worker" {
 target "flex" {
   inherits = ["_ours"]
   matrix = {
-    job = ["archive", "cdc", "fraud", "revenue", "sessions"]
+    # jobs: make generate
+    job = ["fraud", "sessions", "revenue", "archive", "cdc"]
+    # end of jobs
   }
   name   = "flex-${job}"
   target = "flex"

@@ -16,8 +16,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from schemas import jobs
 from schemas.events import avro_schema
 from schemas.features import rfc3339
+from schemas.jobs import Rows
 from schemas.times import clamp_ms
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "current_view",
     "from_bigquery",
     "resources",
+    "table",
     "to_bigquery",
 ]
 
@@ -120,65 +123,19 @@ def _column(field: dict[str, Any]) -> Column:
     return Column(name, "TIMESTAMP" if timestamp else _TYPES[kind["type"]], mode, doc)
 
 
-def _table(
-    name: str,
-    record: str,
-    key: tuple[str, ...],
-    partition_by: str,
-    cluster_by: tuple[str, ...],
-    *,
-    day_of_key: bool,
-    emptied_by: tuple[str, ...] = (),
-) -> Table:
-    return Table(name, columns_of(avro_schema(record)), key, partition_by, day_of_key, cluster_by, emptied_by)
-
-
-TABLES: Final[dict[str, Table]] = {
-    table.name: table
-    for table in (
-        _table("fraud_alerts", "FraudAlert", ("alert_id",), "event_time", ("user_id", "alert_type"), day_of_key=True),
-        _table(
-            "user_sessions", "UserSession", ("session_id",), "session_start", ("user_id", "session_id"), day_of_key=True
-        ),
-        _table(
-            "real_time_revenue",
-            "RevenueWindow",
-            ("window_start", "dimension", "value"),
-            "window_start",
-            ("dimension", "value"),
-            day_of_key=True,
-        ),
-        # The producer gives an order or a click its id and its time, and could give one id two times.
-        _table(
-            "orders",
-            "OrderEvent",
-            ("order_id", "order_status"),
-            "event_time",
-            ("user_id", "order_id"),
-            day_of_key=False,
-        ),
-        _table(
-            "clickstream", "ClickstreamEvent", ("event_id",), "event_time", ("user_id", "event_id"), day_of_key=False
-        ),
-        _table(
-            "cdc_changes",
-            "CdcChange",
-            ("table_name", "key"),
-            "event_time",
-            ("table_name", "key"),
-            day_of_key=False,
-            emptied_by=("table_name",),
-        ),
-        _table(
-            "low_stock_alerts",
-            "LowStockAlert",
-            ("alert_id",),
-            "event_time",
-            ("product_id", "alert_id"),
-            day_of_key=True,
-        ),
+def table(rows: Rows) -> Table:
+    return Table(
+        rows.name,
+        columns_of(avro_schema(rows.record)),
+        rows.key,
+        rows.day,
+        rows.day_of_key,
+        rows.cluster_by,
+        rows.emptied_by,
     )
-}
+
+
+TABLES: Final[dict[str, Table]] = {name: table(rows) for name, rows in jobs.TABLES.items()}
 
 
 def resources(table: Table, dataset: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import redis
 
-from schemas import features, inventory
+from schemas import features, inventory, jobs
 from serving.config import Config
 from serving.connections import Command, Connections
 
@@ -26,7 +26,7 @@ __all__ = ["JOBS", "Health", "Page", "Position", "Readings", "Store", "StoreUnav
 _LOG = logging.getLogger(__name__)
 
 # Asked for by name: SCAN would walk the whole key space at every health check.
-JOBS = ("fraud-detector", "session-aggregator", "revenue-calculator", "cdc-processor", "archiver")
+JOBS = tuple(job.name for job in jobs.JOBS.values())
 _LEDGER_FIELDS = (b"in", b"good", b"dead_letters", b"late", b"duplicates")
 _LOST = b"lost"
 _MINUTES_WITHOUT_TOTAL = 3  # a minute's dimensions are written one by one: so many of the newest may lack theirs yet

@@ -9,17 +9,15 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Final
 
+from schemas.jobs import JOBS
+
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: Final = {
     "demo": ("stack.demo", "the whole system on this machine, until Ctrl-C"),
     "stack": ("stack", "start and stop the local services: Kafka, registry, Valkey, PostgreSQL, Flink"),
     "simulate": ("simulator", "generate a shop's orders and clicks"),
-    "fraud": ("beam_pipelines.fraud", "run the job that alerts on fraud patterns"),
-    "sessions": ("beam_pipelines.sessions", "run the job that builds user sessions from clicks"),
-    "revenue": ("beam_pipelines.revenue", "run the job that adds up revenue by the minute"),
-    "cdc": ("beam_pipelines.cdc", "run the job that follows the database's changes"),
-    "archive": ("beam_pipelines.archive", "run the job that archives orders and clicks"),
+    **{name: (job.page, f"run the job {job.name}: {job.summary}") for name, job in JOBS.items()},
     "dead-letters": ("beam_pipelines.dead_letters", "inspect, replay, export or discard refused records"),
     "tables": ("beam_pipelines.tables", "create the tables in BigQuery"),
     "templates": ("beam_pipelines.templates", "write Dataflow flex templates"),

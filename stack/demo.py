@@ -37,6 +37,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import features
 from schemas.flags import Parser, typed
+from schemas.jobs import JOBS, LETTERS, Job
 from stack.children import Children, memory_bytes
 from stack.connect import Connect
 from stack.console import Console
@@ -47,7 +48,6 @@ from stack.postgres import Postgres
 from stack.registry import Registry
 from stack.service import fetch_url
 from stack.stack import Stack
-from stack.topics import CAPTURED
 from stack.valkey import Valkey
 from transforms.domain.durations import parse_duration_ms
 from transforms.domain.fraud import alert_id
@@ -84,35 +84,36 @@ _OUTCOMES = ("good", "dead_letters", "late", "duplicates")
 
 @dataclass(frozen=True)
 class _Job:
-    """One of the jobs that run side by side.
+    """One of the jobs that run side by side."""
 
-    Attributes:
-      name: of its module, its process and its log.
-      calls_itself: as in its topics and consumer group.
-      topics: what it reads.
-      output: the topic that it writes; None: files.
-    """
+    declared: Job
 
-    name: str
-    calls_itself: str
-    topics: tuple[str, ...]
-    output: str | None
+    @property
+    def name(self) -> str:
+        """Of its module, its process and its log."""
+        return self.declared.module
+
+    @property
+    def calls_itself(self) -> str:
+        return self.declared.name
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        return self.declared.topics
 
     def flags(self, stack: Stack, home: Path) -> list[str]:
         kafka = f"kafka://{stack.address('kafka')}"
         flags = [f"--input={kafka}/{topic}" for topic in self.topics]
-        if self.output is None:
-            flags += [f"--output={home / self.name}", "--flush_every=5s"]
+        if self.declared.output_folder:
+            flags.append(f"--output={home / self.name}")
         else:
             # With the default ports the first two are the defaults: `--runner=FlinkRunner` alone does the same. The
             # folder is for `make batch`, which compares.
-            flags += [
-                f"--output={stack.redis_url}",
-                f"--output={kafka}/{self.output}",
-                f"--output={home / 'tables'}",
-                "--roll_every=2s",
-            ]
-        flags += [f"--{kind}={kafka}/{start}.{self.calls_itself}" for kind, start in _REFUSED.items()]
+            flags += [f"--output={stack.redis_url}"] * self.declared.online
+            flags += [f"--output={kafka}/{self.declared.topic}"] * bool(self.declared.topic)
+            flags += [f"--output={home / 'tables'}", "--roll_every=2s"]
+        flags += self.declared.demo
+        flags += [f"--{kind}={kafka}/{start}.{self.calls_itself}" for kind, start in LETTERS.items()]
         checkpoints = f"--state_backend_storage_path={(home / 'checkpoints' / self.name).as_uri()}"
         ledger = f"--ledger={self.ledger(home)}"
         return ["--runner=FlinkRunner", *_SMALL, *flags, f"--registry={stack.registry_url}", checkpoints, ledger]
@@ -121,15 +122,9 @@ class _Job:
         return home / f"{self.name}.ledger.json"
 
 
-_REFUSED = {"dead_letters": "dlq", "late": "late"}
-_FRAUD = _Job("fraud", "fraud-detector", (_ORDERS,), "alerts.fraud")
-_JOBS = (
-    _FRAUD,
-    _Job("sessions", "session-aggregator", (_CLICKS,), "analytics.sessions"),
-    _Job("revenue", "revenue-calculator", (_ORDERS,), "analytics.revenue"),
-    _Job("archive", "archiver", (_ORDERS, _CLICKS), None),
-)
-_CDC = _Job("cdc", "cdc-processor", tuple(f"cdc.public.{table}" for table in CAPTURED), "alerts.stock")
+_EVERY = {name: _Job(job) for name, job in JOBS.items()}
+_JOBS = tuple(job for job in _EVERY.values() if job.declared.profile is None)
+_FRAUD, _CDC = _EVERY["fraud"], _EVERY["cdc"]
 _CHANGES_A_SECOND = 10  # transactions
 # State as it is after hours, in minutes.
 _SHORT = ("--allowed_lateness=1m",)

@@ -33,13 +33,14 @@ from typing import NamedTuple
 import redis
 
 from schemas.flags import Parser
+from schemas.jobs import JOBS
 from stack.children import memory_bytes
 from stack.ports import HOST, pick_free
 from stack.process import Process
 
 __all__ = ["Slope", "fit", "main", "table"]
 
-_JOBS = ("fraud", "sessions", "revenue", "archive")
+_JOBS = tuple(name for name, job in JOBS.items() if job.profile is None)
 _PORTS = ("kafka", "registry", "valkey", "api")
 _READY_S = 900.0
 _END_S = 240.0

@@ -1,4 +1,4 @@
-"""Writes Grafana's dashboards: python docker/grafana/dashboards.py
+"""Grafana's dashboards, which `make generate` writes.
 
 Numbers of panels are fixed, as alerts link to them. A threshold that is drawn is that of the alert which watches it.
 """
@@ -6,7 +6,6 @@ Numbers of panels are fixed, as alerts link to them. A threshold that is drawn i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -603,14 +602,3 @@ def _over_time(panel: Panel) -> timeseries.Panel:
 def _thresholds(limit: float) -> grafana.ThresholdsConfig:
     steps = [Threshold(value=None, color="green"), Threshold(value=limit, color="red")]
     return grafana.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)
-
-
-def write(folder: Path = FOLDER) -> Sequence[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in dashboards().items():
-        (folder / name).write_text(text)
-    return sorted(folder.glob("*.json"))
-
-
-if __name__ == "__main__":
-    write()

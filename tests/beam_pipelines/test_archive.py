@@ -12,7 +12,8 @@ import fastavro
 import pytest
 
 from beam_pipelines import fraud
-from beam_pipelines.archive import JOB, Config, archive_row, main
+from beam_pipelines.archive import JOB, Config, main
+from beam_pipelines.sinks import to_line
 from bench.orders import Spec, generate
 from schemas import codec
 from schemas.events import ClickstreamEvent, InventoryEvent, OrderEvent
@@ -110,7 +111,7 @@ def test_another_job_over_the_archives_folder_gives_what_it_gives_over_the_recor
 
 def test_a_row_of_a_record_is_one_of_its_table() -> None:
     for table, record in (("orders", ORDERS[0]), ("clickstream", CLICKS[1])):
-        row = json.loads(archive_row(record))
+        row = json.loads(to_line("orders")(record))
         assert row["version"] == row["event_time"] == record.event_time
         assert to_bigquery(TABLES[table], row).keys() == row.keys()
 
@@ -120,12 +121,13 @@ def test_a_row_of_a_record_is_one_of_its_table() -> None:
     [
         (
             ["--output=redis://h:1/0", "--dead_letters=a", "--late=a"],
-            "--output: redis://h:1/0: the archive is files, not rows of a store; name a folder",
+            "--output: redis://h:1/0: archiver has nothing for that; it writes to bigquery://project.dataset "
+            "and a folder",
         ),
-        (["--output=kafka://h:1/t"], "--output: the archive is files; its records come from Kafka; name a folder"),
-        (["--output=a", "--output=b"], "--output: names two folders; the archive is one"),
+        (["--output=kafka://h:1/t"], "--output: kafka://h:1/t: archiver has nothing for that"),
+        (["--output=a", "--output=b"], "--output: names two folders; the files are in one"),
         ([], "--output: is needed when --input is files"),
-        (["--output=a", "--records_per_file=0"], "--records_per_file: 0 is not a whole number from 1 to 10000000"),
+        (["--output=a", "--records_per_file=0"], "--records_per_file: 0 is not a whole number of at least 1"),
         (["--output=a", "--input=movements.avro"], "movements.avro holds InventoryEvent, which is not archived"),
         (["--output=a", "--input=kafka://h:1/t"], "--input: is either topics or files, not both"),
         (["--output=a", "--input=nothing/**"], "--input: no file matches nothing/**"),
@@ -148,7 +150,7 @@ def test_what_cannot_be_archived_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
-        (["--flush_every=500ms"], "--flush_every: 500ms is below 1s"),
+        (["--flush_every=500ms"], "--flush_every: 500ms is less than a second"),
         (["--flush_every=often"], "--flush_every: "),
         (["--input=kafka://h:1/movements"], "its name says neither order nor click"),
     ],
@@ -171,9 +173,8 @@ def test_a_config_that_cannot_be_is_refused() -> None:
 
 
 def test_the_job_reads_both_topics_and_writes_into_the_local_stacks_folder() -> None:
-    assert (JOB.name, JOB.input_topic, JOB.more_topics, JOB.output_folder) == (
+    assert (JOB.name, JOB.topics, JOB.output_folder) == (
         "archiver",
-        "transactions.orders",
-        ("clickstream.events",),
+        ("transactions.orders", "clickstream.events"),
         ".stack/archive",
     )

@@ -19,7 +19,8 @@ import fastavro
 import pytest
 from confluent_kafka import Message as KafkaMessage
 
-from beam_pipelines.archive import archive_row, main
+from beam_pipelines.archive import main
+from beam_pipelines.sinks import to_line
 from schemas.codec import from_fields, to_json
 from schemas.events import ClickstreamEvent, OrderEvent, avro_schema
 from schemas.tables import TABLES
@@ -248,7 +249,7 @@ def test_in_bigquery_the_current_views_have_each_good_record_once_however_often_
     for name, records in (("orders", orders), ("clickstream", clicks)):
         table = TABLES[name]
         found = bigquery.rows(dataset, table, table.view)
-        assert sorted(found, key=id_of) == [json.loads(archive_row(record)) for record in records]
+        assert sorted(found, key=id_of) == [json.loads(to_line("orders")(record)) for record in records]
         assert len(bigquery.rows(dataset, table)) == 2 * len(records), "appended to"
     if with_folder:
         assert len(list(archived(tmp_path / "files"))) == 11

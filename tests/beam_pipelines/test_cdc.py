@@ -158,7 +158,7 @@ def test_bare_envelopes_and_objects_are_lines_too(tmp_path: Path) -> None:
     ("flags", "names"),
     [
         (["--input=nowhere/*.jsonl", "--output=out"], "--input: no file matches"),
-        (["--input={here}/x.avro", "--output=out"], ".avro: changes are read from .jsonl files"),
+        (["--input={here}/x.avro", "--output=out"], ".avro: cdc-processor reads .jsonl files"),
         (["--input={here}/in.jsonl", "--input={here}/in.jsonl", "--output=out"], "--input: names something twice"),
         (["--input={here}/in.jsonl", "--input=kafka://h:1/t", "--output=out"], "--input: is either topics or files"),
         (["--input={here}/in.jsonl"], "--output: is needed"),

@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -27,11 +26,12 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineState
 
 from beam_pipelines import archive, fraud, options, runners, tables, templates
-from beam_pipelines.options import UsageError
-from beam_pipelines.templates import JOBS
+from beam_pipelines.run import page
 from bench.orders import Spec
 from schemas import codec
 from schemas.events import avro_schema
+from schemas.flags import UsageError
+from schemas.jobs import JOBS, LETTERS, Job
 from schemas.tables import TABLES
 from stack import Stack
 from tests import fake_dataflow, live
@@ -53,7 +53,6 @@ CLOUD = [
     f"--sdk_container_image={IMAGE}",
 ]
 OURS = "dataflow."
-SIDES = {"dead_letters": "dlq", "late": "late"}
 STORE = "secret://shop-1/redis-url?ca=redis-ca"
 TOPICS = "kafka://10.0.0.2:9092/transactions.orders"
 STREAM = [f"--input={TOPICS}", "--output=redis://10.0.0.3:6379/0", "--registry=http://10.0.0.4:8081"]
@@ -62,8 +61,8 @@ STREAM = [f"--input={TOPICS}", "--output=redis://10.0.0.3:6379/0", "--registry=h
 # What is refused, and what is set
 
 
-def submitted_with(*argv: str, job: ModuleType = fraud) -> PipelineOptions:
-    _, settings, rest = options.parse(job.JOB, argv, job._add_flags)
+def submitted_with(*argv: str, job: Job = fraud.JOB) -> PipelineOptions:
+    _, settings, rest = options.parse(job, argv)
     return runners.pipeline_options(settings, rest)
 
 
@@ -162,7 +161,7 @@ def test_what_cannot_work_on_dataflow_is_refused(flag: str, why: str) -> None:
 def test_without_a_flag_the_local_stack_is_refused() -> None:
     assert refusal(*CLOUD).startswith("--input: 127.0.0.1 is each worker itself")
     with pytest.raises(UsageError, match=r"--output: \.stack/archive would be on each worker's own disk"):
-        submitted_with(*CLOUD, f"--input={TOPICS}", "--registry=http://10.0.0.4:8081", job=archive)
+        submitted_with(*CLOUD, f"--input={TOPICS}", "--registry=http://10.0.0.4:8081", job=archive.JOB)
 
 
 @pytest.mark.parametrize("name", ["DataflowRunner", "dataflowrunner", "apache_beam.runners.DataflowRunner"])
@@ -181,7 +180,7 @@ def test_every_flag_that_googles_launcher_may_add_is_taken() -> None:
         *("--dataflow_service_options=x", "--flexrs_goal=SPEED_OPTIMIZED", "--save_main_session", "--zone=z"),
         *("--create_from_snapshot=s", "--requirements_file=r", "--setup_file=s", "--extra_package=p"),
     ]
-    options.parse(fraud.JOB, [*CLOUD, *STREAM, *added], fraud._add_flags)
+    options.parse(fraud.JOB, [*CLOUD, *STREAM, *added])
 
 
 # What is submitted
@@ -256,36 +255,33 @@ class Cloud(NamedTuple):
 
     def parameters(self, name: str) -> list[str]:
         """A template's, those with a default at their default; each let through by its pattern."""
-        job = JOBS[name].JOB
+        job = JOBS[name]
         output = (
             f"{self.google.bucket}/archive bigquery://{self.dataset}"
             if name == "archive"
-            else f"{STORE} {self.topic(job.output_topic)} bigquery://{self.dataset}"
+            else f"{STORE} {self.topic(job.topic)} bigquery://{self.dataset}"
         )
         values = {
-            "input": " ".join(map(self.topic, (job.input_topic, *job.more_topics))),
+            "input": " ".join(map(self.topic, job.topics)),
             "output": output,
             "registry": self.stack.registry_url,
-            **{p["name"]: p["defaultValue"] for p in templates.parameters(name) if "defaultValue" in p},
+            **{p["name"]: p["defaultValue"] for p in templates.parameters(JOBS[name]) if "defaultValue" in p},
         }
-        values |= {flag: self.topic(f"{side}.{job.name}") for flag, side in SIDES.items()}
-        for parameter in templates.parameters(name):
+        values |= {flag: self.topic(f"{side}.{job.name}") for flag, side in LETTERS.items()}
+        for parameter in templates.parameters(JOBS[name]):
             assert re.fullmatch(parameter["regexes"][0], values.get(parameter["name"], "gs://b1/x.yaml")), parameter
         return [f"--{flag}={value}" for flag, value in values.items()]
 
     def submit(self, name: str, *more: str) -> Submission:
         before = len(self.fake.jobs)
-        JOBS[name].main([*self.flags(), f"--sdk_container_image={IMAGE}", *self.parameters(name), *more])
+        page(JOBS[name]).main([*self.flags(), f"--sdk_container_image={IMAGE}", *self.parameters(name), *more])
         (job,) = self.fake.jobs[before:]
         return submission(job)
 
 
 @pytest.fixture(scope="module")
 def cloud(live_stack: Stack, bigquery_process: Emulator) -> Iterator[Cloud]:
-    names = [
-        topic for job in JOBS.values() for topic in (job.JOB.input_topic, *job.JOB.more_topics, job.JOB.output_topic)
-    ]
-    names += [f"{side}.{job.JOB.name}" for job in JOBS.values() for side in SIDES.values()]
+    names = [topic for job in JOBS.values() for topic in (*job.topics, job.topic, *job.letters)]
     for name in sorted(set(filter(None, names))):
         live.fill_topic(live_stack, f"{OURS}{name}", [])
     with pytest.MonkeyPatch.context() as patch, fake_dataflow.started() as fake:
@@ -320,7 +316,7 @@ def test_a_job_is_posted_with_its_name_image_and_machines_and_without_what_it_co
 ) -> None:
     found = submissions[name]
     assert set(cloud.fake.paths) == {"/v1b3/projects/shop-1/locations/europe-west1/jobs"}
-    assert found.job["name"] == JOBS[name].JOB.name
+    assert found.job["name"] == JOBS[name].name
     assert found.job["type"] == 2  # streaming
     environment = found.job["environment"]
     assert environment["serviceAccountEmail"] == "streamforge-dataflow@shop-1.example"
@@ -586,9 +582,9 @@ def run(staged: Submission) -> None:
 def submit_until_latest(cloud: Cloud, name: str, topic: str, output: str) -> Submission:
     before = len(cloud.fake.jobs)
     job = JOBS[name]
-    sides = [f"--{flag}={cloud.topic(f'{side}.{job.JOB.name}')}" for flag, side in SIDES.items()]
+    sides = [f"--{flag}={cloud.topic(f'{side}.{job.name}')}" for flag, side in LETTERS.items()]
     given = [f"--input={cloud.topic(topic)}", f"--output={output}", f"--registry={cloud.stack.registry_url}", *sides]
-    job.main([*cloud.flags(), f"--sdk_container_image={IMAGE}", "--until=latest", *given])
+    page(job).main([*cloud.flags(), f"--sdk_container_image={IMAGE}", "--until=latest", *given])
     (posted,) = cloud.fake.jobs[before:]
     return submission(posted)
 

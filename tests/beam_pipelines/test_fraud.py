@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from beam_pipelines import fraud
 from beam_pipelines.fraud import Config, main
 from schemas import codec
 from schemas.events import OrderEvent
@@ -212,11 +211,3 @@ def test_a_config_that_cannot_be_is_refused() -> None:
             Decoding(**{"job": "j", "shards": 1, "allowed_lateness_ms": 0, "make_fetch": make_fetch} | fields)
     with pytest.raises(ValueError, match="max_orders_per_user must be at least 1"):
         Config(Decoding("j", 1, 0, make_fetch), max_orders_per_user=0)
-
-
-def test_the_job_is_named_after_its_topics() -> None:
-    assert (fraud.JOB.name, fraud.JOB.input_topic, fraud.JOB.output_topic) == (
-        "fraud-detector",
-        "transactions.orders",
-        "alerts.fraud",
-    )

@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from beam_pipelines import connect, options
 from beam_pipelines.fraud import JOB
-from beam_pipelines.options import UsageError
+from schemas.flags import UsageError
 from stack import Stack
 from tests.live import eventually
 
@@ -28,7 +28,7 @@ def check(stack: Stack, letters: dict[str, str], records: dict[str, str] | None 
     eventually(lambda: admin.list_topics(timeout=10).topics.keys() >= configs.keys(), "the topics")
     orders, dlq, late = (f"kafka://{servers}/{topic}" for topic in configs)
     argv = [f"--input={orders}", f"--dead_letters={dlq}", f"--late={late}", f"--registry={stack.registry_url}"]
-    _, settings, _ = options.parse(JOB, [*argv, f"--output={orders}"], lambda _group: None)
+    _, settings, _ = options.parse(JOB, [*argv, f"--output={orders}"])
     connect.check(settings)
     return f"dlq.{name}"
 

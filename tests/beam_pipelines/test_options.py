@@ -10,21 +10,23 @@ from typing import Any
 import pytest
 
 from beam_pipelines import archive, options
-from beam_pipelines.fraud import JOB, _add_flags, main
-from beam_pipelines.options import BigQueryUrl, Folder, KafkaUrl, RedisUrl, Settings, UsageError
+from beam_pipelines.fraud import JOB, main
+from beam_pipelines.options import Settings
+from beam_pipelines.sinks import BigQueryUrl, Folder, KafkaUrl, RedisUrl
 from schemas import codec
+from schemas.flags import UsageError
 from tests.build import order
 
 FILES = ("--input=orders.jsonl", "--output=out")
 
 
 def settings(*argv: str) -> Settings:
-    return options.parse(JOB, argv, _add_flags)[1]
+    return options.parse(JOB, argv)[1]
 
 
 def refusal(*argv: str) -> str:
     with pytest.raises(UsageError) as refused:
-        options.parse(JOB, argv, _add_flags)
+        options.parse(JOB, argv)
     return str(refused.value)
 
 
@@ -92,7 +94,7 @@ def test_one_value_may_name_several_outputs_and_a_path_may_hold_spaces() -> None
         RedisUrl("redis://r:6380/3"),
     )
     of_archive = ("--input=kafka://k:9092/orders kafka://k:9092/clicks", "--output=archive")
-    found = options.parse(archive.JOB, of_archive, archive._add_flags)[1]
+    found = options.parse(archive.JOB, of_archive)[1]
     assert found.inputs == (KafkaUrl("k:9092", "orders"), KafkaUrl("k:9092", "clicks"))
 
 
@@ -233,27 +235,27 @@ def test_what_is_no_flag_is_refused_and_a_near_one_is_suggested(flag: str, why: 
 @pytest.mark.parametrize("name", sorted(options.FLINK_ONLY))
 def test_every_option_that_only_flinks_own_side_knows_is_passed_on(name: str) -> None:
     for words in ([f"--{name}=1"], [f"--{name}", "1"], [f"--no_{name}"]):
-        _, _, rest = options.parse(JOB, [*FILES, *words], _add_flags)
+        _, _, rest = options.parse(JOB, [*FILES, *words])
         assert rest == words
 
 
 def test_options_of_beam_are_passed_on_in_both_spellings() -> None:
     words = ["--runner", "FlinkRunner", "--parallelism=4", "--streaming", "--experiments=a", "--experiments", "b"]
-    assert options.parse(JOB, [*FILES, *words], _add_flags)[2] == words
+    assert options.parse(JOB, [*FILES, *words])[2] == words
 
 
 @pytest.mark.parametrize("runner", ["DirectRunner", "FlinkRunner", "PrismRunner", "DataflowRunner", "flinkrunner"])
 def test_runners_are_known_by_name_and_others_by_path(runner: str) -> None:
     for name in (runner, f"some.package.{runner}"):
-        assert options.parse(JOB, [*FILES, f"--runner={name}"], _add_flags)[2] == [f"--runner={name}"]
+        assert options.parse(JOB, [*FILES, f"--runner={name}"])[2] == [f"--runner={name}"]
 
 
 def test_help_explains_every_flag_and_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        options.parse(JOB, ["--help"], _add_flags)
+        options.parse(JOB, ["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    flags = vars(options.parse(JOB, FILES, _add_flags)[0])
+    flags = vars(options.parse(JOB, FILES)[0])
     assert {"input", "output", "dead_letters", "late", "registry", "ledger", "until", "rules"} <= flags.keys()
     assert {line.split()[0] for line in text.splitlines() if line.startswith("  --")} == {f"--{f}" for f in flags}
     assert "python -m beam_pipelines.fraud" in text

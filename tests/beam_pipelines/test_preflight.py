@@ -10,8 +10,8 @@ import pytest
 from apache_beam.options.pipeline_options import DebugOptions, FlinkRunnerOptions, PipelineOptions
 
 from beam_pipelines import expansion, options, runners
-from beam_pipelines.fraud import JOB, _add_flags
-from beam_pipelines.options import UsageError
+from beam_pipelines.fraud import JOB
+from schemas.flags import UsageError
 from stack.errors import StackError
 from stack.flink import beam_version, pauses_leak
 from stack.ports import pick_free
@@ -22,7 +22,7 @@ ROCKSDB = "--state_backend=rocksdb"
 
 
 def check(*argv: str) -> PipelineOptions:
-    _, settings, rest = options.parse(JOB, argv, _add_flags)
+    _, settings, rest = options.parse(JOB, argv)
     return runners.pipeline_options(settings, rest)
 
 
@@ -179,7 +179,7 @@ def test_an_expansion_service_is_host_and_port(address: str) -> None:
 
 def test_an_expansion_service_that_does_not_answer_is_named() -> None:
     address = f"127.0.0.1:{pick_free(set())}"
-    _, settings, _ = options.parse(JOB, [KAFKA, NATIVE, f"--expansion_service={address}"], _add_flags)
+    _, settings, _ = options.parse(JOB, [KAFKA, NATIVE, f"--expansion_service={address}"])
     with pytest.raises(UsageError, match=f"--expansion_service: nothing answers at {address}"):
         expansion.service(settings)
 
@@ -189,7 +189,7 @@ def test_an_expansion_service_that_cannot_be_had_is_named(monkeypatch: pytest.Mo
         raise StackError("Maven not found")
 
     monkeypatch.setattr("stack.flink.built_job_server_jar", fail)
-    _, settings, _ = options.parse(JOB, [KAFKA, NATIVE], _add_flags)
+    _, settings, _ = options.parse(JOB, [KAFKA, NATIVE])
     with pytest.raises(UsageError, match="--kafka_read=native: Maven not found"):
         expansion.service(settings)
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from beam_pipelines import revenue
 from beam_pipelines.revenue import Config, main
+from beam_pipelines.sinks import topic_key
 from schemas import codec
 from schemas.events import OrderEvent, RevenueWindow
+from schemas.jobs import TABLES
 from tests.build import MINUTE, T0, item, make_fetch, order
 from tests.live import ROOT
 from tests.oracle_revenue import Key, Revenue, expected_revenue
@@ -168,7 +169,7 @@ def test_rows_for_kafka_are_keyed_by_what_they_count() -> None:
         pane="EARLY",
         version=4,
     )
-    assert revenue._key_and_time(row) == ("category:çay", START)
+    assert topic_key(TABLES["real_time_revenue"])(row) == "category:çay"
 
 
 @pytest.mark.parametrize(
@@ -191,11 +192,3 @@ def test_a_config_that_cannot_be_is_refused() -> None:
     for fields in ({"early_every_s": 0}, {"watermark_lead_ms": -1}):
         with pytest.raises(ValueError, match=next(iter(fields))):
             Config(decoding, **fields)
-
-
-def test_the_job_is_named_after_its_topics() -> None:
-    assert (revenue.JOB.name, revenue.JOB.input_topic, revenue.JOB.output_topic) == (
-        "revenue-calculator",
-        "transactions.orders",
-        "analytics.revenue",
-    )

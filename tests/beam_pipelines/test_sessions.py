@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from beam_pipelines import sessions
 from beam_pipelines.sessions import Config, main
 from schemas import codec
 from schemas.events import ClickstreamEvent, UserSession
@@ -187,11 +186,3 @@ def test_a_config_that_cannot_be_is_refused() -> None:
     for field, least in (("gap_ms", 1), ("early_every_ms", 1), ("watermark_lead_ms", 0)):
         with pytest.raises(ValueError, match=field):
             Config(decoding, **{field: least - 1})
-
-
-def test_the_job_is_named_after_its_topics() -> None:
-    assert (sessions.JOB.name, sessions.JOB.input_topic, sessions.JOB.output_topic) == (
-        "session-aggregator",
-        "clickstream.events",
-        "analytics.sessions",
-    )

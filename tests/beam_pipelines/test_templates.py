@@ -3,11 +3,11 @@ refuses."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,14 @@ from google.protobuf import json_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_pipelines import archive, fraud, options, revenue, runners, sessions, templates
-from beam_pipelines.options import UsageError
-from beam_pipelines.templates import JOBS, LEFT_OUT
+from beam_pipelines import archive, flags, fraud, options, runners, sinks, templates
+from schemas.flags import UsageError
+from schemas.jobs import JOBS, Flag
 from tests.beam_pipelines.test_options import WRONG
 from tests.live import ROOT
 
 IMAGES = "europe-west1-docker.pkg.dev/shop-1/streamforge"
-ALL = [(name, parameter["name"]) for name in JOBS for parameter in templates.parameters(name)]
+ALL = [(name, parameter["name"]) for name in JOBS for parameter in templates.parameters(JOBS[name])]
 KAFKA = "kafka://broker-1.example:9092,broker-2.example:9092"
 REQUIRED = {
     "input": f"{KAFKA}/shop.orders",
@@ -96,7 +96,7 @@ BAD_OF = {
 
 
 def pattern(name: str, flag: str) -> str:
-    (parameter,) = (p for p in templates.parameters(name) if p["name"] == flag)
+    (parameter,) = (p for p in templates.parameters(JOBS[name]) if p["name"] == flag)
     (only,) = parameter["regexes"]
     return str(only)
 
@@ -116,24 +116,12 @@ def good(name: str, flag: str) -> list[str]:
 
 def read(name: str, flag: str, value: str) -> None:
     """As the job reads the flag. Raises: UsageError."""
-    job = JOBS[name]
     required = {each: good(name, each)[0] for each in REQUIRED}
     argv = [f"--{each}={text}" for each, text in (required | {flag: value}).items()]
-    flags, settings, _ = options.parse(job.JOB, argv, job._add_flags)
-    if job is archive:
-        archive._folder(settings)
+    _, settings, _ = options.parse(JOBS[name], argv)
+    if name == "archive":
         for url in settings.inputs:
             archive._table_of(url.topic)
-    checks: dict[tuple[Any, str], Callable[[str], object]] = {
-        (archive, "records_per_file"): archive._records_per_file,
-        (archive, "flush_every"): archive._flush_every_s,
-        (revenue, "early_every"): revenue._early_every_s,
-        (sessions, "early_every"): lambda text: sessions._duration_ms("--early_every", text),
-        (sessions, "session_gap"): lambda text: sessions._duration_ms("--session_gap", text),
-        (sessions, "max_session"): lambda text: sessions._duration_ms("--max_session", text),
-    }
-    if (job, flag) in checks:
-        checks[job, flag](getattr(flags, flag))
 
 
 # What templates are made of
@@ -142,43 +130,36 @@ def read(name: str, flag: str, value: str) -> None:
 @pytest.mark.parametrize("name", JOBS)
 def test_the_metadata_in_the_repository_is_what_the_flags_say_now(name: str) -> None:
     path = ROOT / "docker" / "dataflow" / f"{name}.metadata.json"
-    assert json.loads(path.read_text()) == templates.metadata(name), (
+    assert json.loads(path.read_text()) == templates.metadata(JOBS[name]), (
         "python -m beam_pipelines.templates metadata --to=docker/dataflow writes them anew"
     )
 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_every_flag_is_asked_for_or_left_out_for_a_reason(name: str) -> None:
-    job = JOBS[name]
-    flags = vars(options.parser(job.JOB, job._add_flags).parse_args([]))
-    asked = {parameter["name"] for parameter in templates.parameters(name)}
-    assert asked | (LEFT_OUT.keys() & flags.keys()) == flags.keys()
-    assert not asked & LEFT_OUT.keys()
+    every = [flag for group in flags.of_job(JOBS[name]).values() for flag in group]
+    asked = {parameter["name"] for parameter in templates.parameters(JOBS[name])}
+    assert asked == {flag.name for flag in every if not flag.left_out}
     assert {"input", "output", "registry", "allowed_lateness"} <= asked
+    assert all(flag.pattern or flags.KINDS[flag.kind].pattern for flag in every if not flag.left_out)
 
 
-def test_every_job_has_a_template() -> None:
-    modules = [path.stem for path in (ROOT / "beam_pipelines").glob("*.py") if "\nJOB = Job(" in path.read_text()]
-    assert sorted(modules) == list(JOBS)
-    assert [job.JOB.module for job in JOBS.values()] == [f"beam_pipelines.{name}" for name in JOBS]
+def test_every_job_has_a_page_and_every_page_is_a_job() -> None:
+    pages = [path.stem for path in (ROOT / "beam_pipelines").glob("*.py") if "\ndef build(" in path.read_text()]
+    assert sorted(pages) == sorted(JOBS)
 
 
-def test_nothing_is_left_out_that_no_job_has() -> None:
-    every = [vars(options.parser(job.JOB, job._add_flags).parse_args([])) for job in JOBS.values()]
-    assert set().union(*every) >= LEFT_OUT.keys()
-
-
-def test_a_flag_that_a_job_gets_must_be_decided_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fraud, "_add_flags", lambda group: group.add_argument("--sensitivity", default="3"))
-    with pytest.raises(KeyError, match="sensitivity"):
-        templates.metadata("fraud")
+def test_a_jobs_own_flag_is_in_its_template() -> None:
+    more = Flag("sensitivity", "count", "how much is suspicious", default="3")
+    fraud = dataclasses.replace(JOBS["fraud"], flags=(*JOBS["fraud"].flags, more))
+    (found,) = (p for p in templates.parameters(fraud) if p["name"] == "sensitivity")
+    assert (found["defaultValue"], found["paramType"], found["helpText"]) == ("3", "NUMBER", "How much is suspicious.")
 
 
 @pytest.mark.parametrize(("name", "flag"), ALL)
 def test_a_parameter_is_explained_and_has_the_flags_own_default(name: str, flag: str) -> None:
-    job = JOBS[name]
-    (parameter,) = (p for p in templates.parameters(name) if p["name"] == flag)
-    default = options.parser(job.JOB, job._add_flags).get_default(flag)
+    (parameter,) = (p for p in templates.parameters(JOBS[name]) if p["name"] == flag)
+    default = flags.parser(JOBS[name]).get_default(flag)
     if parameter.get("isOptional"):
         assert parameter.get("defaultValue") == default
         assert default is None or accepts(name, flag, default)
@@ -193,11 +174,9 @@ def test_a_parameter_is_explained_and_has_the_flags_own_default(name: str, flag:
 def test_a_launch_with_every_default_is_one_without_them(name: str) -> None:
     job = JOBS[name]
     required = [f"--{flag}={good(name, flag)[0]}" for flag in REQUIRED]
-    defaults = [f"--{p['name']}={p['defaultValue']}" for p in templates.parameters(name) if "defaultValue" in p]
+    defaults = [f"--{p['name']}={p['defaultValue']}" for p in templates.parameters(JOBS[name]) if "defaultValue" in p]
     assert len(defaults) >= 4
-    assert options.parse(job.JOB, required + defaults, job._add_flags) == options.parse(
-        job.JOB, required, job._add_flags
-    )
+    assert options.parse(job, required + defaults) == options.parse(job, required)
 
 
 # Patterns
@@ -224,7 +203,7 @@ def test_a_pattern_stops_what_the_job_would_refuse(name: str, flag: str) -> None
 @settings(max_examples=settings().max_examples // 3, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_what_a_pattern_lets_through_the_job_takes(name: str, flag: str, data: st.DataObject) -> None:
-    value = data.draw(st.from_regex(pattern(name, flag).replace(templates._PORT, "[1-9][0-9]{0,3}"), fullmatch=True))
+    value = data.draw(st.from_regex(pattern(name, flag).replace(sinks.PORT, "[1-9][0-9]{0,3}"), fullmatch=True))
     read(name, flag, value)
 
 
@@ -270,7 +249,7 @@ def parsed(spec: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("name", JOBS)
 def test_a_spec_is_what_dataflows_api_knows(name: str) -> None:
-    spec = templates.spec(name, IMAGES, "0.1.0")
+    spec = templates.spec(JOBS[name], IMAGES, "0.1.0")
     known = types.ContainerSpec.wrap(parsed(spec))
     assert known.image == f"{IMAGES}/streamforge-flex-{name}:0.1.0"
     assert known.default_environment.sdk_container_image == f"{IMAGES}/streamforge-worker:0.1.0"
@@ -293,7 +272,7 @@ def test_a_spec_is_what_dataflows_api_knows(name: str) -> None:
     ids=lambda value: str(value)[:40],
 )
 def test_a_planted_fault_in_a_spec_is_found(path: list[Any], value: Any, why: str) -> None:
-    spec = templates.spec("fraud", IMAGES, "0.1.0")
+    spec = templates.spec(JOBS["fraud"], IMAGES, "0.1.0")
     parsed(spec)
     inner: Any = spec
     for step in path[:-1]:
@@ -308,7 +287,7 @@ def test_the_images_that_specs_name_are_those_that_are_built() -> None:
         targets = {name.strip('"'): body for target in hcl2.load(file)["target"] for name, body in target.items()}
     flex, worker = str(targets["flex"]), str(targets["worker"])
     assert sorted(re.findall(r"[a-z]+", flex.partition("'job': [")[2].partition("]")[0])) == sorted(JOBS)
-    spec = templates.spec("fraud", "${REGISTRY}", "${TAG}")
+    spec = templates.spec(JOBS["fraud"], "${REGISTRY}", "${TAG}")
     assert spec["image"].replace("}/", "}").replace("-fraud:", "-${job}:") in flex
     assert spec["defaultEnvironment"]["sdkContainerImage"].replace("}/", "}") in worker
 
@@ -325,7 +304,7 @@ def test_the_documented_commands_are_ones_that_work(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == len(JOBS)
 
     (job,) = (line.split()[3:] for line in lines if line.startswith("python -m beam_pipelines.fraud "))
-    _, settings, rest = options.parse(fraud.JOB, job, fraud._add_flags)
+    _, settings, rest = options.parse(fraud.JOB, job)
     assert runners.pipeline_options(settings, rest).view_as(StandardOptions).streaming
 
     shell = dict(line.strip().split("=", 1) for line in lines if re.match(r" *(KAFKA|STORE|OUTPUT)=", line))
@@ -344,11 +323,11 @@ def test_specs_and_metadata_are_written_for_all_jobs_or_those_named(
 ) -> None:
     to = tmp_path / "new" / "folder"
     templates.main(["specs", f"--to={to}", f"--images={IMAGES}", "--tag=0.1.0"])
-    assert sorted(path.name for path in to.iterdir()) == [f"{name}.json" for name in JOBS]
-    assert json.loads((to / "cdc.json").read_text()) == templates.spec("cdc", IMAGES, "0.1.0")
+    assert {path.name for path in to.iterdir()} == {f"{name}.json" for name in JOBS}
+    assert json.loads((to / "cdc.json").read_text()) == templates.spec(JOBS["cdc"], IMAGES, "0.1.0")
     assert capsys.readouterr().out.splitlines() == [f"{to}/{name}.json" for name in JOBS]
     templates.main(["metadata", f"--to={tmp_path}", "fraud"])
-    assert json.loads((tmp_path / "fraud.metadata.json").read_text()) == templates.metadata("fraud")
+    assert json.loads((tmp_path / "fraud.metadata.json").read_text()) == templates.metadata(JOBS["fraud"])
     assert not (tmp_path / "cdc.metadata.json").exists()
 
 
@@ -359,7 +338,7 @@ def test_specs_and_metadata_are_written_for_all_jobs_or_those_named(
         (["specs", "--to=x", f"--images={IMAGES}", "--tag=a b"], "--tag: 'a b' is not a tag"),
         (["specs", "--to=x", "--images=streamforge", "--tag=1"], "--images: 'streamforge' is not host/project/repo"),
         (["specs", "--to=x", f"--images={IMAGES}/", "--tag=1"], f"--images: '{IMAGES}/' is not host/project/repo"),
-        (["metadata", "--to=x", "payments"], "payments: is not one of archive, cdc, fraud, revenue, sessions"),
+        (["metadata", "--to=x", "no-job"], f"no-job: is not one of {', '.join(JOBS)}"),
         (["metadata"], "the following arguments are required: --to"),
         (["build"], "specs|metadata: invalid choice: 'build'"),
     ],

@@ -7,7 +7,6 @@ import io
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
 from typing import Any
 
 import yaml
@@ -17,6 +16,9 @@ import cdc.workload
 import serving.__main__
 import simulator.flags
 from beam_pipelines import options
+from beam_pipelines.sinks import KafkaUrl
+from schemas.flags import UsageError
+from schemas.jobs import JOBS
 from stack.topics import TOPICS
 from tests.docker.dockerfile import stages
 from tests.docker.images import ROOT, targets
@@ -200,13 +202,13 @@ def _refusal(words: list[str]) -> str | None:
 
 
 def _job_refusal(module: str, arguments: list[str]) -> str | None:
-    job = import_module(module)
+    job = JOBS[module.rpartition(".")[2]]
     try:
-        _, settings, _ = options.parse(job.JOB, arguments, job._add_flags)
-    except options.UsageError as e:
+        _, settings, _ = options.parse(job, arguments)
+    except UsageError as e:
         return str(e)
     named = [*settings.inputs, *settings.outputs, settings.dead_letters, settings.late]
-    topics = {url.topic for url in named if isinstance(url, options.KafkaUrl)}
+    topics = {url.topic for url in named if isinstance(url, KafkaUrl)}
     return f"no topics are made called {topics - TOPICS.keys()}" if topics - TOPICS.keys() else None
 
 

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from cdc.connect import settings as connector_settings
+from schemas.jobs import CAPTURED
 from stack import connect, kafka, postgres, valkey
 from stack.java import ADD_OPENS
 from stack.service import Place
-from stack.topics import CAPTURED
 from tests.docker.compose import COMPOSE, PORTS, command, load, problems
 from tests.docker.images import ROOT, targets
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -13,7 +12,10 @@ import pytest
 import yaml
 
 from beam_pipelines import options
-from beam_pipelines.options import BigQueryUrl, Folder, KafkaUrl, RedisUrl, Settings, UsageError
+from beam_pipelines.options import Settings
+from beam_pipelines.sinks import BigQueryUrl, Folder, KafkaUrl, RedisUrl
+from schemas.flags import UsageError
+from schemas.jobs import JOBS
 from stack import topics
 from stack.java import ADD_OPENS
 from stack.ports import pick_free
@@ -22,13 +24,7 @@ from transforms.domain.fraud_rules import default_rules, parse_rules
 
 pytestmark = pytest.mark.deploy
 
-MODULES = {
-    "fraud": "fraud-detector",
-    "sessions": "session-aggregator",
-    "revenue": "revenue-calculator",
-    "archive": "archiver",
-    "cdc": "cdc-processor",
-}
+MODULES = {name: job.name for name, job in JOBS.items()}
 SECRET_URL = "rediss://:secret@10.30.0.3:6378/0"
 ALL = {"jobs": {module: {"enabled": True} for module in MODULES}}
 # Flags of the jobs that values cannot set, and why not.
@@ -68,9 +64,8 @@ def parsed(module: str, args: list[str]) -> tuple[Any, Settings]:
       UsageError.
     """
     assert args[:2] == ["-m", f"beam_pipelines.{module}"]
-    job = importlib.import_module(f"beam_pipelines.{module}")
     started = [arg.replace("$(REDIS_URL)", SECRET_URL) for arg in args[2:]]  # as Kubernetes does
-    given, settings, _ = options.parse(job.JOB, started, job._add_flags)
+    given, settings, _ = options.parse(JOBS[module], started)
     return given, settings
 
 
@@ -80,18 +75,15 @@ def parsed(module: str, args: list[str]) -> tuple[Any, Settings]:
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 @pytest.mark.parametrize("module", MODULES)
 def test_a_job_takes_every_flag_that_the_chart_gives_it(module: str, environment: str) -> None:
-    job = importlib.import_module(f"beam_pipelines.{module}").JOB
-    assert job.name == MODULES[module]
+    job = JOBS[module]
     _, settings = parsed(module, launcher(job.name, environment)["args"])
-    assert [url.topic for url in settings.inputs] == [job.input_topic, *job.more_topics]
+    assert [url.topic for url in settings.inputs] == [*job.topics]
     assert {url.servers for url in settings.inputs} == {"kafka-kafka-bootstrap.kafka:9092"}
     assert settings.dead_letters == KafkaUrl("kafka-kafka-bootstrap.kafka:9092", f"dlq.{job.name}")
     assert settings.late == KafkaUrl("kafka-kafka-bootstrap.kafka:9092", f"late.{job.name}")
-    wanted = {KafkaUrl, RedisUrl} if job.output_topic else {Folder}
+    wanted = {KafkaUrl, RedisUrl} if job.topic else {Folder}
     assert {type(url) for url in settings.outputs} == wanted | {BigQueryUrl}
-    assert [url.topic for url in settings.outputs if isinstance(url, KafkaUrl)] == (
-        [job.output_topic] if job.output_topic else []
-    )
+    assert [url.topic for url in settings.outputs if isinstance(url, KafkaUrl)] == ([job.topic] if job.topic else [])
     assert BigQueryUrl(f"my-project-{environment}", "streamforge") in settings.outputs
     assert not settings.bounded
 
@@ -106,11 +98,10 @@ def test_topics_are_those_that_the_project_has(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_flag_of_a_job_is_a_value_or_is_made_of_others(module: str) -> None:
-    job = importlib.import_module(f"beam_pipelines.{module}")
     given, _ = parsed(module, ["-m", f"beam_pipelines.{module}"])
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     settable = values["jobDefaults"]["flags"] | values["jobs"][module].get("flags", {})
-    assert {snake(name) for name in settable} >= vars(given).keys() - FROM_ELSEWHERE, job.__name__
+    assert {snake(name) for name in settable} >= vars(given).keys() - FROM_ELSEWHERE
 
 
 def snake(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from schemas.tables import TABLES
-from schemas.tables import resources as bigquery_resources
-from stack import topics
 from tests.terraform.configuration import (
     ENVIRONMENTS,
     MODULES,
@@ -204,23 +200,6 @@ def test_every_exception_from_a_rule_has_its_reason() -> None:
 
 
 # The same as the code
-
-
-def test_tables_and_views_are_those_of_the_code() -> None:
-    there = json.loads((TERRAFORM / "modules" / "bigquery" / "tables.json").read_text())
-    wanted = {
-        resource["tableReference"]["tableId"]: resource
-        for table in TABLES.values()
-        for resource in bigquery_resources(table, "project-id.dataset")
-    }
-    assert there == wanted, "run: python -m beam_pipelines.tables show --json > terraform/modules/bigquery/tables.json"
-
-
-def test_topics_are_those_of_the_local_stack() -> None:
-    written = _all_locals("kafka")
-    assert tuple(written["jobs"]) == topics.JOBS
-    assert tuple(written["data"]) == topics.DATA
-    assert tuple(written["captured"]) == topics.CAPTURED
 
 
 def test_files_are_deleted_or_moved_when_the_guide_says() -> None:

@@ -1,17 +1,8 @@
-{{/* The jobs' names in Beam, Flink, Kafka and Redis, by module. */}}
-{{- define "streamforge.jobNames" -}}
-archive: archiver
-cdc: cdc-processor
-fraud: fraud-detector
-revenue: revenue-calculator
-sessions: session-aggregator
-{{- end }}
-
 {{/* The jobs that are on, with the defaults filled in, as YAML: module → values and `name`. */}}
 {{- define "streamforge.jobs" -}}
 {{- $root := . -}}
 {{- $jobs := dict -}}
-{{- range $module, $name := include "streamforge.jobNames" . | fromYaml -}}
+{{- range $module, $name := .Files.Get "files/jobs.json" | fromJson -}}
 {{- $own := index $root.Values.jobs $module -}}
 {{- if $own.enabled -}}
 {{- $_ := set $jobs $module (mergeOverwrite (deepCopy $root.Values.jobDefaults) (deepCopy $own) (dict "name" $name)) -}}

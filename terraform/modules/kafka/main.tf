@@ -1,21 +1,8 @@
 # Google's Managed Service for Apache Kafka with the topics, or nothing but the address of a Kafka that is there.
 
 locals {
-  jobs = ["fraud-detector", "session-aggregator", "revenue-calculator", "cdc-processor", "archiver"]
-  data = [
-    "clickstream.events", "transactions.orders", "inventory.events",
-    "alerts.fraud", "alerts.stock", "analytics.sessions", "analytics.revenue",
-  ]
-  captured = ["products", "customers", "orders", "order_items", "inventory_movements"]
-
-  # A dead letter holds its record in base64, so it must be allowed to be larger. A change holds a whole row twice, and
-  # may be as large as cdc/connector.json lets it be.
-  letters = concat([for job in local.jobs : "dlq.${job}"], [for job in local.jobs : "late.${job}"])
-  topics = merge(
-    { for name in local.data : name => {} },
-    { for table in local.captured : "cdc.public.${table}" => { "max.message.bytes" = "16777216" } },
-    { for name in local.letters : name => { "max.message.bytes" = "4194304" } },
-  )
+  # Topic → its own settings. Written by make generate.
+  topics = jsondecode(file("${path.module}/topics.json"))
 
   cluster = var.managed == null ? [] : [var.managed]
 }

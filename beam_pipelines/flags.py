@@ -1,0 +1,352 @@
+"""The flags that every job has, and how a flag of each kind is read, asked for in a template and checked by the chart.
+
+What a template's pattern lets through, `read` lets through too (but for ports above 65535), so that what Dataflow
+accepts does not fail minutes later on a machine started for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from beam_pipelines import sinks
+from beam_pipelines.sinks import BigQueryUrl, Folder, KafkaUrl, Sink
+from schemas.addresses import Address
+from schemas.flags import Parser, UsageError
+from schemas.jobs import Flag, Job
+from transforms.domain.durations import parse_duration_ms
+from transforms.domain.sizes import parse_size_bytes
+from transforms.key_groups import MAX_PARALLELISM
+
+__all__ = [
+    "KINDS",
+    "LOCAL_KAFKA",
+    "LOCAL_REDIS",
+    "LOCAL_REGISTRY",
+    "Kind",
+    "inputs",
+    "of_job",
+    "parser",
+    "read",
+    "takes",
+]
+
+T = TypeVar("T")
+
+LOCAL_KAFKA = "127.0.0.1:29092"
+LOCAL_REDIS = "redis://127.0.0.1:6379/0"
+LOCAL_REGISTRY = "http://127.0.0.1:8081/apis/ccompat/v7"
+OWN = "rules and windows"
+_SEVERAL = "several URLs at once, with spaces between them, or the flag several times"
+
+# POSIX extended regular expressions, as Dataflow wants them. Durations: what is within a hundred years in each unit.
+_COUNT = "[1-9][0-9]{0,5}"
+_SECONDS = "[1-9][0-9]{0,8}s|[1-9][0-9]{0,6}m|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d"
+_LASTING = f"[1-9][0-9]{{0,11}}ms|{_SECONDS}"
+_DURATION = {"$ref": "#/$defs/duration"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    Attributes:
+      read: text → value; raises ValueError.
+      pattern: of the whole value in a template.
+      chart: JSON schema of the value in the chart; None: the chart gives it from elsewhere, or not at all.
+      parameter: one of Dataflow's types.
+      choices: all that there are.
+    """
+
+    read: Callable[[str], Any] = str
+    pattern: str = ""
+    chart: dict[str, Any] | None = None
+    parameter: str = "TEXT"
+    choices: tuple[str, ...] | None = None
+
+
+def _choice(*names: str, chart: bool = False) -> Kind:
+    return Kind(pattern="|".join(names), chart={"enum": list(names)} if chart else None, choices=names)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
+def _up_to(most: int, why: str) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if (number := _at_least_one(text)) > most:
+            raise ValueError(f"{text} is more than {why}")
+        return number
+
+    return read
+
+
+def _lasting_ms(text: str) -> int:
+    if (ms := parse_duration_ms(text)) < 1:
+        raise ValueError(f"{text} is no time at all")
+    return ms
+
+
+def _seconds(text: str) -> float:
+    if (ms := parse_duration_ms(text)) < 1_000:
+        raise ValueError(f"{text} is less than a second")
+    return ms / 1_000
+
+
+def _whole_seconds(text: str) -> int:
+    ms = parse_duration_ms(text)
+    if ms < 1_000 or ms % 1_000:
+        raise ValueError(f"{text} is not a whole number of seconds, at least 1s")
+    return ms // 1_000
+
+
+def _part_size(text: str) -> int:
+    size = parse_size_bytes(text)
+    if size > 256 << 20:
+        raise ValueError(f"{text} is more than 256MiB, and a part waits in the job's state")
+    return size
+
+
+def number(least: int, most: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+_MOST_PARALLELISM = 1 << 15
+KINDS: dict[str, Kind] = {
+    "text": Kind(),
+    "url": Kind(lambda text: Address(text.rstrip("/")), f"https?://{sinks.HOST}(:{sinks.PORT})?(/[A-Za-z0-9._~/-]*)?"),
+    "server": Kind(sinks.host_and_port),
+    "letters": Kind(pattern=f"{KafkaUrl.pattern}|{Folder.pattern}"),
+    "yaml_file": Kind(pattern=f"{Folder.pattern}[.]ya?ml", parameter="GCS_READ_FILE"),
+    "secret_file": Kind(),
+    "duration": Kind(parse_duration_ms, f"0(ms|s|m|h|d)|{_LASTING}", _DURATION),
+    "lasting": Kind(_lasting_ms, _LASTING, _DURATION),
+    "seconds": Kind(
+        _seconds, _SECONDS, {"type": "string", "pattern": "^([1-9][0-9]{3,8}ms|[1-9][0-9]{0,5}(s|m|h|d))$"}
+    ),
+    "whole_seconds": Kind(_whole_seconds, _SECONDS, {"type": "string", "pattern": "^[1-9][0-9]{0,5}(s|m)$"}),
+    "size": Kind(
+        _part_size,
+        "[1-9][0-9]{0,4}KiB|([1-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-6])MiB",
+        {"$ref": "#/$defs/size"},
+    ),
+    "count": Kind(_at_least_one, _COUNT, number(1, _MOST_PARALLELISM), "NUMBER"),
+    "number": Kind(_up_to(10_000_000, "10000000"), "[1-9][0-9]{0,6}|10000000", number(1, 10_000_000), "NUMBER"),
+    "parallelism": Kind(
+        _up_to(_MOST_PARALLELISM, f"Flink's {_MOST_PARALLELISM}"), _COUNT, number(1, _MOST_PARALLELISM), "NUMBER"
+    ),
+    "readers": Kind(
+        lambda text: None if text == "auto" else _at_least_one(text), f"auto|{_COUNT}", {"$ref": "#/$defs/readers"}
+    ),
+    "on_lost": _choice("continue", "stop", chart=True),
+    "kafka_read": _choice("blocks", "native"),
+    "until": _choice("latest"),
+}
+
+
+def inputs(job: Job) -> list[str]:
+    """Read when no --input says otherwise."""
+    return [f"kafka://{LOCAL_KAFKA}/{topic}" for topic in job.topics]
+
+
+def takes(job: Job) -> list[type[Sink]]:
+    """What --output may be."""
+    return [sink for sink in sinks.SINKS if sink.takes(job)]
+
+
+def several(url: str) -> str:
+    return f"({url})( ({url}))*"
+
+
+def of_job(job: Job) -> dict[str, list[Flag]]:
+    """All flags of a job in the groups and the order of --help."""
+    return {
+        "input, output": [_input(job), _output(job), *_letters(job), *_PLACES],
+        OWN: list(job.flags),
+        "reading": [*_READING, _readers(job)],
+    }
+
+
+def _input(job: Job) -> Flag:
+    many = len(job.topics) > 1
+    word = f"{KafkaUrl.topic_pattern}*({'|'.join(job.topic_words)}){KafkaUrl.topic_pattern}*"
+    url = f"{KafkaUrl.server_pattern}/{word}" if job.topic_words else KafkaUrl.pattern
+    named = f", with {' or '.join(job.topic_words)} in its name" if job.topic_words else ""
+    default = f"(default: {' and '.join(inputs(job))})"
+    return Flag(
+        "input",
+        "text",
+        f"kafka://host:port[,host:port]/topic, or a path or glob of {' or '.join(job.files)} files, local or gs://"
+        f"{f'; {_SEVERAL}' if many else ''} {default}",
+        asked=f"Kafka topics to read, each as kafka://host:port[,host:port]/topic{named}, with a space between them"
+        if many
+        else "Kafka topic to read, as kafka://host:port[,host:port]/topic",
+        pattern=several(url) if many else url,
+        required=True,
+        several=many,
+    )
+
+
+def _output(job: Job) -> Flag:
+    given = job.output_folder or f"{LOCAL_REDIS} and the topic {job.topic} beside the input"
+    usages = [sink.usage for sink in takes(job)]
+    pattern = several("|".join(sink.pattern for sink in takes(job)))
+    asked = "Where results go: redis://host:port/db, or secret://project/secret?ca=secret if it has a password, "
+    asked += "bigquery://project.dataset, kafka://host:port/topic, or a folder on gs:// for JSON lines; several with a "
+    asked += "space between them"
+    if job.output_folder:
+        folder, rows = Folder.pattern, BigQueryUrl.pattern
+        pattern = f"{folder}|{rows}|{folder} {rows}|{rows} {folder}"
+        asked = "The job's folder on gs://, or bigquery://project.dataset, or both with a space between them"
+    what = f"{', '.join(usages[:-1])}, or {usages[-1]}; {_SEVERAL} (default, for Kafka input: {given})"
+    return Flag("output", "text", what, asked=asked, pattern=pattern, required=True, several=True)
+
+
+def _letters(job: Job) -> list[Flag]:
+    where = "(default: beside the rows if --output has a folder, else the topic {}." + job.name + ")"
+    return [
+        Flag(
+            "dead_letters",
+            "letters",
+            f"kafka://host:port/topic or a folder for records that cannot be used {where.format('dlq')}",
+            asked="Where records go that cannot be used: kafka://host:port/topic or a folder on gs://; if not given, "
+            "beside the rows if the output has a folder, else to the topic dlq.<job> beside the input",
+        ),
+        Flag(
+            "late",
+            "letters",
+            f"the same for records beyond the allowed lateness {where.format('late')}",
+            asked="The same for records beyond the allowed lateness; if not given, the topic is late.<job>",
+        ),
+    ]
+
+
+def _readers(job: Job) -> Flag:
+    each = ", of each topic" if len(job.topics) > 1 else ""
+    return Flag(
+        "readers",
+        "readers",
+        f"Kafka readers side by side{each}, which share the partitions; a restored job keeps the number that it began "
+        "with. auto: as many as --parallelism, but no more than partitions",
+        job.readers,
+        asked="Kafka readers side by side, of each topic; fixed for the life of a job and its updates. auto: as many "
+        "as there may be workers, but no more than partitions",
+    )
+
+
+_PLACES = [
+    Flag("registry", "url", "URL of the schema registry, Confluent API", LOCAL_REGISTRY, required=True),
+    Flag(
+        "ledger",
+        "text",
+        "file that receives the counts of records in, good, dead letters, late and duplicates",
+        left_out="would be an object written every second, as often as Cloud Storage allows; the ledger is in Redis",
+    ),
+    Flag(
+        "roll_every",
+        "seconds",
+        "of a folder, for Kafka input: a part is written so long after its first row",
+        "1m",
+    ),
+    Flag(
+        "roll_size",
+        "size",
+        "of a folder, for Kafka input: or once it holds so much; until then its rows are in the job's state",
+        "16MiB",
+    ),
+    Flag(
+        "until",
+        "until",
+        "stop at the end offsets that the topic has at the start (default: never)",
+        left_out="a template starts a job that goes on",
+    ),
+]
+_READING = [
+    Flag("out_of_orderness", "duration", "how far a partition's watermark stays behind its newest record", "10s"),
+    Flag("allowed_lateness", "duration", "records further behind the watermark are late", "10m"),
+    Flag(
+        "max_ahead",
+        "lasting",
+        "an event this much further ahead of its partition's clock is from the future, and a dead letter",
+        "1h",
+    ),
+    Flag(
+        "kafka_read",
+        "kafka_read",
+        "blocks: our own source, fast; native: Beam's Java KafkaIO, slower, for RocksDB on Beam's older job servers",
+        "blocks",
+        left_out="native needs Java and a service while the job is made, which the launcher's image does not have",
+    ),
+    Flag(
+        "expansion_service",
+        "server",
+        "host:port of the Java expansion service that --kafka_read=native is built with "
+        "(default: one is started while the pipeline is built)",
+        left_out="belongs to --kafka_read=native",
+    ),
+    Flag("discover_every", "lasting", "how often to look whether a topic has new partitions or was made anew", "30s"),
+    Flag(
+        "on_lost",
+        "on_lost",
+        "what to do when Kafka no longer holds what was to be read next: count it as lost and go on, or end the job",
+        "continue",
+    ),
+    Flag(
+        "state_shards",
+        "count",
+        "parts that keyed state is divided into, evenly over --parallelism up to as many; fixed for the life of a job",
+        "64",
+        asked="Parts that keyed state is divided into: the most parallelism it can have; fixed for the life of a job "
+        "and its updates",
+    ),
+    Flag(
+        "max_parallelism",
+        "parallelism",
+        "the most --parallelism that a job on Flink can be restarted with; fixed for the life of a job",
+        str(MAX_PARALLELISM),
+        left_out="is Flink's",
+    ),
+]
+
+
+def parser(job: Job) -> Parser:
+    """Of a job's own flags, the common ones included; Beam's are not among them."""
+    made = Parser(
+        prog=f"python -m {job.page}",
+        description=job.summary,
+        epilog="All options of Beam and of its runner are taken too, as --runner=FlinkRunner --parallelism=4.\n"
+        "Durations are whole numbers with a unit: 500ms, 10s, 30m, 2h, 7d.",
+    )
+    for title, flags in of_job(job).items():
+        group = made.add_argument_group(title)
+        for flag in flags:
+            group.add_argument(
+                f"--{flag.name}",
+                action="append" if flag.several else "store",
+                default=flag.default,
+                choices=KINDS[flag.kind].choices,
+                metavar=flag.metavar,
+                help=flag.help if flag.default is None else f"{flag.help} (default: %(default)s)",
+            )
+    return made
+
+
+def values(job: Job, given: argparse.Namespace) -> dict[str, Any]:
+    """What the flags say, each read by its kind. Raises: UsageError."""
+    found: dict[str, Any] = {}
+    for flag in (flag for group in of_job(job).values() for flag in group):
+        text = getattr(given, flag.name)
+        found[flag.name] = read(f"--{flag.name}", KINDS[flag.kind].read, text) if isinstance(text, str) else text
+    return found
+
+
+def read(flag: str, convert: Callable[[str], T], text: str) -> T:
+    """Raises: UsageError."""
+    try:
+        return convert(text)
+    except (ValueError, OSError) as e:
+        raise UsageError(flag, e) from e

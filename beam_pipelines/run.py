@@ -1,0 +1,63 @@
+"""What every job does: flags → Config → preflight → read → build → write → ledger."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+import apache_beam as beam
+
+from beam_pipelines import connect, flags, options, runners
+from beam_pipelines.options import Settings
+from beam_pipelines.sinks import Results
+from schemas.flags import UsageError
+from schemas.jobs import Job
+from transforms.errors import BadRecord
+from transforms.ledger import Counts
+
+__all__ = ["Page", "page", "run"]
+
+
+class Outputs(Protocol):
+    """What every job's `build` gives, beside its results. One to which nothing is late has no `late`."""
+
+    dead_letters: beam.PCollection[BadRecord]
+    counts: beam.PCollection[Counts]
+
+
+class Page(Protocol):
+    """A job's module. It may have `source(settings)`, too, if it does not read as `connect.source` does."""
+
+    def make_config(self, flags: argparse.Namespace, settings: Settings) -> Any:
+        """What the pipeline computes. Raises: UsageError."""
+
+    def build(self, source: Any, config: Any) -> Outputs:
+        """The job without its ends, no I/O: blocks in, everything that comes of them out."""
+
+    def results(self, outputs: Any) -> list[Results]:
+        """What goes where --output says."""
+
+
+def page(job: Job) -> Page:
+    return cast(Page, import_module(job.page))
+
+
+def run(job: Job, argv: Sequence[str] | None = None) -> None:
+    """Runs a job as its command line says; a wrong one ends the program."""
+    its = page(job)
+    source: Callable[[Settings], Callable[[beam.Pipeline], Any]] = getattr(its, "source", connect.source)
+    try:
+        given, settings, rest = options.parse(job, sys.argv[1:] if argv is None else argv)
+        config = its.make_config(given, settings)
+        read = source(settings)
+        connect.check(settings)
+        pipeline_options = runners.pipeline_options(settings, rest)
+    except UsageError as e:
+        flags.parser(job).stop(e)
+    with runners.running(pipeline_options) as pipeline:
+        outputs = its.build(read(pipeline), config)
+        late = getattr(outputs, "late", None)
+        connect.write(its.results(outputs), outputs.dead_letters, late, outputs.counts, settings)

@@ -1,0 +1,346 @@
+"""The jobs, each declared once: its name, what it reads, the tables it writes, its own flags.
+
+Topics, health names, the demo, workers' imports and flags read this at run time; templates, chart, compose, Terraform
+and docs cannot, and are written from it by `make generate`. Data only, so that everything may import it. What a job
+does is on its page, `beam_pipelines/<module>.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["CAPTURED", "JOBS", "LETTERS", "TABLES", "Flag", "Job", "Rows", "topics"]
+
+LETTERS: Final = {"dead_letters": "dlq", "late": "late"}
+"""Where refused records go unless a flag says otherwise: flag → what the topic's name begins with."""
+CAPTURED: Final = ("products", "customers", "orders", "order_items", "inventory_movements")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag of a command line, a template and the chart.
+
+    Attributes:
+      kind: of `beam_pipelines.flags.KINDS`: how it is read, and what templates and chart let through.
+      note: beside its value in the chart.
+      asked: its help in a template; None: `help`.
+      left_out: why templates do not have it.
+      pattern: of a template, where it depends on the job and not on the kind.
+      required: whether templates demand it.
+      several: whether it can be given several times.
+    """
+
+    name: str
+    kind: str
+    help: str
+    default: str | None = None
+    metavar: str | None = None
+    note: str = ""
+    asked: str | None = None
+    left_out: str = ""
+    pattern: str = ""
+    required: bool = False
+    several: bool = False
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table and, beside it, a topic that a job writes.
+
+    Attributes:
+      record: the Avro record that a row is, in the table with `version` besides.
+      key, day, cluster_by, day_of_key, emptied_by: see `schemas.tables.Table`, where `day` is `partition_by`.
+      version: the field that stands for the version, for a record that has none: one that is never corrected.
+      topic: written when no flag says otherwise; "": rows do not go to Kafka.
+      topic_key: fields, joined by a colon.
+      topic_time: the field that is the topic's record timestamp.
+    """
+
+    name: str
+    record: str
+    key: tuple[str, ...]
+    day: str
+    cluster_by: tuple[str, ...]
+    day_of_key: bool = True
+    emptied_by: tuple[str, ...] = ()
+    version: str = "version"
+    topic: str = ""
+    topic_key: tuple[str, ...] = ()
+    topic_time: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """
+    Attributes:
+      module: of `beam_pipelines`; how the job is called where one is chosen.
+      name: in dead letters, metrics, consumer groups and topics (`dlq.<name>`, `late.<name>`).
+      topics: read when no flag says otherwise. A job of several takes --input several times.
+      topic_words: one of them is in the name of any other topic, and says what that holds; (): names say nothing.
+      files: what --input may be instead.
+      online: whether it writes to the online store.
+      output_folder: written when no flag says otherwise, instead of the online store and a topic.
+      readers: of each topic, when no flag says otherwise.
+      profile: of compose, for a job that runs only where it is asked for; None: it runs everywhere.
+      demo: flags in the demo and in compose.
+      reads, writes: for people.
+    """
+
+    module: str
+    name: str
+    summary: str
+    topics: tuple[str, ...]
+    tables: tuple[Rows, ...]
+    reads: str
+    writes: str
+    flags: tuple[Flag, ...] = ()
+    topic_words: tuple[str, ...] = ()
+    files: tuple[str, ...] = (".avro", ".jsonl")
+    online: bool = True
+    output_folder: str | None = None
+    readers: str = "auto"
+    profile: str | None = None
+    demo: tuple[str, ...] = ()
+
+    @property
+    def page(self) -> str:
+        return f"beam_pipelines.{self.module}"
+
+    @property
+    def topic(self) -> str:
+        """That it writes when no flag says otherwise, or ""."""
+        return next((rows.topic for rows in self.tables if rows.topic), "")
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """Topics of what it refuses."""
+        return tuple(f"{start}.{self.name}" for start in LETTERS.values())
+
+
+_ORDERS: Final = "transactions.orders"
+_CLICKS: Final = "clickstream.events"
+
+_FRAUD = Job(
+    module="fraud",
+    name="fraud-detector",
+    summary="Reads orders, alerts on those that complete a fraud pattern.",
+    topics=(_ORDERS,),
+    tables=(
+        Rows(
+            "fraud_alerts",
+            "FraudAlert",
+            key=("alert_id",),
+            day="event_time",
+            cluster_by=("user_id", "alert_type"),
+            version="event_time",
+            topic="alerts.fraud",
+            topic_key=("user_id",),
+            topic_time="event_time",
+        ),
+    ),
+    reads="topic `transactions.orders`, or files",
+    writes="alerts to Redis, topic `alerts.fraud`, BigQuery or a folder",
+    flags=(
+        Flag(
+            "rules",
+            "yaml_file",
+            "YAML file with the fraud rules, local or gs:// "
+            "(default: transforms/domain/fraud_rules.yaml, which explains the format)",
+            asked="YAML file with the fraud rules, on gs://; if not given, the rules that are in the image",
+            note="The fraud rules, as YAML. Empty: those of the image (transforms/domain/fraud_rules.yaml, which "
+            "explains them).",
+        ),
+    ),
+)
+
+_SESSIONS = Job(
+    module="sessions",
+    name="session-aggregator",
+    summary="Reads clicks, gives out each user's sessions.",
+    topics=(_CLICKS,),
+    tables=(
+        Rows(
+            "user_sessions",
+            "UserSession",
+            key=("session_id",),
+            day="session_start",
+            cluster_by=("user_id", "session_id"),
+            topic="analytics.sessions",
+            topic_key=("user_id",),
+            topic_time="session_end",
+        ),
+    ),
+    reads="topic `clickstream.events`, or files",
+    writes="sessions to Redis, topic `analytics.sessions`, BigQuery or a folder",
+    flags=(
+        Flag(
+            "session_gap",
+            "lasting",
+            "a click this long after the one before begins a new session; another gap needs another --output, as "
+            "sessions are corrected by their start",
+            default="30m",
+        ),
+        Flag(
+            "max_session",
+            "lasting",
+            "a session that never pauses ends after this long; what follows is cut at the multiples of it since 1970, "
+            "for 12h at noon and midnight UTC",
+            default="12h",
+        ),
+        Flag(
+            "early_every",
+            "lasting",
+            "how long a click may wait before there is a result with it; not for input with an end",
+            default="5s",
+        ),
+    ),
+)
+
+_REVENUE = Job(
+    module="revenue",
+    name="revenue-calculator",
+    summary="Reads orders, adds up the revenue of every minute.",
+    topics=(_ORDERS,),
+    tables=(
+        Rows(
+            "real_time_revenue",
+            "RevenueWindow",
+            key=("window_start", "dimension", "value"),
+            day="window_start",
+            cluster_by=("dimension", "value"),
+            topic="analytics.revenue",
+            topic_key=("dimension", "value"),
+            topic_time="window_start",
+        ),
+    ),
+    reads="topic `transactions.orders`, or files",
+    writes="revenue by the minute to Redis, topic `analytics.revenue`, BigQuery or a folder; features of users to "
+    "Redis",
+    flags=(
+        Flag(
+            "early_every",
+            "whole_seconds",
+            "how often there are results of minutes that are still open, in whole seconds; not for input with an end",
+            default="2s",
+        ),
+    ),
+)
+
+_ARCHIVE = Job(
+    module="archive",
+    name="archiver",
+    summary="Reads orders and clicks, keeps each valid one once, in files by event day and hour.",
+    topics=(_ORDERS, _CLICKS),
+    # The producer gives an order or a click its id and its time, and could give one id two times.
+    tables=(
+        Rows(
+            "orders",
+            "OrderEvent",
+            key=("order_id", "order_status"),
+            day="event_time",
+            cluster_by=("user_id", "order_id"),
+            day_of_key=False,
+            version="event_time",
+        ),
+        Rows(
+            "clickstream",
+            "ClickstreamEvent",
+            key=("event_id",),
+            day="event_time",
+            cluster_by=("user_id", "event_id"),
+            day_of_key=False,
+            version="event_time",
+        ),
+    ),
+    reads="both topics, or files",
+    writes="every valid record once, as Avro files by event day and hour in `.stack/archive` or another folder, and to "
+    "BigQuery",
+    flags=(
+        Flag(
+            "records_per_file",
+            "number",
+            "offsets of a partition that one file stands for; an archive must keep to one number",
+            default="100000",
+            note="Part of the archive's file names: never to be changed.",
+        ),
+        Flag(
+            "flush_every",
+            "seconds",
+            "how often open files are written, when the input has no end",
+            default="60s",
+        ),
+    ),
+    topic_words=("order", "click"),
+    online=False,
+    output_folder=".stack/archive",
+    demo=("--flush_every=5s",),
+)
+
+_CDC = Job(
+    module="cdc",
+    name="cdc-processor",
+    summary="Reads the changes of the shop's database, keeps what is current and all that was, alerts on low stock.",
+    topics=tuple(f"cdc.public.{table}" for table in CAPTURED),
+    tables=(
+        Rows(
+            "cdc_changes",
+            "CdcChange",
+            key=("table_name", "key"),
+            day="event_time",
+            cluster_by=("table_name", "key"),
+            day_of_key=False,
+            emptied_by=("table_name",),
+        ),
+        Rows(
+            "low_stock_alerts",
+            "LowStockAlert",
+            key=("alert_id",),
+            day="event_time",
+            cluster_by=("product_id", "alert_id"),
+            topic="alerts.stock",
+            topic_key=("product_id",),
+            topic_time="event_time",
+        ),
+    ),
+    reads="topics `cdc.public.*`, which Debezium fills from PostgreSQL, or files",
+    writes="products, customers' figures and low-stock alerts to Redis, alerts to `alerts.stock`, every change to "
+    "BigQuery or a folder",
+    flags=(
+        Flag(
+            "hash_key",
+            "secret_file",
+            "file with a key of at least 16 bytes, there on every worker: personal columns that may be hashed are, "
+            "with HMAC-SHA256 (default: all personal columns are dropped)",
+            metavar="FILE",
+            note="A Secret's file of at least 16 bytes: personal columns that may be hashed are, with it. Empty: all "
+            "are dropped.",
+            left_out="a file that every worker has; a worker of Dataflow has the image's only, and a key is no part of "
+            "one. Without it all personal columns are dropped",
+        ),
+    ),
+    files=(".jsonl",),
+    readers="1",  # of five topics
+    profile="cdc",
+)
+
+UNREAD: Final = ("inventory.events",)
+"""Topics that the simulator fills and no job reads."""
+JOBS: Final[dict[str, Job]] = {job.module: job for job in (_FRAUD, _SESSIONS, _REVENUE, _ARCHIVE, _CDC)}
+TABLES: Final[dict[str, Rows]] = {rows.name: rows for job in JOBS.values() for rows in job.tables}
+
+
+def topics(jobs: Iterable[Job]) -> dict[str, dict[str, str]]:
+    """Every topic that is read or written, and its own settings.
+
+    A letter holds its record in base64, so it must be allowed to be larger; a change holds a whole row twice, and is as
+    large as cdc/connector.json lets it be.
+    """
+    found: dict[str, dict[str, str]] = {topic: {} for topic in UNREAD}
+    for job in jobs:
+        for topic in job.topics:
+            found[topic] = {"max.message.bytes": "16777216"} if topic.startswith("cdc.") else {}
+        found |= {rows.topic: {} for rows in job.tables if rows.topic}
+        found |= {topic: {"max.message.bytes": "4194304"} for topic in job.letters}
+    return found
