@@ -17,6 +17,7 @@ from typing import Any
 
 from beam_pipelines import flags, sinks, templates
 from docker.grafana.dashboards import dashboards
+from schemas.flags import Parser
 from schemas.jobs import JOBS, LETTERS, Flag, Job, topics
 from schemas.tables import resources, table
 
