@@ -27,7 +27,11 @@ def test_every_program_of_the_packages_has_a_name_and_one_line() -> None:
         for path in (ROOT / package).rglob("*.py")
         if any(isinstance(n, ast.If) and "__name__" in ast.unparse(n.test) for n in ast.parse(path.read_text()).body)
     }
-    assert {module for module, _ in COMMANDS.values()} | {"stack.java", "cdc.workload", "beam_pipelines.generate"} == programs
+    assert {module for module, _ in COMMANDS.values()} | {
+        "stack.java",
+        "cdc.workload",
+        "beam_pipelines.generate",
+    } == programs
     assert all(about and about[0].islower() and "\n" not in about and len(about) < 90 for _, about in COMMANDS.values())
 
 
