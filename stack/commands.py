@@ -17,7 +17,7 @@ COMMANDS: Final = {
     "demo": ("stack.demo", "the whole system on this machine, until Ctrl-C"),
     "stack": ("stack", "start and stop the local services: Kafka, registry, Valkey, PostgreSQL, Flink"),
     "simulate": ("simulator", "generate a shop's orders and clicks"),
-    **{name: (job.page, f"run the job {job.name}: {job.summary}") for name, job in JOBS.items()},
+    **{name: (job.page, f"run the job {job.name}") for name, job in JOBS.items()},
     "dead-letters": ("beam_pipelines.dead_letters", "inspect, replay, export or discard refused records"),
     "tables": ("beam_pipelines.tables", "create the tables in BigQuery"),
     "templates": ("beam_pipelines.templates", "write Dataflow flex templates"),
