@@ -284,6 +284,16 @@ def test_an_out_of_order_arrival_completes_patterns_with_what_is_still_kept() ->
     )
 
 
+def test_an_order_is_kept_while_one_that_is_not_late_can_complete_a_pattern_with_it() -> None:
+    """Ten minutes of the rule's span, and then the allowed lateness."""
+    first, last = order("o-1", at=T0, region="İzmir"), order("o-2", at=T0 + 10 * MINUTE)
+    check_stream(
+        [arrives(first), watermark(T0 + 10 * MINUTE + LATENESS_MS), arrives(last)],
+        [("LOCATION_ANOMALY", "u-1", "o-2")],
+        0,
+    )
+
+
 def test_when_no_order_in_time_can_reach_it_any_more_an_order_is_forgotten() -> None:
     check_stream(
         [arrives(order("o-1", at=T0)), watermark(T0 + 3 * HOUR), arrives(order("o-1", at=T0)), arrives(order("o-2"))],
