@@ -19,6 +19,8 @@ from stack import Stack
 from tests.build import HOUR, MINUTE, T0, alert, minute, session
 from tests.live import eventually
 from tests.store import Order, Write, order, write
+from transforms.io.redis import _WriteLedgerFn
+from transforms.ledger import Counts
 
 pytestmark = pytest.mark.stack
 
@@ -286,6 +288,38 @@ def test_a_retracted_session_stays_away_and_the_one_before_is_the_users_last_aga
     listed = [json.loads(member) for member in db.zrange("sf:sessions:recent", 0, -1)]
     assert [s.get("deleted", False) for s in listed] == [False, True]
     assert db.zrange("sf:sessions:open", 0, -1) == [features.session_json(first)]
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "one by one"])
+def test_an_older_version_of_a_minute_replaces_nothing(valkey: Stack, db: redis.Redis, together: bool) -> None:
+    rows = [minute(T0, version=version, gmv_minor=version) for version in (2, 3, 1)]
+    for batch in [rows] if together else [[row] for row in rows]:
+        write(valkey.redis_url, batch)
+    assert db.hget(features.revenue_minute_key(T0), "total:*") == features.revenue_value(rows[1]).encode()
+
+
+def test_an_order_id_that_came_with_two_amounts_counts_once_with_the_newest(valkey: Stack, db: redis.Redis) -> None:
+    write(valkey.redis_url, [order("o-1", T0 + 1, 7), order("o-1", T0, 500), order("o-2", T0, 30)])
+    assert db.hmget("sf:user:u-1", "orders_1h", "spend_1h_minor", "orders_24h", "spend_24h_minor") == [
+        *(b"2", b"37"),
+        *(b"2", b"37"),
+    ]
+
+
+def test_a_ledger_is_that_of_the_latest_run_as_far_as_it_has_come(valkey: Stack, db: redis.Redis) -> None:
+    def show(run_ms: int, records_in: int) -> tuple[int, int]:
+        fn = _WriteLedgerFn(valkey.redis_url, "fraud-detector", run_ms)
+        fn.setup()
+        fn.process(Counts(records_in=records_in, good=records_in))
+        fn.teardown()
+        run, total = db.hmget(features.ledger_key("fraud-detector"), "run_ms", "in")
+        return int(run), int(total)
+
+    assert show(T0, 10) == (T0, 10)
+    assert show(T0, 9) == (T0, 10), "an earlier ledger of the same run, that came late"
+    assert show(T0 + 1, 3) == (T0 + 1, 3), "a new run begins anew"
+    assert show(T0, 50) == (T0 + 1, 3), "one of a run before"
+    assert show(T0 + 1, 4) == (T0 + 1, 4)
 
 
 @pytest.mark.parametrize("amount", [0, 1, 999_999_999, 10**9, 123_456_789_012_345_678, HUGE])
