@@ -16,6 +16,7 @@ from tests.oracle_sessions import expected_sessions
 from tests.transforms.test_log_replay import Worker
 from tests.transforms.test_sessions import batch, current
 from transforms.domain.sessions import decode_burst, former_starts, retraction, session_of
+from transforms.domain.visits import WHOLE, Bound, Visitor, cut_before
 from transforms.gather import _GatherFn
 from transforms.sessions import ClickGathering
 
@@ -165,3 +166,18 @@ def test_a_start_that_only_a_lost_attempt_gave_out_is_taken_back_though_its_clic
     job.comes([early])
     job.ends()
     assert current(job.rows) == expected_sessions([first, late, early], GAP_MS, MAX_MS)
+
+
+def test_no_session_is_as_long_as_the_longest() -> None:
+    assert cut_before(BEGIN_MS, BEGIN_MS + MAX_MS - 1, MAX_MS) == WHOLE
+    assert cut_before(BEGIN_MS, BEGIN_MS + MAX_MS, MAX_MS) == BEGIN_MS + MAX_MS
+
+
+@pytest.mark.parametrize(
+    ("floor_ms", "is_told"), [(BEGIN_MS - 1, False), (BEGIN_MS, True)], ids=["a click may come before", "none may"]
+)
+def test_a_click_is_held_until_it_is_known_where_its_run_begins(floor_ms: int, is_told: bool) -> None:
+    visitor, at_ms = Visitor(), BEGIN_MS + MAX_MS + SECOND
+    visitor.runs = [[BEGIN_MS, at_ms - SECOND]]
+    part = Bound(GAP_MS, MAX_MS, KEEP_MS).part_of(visitor, at_ms, floor_ms)
+    assert part == (cut_before(BEGIN_MS, at_ms, MAX_MS) if is_told else None)
