@@ -130,9 +130,7 @@ def read(name: str, flag: str, value: str) -> None:
 @pytest.mark.parametrize("name", JOBS)
 def test_the_metadata_in_the_repository_is_what_the_flags_say_now(name: str) -> None:
     path = ROOT / "docker" / "dataflow" / f"{name}.metadata.json"
-    assert json.loads(path.read_text()) == templates.metadata(JOBS[name]), (
-        "python -m beam_pipelines.templates metadata --to=docker/dataflow writes them anew"
-    )
+    assert json.loads(path.read_text()) == templates.metadata(JOBS[name]), "run: make generate"
 
 
 @pytest.mark.parametrize("name", JOBS)
