@@ -65,13 +65,13 @@ def test_a_port_in_use_is_named_with_the_service_and_its_holder(
 def test_a_missing_java_is_one_line_and_leaves_nothing_running(tmp_path: Path) -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "stack", "up", "valkey", "kafka", "--data", str(tmp_path), *free_ports()],
-        env={"PATH": str(tmp_path / "empty"), "HOME": str(tmp_path)},
+        env={"PATH": str(tmp_path / "empty"), "HOME": str(tmp_path), "JAVA_HOME": str(tmp_path / "jdk")},
         capture_output=True,
         text=True,
         check=False,
     )
     assert answer.returncode == 1
-    assert answer.stderr.splitlines()[-1].startswith("stack: Java not found: install a JDK 17 or newer")
+    assert answer.stderr.splitlines()[-1].startswith("stack: Java 17 to 25 not found: install one")
     assert main(["status", "--data", str(tmp_path)]) == 1
 
 
