@@ -30,7 +30,7 @@ from tests.live import ROOT
 from transforms.domain.account import Accounts, read_of
 
 DAYS = (date(2026, 11, 18), date(2026, 11, 19), date(2026, 11, 20))
-EVENTS = int(os.environ.get("STREAMFORGE_BATCH_EVENTS", "24000"))
+EVENTS = int(os.environ.get("STREAMFORGE_BATCH_EVENTS", "60000"))
 _SPAN_S = len(DAYS) * 86_400
 TOPICS = {"orders": "transactions.orders", "clickstream": "clickstream.events"}
 _KINDS = {"orders": OrderEvent, "clickstream": ClickstreamEvent}
@@ -175,7 +175,6 @@ def started(folder: Path, shop: Shop) -> Iterator[Job]:
         "spark.driver.memory": "1g",
         # Much is compiled here, and little of it runs for long.
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-        "spark.sql.codegen.wholeStage": "false",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.shuffle.partitions": "3",
