@@ -120,6 +120,9 @@ class Connections:
                 self._count_open(-1)
             if isinstance(e, redis.ConnectionError) and isinstance(e.__context__, BlockingIOError):
                 raise redis.TimeoutError("no answer in time") from e  # what the kernel's time-out looks like
+            if isinstance(e, Exception) and not isinstance(e, redis.RedisError):
+                # redis-py takes whatever comes while it connects for what a Redis says.
+                raise redis.InvalidResponse(f"what answers is no Redis: {type(e).__name__}") from e
             raise
         if not was_open:
             self._count_open(1)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from serving import Config
+from serving import Config, create_app
 from serving.server import threads
 from tests.server import running
 from tests.serving.conftest import store_alerts
@@ -157,3 +157,32 @@ def test_a_store_that_goes_and_comes_back_is_503_with_retry_after_and_then_200(o
     assert {status for status, *_ in clients.answers} == {200, 503}
     assert all((after is not None) == (status == 503) for status, after, _ in clients.answers)
     assert most_threads <= idle_threads + threads(Config()), "threads pile up"
+
+
+class _NoRedis(socketserver.BaseRequestHandler):
+    says = b""
+
+    def handle(self):
+        while self.request.recv(1 << 16):
+            self.request.sendall(self.says)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        b"+OK\r\n" * 9,
+        b":1\r\n" * 9,
+        b"$5\r\nhello\r\n" * 9,
+        b"*0\r\n" * 9,
+        b"$-1\r\n" * 9,
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    ],
+)
+def test_another_server_where_redis_was_to_be_is_a_store_that_is_away(says, monkeypatch):
+    monkeypatch.setattr(_NoRedis, "says", says)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _NoRedis) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        client = create_app(Config(redis_url=f"redis://127.0.0.1:{other.server_address[1]}/0")).test_client()
+        for path in ("/api/v1/features/ada", "/api/v1/fraud-alerts", "/api/v1/health"):
+            assert client.get(path).status_code == 503
+        other.shutdown()
