@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import pytest
 import yaml
 
-from stack import Stack
-from tests import live
 from tests.monitoring.conftest import ORDERS, Scraped
 from tests.monitoring.watched import ROOT, Tree, unknown
 
@@ -54,19 +49,6 @@ def test_the_counters_of_the_steps_are_told_those_of_faults_from_zero_on(scraped
     assert (scraped.counted("records_in") or 0) >= ORDERS.records
     assert scraped.counted("unexpected_errors") == 0
     assert scraped.counted("worker_deaths") == 0
-
-
-def test_the_death_of_a_worker_is_counted_where_it_is_scraped(scraped: Scraped, live_stack: Stack) -> None:
-    os.kill(scraped.pool.pids()[0], signal.SIGKILL)
-
-    def counted() -> bool:
-        # A worker of the restarted job counts it, with the next block that it decodes.
-        live.fill_with_orders(live_stack, "scraped.orders", ORDERS, 0, 20)
-        return (scraped.counted("worker_deaths") or 0) >= 1
-
-    live.eventually(counted, "the death in a scrape", 300, every_s=2)
-    assert "died: SIGKILL" in scraped.pool.log
-    assert scraped.counted("unexpected_errors") == 0
 
 
 def test_the_reporter_s_port_is_the_one_that_is_scraped() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
 import threading
 import urllib.parse
@@ -17,10 +19,11 @@ import pytest
 import yaml
 
 from cdc.slots import Slot, exposition, serve
+from stack import Stack
 from stack.ports import pick_free
 from stack.service import fetch_url
-from tests.live import cancel, eventually
-from tests.monitoring.conftest import Scraped
+from tests.live import cancel, eventually, fill_with_orders
+from tests.monitoring.conftest import ORDERS, Scraped
 from tests.monitoring.watched import ROOT, Tree, filled_in
 from tests.tools import tool
 
@@ -106,6 +109,18 @@ def prometheus(scraped: Scraped, tmp_path: Path) -> Iterator[Prometheus]:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(20)
         process.kill()
+
+
+def test_the_death_of_a_worker_is_counted_where_it_is_scraped(scraped: Scraped, live_stack: Stack) -> None:
+    os.kill(scraped.pool.pids()[0], signal.SIGKILL)
+
+    def counted() -> bool:
+        # A worker of the restarted job counts it, with the next block that it decodes.
+        fill_with_orders(live_stack, "scraped.orders", ORDERS, 0, 20)
+        return (scraped.counted("worker_deaths") or 0) >= 1
+
+    eventually(counted, "the death in a scrape", 300, every_s=2)
+    assert "died: SIGKILL" in scraped.pool.log
 
 
 def test_a_cancelled_job_pages_and_nothing_did_before(prometheus: Prometheus, scraped: Scraped) -> None:
