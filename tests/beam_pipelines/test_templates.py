@@ -111,7 +111,10 @@ def ports_are_right(value: str) -> bool:
 
 
 def good(name: str, flag: str) -> list[str]:
-    return GOOD_OF.get((name, flag)) or GOOD[flag]
+    values = GOOD_OF.get((name, flag)) or GOOD[flag]
+    if flag != "output":
+        return values
+    return [text for text in values if all(sinks.output(url).takes(JOBS[name]) for url in text.split(" "))]
 
 
 def read(name: str, flag: str, value: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from schemas.jobs import JOBS
 from tests.helm.chart import CHART, ENVIRONMENTS, render
 from tests.tools import tool
 
@@ -40,7 +41,7 @@ def test_every_value_is_in_the_schema_and_every_name_in_the_schema_has_a_value()
                 assert not missing, f"{at} has no default of {missing}"
 
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert values["jobs"].keys() == {"fraud", "sessions", "revenue", "archive", "cdc"}
+    assert values["jobs"].keys() == JOBS.keys()
     compare(values, schema, "")
 
 
