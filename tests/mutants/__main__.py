@@ -20,12 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
+from tests.mutants import forked
 from tests.mutants.faults import ROOT, Fault, faults
 
 _TIMEOUT_S = 1_800
-_PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=mutants")
 # What is long to import and none of ours; each run is forked from a process that has it.
 _PRELOAD = ["apache_beam", "confluent_kafka", "fastavro", "hypothesis", "numpy", "pytest", "redis", "yaml"]
 _FORKS = multiprocessing.get_context("forkserver")
@@ -107,7 +105,7 @@ def _first_failure(tree: Path, tests: list[str]) -> str:
     Raises: RuntimeError: the tests could not be run.
     """
     said = tree / ".said"
-    run = _FORKS.Process(target=_pytest, args=(tree, tests, said))
+    run = _FORKS.Process(target=forked.run_pytest, args=(tree, tests, said))
     run.start()
     run.join(_TIMEOUT_S)
     if run.exitcode is None:
@@ -118,19 +116,6 @@ def _first_failure(tree: Path, tests: list[str]) -> str:
     if run.exitcode not in (0, 1) or (run.exitcode == 1) != bool(failed):
         raise RuntimeError(f"status {run.exitcode} of {tests}: {words[-4_000:]}")
     return failed[1] if failed else ""
-
-
-def _pytest(tree: Path, tests: list[str], said: Path) -> None:
-    os.setsid()
-    os.chdir(tree)
-    out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    for stream in (1, 2):
-        os.dup2(out, stream)
-    sys.dont_write_bytecode = True
-    sys.path[:] = [str(tree), *(place for place in sys.path if place not in ("", str(ROOT)))]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
-        del sys.modules[name]
-    sys.exit(int(pytest.main([*_PYTEST, *tests])))
 
 
 if __name__ == "__main__":
