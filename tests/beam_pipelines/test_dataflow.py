@@ -489,7 +489,7 @@ def test_templates_are_written_to_a_bucket_and_written_again(cloud: Cloud) -> No
     for tag in ("0.1.0", "0.1.1"):
         templates.main(["specs", f"--to={to}", "--images=host/shop-1/streamforge", f"--tag={tag}", "fraud"])
         with FileSystems.open(f"{to}/fraud.json") as file:
-            assert json.loads(file.read()) == templates.spec("fraud", "host/shop-1/streamforge", tag)
+            assert json.loads(file.read()) == templates.spec(JOBS["fraud"], "host/shop-1/streamforge", tag)
 
 
 @pytest.mark.stack
