@@ -154,7 +154,7 @@ def test_a_job_is_refused_before_it_starts_when_its_table_is_not_there_or_bigque
         (["create", "bigquery://nowhere"], "bigquery://nowhere is not bigquery://project.dataset"),
         (["create"], "the following arguments are required: dataset"),
         (["show", "bigquery://shop-1.live", "invoices"], "invoices: is not one of fraud_alerts, user_sessions, "),
-        (["drop"], "argument show|create: invalid choice"),
+        (["drop"], "show|create|alter: invalid choice"),
     ],
 )
 def test_a_wrong_command_ends_with_one_line_and_status_2(
