@@ -37,7 +37,8 @@ CONFIG = {
 
 def write_jar(stack: Stack, pool: live.Workers, folder: Path, *flags: str) -> Path:
     jar = folder / "job.jar"
-    common = [*live.addresses(stack, TOPIC, folder.parent / "out"), *pool.flags]
+    # No job server that knows a Flink: its address would be in the jar.
+    common = [*live.addresses(stack, TOPIC, folder.parent / "out"), *pool._replace(job_server="").flags]
     with live.job(
         "--runner=FlinkRunner",
         "--checkpointing_interval=2000",

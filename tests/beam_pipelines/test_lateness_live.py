@@ -147,7 +147,7 @@ def test_beside_a_busy_partition_silent_ones_hold_nothing_up_but_an_open_transac
 ) -> None:
     """Partition 0 is busy, 1 is empty, 2 had three orders long ago; in 3 a transaction is open, with orders before and
     behind it."""
-    topic, out = "idle.orders", tmp_path / "out"
+    topic, out = "beside.orders", tmp_path / "out"
     make_topic(live_stack, topic, 4)
     orders = Orders(live_stack, topic)
     start_ms = (time.time_ns() // 1_000_000 - 10 * HOUR) // MINUTE * MINUTE
