@@ -65,7 +65,7 @@ _SHARES = ("--fraud_share=0.2", "--bad_share=0.05", "--late_share=0.02", "--dupl
 _READY_S = 420.0  # several JVMs start at once, maybe on two cores
 _PROGRESS_S = 5.0
 _ARRIVAL_S = 120.0
-_KAFKA_S = 20.0
+_KAFKA_S = 60.0
 # A job's ledger is written every second while it changes; a session's row, up to 5 s after the ledger counts its click.
 _QUIET_S = 8.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -140,8 +140,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (StackError, PermissionError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    except (redis.RedisError, KafkaException) as error:
-        print(f"demo: a service failed: {error} (logs: {_home(options) / 'logs'})", file=sys.stderr)
+    except (redis.RedisError, KafkaException, TimeoutError) as error:
+        print(
+            f"demo: a service failed: {error or 'no answer in time'} (logs: {_home(options) / 'logs'})", file=sys.stderr
+        )
         return 1
     except KeyboardInterrupt:
         print("demo: interrupted", file=sys.stderr)
@@ -354,10 +356,10 @@ class _System:
     def sent(self) -> dict[str, int]:
         """Records in each topic that the simulator, or Debezium, writes."""
         deadline = time.monotonic() + _KAFKA_S
-        while True:  # topics that were just created have no leader yet
+        while True:  # topics that were just created have no leader yet, and a busy broker may be slow
             try:
                 return self._ask_sent()
-            except KafkaException:
+            except (KafkaException, TimeoutError):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)

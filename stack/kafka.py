@@ -72,6 +72,8 @@ class Kafka(Service):
                 created.result(timeout=30)
         except KafkaException as error:
             raise StackError(f"kafka: the topics could not be created: {error.args[0].str()}") from error
+        except TimeoutError as error:
+            raise StackError("kafka: the topics could not be created: no answer for 30 s") from error
 
 
 def _settings(place: Place) -> dict[str, object]:

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaException
 
 import stack.java
 from stack import demo
@@ -185,6 +186,22 @@ def test_what_debezium_wrote_has_arrived_when_the_ledger_holds_as_much(
 def test_a_missing_ledger_is_waited_for_and_not_taken_for_arrived(tmp_path: Path) -> None:
     system = demo._System(None, "", tmp_path, None)  # type: ignore[arg-type]
     assert system.ledger(demo._FRAUD) == dict.fromkeys(BALANCED, 0)
+
+
+@pytest.mark.parametrize("failure", [TimeoutError(), KafkaException("no leader yet")])
+def test_a_broker_that_does_not_answer_in_time_is_asked_again(
+    failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([failure, {"transactions.orders": 3}])
+
+    def ask(_: demo._System) -> dict[str, int]:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(demo._System, "_ask_sent", ask)
+    assert demo._System(None, "", tmp_path, None).sent() == {"transactions.orders": 3}  # type: ignore[arg-type]
 
 
 def test_a_history_begins_so_long_ago_and_goes_on_at_the_same_rate() -> None:
