@@ -84,6 +84,8 @@ def check_store(url: StoreUrl) -> None:
             if _about(e) != "state":
                 raise StoreRefusedError(f"{url} refuses: {url.hide(words_of(e))}") from None
             _LOG.warning("%s does not answer yet: %s", url, url.hide(words_of(e)))
+        except (AttributeError, LookupError, TypeError, ValueError):  # redis-py takes any reply for a Redis's
+            raise StoreRefusedError(f"{url}: what answers is not Redis") from None
 
 
 def _connect(url: StoreUrl | str) -> tuple[StoreUrl, redis.Redis]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socketserver
 import threading
 from collections.abc import Iterator
 
@@ -130,3 +131,18 @@ def test_a_password_that_is_changed_meanwhile_is_said_loudly_and_waited_for(
     assert users.get("k") == b"x"
     assert "WRONGPASS" in caplog.text
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("reply", [b":5\r\n", b"*-1\r\n", b"+OK\r\n", b"SSH-2.0-x\r\n"])
+def test_another_server_at_the_stores_address_is_refused_before_the_start(reply: bytes) -> None:
+    class Another(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.request.recv(1_000):
+                self.wfile.write(reply)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Another) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(StoreRefusedError, match=r"not Redis|Protocol error"):
+            check_store(StoreUrl(f"redis://127.0.0.1:{server.server_address[1]}/0"))
+        server.shutdown()
