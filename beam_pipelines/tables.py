@@ -31,12 +31,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags = parser.read(argv)
         url = BigQueryUrl.parse(flags.dataset)
         tables = _tables(flags.table)
-        if flags.command == "create":
-            _create(url, tables)
-        elif flags.command == "alter":
-            _alter(url, tables)
-        else:
+        if flags.command == "show":
             _show(url, tables, flags.json)
+        else:
+            _change(flags.command, url, tables)
     except (UsageError, ValueError) as e:
         parser.stop(e)
 
@@ -65,24 +63,18 @@ def _tables(names: Sequence[str]) -> list[Table]:
     return [TABLES[name] for name in names or TABLES]
 
 
-def _create(url: BigQueryUrl, tables: Sequence[Table]) -> None:
-    from transforms.io.bigquery import BigQueryUnusableError, create_tables
+def _change(command: str, url: BigQueryUrl, tables: Sequence[Table]) -> None:
+    from transforms.io.bigquery import BigQueryUnusableError, alter_tables, create_tables
 
+    change, did, nothing = {
+        "create": (create_tables, "made", "everything is there"),
+        "alter": (alter_tables, "added", "no column is missing"),
+    }[command]
     try:
-        made = create_tables(url.place, tables)
+        changed = change(url.place, tables)
     except BigQueryUnusableError as e:
-        raise UsageError("create", e) from e
-    print(f"{url.place}: made {', '.join(made)}" if made else f"{url.place}: everything is there")  # noqa: T201
-
-
-def _alter(url: BigQueryUrl, tables: Sequence[Table]) -> None:
-    from transforms.io.bigquery import BigQueryUnusableError, alter_tables
-
-    try:
-        added = alter_tables(url.place, tables)
-    except BigQueryUnusableError as e:
-        raise UsageError("alter", e) from e
-    print(f"{url.place}: added {', '.join(added)}" if added else f"{url.place}: no column is missing")  # noqa: T201
+        raise UsageError(command, e) from e
+    print(f"{url.place}: {did} {', '.join(changed)}" if changed else f"{url.place}: {nothing}")  # noqa: T201
 
 
 def _show(url: BigQueryUrl, tables: Sequence[Table], as_json: bool) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from stack.commands import COMMANDS as STREAMFORGE
+
 ROOT = Path(__file__).parents[1]
 TRACKED = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).split()
 FOLDERS = {name.partition("/")[0] for name in TRACKED if "/" in name}
@@ -66,19 +68,32 @@ def test_files_and_make_targets_that_a_page_names_exist(page: str) -> None:
             # Words in capitals stand for names. What Git ignores is for the reader to write.
             found = any(ROOT.glob(re.sub(r"\b[A-Z]+\b", "*", path)))
             assert found or not subprocess.call(["git", "check-ignore", "-q", path], cwd=ROOT), path
-        for target in re.findall(r"^make ([a-z-]+)", code):
+        for target in re.findall(r"\bmake ([a-z][a-z-]+)", code):
             assert target in targets, target
 
 
-def commands() -> Iterator[tuple[str, str, str]]:
+def shown() -> Iterator[tuple[str, str, str]]:
+    """Page, module, and what stands behind it, of each program; `streamforge NAME` is one, too."""
     for page in PAGES:
         for code in code_of(text_of(page)):
             for module, words in re.findall(r"\bpython -m (\w+(?:\.\w+)*)(?![\w.])([^;>]*)", code):
-                if module.partition(".")[0] in FOLDERS - {"tests"}:  # those have no --help: they would run
-                    yield page, module, words.strip()
+                yield page, module, words.strip()
+            for name, words in re.findall(r"(?:^|\.venv/bin/)streamforge ([a-z][a-z-]+)([^;>]*)", code):
+                yield page, STREAMFORGE.get(name, (name,))[0], words.strip()
 
 
-COMMANDS = sorted(set(commands()))
+SHOWN = sorted(set(shown()))
+# Those of tests have no --help: they would run.
+COMMANDS = [each for each in SHOWN if each[1].partition(".")[0] in FOLDERS - {"tests"}]
+
+
+def test_every_module_that_is_shown_is_a_program() -> None:
+    def is_program(module: str) -> bool:
+        path = ROOT / module.replace(".", "/")
+        return (path / "__main__.py").is_file() or path.with_suffix(".py").is_file()
+
+    outside = {"venv", "pip", "apache_beam.runners.worker.worker_pool_main", "MODULE"}
+    assert {(page, module) for page, module, _ in SHOWN if module not in outside and not is_program(module)} == set()
 
 
 @cache
@@ -107,3 +122,5 @@ def test_a_command_that_a_page_shows_is_one_that_the_program_knows(page: str, mo
 def test_there_is_something_to_check() -> None:
     assert len(PAGES) > 80
     assert len(COMMANDS) > 80
+    assert {"stack", "simulator", "serving", "beam_pipelines.fraud"} <= {module for _, module, _ in COMMANDS}
+    assert sum(len(re.findall(r"\bmake [a-z]", code)) for page in PAGES for code in code_of(text_of(page))) > 20
