@@ -4,7 +4,16 @@ from setuptools import find_packages, setup
 
 setup(
     packages=find_packages(
-        include=["beam_pipelines*", "cdc*", "schemas*", "serving*", "simulator*", "stack*", "transforms*"]
+        include=[
+            "beam_pipelines*",
+            "cdc*",
+            "connections*",
+            "schemas*",
+            "serving*",
+            "simulator*",
+            "stack*",
+            "transforms*",
+        ]
     ),
     package_data={
         "": ["*.yaml", "*.html", "*.css", "*.js", "*.svg", "*.properties"],

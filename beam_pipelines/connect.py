@@ -10,12 +10,16 @@ import apache_beam as beam
 from beam_pipelines import expansion
 from beam_pipelines.options import Settings
 from beam_pipelines.sinks import Folder, KafkaUrl, Results, write_bad
+from connections.java import java
+from connections.kafka import Brokers
+from connections.settings import SettingsError
 from schemas.addresses import Address
 from schemas.flags import UsageError
 from transforms.blocks import Block
 from transforms.errors import BadRecord
 from transforms.io.files import ReadBlocksFromFiles, WriteLedgerToFile, match_files
 from transforms.io.kafka import ReadBlocksFromKafka
+from transforms.io.kafka.access import may_commit
 from transforms.io.kafka_native import ReadBlocksFromKafkaNative
 from transforms.io.registry import WAITS_S, Registry
 from transforms.ledger import Counts, SumCounts
@@ -60,6 +64,8 @@ def check(settings: Settings) -> None:
     if any(isinstance(url, KafkaUrl) for url in (*settings.inputs, *settings.outputs)):
         try:
             Registry(settings.registry).check()
+        except SettingsError as e:
+            raise UsageError("--registry_config", e) from None
         except OSError as e:
             raise UsageError("--registry", e) from e
 
@@ -100,9 +106,12 @@ def read_blocks(settings: Settings, url: KafkaUrl) -> beam.PTransform:
     """Raises: UsageError: there is no such topic."""
     topic = url.look_up("--input")
     if settings.kafka_read == "native":
+        _check_java(url)
         return ReadBlocksFromKafkaNative(
             topic, expansion.service(settings), settings.out_of_orderness_ms, settings.max_ahead_ms
         )
+    if isinstance(url.servers, Brokers) and (why := may_commit(url.servers, settings.job.name)):
+        raise UsageError("--input", f"{why}, so nobody would see how far the job has come")
     return ReadBlocksFromKafka(
         topic,
         group=settings.job.name,
@@ -115,6 +124,16 @@ def read_blocks(settings: Settings, url: KafkaUrl) -> beam.PTransform:
         place=(settings.inputs.index(url), len(settings.inputs)),
         max_parallelism=settings.max_parallelism,
     )
+
+
+def _check_java(url: KafkaUrl) -> None:
+    """Raises: UsageError: Java's client cannot be told what the file says."""
+    config = getattr(url.servers, "config", None)
+    try:
+        if config is not None:
+            java(config)
+    except SettingsError as e:
+        raise UsageError("--kafka_config", e) from None
 
 
 def write(

@@ -36,7 +36,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -297,7 +297,7 @@ def _open(source: KafkaUrl | Folder) -> Letters:
 
 def _servers(flags: argparse.Namespace) -> str:
     """The broker that has the records' topics."""
-    return str(flags.source.servers if isinstance(flags.source, KafkaUrl) else flags.kafka)
+    return flags.source.servers if isinstance(flags.source, KafkaUrl) else cast(str, flags.kafka)
 
 
 _COMMANDS = {"inspect": inspect, "replay": replay, "export": export, "discard": discard}

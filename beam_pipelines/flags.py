@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 
 from beam_pipelines import sinks
 from beam_pipelines.sinks import BigQueryUrl, Folder, KafkaUrl, Sink
+from connections.kafka import kafka_file
+from connections.registry import registry_file
+from connections.store import store_file
 from schemas.addresses import Address
 from schemas.flags import Parser, UsageError
 from schemas.jobs import Flag, Job
@@ -116,6 +119,8 @@ def number(least: int, most: int) -> dict[str, Any]:
 
 
 _MOST_PARALLELISM = 1 << 15
+# Workers of Dataflow have no files but the image's.
+SETTINGS = "secret://[a-z][a-z0-9-]{4,28}[a-z0-9]/[A-Za-z0-9_-]{1,255}"
 KINDS: dict[str, Kind] = {
     "text": Kind(),
     "url": Kind(lambda text: Address(text.rstrip("/")), f"https?://{sinks.HOST}(:{sinks.PORT})?(/[A-Za-z0-9._~/-]*)?"),
@@ -123,6 +128,9 @@ KINDS: dict[str, Kind] = {
     "letters": Kind(pattern=f"{KafkaUrl.pattern}|{Folder.pattern}"),
     "yaml_file": Kind(pattern=f"{Folder.pattern}[.]ya?ml", parameter="GCS_READ_FILE"),
     "secret_file": Kind(),
+    "kafka_file": Kind(kafka_file, SETTINGS),
+    "registry_file": Kind(registry_file, SETTINGS),
+    "store_file": Kind(store_file, SETTINGS),
     "duration": Kind(parse_duration_ms, f"0(ms|s|m|h|d)|{_LASTING}", _DURATION),
     "lasting": Kind(_lasting_ms, _LASTING, _DURATION),
     "seconds": Kind(
@@ -166,6 +174,7 @@ def of_job(job: Job) -> dict[str, list[Flag]]:
     """All flags of a job in the groups and the order of --help."""
     return {
         "input, output": [_input(job), _output(job), *_letters(job), *_PLACES],
+        "connections": [*_CONNECTIONS, *([_STORE] if job.online else [])],
         OWN: list(job.flags),
         "reading": [*_READING, _readers(job)],
     }
@@ -265,6 +274,21 @@ _PLACES = [
         left_out="a template starts a job that goes on",
     ),
 ]
+_FILE = "(properties, with passwords by reference; on every worker; read again when it changes: docs/security.md)"
+_KEPT = "project/secret, where Google's Secret Manager keeps the settings that connect to"
+
+
+def _connection(name: str, system: str, names: str) -> Flag:
+    text = f"file of settings that connect to {system}, by the names that {names} {_FILE}"
+    asked = f"secret://{_KEPT} {system} (docs/security.md)"
+    return Flag(f"{name}_config", f"{name}_file", text, metavar="FILE", asked=asked)
+
+
+_CONNECTIONS = [
+    _connection("kafka", "Kafka", "librdkafka or Java's clients have"),
+    _connection("registry", "the schema registry", "its clients have"),
+]
+_STORE = _connection("store", "the online store", "the options of its URL have")
 _READING = [
     Flag("out_of_orderness", "duration", "how far a partition's watermark stays behind its newest record", "10s"),
     Flag("allowed_lateness", "duration", "records further behind the watermark are late", "10m"),

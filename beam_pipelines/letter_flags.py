@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 from beam_pipelines.flags import KINDS, LOCAL_KAFKA, LOCAL_REGISTRY
 from beam_pipelines.options import input_url
 from beam_pipelines.sinks import Folder, KafkaUrl
-from schemas.addresses import shown
+from connections.kafka import Brokers, kafka_file
+from connections.registry import registry_file
+from schemas.addresses import Address, shown
 from schemas.flags import Parser, UsageError, typed
 from transforms.errors import ATTEMPTS_HEADER, BadRecord
 
@@ -51,6 +53,13 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Filters]:
       UsageError.
     """
     flags = _parser().read(argv)
+    flags.source = flags.source.connected(flags)
+    if getattr(flags, "kafka", None):
+        flags.kafka = Brokers(flags.kafka, flags.kafka_config)
+    if isinstance(getattr(flags, "to", None), KafkaUrl):
+        flags.to = flags.to.connected(flags)
+    if hasattr(flags, "registry"):
+        flags.registry = Address(flags.registry, flags.registry_config)
     _check(flags)
     return flags, Filters(
         frozenset(flags.error_class), frozenset(flags.topic), frozenset(flags.partition), flags.since, flags.until
@@ -63,7 +72,7 @@ def _check(flags: argparse.Namespace) -> None:
     if flags.command in ("replay", "export"):
         if isinstance(flags.source, KafkaUrl) and flags.kafka:
             raise UsageError("--kafka", "is for a folder; letters of a topic are of records on its own broker")
-        flags.kafka = flags.kafka or LOCAL_KAFKA
+        flags.kafka = flags.kafka or Brokers(LOCAL_KAFKA, flags.kafka_config)
         if flags.to == flags.source:
             raise UsageError("--to", "is where the letters come from")
 
@@ -147,6 +156,13 @@ def _command(commands: Any, name: str, help_text: str, description: str | None =
     group.add_argument("--since", type=typed(_instant), metavar="TIME", help="seen then or later; RFC 3339")
     group.add_argument("--until", type=typed(_instant), metavar="TIME", help="seen before; as 2026-09-21T14:00:00Z")
     sub.add_argument("--json", action="store_true", help="print JSON, an object a line")
+    sub.add_argument(
+        "--kafka_config",
+        type=typed(kafka_file),
+        metavar="FILE",
+        help="how to connect to Kafka (docs/security.md)",
+    )
+    sub.set_defaults(store_config=None)
     return sub
 
 
@@ -165,6 +181,12 @@ def _add_registry(parser: Any) -> None:
         type=typed(KINDS["url"].read),
         default=LOCAL_REGISTRY,
         help="schema registry that payloads are decoded with (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--registry_config",
+        type=typed(registry_file),
+        metavar="FILE",
+        help="how to connect to it (docs/security.md)",
     )
 
 

@@ -150,14 +150,14 @@ def parse(job: Job, argv: Sequence[str]) -> tuple[argparse.Namespace, Settings, 
 
 def _settings(job: Job, flags: argparse.Namespace) -> Settings:
     given = [flags.input] if isinstance(flags.input, str) else _listed(flags.input) or flags_.inputs(job)
-    inputs = tuple(read("--input", input_url, text) for text in given)
+    inputs = tuple(read("--input", input_url, text).connected(flags) for text in given)
     source = inputs[0]
     if len({type(url) for url in inputs}) > 1:
         raise UsageError("--input", "is either topics or files, not both")
     texts = _listed(flags.output) or (_default_outputs(job, source) if isinstance(source, KafkaUrl) else [])
     if not texts:
         raise UsageError("--output", "is needed when --input is files")
-    outputs = tuple(read("--output", sinks.output, text) for text in texts)
+    outputs = tuple(read("--output", sinks.output, text).connected(flags) for text in texts)
     for url, text in zip(outputs, texts, strict=True):
         if not url.takes(job):
             usages = " and ".join(sink.usage for sink in flags_.takes(job))
@@ -170,9 +170,9 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         job=job,
         inputs=inputs,
         outputs=outputs,
-        dead_letters=_side("dead_letters", flags.dead_letters, job, source, beside),
-        late=_side("late", flags.late, job, source, beside),
-        registry=flags.registry,
+        dead_letters=_side("dead_letters", flags.dead_letters, job, source, beside).connected(flags),
+        late=_side("late", flags.late, job, source, beside).connected(flags),
+        registry=Address(flags.registry, flags.registry_config),
         ledger=None if flags.ledger is None else read("--ledger", _file, flags.ledger),
         until_end=flags.until == "latest",
         kafka_read=flags.kafka_read,

@@ -6,18 +6,23 @@ can then write to it. What a failure makes it write again must change nothing th
 
 from __future__ import annotations
 
+import argparse
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 import apache_beam as beam
 import msgspec
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AclOperation
 
+from connections.kafka import Brokers
+from connections.settings import SettingsError
+from connections.store import store_options
 from schemas import jobs, tables
 from schemas.addresses import Address, StoreUrl, nearly_url, shown
 from schemas.codec import encode, parse_schema
@@ -28,6 +33,7 @@ from transforms.errors import BadRecord
 from transforms.io.bigquery import BigQueryUnusableError, WriteToBigQueryTable, check_tables
 from transforms.io.folder import WriteToFolder
 from transforms.io.kafka import KafkaRecord, KafkaTopic, WriteLettersToKafka, WriteToKafka
+from transforms.io.kafka.access import missing
 from transforms.io.kafka.limits import topic_settings
 from transforms.io.redis import StoreRefusedError, WriteLedgerToRedis, check_store
 from transforms.io.registry import Registry
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["SINKS", "BigQueryUrl", "Folder", "KafkaUrl", "RedisUrl", "Results", "Sink", "host_and_port", "output"]
 
 _LOG = logging.getLogger(__name__)
+_NEEDS = "; `python -m stack access` prints what each job needs"
 
 # POSIX extended regular expressions, as Dataflow wants them, of a whole URL. No user and password: whoever may look at
 # a job sees its parameters. A secret's name may be seen.
@@ -92,6 +99,10 @@ class Sink:
         """Whether the job has anything for it."""
         return bool(job.tables)
 
+    def connected(self, flags: argparse.Namespace) -> Self:  # noqa: ARG002
+        """With the file that says how to connect to it, if a flag names one. Raises: UsageError."""
+        return self
+
     @property
     def hosts(self) -> tuple[str, ...]:
         """That workers connect to, of those that could be this machine."""
@@ -138,6 +149,17 @@ class RedisUrl(Sink):
         if not re.fullmatch(cls.secret, text):
             raise ValueError(f"{shown(text)} is not secret://project/secret or secret://project/secret?ca=secret")
         return cls(text)
+
+    def connected(self, flags: argparse.Namespace) -> RedisUrl:
+        if flags.store_config is None:
+            return self
+        if not isinstance(self.url, StoreUrl):
+            raise UsageError("--store_config", "is for redis:// and rediss://; what secret:// names has all in it")
+        try:
+            store_options(url := StoreUrl(self.url, flags.store_config))
+        except SettingsError as e:
+            raise UsageError("--store_config", e) from None
+        return RedisUrl(url)
 
     @classmethod
     def takes(cls, job: Job) -> bool:
@@ -246,6 +268,9 @@ class KafkaUrl(Sink):
             raise ValueError(f"{shown(text)}: {e}") from e
         return cls(parts.netloc, topic)
 
+    def connected(self, flags: argparse.Namespace) -> KafkaUrl:
+        return replace(self, servers=Brokers(self.servers, flags.kafka_config)) if flags.kafka_config else self
+
     @classmethod
     def takes(cls, job: Job) -> bool:
         return bool(job.topic)
@@ -257,9 +282,25 @@ class KafkaUrl(Sink):
     def look_up(self, flag: str) -> KafkaTopic:
         """Raises: UsageError."""
         try:
-            return KafkaTopic.look_up(self.servers, self.topic)
+            found = KafkaTopic.look_up(self.servers, self.topic)
+            self._check_access(flag)
         except KafkaException as e:
-            raise UsageError(flag, f"topic {self.topic} at {self.servers}: {e.args[0].str()}") from e
+            hint = _NEEDS if e.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else ""
+            raise UsageError(flag, f"topic {self.topic} at {self.servers}: {e.args[0].str()}{hint}") from e
+        except SettingsError as e:
+            raise UsageError("--kafka_config", e) from None
+        return found
+
+    def _check_access(self, flag: str) -> None:
+        """Raises: UsageError."""
+        if isinstance(self.servers, Brokers):
+            wanted = AclOperation.READ if flag == "--input" else AclOperation.WRITE
+            try:
+                why = missing(self.servers, self.topic, wanted)
+            except RuntimeError as e:
+                raise UsageError(flag, e) from None
+            if why:
+                raise UsageError(flag, f"{why}{_NEEDS}")
 
     def check(self, flag: str, settings: Settings) -> None:
         self.look_up(flag)

@@ -17,8 +17,9 @@ import psycopg
 from cdc import connect, database, limits, sample, server, slots
 from cdc.database import Database
 from cdc.errors import CdcError, WrongInput
+from connections.kafka import Brokers, kafka_file
 from schemas.addresses import shown
-from schemas.flags import Parser
+from schemas.flags import Parser, typed
 
 _ABOUT = """Captures the changes of the shop's PostgreSQL into Kafka (cdc.public.<table>), with Debezium.
 
@@ -93,6 +94,9 @@ def _parser() -> Parser:
         metavar="HOST:PORT",
         help="also tell which topics there take less than the connector may send (default: not looked at)",
     )
+    register.add_argument(
+        "--kafka_config", type=typed(kafka_file), metavar="FILE", help="how to connect there (docs/security.md)"
+    )
     register.add_argument("--dry_run", action="store_true", help="only print the connector's configuration")
     command(
         "status",
@@ -165,7 +169,7 @@ def _register(options: argparse.Namespace) -> int:
         print(f"connector {options.name}: {done}, running after {time.monotonic() - started:.1f} s")
         _tell_of_snapshot(positioned)
         _tell_of_identity(connection)
-    for line in limits.too_small(options.kafka) if options.kafka else ():
+    for line in limits.too_small(Brokers(options.kafka, options.kafka_config)) if options.kafka else ():
         print(line)
     return 0
 

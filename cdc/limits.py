@@ -8,6 +8,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 from cdc.connect import settings
 from cdc.database import TABLES
 from cdc.errors import CdcError
+from connections.kafka import Connection
 
 __all__ = ["too_small"]
 
@@ -22,7 +23,8 @@ def too_small(servers: str) -> list[str]:
     """
     said = settings()
     least = int(said["producer.override.max.request.size"])
-    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
+    connection = Connection(servers)
+    admin = AdminClient({**connection.settings, "log_level": 0})
     try:
         there = admin.list_topics(timeout=_TIMEOUT_S).topics
         names = [name for table in TABLES if (name := f"{said['topic.prefix']}.public.{table}") in there]
@@ -31,7 +33,7 @@ def too_small(servers: str) -> list[str]:
             each.name: int(answer.result(_TIMEOUT_S)["max.message.bytes"].value) for each, answer in asked.items()
         }
     except KafkaException as error:
-        raise CdcError(f"{servers}: {error.args[0].str()}") from None
+        raise CdcError(f"{servers}: {connection.why(error, admin)}") from None
     return [
         f"{name} takes {limit} bytes, and a change may have {least}: "
         f"kafka-configs --alter --topic {name} --add-config max.message.bytes={least}"

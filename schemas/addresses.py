@@ -55,17 +55,21 @@ def _scrub(words: str) -> str:
 class Address:
     """A URL that does not show its user, password and options.
 
+    Attributes:
+      config: the file that says how to connect, if there is one; only its name is pickled.
+
     Raises: ValueError, which does not show them either.
     """
 
-    __slots__ = ("_parts", "_text")
+    __slots__ = ("_parts", "_text", "config")
 
     schemes: tuple[str, ...] = ("http", "https")
     shape = "an http:// or https:// URL"
     takes_options = False
 
-    def __init__(self, text: str | Address):
+    def __init__(self, text: str | Address, config: str | None = None):
         self._text: str = text.reveal() if isinstance(text, Address) else text
+        self.config: str | None = text.config if config is None and isinstance(text, Address) else config
         self._parts = self._read()
 
     def _read(self) -> SplitResult:
@@ -130,13 +134,15 @@ class Address:
     __repr__ = __str__
 
     def __eq__(self, other: object) -> bool:
-        return self._text == (other._text if isinstance(other, Address) else other)
+        if isinstance(other, Address):
+            return (self._text, self.config) == (other._text, other.config)
+        return self._text == other
 
     def __hash__(self) -> int:
         return hash(self._text)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
-        return type(self), (self._text,)
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str | None]]:
+        return type(self), (self._text, self.config)
 
 
 def _seconds(text: str) -> float:
@@ -191,8 +197,8 @@ class StoreUrl(Address):
     shape = "redis://host:port/db"
     takes_options = True
 
-    def __init__(self, text: str | Address):
-        super().__init__(text)
+    def __init__(self, text: str | Address, config: str | None = None):
+        super().__init__(text, config)
         parts = self._parts
         if parts.fragment or "#" in self._text:
             raise ValueError(f"{shown(self._text)} is not {self.shape}{self._hint()}")
@@ -202,12 +208,13 @@ class StoreUrl(Address):
         said = [(name, value) for name, value in said if value] + parse_qsl(parts.query, keep_blank_values=True)
         self.settings: dict[str, Any] = {"host": self.host, "port": parts.port or 6379, "db": 0}
         for name, value in said:
-            self.settings[name] = self._option(name, value)
+            self.settings[name] = self.option(name, value)
         for name in _OPTIONS:
             if sum(name == each for each, _ in said) > 1:
                 raise ValueError(f"{shown(self._text)} says {name} twice")
 
-    def _option(self, name: str, value: str) -> Any:
+    def option(self, name: str, value: str) -> Any:
+        """An option as redis-py takes it. Raises: ValueError, which does not show the value."""
         if name not in _OPTIONS:  # and is not shown: it may be the rest of a password
             raise ValueError(f"{shown(self._text)} has an option that is none of {', '.join(_OPTIONS)} ({ENCODE})")
         if name.startswith("ssl_") and not self.tls:

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from schemas.flags import Parser
+from connections.kafka import kafka_file
+from connections.store import store_file
+from schemas.flags import Parser, typed
 from serving import Config, ConfigError, api_keys
 
 __all__ = ["main"]
@@ -74,6 +76,13 @@ def _parser() -> Parser:
         metavar="HOST:PORT",
         help="tell in health and metrics how far the jobs are behind their topics, as this broker knows it",
     )
+    for flag, kind, of in (("kafka", kafka_file, "that broker"), ("store", store_file, "the store")):
+        parser.add_argument(
+            f"--{flag}_config",
+            type=typed(kind),
+            metavar="FILE",
+            help=f"how to connect to {of}, with passwords by reference (docs/security.md)",
+        )
     parser.add_argument(
         "--batch_report",
         type=_setting("batch_report", str),
@@ -157,7 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = Config(
         redis_url=args.redis,
         redis_timeout_s=args.redis_timeout,
+        store_config=args.store_config,
         kafka=args.kafka,
+        kafka_config=args.kafka_config,
         batch_report=args.batch_report,
         redis_connections=args.redis_connections,
         streams=args.streams,

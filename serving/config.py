@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from connections.kafka import Brokers
 from schemas.addresses import StoreUrl
 from serving.api_keys import ApiKey
 
@@ -29,12 +30,14 @@ class Config:
 
     Attributes:
       redis_url: redis:// or rediss:// (TLS), with user, password and options as `StoreUrl` reads them; may be text.
+      store_config: file that says how to connect to it, with secrets by reference.
       redis_timeout_s: longest wait for a connection, and for an answer, unless `redis_url` has other ones. A request
         makes at most two such waits.
       redis_connections: so many requests are answered at once per process; each has a thread and a connection. More
         threads wait for the interpreter rather than for Redis, unless that is a millisecond away.
       retry_after_s: what a 503 asks clients to wait, and how long a store that timed out is left alone.
       kafka: host:port of the broker that tells how far the jobs are, with commas between several; None for not at all.
+      kafka_config: file that says how to connect to it, with secrets by reference.
       batch_report: folder of the daily batch's reports, local or gs://, for metrics; None for not at all.
       metrics_dir: folder in which several worker processes share their metrics; None in a single process.
       metrics_route: whether the app has /metrics, or leaves it to a port of its own.
@@ -47,10 +50,12 @@ class Config:
     """
 
     redis_url: StoreUrl = _LOCAL
+    store_config: str | None = None
     redis_timeout_s: float = 0.5
     redis_connections: int = 4
     retry_after_s: float = 1.0
     kafka: str | None = None
+    kafka_config: str | None = None
     batch_report: str | None = None
     metrics_dir: Path | None = None
     metrics_route: bool = True
@@ -61,7 +66,9 @@ class Config:
     access_log: str = "off"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "redis_url", _store_url(self.redis_url))
+        object.__setattr__(self, "redis_url", _store_url(self.redis_url, self.store_config))
+        if self.kafka is not None and self.kafka_config is not None:
+            object.__setattr__(self, "kafka", Brokers(self.kafka, self.kafka_config))
         if not 0 < self.redis_timeout_s <= 60:
             raise ConfigError(f"redis_timeout_s must be above 0 and at most 60 seconds, not {self.redis_timeout_s}")
         if not 1 <= self.redis_connections <= 1000:
@@ -83,8 +90,8 @@ class Config:
                 raise ConfigError(f"cors_origins must be such as https://shop.example, without a path, not {origin!r}")
 
 
-def _store_url(url: StoreUrl | str) -> StoreUrl:
+def _store_url(url: StoreUrl | str, config: str | None) -> StoreUrl:
     try:
-        return StoreUrl(url)
+        return StoreUrl(url, config)
     except ValueError as e:
         raise ConfigError(f"redis URL {e}") from None

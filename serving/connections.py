@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection
 from redis.retry import Retry
 
+from connections.store import store_options
 from schemas.store_errors import about, words_of
 from serving.config import Config, ConfigError
 
@@ -41,7 +42,7 @@ class _Connection(Connection):
 def store_settings(config: Config) -> dict[str, Any]:
     """Of a connection, by redis-py's names; the URL's own options win."""
     waits = {"socket_connect_timeout": config.redis_timeout_s, "socket_timeout": config.redis_timeout_s}
-    return waits | config.redis_url.settings
+    return waits | store_options(config.redis_url)
 
 
 def check_store(config: Config) -> None:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from connections.kafka import Connection
+from connections.settings import SettingsError
 from schemas.progress import watermark_ms_of
 from serving.config import Config
 from serving.store import JOBS
@@ -127,6 +129,7 @@ class Kafka:
     def __init__(self, servers: str, jobs: Iterable[str]):
         self._servers, self._jobs = servers, tuple(jobs)
         self._admin: AdminClient | None = None
+        self._connection: Connection | None = None
 
     def __call__(self) -> dict[str, list[Committed]]:
         """Of each job that has committed: every partition of the topics that it reads, also those it never got to."""
@@ -134,15 +137,19 @@ class Kafka:
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient, OffsetSpec
 
-        if self._admin is None:
-            self._admin = AdminClient({"bootstrap.servers": self._servers, "log_level": 0})
+        if self._admin is None or self._connection is None or self._connection.changed():
+            try:
+                self._connection = Connection(self._servers)
+            except SettingsError as e:
+                raise OSError(str(e)) from None
+            self._admin = AdminClient({**self._connection.settings, "log_level": 0})
         try:
             commits = {job: self._commits(self._admin, job) for job in self._jobs}
             places = _partitions(self._admin, {topic for of_job in commits.values() for topic, _ in of_job})
             ends = _offsets(self._admin, places, OffsetSpec.latest())
             firsts = _offsets(self._admin, places, OffsetSpec.for_timestamp(0))
         except (KafkaException, TimeoutError) as e:
-            raise OSError(str(e) or "no answer in time") from e
+            raise OSError(self._connection.why(e, self._admin) or "no answer in time") from e
         found: dict[str, list[Committed]] = {}
         for job, of_job in commits.items():
             topics = {topic for topic, _ in of_job}

@@ -11,8 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from connections.kafka import Brokers, kafka_file
+from connections.registry import registry_file
 from schemas.addresses import Address, nearly_url, shown
-from schemas.flags import Parser
+from schemas.flags import Parser, typed
 from simulator.config import TOPICS, Config, ConfigError
 from simulator.ticks import start_for
 from transforms.domain.durations import parse_duration_ms
@@ -50,6 +52,8 @@ class Flags(argparse.Namespace):
     folder: Path | None
     format: str
     registry: Address
+    kafka_config: str | None
+    registry_config: str | None
     truth: Path | None
     rate: float
 
@@ -159,6 +163,9 @@ def _parser() -> Parser:
         "http://127.0.0.1:8081/apis/ccompat/v7",
         "schema registry (Confluent API); schemas are registered as <topic>-value",
     )
+    for flag, kind, of in (("kafka", kafka_file, "Kafka"), ("registry", registry_file, "the registry")):
+        text = f"how to connect to {of}, with passwords by reference (docs/security.md)"
+        add(f"--{flag}_config", type=typed(kind), metavar="FILE", help=text)
     return parser
 
 
@@ -174,6 +181,7 @@ def parse(arguments: Sequence[str], now_ms: int) -> Flags:
     flags: Flags = parser.parse_args(arguments, Flags())
     try:
         _output(flags)
+        flags.registry = Address(flags.registry, flags.registry_config)
         if flags.infinite and (flags.events is not None or flags.duration is not None):
             raise ConfigError("infinite", "contradicts --events and --duration")
         if flags.rate > 0 and flags.event_rate is not None:
@@ -202,7 +210,7 @@ def _output(flags: Flags) -> None:
     if scheme != "kafka":
         raise ConfigError("output", f"{shown(flags.output)!r} is neither kafka://host:port[,host:port] nor a folder")
     try:
-        flags.servers = _broker_list(rest.rstrip("/"))
+        flags.servers = Brokers(_broker_list(rest.rstrip("/")), flags.kafka_config)
     except ValueError:
         raise ConfigError("output", f"{shown(flags.output)!r} is not kafka://host:port[,host:port]") from None
     if flags.format:

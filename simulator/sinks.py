@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from fastavro.write import Writer
 
+from connections.kafka import Connection
 from schemas.addresses import Address
 from schemas.events import avro_schema
 from simulator.config import RECORDS, Event
@@ -102,9 +103,10 @@ class KafkaSink:
         self.check(servers)
         self.wire = Framed(ids)
         self.failed = 0
+        self._connection = Connection(servers)
         self._producer = Producer(
             {
-                "bootstrap.servers": servers,
+                **self._connection.settings,
                 "client.id": "streamforge-simulator",
                 "enable.idempotence": True,
                 "compression.type": "lz4",
@@ -114,7 +116,6 @@ class KafkaSink:
                 "message.timeout.ms": _DELIVERY_MS,
                 "delivery.report.only.error": True,
                 "on_delivery": self._on_failure,
-                "error_cb": lambda _error: None,  # failures are counted per message; the client's log lines say no more
                 "log_level": 0,
             }
         )
@@ -131,7 +132,8 @@ class KafkaSink:
         try:
             known = self._producer.list_topics(timeout=_METADATA_S).topics
         except KafkaException as e:
-            raise SinkError(f"--output: {servers} does not answer as a Kafka broker: {e.args[0].str()}") from e
+            why = self._connection.why(e, self._producer)
+            raise SinkError(f"--output: {servers} does not answer as a Kafka broker: {why}") from None
         missing = [topic for topic in topics if topic not in known]
         if missing:
             raise SinkError(f"--output: the broker at {servers} has no topic {', '.join(missing)}")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from schemas.access import grants
 from schemas.flags import Parser
 from stack.console import Console
 from stack.errors import StackError
@@ -43,7 +44,7 @@ def _parser() -> Parser:
     def command(name: str, run: object, about: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about, description=about)
         sub.set_defaults(run=run)
-        if name != "fetch":
+        if name not in ("access", "fetch"):
             sub.add_argument("--data", type=Path, default=Path(".stack"), metavar="DIR", help="default: .stack")
         return sub
 
@@ -51,6 +52,11 @@ def _parser() -> Parser:
     up = command("up", _up, "start services in the background and wait until they are healthy")
     up.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help=f"{', '.join(SERVICES)} ({default})")
     up.add_argument("--port", action="append", type=_port, default=[], metavar="NAME=PORT", help="another port")
+    up.add_argument(
+        "--secure",
+        action="store_true",
+        help="with TLS, passwords, access rules, made on the spot (docs/security.md)",
+    )
     up.add_argument("--kafka-heap", default="256m", metavar="SIZE", help="the broker's heap, as in -Xmx (256m)")
     down = command("down", _down, "stop services; their data stays")
     down.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help="default: all of this folder")
@@ -61,6 +67,7 @@ def _parser() -> Parser:
     logs.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help="default: all")
     logs.add_argument("--lines", type=_count, default=40, metavar="N", help="of each log (40)")
     logs.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
+    command("access", _access, "print who may do what in Kafka, as commands that allow it, and no more")
     fetch = command("fetch", _fetch, "download and build what services run from, and the Flink job server jar")
     beside = f"beside the jar (default: {' '.join(FETCHED)})"
     fetch.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help=beside)
@@ -92,7 +99,7 @@ def _port(text: str) -> tuple[str, int]:
 
 def _up(options: argparse.Namespace) -> int:
     services = [Kafka(heap=options.kafka_heap) if s == "kafka" else s for s in options.services or DEFAULT]
-    Stack(options.data, services, ports=dict(options.port), console=Console(sys.stderr)).start()
+    Stack(options.data, services, ports=dict(options.port), console=Console(sys.stderr), secure=options.secure).start()
     return 0
 
 
@@ -136,6 +143,15 @@ def _logs(options: argparse.Namespace) -> int:
         time.sleep(0.3)
         for path in paths:
             ends[path] = _print_from(path, ends[path], f"{path.stem} | " if len(paths) > 1 else "")
+    return 0
+
+
+def _access(options: argparse.Namespace) -> int:  # noqa: ARG001
+    for grant in grants():
+        kind = "--resource-pattern-type=prefixed " if grant.prefix else ""
+        words = " ".join(f"--operation={word.title().replace('_', '')}" for word in grant.operations)
+        who = f"--allow-principal=User:{grant.principal} {words}"
+        print(f"kafka-acls --add {who} {kind}--{grant.resource.lower()}={grant.name}  # {grant.why}")
     return 0
 
 

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import ClassVar
 
+from connections.java import java
+from schemas.access import CONNECT
 from stack.artefacts import maven
 from stack.console import SILENT, Console
 from stack.java import jvm
@@ -26,6 +28,12 @@ class Connect(Service):
     def prepare(self, place: Place) -> None:
         (place.folder / "secrets").mkdir(mode=0o700, exist_ok=True)
         settings = _settings(place)
+        if place.secure is not None:
+            login = java(str(place.secure.kafka(CONNECT)))
+            for prefix in ("", "producer.", "consumer.", "admin."):
+                settings |= {f"{prefix}{n}": v for n, v in login.items() if not n.startswith("config.providers")}
+            settings |= {n: v for n, v in login.items() if n.startswith("config.providers")}
+            settings["config.providers.dir.param.allowed.paths"] = f"{place.folder / 'secrets'},{place.secure.folder}"
         place.folder.joinpath("connect.properties").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
 
     def command(self, place: Place) -> list[str]:

@@ -35,7 +35,9 @@ import redis
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from connections.kafka import Connection
 from schemas import features
+from schemas.access import API, SIMULATOR
 from schemas.flags import Parser, typed
 from schemas.jobs import JOBS, LETTERS, Job
 from stack.children import Children, memory_bytes
@@ -116,6 +118,7 @@ class _Job:
         flags += [f"--{kind}={kafka}/{start}.{self.calls_itself}" for kind, start in LETTERS.items()]
         checkpoints = f"--state_backend_storage_path={(home / 'checkpoints' / self.name).as_uri()}"
         ledger = f"--ledger={self.ledger(home)}"
+        flags += stack.flags(self.calls_itself, "kafka", "registry", *["store"] * self.declared.online)
         return ["--runner=FlinkRunner", *_SMALL, *flags, f"--registry={stack.registry_url}", checkpoints, ledger]
 
     def ledger(self, home: Path) -> Path:
@@ -160,6 +163,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--duration", type=typed(_seconds), metavar="TIME", help="end by itself after so long, as 60s (default: never)")
     add("--cdc", action="store_true", help="with a database, and the job that follows it: 1 GB of memory more")
+    add("--secure", action="store_true", help="with TLS, passwords and access rules on everything (docs/security.md)")
     add("--rate", type=_rate, default=50, metavar="N", help="events a second (50)")
     add(
         "--history",
@@ -235,10 +239,10 @@ def _run(options: argparse.Namespace, stop: _Stop) -> int:
                 f"port {api_port} is already in use{holder(api_port)}; "
                 "stop what uses it or choose another with --port api=PORT"
             )
-        shared = Stack(Path(".stack"), services, ports=ports, console=console)
+        shared = Stack(Path(".stack"), services, ports=ports, console=console, secure=options.secure)
         if options.data or not any(shared.pid(name) for name in services):
             Stack(home, ()).stop(wipe=True)
-            shared = Stack(home, services, ports=ports, console=console)
+            shared = Stack(home, services, ports=ports, console=console, secure=options.secure)
         stack = opened.enter_context(shared)
         opened.callback(children.stop)
         opened.callback(_ignore_signals)  # what is left to do is bounded
@@ -312,10 +316,14 @@ class _System:
             job.ledger(self.home).unlink(missing_ok=True)
             more = [*_SHORT, *_SHORT_OF.get(job.name, ())] if short else []
             self.children.start(job.name, f"beam_pipelines.{job.name}", [*job.flags(stack, self.home), *more])
-        self.children.start(
-            "api", "serving", [f"--port={api_port}", f"--redis={stack.redis_url}", f"--kafka={stack.address('kafka')}"]
-        )
+        stores = [
+            f"--redis={stack.redis_url}",
+            f"--kafka={stack.address('kafka')}",
+            *stack.flags(API, "kafka", "store"),
+        ]
+        self.children.start("api", "serving", [f"--port={api_port}", *stores])
         topics = [f"--output=kafka://{stack.address('kafka')}", f"--registry={stack.registry_url}"]
+        topics += stack.flags(SIMULATOR, "kafka", "registry")
         self.children.start("simulator", "simulator", [*pace, *_SHARES, f"--truth={self.truth}", *topics])
 
     def _start_database(self) -> None:
@@ -365,7 +373,7 @@ class _System:
                 time.sleep(0.2)
 
     def _ask_sent(self) -> dict[str, int]:
-        admin = AdminClient({"bootstrap.servers": self.stack.address("kafka"), "log_level": 0})
+        admin = AdminClient({**Connection(self.stack.brokers).settings, "log_level": 0})
         topics = admin.list_topics(timeout=10).topics
         parts = [TopicPartition(topic, p) for topic in self.topics for p in topics[topic].partitions]
         counts = dict.fromkeys(self.topics, 0)
@@ -393,12 +401,12 @@ class _System:
         return {name: memory_bytes(group) for name, group in groups.items() if group}
 
     def alerts(self) -> int:
-        with redis.Redis.from_url(self.stack.redis_url) as store:
+        with redis.Redis(**self.stack.store) as store:
             return cast(int, store.zcard(features.RECENT_ALERTS_KEY))
 
     def found(self, frauds: Sequence[Mapping[str, Any]]) -> list[bool]:
         """Which planted frauds have their alert in the store."""
-        with redis.Redis.from_url(self.stack.redis_url) as store, store.pipeline(transaction=False) as asked:
+        with redis.Redis(**self.stack.store) as store, store.pipeline(transaction=False) as asked:
             for f in frauds:
                 alert = alert_id(f["rule"], f["user_id"], f["order_id"])
                 asked.hexists(features.user_alert_ids_key(f["user_id"]), alert)

@@ -6,19 +6,34 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
+from connections.kafka import Brokers, Connection
+from schemas.access import grants, principals
 from stack.artefacts import maven
 from stack.console import SILENT, Console
 from stack.errors import StackError
 from stack.java import jvm
-from stack.ports import HOST, answers
+from stack.ports import answers
+from stack.secure import ADMIN, Secure, write_private
 from stack.service import LOG4J2, Place, Service
 from stack.topics import TOPICS, config
 
 __all__ = ["Kafka"]
 
 _CLUSTER_ID = "c3RyZWFtZm9yZ2UtMDAwMQ"  # any 16 bytes in base64
+_MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 _MUTE = logging.getLogger("stack.kafka.client")
 _MUTE.addHandler(logging.NullHandler())
 _MUTE.propagate = False
@@ -26,7 +41,7 @@ _MUTE.propagate = False
 
 class Kafka(Service):
     name = "kafka"
-    ports: ClassVar[Mapping[str, int]] = {"kafka": 29092, "kafka-controller": 29093}
+    ports: ClassVar[Mapping[str, int]] = {"kafka": 29092, "kafka-controller": 29093, "kafka-tls": 29094}
 
     def __init__(self, *, heap: str = "256m", quick_start: bool = True, topics: Mapping[str, int] = TOPICS) -> None:
         """
@@ -44,7 +59,9 @@ class Kafka(Service):
 
     def prepare(self, place: Place) -> None:
         settings = _settings(place)
-        place.folder.joinpath("server.properties").write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
+        if place.secure is not None:
+            settings |= _secured(place, place.secure)
+        write_private(place.folder / "server.properties", "".join(f"{k}={v}\n" for k, v in settings.items()))
 
     def command(self, place: Place) -> list[str]:
         config = str(place.folder / "server.properties")
@@ -66,6 +83,8 @@ class Kafka(Service):
     def settle(self, place: Place) -> None:
         admin = _admin(place)
         try:
+            if place.secure is not None:
+                _admit(admin, place.secure)
             missing = self._topics.keys() - admin.list_topics(timeout=10).topics.keys()
             new = [NewTopic(name, self._topics[name], 1, config=config(name)) for name in sorted(missing)]
             for created in (admin.create_topics(new, operation_timeout=30) if new else {}).values():
@@ -104,5 +123,59 @@ def _settings(place: Place) -> dict[str, object]:
     }
 
 
+def _secured(place: Place, secure: Secure) -> dict[str, object]:
+    """Passwords on one listener, certificates on the other, and nobody may what is not said."""
+    password, certificate = place.address("kafka"), place.address("kafka-tls")
+    scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    settings: dict[str, object] = {
+        "listeners": f"SASL_SSL://{password},SSL://{certificate},CONTROLLER://{place.address('kafka-controller')}",
+        "advertised.listeners": f"SASL_SSL://{password},SSL://{certificate}",
+        "listener.security.protocol.map": "SASL_SSL:SASL_SSL,SSL:SSL,CONTROLLER:SSL",
+        "inter.broker.listener.name": "SSL",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": secure.folder / "broker" / "both.pem",
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": secure.ca,
+        "sasl.enabled.mechanisms": ",".join(_MECHANISMS),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": f"User:{ADMIN};User:broker",
+        "allow.everyone.if.no.acl.found": "false",
+    }
+    for mechanism in _MECHANISMS:
+        settings[f"listener.name.sasl_ssl.{mechanism.lower()}.sasl.jaas.config"] = scram
+    for listener in ("ssl", "controller"):
+        settings[f"listener.name.{listener}.ssl.client.auth"] = "required"
+        settings[f"listener.name.{listener}.ssl.principal.mapping.rules"] = "RULE:^CN=([a-z-]+)$/$1/"
+    return settings
+
+
+def _admit(admin: AdminClient, secure: Secure) -> None:
+    """Gives each principal its password and what it may do. Raises: KafkaException, TimeoutError."""
+    kinds = [ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512]
+    users = [
+        UserScramCredentialUpsertion(name, ScramCredentialInfo(kind, 4096), secure.password(name).encode())
+        for name in (ADMIN, *principals())
+        for kind in kinds
+    ]
+    allowed = [
+        AclBinding(
+            ResourceType[grant.resource],
+            grant.name,
+            ResourcePatternType.PREFIXED if grant.prefix else ResourcePatternType.LITERAL,
+            f"User:{grant.principal}",
+            "*",
+            AclOperation[operation],
+            AclPermissionType.ALLOW,
+        )
+        for grant in grants()
+        for operation in grant.operations
+    ]
+    for done in (*admin.alter_user_scram_credentials(users).values(), *admin.create_acls(allowed).values()):
+        done.result(timeout=30)
+
+
 def _admin(place: Place) -> AdminClient:
-    return AdminClient({"bootstrap.servers": f"{HOST}:{place.ports['kafka']}"}, logger=_MUTE)
+    servers = place.address("kafka")
+    if place.secure is not None:  # by certificate, as no user has a password before
+        servers = Brokers(place.address("kafka-tls"), str(place.secure.kafka(ADMIN, mutual=True)))
+    return AdminClient(Connection(servers).settings, logger=_MUTE)

@@ -9,26 +9,30 @@ from stack.console import SILENT, Console
 from stack.errors import StackError
 from stack.java import jvm
 from stack.ports import HOST
-from stack.service import Place, Service, fetch_url
+from stack.service import Place, Service, behind_tls, fetch_url
 
 __all__ = ["Registry", "registry_url"]
 
 
 class Registry(Service):
     name = "registry"
-    ports: ClassVar[Mapping[str, int]] = {"registry": 8081}
+    ports: ClassVar[Mapping[str, int]] = {"registry": 8081, "registry-behind": 8085}
 
     def fetch(self, console: Console) -> None:
         maven("registry", console)
 
-    def command(self, place: Place) -> list[str]:  # noqa: ARG002 - settings go by the environment
+    def command(self, place: Place) -> list[str]:
         (jar,) = maven("registry", SILENT).glob("apicurio-registry-app-*-runner.jar")
-        return [*jvm("256m"), "-jar", str(jar)]
+        server = [*jvm("256m"), "-jar", str(jar)]
+        if place.secure is None:
+            return server
+        passwords = f"--passwords={place.secure.folder}"
+        return behind_tls(place, "registry", place.ports["registry-behind"], server, passwords)
 
     def environment(self, place: Place) -> Mapping[str, str]:
         return {
             "QUARKUS_HTTP_HOST": HOST,
-            "QUARKUS_HTTP_PORT": str(place.ports["registry"]),
+            "QUARKUS_HTTP_PORT": str(place.ports["registry" if place.secure is None else "registry-behind"]),
             # In a file, at once: the ids in Kafka's records must survive the registry, also when it is killed.
             "REGISTRY_DATASOURCE_URL": f"jdbc:h2:file:{place.folder / 'data' / 'registry'};WRITE_DELAY=0",
             "QUARKUS_DATASOURCE_JDBC_INITIAL_SIZE": "2",
@@ -36,13 +40,20 @@ class Registry(Service):
         }
 
     def healthy(self, place: Place) -> bool:
-        return fetch_url(f"http://{place.address('registry')}/health/ready") is not None
+        return fetch_url(f"{_root(place)}/health/ready", secure=place.secure) is not None
 
     def settle(self, place: Place) -> None:
         body = json.dumps({"compatibility": "BACKWARD"}).encode()  # NONE by default
-        if fetch_url(f"{registry_url(place)}/config", method="PUT", body=body, timeout_s=10) is None:
+        if (
+            fetch_url(f"{registry_url(place)}/config", method="PUT", body=body, timeout_s=10, secure=place.secure)
+            is None
+        ):
             raise StackError("registry: the global compatibility could not be set to BACKWARD")
 
 
 def registry_url(place: Place) -> str:
-    return f"http://{place.address('registry')}/apis/ccompat/v7"
+    return f"{_root(place)}/apis/ccompat/v7"
+
+
+def _root(place: Place) -> str:
+    return f"{'http' if place.secure is None else 'https'}://{place.address('registry')}"

@@ -2,17 +2,22 @@
 
 import http.client
 import signal
+import ssl
+import sys
 import urllib.request
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from stack.console import Console
 from stack.ports import HOST
+from stack.secure import ADMIN, Secure
 
 __all__ = ["Place", "Service", "fetch_url"]
 
+_FRONT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from stack.tls_front import main; sys.exit(main())"
 LOG4J2 = Path(__file__).parent / "log4j2.properties"
 
 
@@ -25,6 +30,12 @@ class Place:
 
     def address(self, name: str) -> str:
         return f"{HOST}:{self.ports[name]}"
+
+    @property
+    def secure(self) -> Secure | None:
+        """Of a data folder that was begun with --secure; None in any other."""
+        secure = Secure(self.folder.parent / "secure")
+        return secure if secure.ca.exists() else None
 
 
 class Service:
@@ -59,11 +70,35 @@ class Service:
         """Puts a healthy service into the state that the project relies on; repeatable."""
 
 
-def fetch_url(url: str, *, method: str = "GET", body: bytes | None = None, timeout_s: float = 2) -> bytes | None:
-    """The answer's body; None when there is no answer or it is not a success."""
-    request = urllib.request.Request(url, data=body, method=method, headers={"Content-Type": "application/json"})
+def behind_tls(place: Place, name: str, to: Path | int, command: Sequence[str], *flags: str) -> list[str]:
+    """The command of a service that speaks no TLS, with what does so for it."""
+    secure = place.secure
+    assert secure
+    listen = [f"--port={place.ports[name]}", f"--to={to}", f"--certificate={secure.folder / name / 'both.pem'}"]
+    # By its path: the service's folder is where it runs.
+    front = [sys.executable, "-c", _FRONT, str(Path(__file__).parent.parent)]
+    return [*front, *listen, *flags, "--", *command]
+
+
+def fetch_url(
+    url: str, *, method: str = "GET", body: bytes | None = None, timeout_s: float = 2, secure: Secure | None = None
+) -> bytes | None:
+    """The answer's body; None when there is no answer or it is not a success.
+
+    Args:
+      secure: with whose CA and administrator to connect, if the URL is https.
+    """
+    headers = {"Content-Type": "application/json"}
+    opener = _LOCAL
+    if secure is not None and url.startswith("https:"):
+        headers["Authorization"] = f"Basic {b64encode(f'{ADMIN}:{secure.password(ADMIN)}'.encode()).decode()}"
+        context = ssl.create_default_context(cafile=str(secure.ca))
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
+    request = urllib.request.Request(url, data=body, method=method, headers=headers)
     try:
-        with _LOCAL.open(request, timeout=timeout_s) as response:
+        with opener.open(request, timeout=timeout_s) as response:
             return bytes(response.read())
     except (OSError, http.client.HTTPException):
         return None

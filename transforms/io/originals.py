@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from connections.kafka import Connection
 from transforms.errors import BadRecord
 from transforms.io.kafka.headers import headers_of_message
 from transforms.io.resend import CONNECT_S, Unreachable, as_ours
@@ -63,14 +64,13 @@ class Originals:
         if self._consumer is None:
             self._consumer = Consumer(
                 {
-                    "bootstrap.servers": self._servers,
+                    **Connection(self._servers).settings,
                     "group.id": "streamforge-originals",
                     "enable.auto.commit": False,
                     "enable.auto.offset.store": False,
                     "auto.offset.reset": "error",
                     "queued.max.messages.kbytes": 2_048,  # one record is wanted, whatever comes after it
                     "log_level": 0,
-                    "error_cb": lambda _error: None,  # silence is noticed in _read
                 }
             )
         return self._consumer

@@ -20,13 +20,14 @@ import apache_beam as beam
 import msgspec
 import redis
 
+from connections.secrets import read_secret
+from connections.store import store_options
 from schemas import features
 from schemas.addresses import StoreUrl
 from schemas.events import FraudAlert, RevenueWindow, UserSession
 from schemas.store_errors import About, about, words_of
 from transforms.errors import BadRecord
 from transforms.io import redis_scripts
-from transforms.io.secrets import read_secret
 from transforms.ledger import Counts
 
 __all__ = [
@@ -107,7 +108,8 @@ def _connect(url: StoreUrl | str) -> tuple[StoreUrl, redis.Redis]:
 
 
 def _open(url: StoreUrl, **more: Any) -> redis.Redis:
-    return redis.Redis(**{"socket_timeout": 10, "socket_connect_timeout": 5, **url.settings, **more}, ssl=url.tls)
+    options = {"socket_timeout": 10, "socket_connect_timeout": 5, **store_options(url), **more}
+    return redis.Redis(**options, ssl=url.tls)
 
 
 def _about(error: redis.RedisError) -> About:

@@ -12,6 +12,8 @@ import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+from connections.registry import registry_client
+from connections.settings import Watch, hide
 from schemas.addresses import Address
 from schemas.codec import SchemaUnavailable, Undecodable, UnknownSchema, canonical
 from schemas.references import inline
@@ -46,14 +48,21 @@ class Registry:
 
     def __init__(self, url: str | Address, waits_s: Sequence[float] = (), clock: Callable[[], float] = time.monotonic):
         self._url, self._waits_s, self._clock = Address(url), waits_s, clock
-        login = {} if self._url.user is None else {"basic.auth.user.info": self._url.user}
-        self._client = SchemaRegistryClient({"url": str(self._url), "timeout": 10, **login})
+        self._watch = Watch(self._settings, clock)
+        self._open()
         self._unknown: dict[int, tuple[float, str]] = {}
+
+    def _settings(self) -> dict[str, str]:
+        login = {} if self._url.user is None else {"basic.auth.user.info": self._url.user}
+        return login | (registry_client(self._url.config) if self._url.config else {})
+
+    def _open(self) -> None:
+        self._client = SchemaRegistryClient({"url": str(self._url), "timeout": 10, **self._watch.settings})
 
     def check(self) -> None:
         """Raises: OSError when no registry answers at the URL, or another server does."""
         try:
-            self._ask(self._client.get_subjects)
+            self._ask(lambda: self._client.get_subjects())
             self._find(_NO_ID)
         except UnknownSchema:
             pass
@@ -119,6 +128,9 @@ class Registry:
 
     def _ask(self, question: Callable[[], Any]) -> Any:
         """Raises: SchemaRegistryError with the registry's own code; SchemaUnavailable for all that no registry says."""
+        if self._watch.changed():
+            self._watch = Watch(self._settings, self._clock)
+            self._open()
         try:
             answer = question()
         except SchemaRegistryError as e:
@@ -144,7 +156,7 @@ class Registry:
 
     def _short(self, error: Exception) -> str:
         """In one line, and without secrets; a proxy's page would fill the log."""
-        return f"{type(error).__name__} {' '.join(self._url.hide(error).split())}"[:200]
+        return f"{type(error).__name__} {hide(self._url.hide(error), self._watch.settings)}"[:200]
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
         """Registers a schema (again) and returns its id.

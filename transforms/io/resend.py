@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from connections.kafka import Connection
 from transforms.io.kafka import KafkaRecord
+from transforms.io.kafka.topic import with_cause
 
 __all__ = ["CONNECT_S", "RecordSender", "Undelivered", "Unreachable", "as_ours", "patiently"]
 
@@ -83,16 +85,16 @@ class RecordSender:
 
     def __init__(self, servers: str):
         self.servers = servers
+        connection = Connection(servers)
         self._producer = Producer(
             {
-                "bootstrap.servers": servers,
+                **connection.settings,
                 "client.id": "streamforge-dead-letters",
                 "enable.idempotence": True,
                 "message.timeout.ms": int(_DELIVERY_S * 1_000),
                 "message.max.bytes": 100_000_000,  # the broker's limit decides: it has taken the record before
                 "compression.type": "lz4",
                 "log_level": 0,
-                "error_cb": lambda _error: None,  # deliveries that fail say why
             }
         )
         try:
@@ -101,7 +103,7 @@ class RecordSender:
                 for name, topic in self._producer.list_topics(timeout=CONNECT_S).topics.items()
             }
         except KafkaException as e:
-            raise as_ours(e, servers) from e
+            raise as_ours(with_cause(e, connection, self._producer), servers) from None
 
     def partitions(self, topic: str) -> int:
         """0 when there is no such topic."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from connections.kafka import Connection
 from transforms.io.kafka.position import BEGINNING, UNKNOWN_EPOCH, At
 
 __all__ = ["Fetched", "PartitionsConsumer"]
@@ -41,7 +42,7 @@ class Fetched(NamedTuple):
 
 
 class PartitionsConsumer:
-    def __init__(self, servers: str, topic: str, group: str, most: int):
+    def __init__(self, connection: Connection, topic: str, group: str, most: int):
         """
         Args:
           most: messages of one fetch.
@@ -50,7 +51,7 @@ class PartitionsConsumer:
         self._assigned: set[int] = set()
         self._consumer = Consumer(
             {
-                "bootstrap.servers": servers,
+                **connection.settings,
                 "group.id": group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,

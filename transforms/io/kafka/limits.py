@@ -8,6 +8,8 @@ import time
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
+from connections.kafka import Connection
+
 __all__ = ["message_limit", "topic_settings"]
 
 _ANSWER_S = 20.0
@@ -20,7 +22,8 @@ def topic_settings(servers: str, topic: str) -> dict[str, str] | None:
 
     Raises: RuntimeError: no answer, or no such topic.
     """
-    admin = AdminClient({"bootstrap.servers": servers, "log_level": 2})
+    connection = Connection(servers)
+    admin = AdminClient({**connection.settings, "log_level": 2})
     asked = ConfigResource(ResourceType.TOPIC, topic)
     give_up = time.monotonic() + _NEWS_S
     while True:
@@ -31,7 +34,7 @@ def topic_settings(servers: str, topic: str) -> dict[str, str] | None:
             if code in _NOT_ALLOWED:
                 return None
             if code != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > give_up:
-                raise RuntimeError(f"topic {topic} at {servers}: {e.args[0].str()}") from e
+                raise RuntimeError(f"topic {topic} at {servers}: {connection.why(e, admin)}") from e
             time.sleep(0.2)  # it was made a moment ago, and not every broker knows
         except concurrent.futures.TimeoutError as e:
             raise RuntimeError(f"topic {topic} at {servers}: no answer for {_ANSWER_S:.0f} s") from e

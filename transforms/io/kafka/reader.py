@@ -12,6 +12,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 from confluent_kafka import KafkaException, Message
 from confluent_kafka.admin import AdminClient
 
+from connections.kafka import Connection
 from schemas.progress import commit_metadata
 from transforms.blocks import NO_WATERMARK_MS, Block
 from transforms.errors import sent_back
@@ -19,7 +20,7 @@ from transforms.io.kafka.blocks import columns_of, lost_block, make_block
 from transforms.io.kafka.consumer import Fetched, PartitionsConsumer
 from transforms.io.kafka.gaps import Gap, OnLost, RecordsLostError, cut_back, made_anew, older_copy, swept_away
 from transforms.io.kafka.position import BEGINNING, UNKNOWN_EPOCH, At, Position
-from transforms.io.kafka.topic import TopicNow, TopicWatch
+from transforms.io.kafka.topic import TopicNow, TopicWatch, with_cause
 from transforms.partition_clock import key_numbers
 from transforms.watermarks import PartitionClocks
 
@@ -88,12 +89,16 @@ class Reader:
             _monotonic_ms(),
             watermark.micros // 1000 if watermark > MIN_TIMESTAMP else NO_WATERMARK_MS,
         )
-        admin = AdminClient({"bootstrap.servers": source.servers, "log_level": 0})
+        self._connection = Connection(source.servers)
+        admin = AdminClient({**self._connection.settings, "log_level": 0})
         self._watch = TopicWatch(admin, source.topic, source.discover_every_s)
-        self._consumer = PartitionsConsumer(source.servers, source.topic, source.group, source.block_messages)
+        self._consumer = PartitionsConsumer(self._connection, source.topic, source.group, source.block_messages)
         try:
             self._consumer.assign(self._at)
             self._meet(self._watch.look())
+        except (KafkaException, TimeoutError) as e:
+            self.close()
+            raise with_cause(e, self._connection, admin) from None
         except BaseException:
             self.close()
             raise
@@ -108,6 +113,10 @@ class Reader:
     def stands_at(self, position: Position) -> bool:
         """Whether it can go on from there; backlogs are but estimates."""
         return self.position()._replace(backlog=0) == position._replace(backlog=0)
+
+    def outdated(self) -> bool:
+        """Whether the file that says how to connect says otherwise by now."""
+        return self._connection.changed()
 
     def watermark(self) -> Timestamp:
         if self._source.stops is not None and not self._at:

@@ -13,6 +13,7 @@ from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from connections.kafka import Connection
 from transforms.errors import BadRecord
 from transforms.io.kafka.limits import message_limit
 from transforms.letter_envelopes import envelopes
@@ -118,9 +119,13 @@ class _ProduceFn(beam.DoFn):
 
     def setup(self) -> None:
         self.limit = message_limit(self._servers, self._topic) or _UNREAD
+        self._open()
+
+    def _open(self) -> None:
+        self._connection = Connection(self._servers)
         self._producer = Producer(
             {
-                "bootstrap.servers": self._servers,
+                **self._connection.settings,
                 "enable.idempotence": True,
                 "log_level": 2,
                 "linger.ms": 5,
@@ -132,6 +137,8 @@ class _ProduceFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._refused: list[_Try] = []
+        if self._connection.changed():  # between two bundles nothing is under way
+            self._open()
 
     def process(self, element: Any) -> Iterable[Any]:
         self._produce(_Try(element, self.tries(element)))
@@ -182,7 +189,7 @@ class _ProduceFn(beam.DoFn):
         refused, self._refused = self._refused, []
         errors = [this.error for this in refused if this.error and this.error.code() not in _OF_THE_RECORD]
         if errors or waiting:
-            self.fail(errors[0].str() if errors else "no answer", waiting + len(errors))
+            self.fail(self._connection.why(errors[0] if errors else "no answer"), waiting + len(errors))
         return refused
 
     def fail(self, reason: str, records: int = 1) -> None:

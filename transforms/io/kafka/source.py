@@ -142,9 +142,9 @@ class _ReadBlocksFn(beam.DoFn, RestrictionProvider):
         """The connection that waits at this position, else a new one."""
         waiting = self._waiting.take(position.reader)
         if waiting is not None:
-            if waiting.stands_at(position):
+            if waiting.stands_at(position) and not waiting.outdated():
                 return waiting
-            waiting.close()  # the job went back to an earlier checkpoint
+            waiting.close()  # the job went back to an earlier checkpoint, or a password or certificate is another one
         return Reader(self._source, position, watermark)
 
     @beam.DoFn.unbounded_per_element()

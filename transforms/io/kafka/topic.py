@@ -8,10 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-__all__ = ["KafkaTopic", "TopicNow", "TopicWatch"]
+from connections.kafka import Connection
+
+__all__ = ["KafkaTopic", "TopicNow", "TopicWatch", "with_cause"]
 
 _LOG = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
@@ -32,8 +34,9 @@ class KafkaTopic(NamedTuple):
 
     @staticmethod
     def look_up(servers: str, name: str, timeout_s: float = _TIMEOUT_S) -> KafkaTopic:
-        """Raises: KafkaException when the broker cannot be reached or has no such topic."""
-        consumer = Consumer({"bootstrap.servers": servers, "group.id": "streamforge-look-up", "log_level": 0})
+        """Raises: KafkaException when the broker cannot be reached or has no such topic; its message is the cause."""
+        connection = Connection(servers)
+        consumer = Consumer({**connection.settings, "group.id": "streamforge-look-up", "log_level": 0})
         try:
             topic = consumer.list_topics(name, timeout=timeout_s).topics[name]
             if topic.error is not None:
@@ -42,8 +45,18 @@ class KafkaTopic(NamedTuple):
             for partition in sorted(topic.partitions):
                 _, ends[partition] = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=timeout_s)
             return KafkaTopic(servers, name, ends)
+        except KafkaException as e:
+            raise with_cause(e, connection, consumer) from None
         finally:
             consumer.close()
+
+
+def with_cause(error: KafkaException | TimeoutError, connection: Connection, client: Any) -> Exception:
+    """The same error with the cause for its words, which the client's calls do not know."""
+    words = connection.why(error, client)
+    if isinstance(error, TimeoutError):
+        return TimeoutError(words)
+    return KafkaException(KafkaError((connection.heard or error.args[0]).code(), words))
 
 
 class TopicNow(NamedTuple):

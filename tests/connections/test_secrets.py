@@ -14,10 +14,10 @@ import redis
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError
 
+from connections import secrets
+from connections.secrets import read_secret
 from stack import Stack
-from transforms.io import secrets
 from transforms.io.redis import RedisFn, _connect
-from transforms.io.secrets import read_secret
 
 CERTIFICATES = "-----BEGIN CERTIFICATE-----\nnobody's\n-----END CERTIFICATE-----"
 

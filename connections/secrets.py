@@ -24,7 +24,7 @@ def read_secret(project: str, name: str) -> str:
     try:
         credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
         url = f"{_ROOT}/projects/{project}/secrets/{name}/versions/latest:access"
-        answer = AuthorizedSession(credentials).get(url, timeout=_TIMEOUT_S)
+        answer = AuthorizedSession(credentials).get(url, timeout=_TIMEOUT_S)  # type: ignore[no-untyped-call]
         answer.raise_for_status()
         return base64.b64decode(answer.json()["payload"]["data"]).decode()
     except GoogleAuthError as e:

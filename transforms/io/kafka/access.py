@@ -1,0 +1,46 @@
+"""What a cluster lets whoever asks do: found out before a job starts, so that it does not fail minutes later."""
+
+from __future__ import annotations
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AclOperation, AdminClient
+
+from connections.kafka import Connection
+
+__all__ = ["may_commit", "missing"]
+
+_ANSWER_S = 20.0
+
+
+def missing(servers: str, topic: str, wanted: AclOperation) -> str | None:
+    """Why an operation on a topic will be refused; None when it will not, or nobody says.
+
+    Raises: RuntimeError: no answer.
+    """
+    connection = Connection(servers)
+    admin = AdminClient({**connection.settings, "log_level": 0})
+    asked = admin.describe_topics(
+        TopicCollection([topic]), include_authorized_operations=True, request_timeout=_ANSWER_S
+    )
+    try:
+        allowed = asked[topic].result(_ANSWER_S).authorized_operations
+    except (KafkaException, TimeoutError) as e:
+        raise RuntimeError(f"topic {topic} at {servers}: {connection.why(e, admin)}") from None
+    if not allowed or wanted in allowed or AclOperation.ALL in allowed:
+        return None
+    given = ", ".join(sorted(each.name for each in allowed))
+    return f"topic {topic} at {servers}: {wanted.name} is not allowed, only {given}"
+
+
+def may_commit(servers: str, group: str) -> str | None:
+    """Why a group may not be read, without which nobody sees how far its job is; None when it may."""
+    admin = AdminClient({**Connection(servers).settings, "log_level": 0})
+    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=_ANSWER_S)
+    try:
+        asked[group].result(_ANSWER_S)
+    except KafkaException as e:
+        if e.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return f"group {group} at {servers}: READ is not allowed"
+    except TimeoutError:
+        pass
+    return None
