@@ -50,7 +50,12 @@ class Secure:
         authority = _Authority()
         for name in (*_SERVERS, ADMIN, *principals()):
             authority.sign(self.folder / name, name)
+        write_private(self.folder / "ca.key", authority.key)
         write_private(self.ca, authority.certificate)  # the last, as it says that the others are there
+
+    def renew(self, name: str, valid: datetime.timedelta = _VALID) -> None:
+        """Another key and certificate for one of them."""
+        _Authority((self.folder / "ca.key").read_text()).sign(self.folder / name, name, valid)
 
     def password(self, principal: str) -> str:
         return (self.folder / principal / "password").read_text()
@@ -97,10 +102,14 @@ class Secure:
 
 
 class _Authority:
-    def __init__(self) -> None:
+    def __init__(self, key: str | None = None) -> None:
+        from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
 
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        made = (
+            serialization.load_pem_private_key(key.encode(), None) if key else ec.generate_private_key(ec.SECP256R1())
+        )
+        self._key: Any = made
         self._name = _name("StreamForge local CA")
         self._certificate = self._sign(self._name, self._key.public_key(), is_ca=True)
 
@@ -108,15 +117,16 @@ class _Authority:
     def certificate(self) -> str:
         return _pem(self._certificate)
 
+    @property
+    def key(self) -> str:
+        return _private(self._key)
+
     def sign(self, folder: Path, name: str, valid: datetime.timedelta = _VALID) -> None:
         """A key and its certificate, for client and server both."""
-        from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
 
         key = ec.generate_private_key(ec.SECP256R1())
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ).decode()
+        private = _private(key)
         chain = _pem(self._sign(_name(name), key.public_key(), is_ca=False, valid=valid))
         write_private(folder / "tls.key", private)
         write_private(folder / "tls.crt", chain)
@@ -133,7 +143,7 @@ class _Authority:
             .issuer_name(self._name)
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_before(now - datetime.timedelta(days=2))
             .not_valid_after(now + valid)
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
         )
@@ -148,6 +158,14 @@ def _name(common: str) -> Any:
     from cryptography.x509.oid import NameOID
 
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _private(key: Any) -> str:
+    """PKCS#8, the one form that Java reads."""
+    from cryptography.hazmat.primitives import serialization
+
+    pkcs8, open_ = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return str(key.private_bytes(serialization.Encoding.PEM, pkcs8, open_).decode())
 
 
 def _pem(certificate: Any) -> str:

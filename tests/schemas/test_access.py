@@ -1,0 +1,29 @@
+"""Who may do what in Kafka."""
+
+from __future__ import annotations
+
+from schemas.access import CONNECT, SIMULATOR, grants, principals
+from schemas.jobs import JOBS, topics
+
+
+def allowed(principal: str, operation: str) -> set[str]:
+    return {
+        g.name for g in grants() if g.principal == principal and g.resource == "TOPIC" and operation in g.operations
+    }
+
+
+def test_a_job_reads_its_topics_and_writes_its_results_and_nothing_else() -> None:
+    for job in JOBS.values():
+        assert allowed(job.name, "READ") == set(job.topics)
+        assert allowed(job.name, "WRITE") == {rows.topic for rows in job.tables if rows.topic} | set(job.letters)
+        assert allowed(job.name, "CREATE") == set()
+
+
+def test_every_topic_has_somebody_who_writes_it_and_every_grant_is_of_a_principal() -> None:
+    assert set().union(*(allowed(name, "WRITE") for name in principals())) >= set(topics(JOBS.values()))
+    assert {grant.principal for grant in grants()} == set(principals())
+
+
+def test_nobody_reads_what_a_job_wrote_in_the_simulators_name() -> None:
+    assert allowed(SIMULATOR, "READ") == set()
+    assert allowed(CONNECT, "WRITE").isdisjoint({job.topic for job in JOBS.values()})
