@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from connections import settings as files
-from connections.kafka import GOOGLE, TOKENS, kafka_file, librdkafka, login_of
+from connections.kafka import GOOGLE, TOKENS, librdkafka, login_of
 from connections.settings import REFERENCE, SettingsError
 
 __all__ = ["java"]
@@ -34,8 +34,10 @@ def java(path: str) -> dict[str, str]:
     """
     if path.startswith("secret://"):
         raise SettingsError(f"{path}: Java's clients read settings from files; use --kafka_read=blocks")
-    kafka_file(path)
-    found, values = files.raw(path), librdkafka(path)
+    found = files.raw(path)
+    for name, text in found.items():
+        _in_java(text, f"{path}: {name}")
+    values = librdkafka(path)
     if "sasl.mechanisms" in found:
         found["sasl.mechanism"] = found.pop("sasl.mechanisms")
 
