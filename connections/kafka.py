@@ -54,6 +54,7 @@ _JAVAS: Final = {
 }
 _TRANSLATED: Final = ("sasl.jaas.config", "ssl.truststore.type", "ssl.truststore.location", "ssl.keystore.type")
 _IGNORED: Final = ("sasl.login.callback.handler.class", "ssl.truststore.password")
+# Of errors that time does not cure.
 _CAUSES: Final = ("_AUTHENTICATION", "_SSL", "_RESOLVE", "SASL_AUTHENTICATION_FAILED", "_FATAL")
 
 
@@ -86,8 +87,12 @@ class Connection:
       SettingsError.
     """
 
-    def __init__(self, servers: str, clock: Callable[[], float] = time.monotonic):
-        self._servers = servers
+    def __init__(self, servers: str, *, lasting: bool = False, clock: Callable[[], float] = time.monotonic):
+        """
+        Args:
+          lasting: whether causes are logged, once a minute: the client tries again for ever and tells nobody else.
+        """
+        self._servers, self._lasting = servers, lasting
         self._watch = Watch(self._now, clock)
         self.heard: Any = None
         self._no_token = ""
@@ -120,10 +125,9 @@ class Connection:
         return files.hide(self._no_token or said, self._secrets())
 
     def _hear(self, error: Any) -> None:
-        """Of errors that time does not cure. The client tries again for ever and tells nobody else."""
         if error.name() in _CAUSES:
             self.heard = error
-            if self._clock() >= self._logged_s + _LOG_EVERY_S:
+            if self._lasting and self._clock() >= self._logged_s + _LOG_EVERY_S:
                 self._logged_s = self._clock()
                 _LOG.warning("Kafka at %s: %s", self._servers, self.why(error))
 

@@ -103,7 +103,7 @@ class KafkaSink:
         self.check(servers)
         self.wire = Framed(ids)
         self.failed = 0
-        self._connection = Connection(servers)
+        self._connection = Connection(servers, lasting=True)
         self._producer = Producer(
             {
                 **self._connection.settings,

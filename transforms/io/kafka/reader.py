@@ -89,7 +89,7 @@ class Reader:
             _monotonic_ms(),
             watermark.micros // 1000 if watermark > MIN_TIMESTAMP else NO_WATERMARK_MS,
         )
-        self._connection = Connection(source.servers)
+        self._connection = Connection(source.servers, lasting=True)
         admin = AdminClient({**self._connection.settings, "log_level": 0})
         self._watch = TopicWatch(admin, source.topic, source.discover_every_s)
         self._consumer = PartitionsConsumer(self._connection, source.topic, source.group, source.block_messages)

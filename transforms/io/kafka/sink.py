@@ -122,7 +122,7 @@ class _ProduceFn(beam.DoFn):
         self._open()
 
     def _open(self) -> None:
-        self._connection = Connection(self._servers)
+        self._connection = Connection(self._servers, lasting=True)
         self._producer = Producer(
             {
                 **self._connection.settings,

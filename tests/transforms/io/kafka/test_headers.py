@@ -13,6 +13,7 @@ import pytest
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from confluent_kafka import Message
 
+from connections.kafka import Connection
 from stack import Stack
 from tests import live
 from tests.build import SECOND, T0
@@ -69,7 +70,7 @@ def test_a_record_whose_header_name_is_not_utf_8_is_read_with_the_others(live_st
     assert _produce(server, topic, _batch(b"1", [(b"\xff\xfe", b"1"), (b"b", b"2")])) == 0
     assert _produce(server, topic, _batch(b"2", [(b"c", b"3")])) == 0
 
-    consumer = PartitionsConsumer(server, topic, "tests", 10)
+    consumer = PartitionsConsumer(Connection(server), topic, "tests", 10)
     consumer.assign({0: At(1)})
     bad = live.eventually(lambda: consumer.fetch().messages.get(0), "the record", every_s=0)
     bad = [*_without_headers(100), *bad]  # by now CPython has specialised the call, and looks for no error after it
