@@ -162,7 +162,6 @@ def _command(commands: Any, name: str, help_text: str, description: str | None =
         metavar="FILE",
         help="how to connect to Kafka (docs/security.md)",
     )
-    sub.set_defaults(store_config=None)
     return sub
 
 

@@ -22,7 +22,6 @@ from confluent_kafka.admin import AclOperation
 
 from connections.kafka import Brokers
 from connections.settings import SettingsError
-from connections.store import store_options
 from schemas import jobs, tables
 from schemas.addresses import Address, StoreUrl, nearly_url, shown
 from schemas.codec import encode, parse_schema
@@ -151,15 +150,11 @@ class RedisUrl(Sink):
         return cls(text)
 
     def connected(self, flags: argparse.Namespace) -> RedisUrl:
-        if flags.store_config is None:
+        if (file := getattr(flags, "store_config", None)) is None:  # which a job without a store does not have
             return self
         if not isinstance(self.url, StoreUrl):
             raise UsageError("--store_config", "is for redis:// and rediss://; what secret:// names has all in it")
-        try:
-            store_options(url := StoreUrl(self.url, flags.store_config))
-        except SettingsError as e:
-            raise UsageError("--store_config", e) from None
-        return RedisUrl(url)
+        return RedisUrl(StoreUrl(self.url, file))
 
     @classmethod
     def takes(cls, job: Job) -> bool:
@@ -176,6 +171,8 @@ class RedisUrl(Sink):
                 check_store(self.url)
             except StoreRefusedError as e:
                 raise UsageError(flag, e) from None
+            except SettingsError as e:
+                raise UsageError("--store_config", e) from None
 
     def write(self, results: Results, settings: Settings, place: int) -> bool:
         if results.to_redis is not None:
