@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-__all__ = ["About", "about", "words_of"]
+__all__ = ["About", "about", "distrusted", "words_of"]
 
 About = Literal["command", "access", "state"]
 
@@ -19,6 +19,9 @@ _NO_ACCESS: Final = re.compile(
     re.IGNORECASE,
 )
 _BUSY: Final = re.compile("max number of clients|shutting down|problem with LDAP", re.IGNORECASE)
+_CERTIFICATE: Final = re.compile(
+    "certificate[_ ](verify|expired|required|unknown|revoked)|unknown[_ ]ca", re.IGNORECASE
+)
 _CODE: Final = re.compile(r"[A-Z][A-Z_]+(?= )")
 _OF_A_SCRIPT: Final = re.compile(r"(?<=[\s:]-)[A-Z][A-Z_]+(?= )")  # as Redis before version 7 puts it
 
@@ -41,6 +44,12 @@ def about(reply: str) -> About:
     if code[0] in _COMMAND and not _BUSY.search(reply):
         return "command"
     return "state"
+
+
+def distrusted(error: Exception) -> bool:
+    """Whether the connection failed over a certificate: the server's, as nobody known has signed it, it has expired or is
+    another name's, or ours, which the server did not take."""
+    return _CERTIFICATE.search(str(error)) is not None
 
 
 def words_of(error: Exception) -> str:

@@ -18,7 +18,7 @@ from redis.connection import Connection, SSLConnection
 from redis.retry import Retry
 
 from connections.store import store_options
-from schemas.store_errors import about, words_of
+from schemas.store_errors import about, distrusted, words_of
 from serving.config import Config, ConfigError
 
 __all__ = ["Command", "Connections", "check_store", "store_settings"]
@@ -57,8 +57,9 @@ def check_store(config: Config) -> None:
             raise _refused(config, e) from None
     except redis.AuthenticationError as e:
         raise _refused(config, e) from None
-    except redis.RedisError:
-        return
+    except redis.RedisError as e:
+        if distrusted(e):
+            raise _refused(config, e) from None
 
 
 def _refused(config: Config, error: redis.RedisError) -> ConfigError:

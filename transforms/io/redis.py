@@ -25,7 +25,7 @@ from connections.store import store_options
 from schemas import features
 from schemas.addresses import StoreUrl
 from schemas.events import FraudAlert, RevenueWindow, UserSession
-from schemas.store_errors import About, about, words_of
+from schemas.store_errors import About, about, distrusted, words_of
 from transforms.errors import BadRecord
 from transforms.io import redis_scripts
 from transforms.ledger import Counts
@@ -113,7 +113,7 @@ def _open(url: StoreUrl, **more: Any) -> redis.Redis:
 
 
 def _about(error: redis.RedisError) -> About:
-    if isinstance(error, redis.AuthenticationError):  # which is a ConnectionError
+    if isinstance(error, redis.AuthenticationError) or distrusted(error):  # which are ConnectionErrors
         return "access"
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return "state"
