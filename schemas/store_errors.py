@@ -47,8 +47,8 @@ def about(reply: str) -> About:
 
 
 def distrusted(error: Exception) -> bool:
-    """Whether the connection failed over a certificate: the server's, as nobody known has signed it, it has expired or is
-    another name's, or ours, which the server did not take."""
+    """Whether there is no connection because of a certificate: one that nobody known has signed, that has expired, or
+    that is another name's."""
     return _CERTIFICATE.search(str(error)) is not None
 
 
