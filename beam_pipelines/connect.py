@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 import apache_beam as beam
 
@@ -14,18 +14,21 @@ from connections.java import java
 from connections.kafka import Brokers
 from connections.settings import SettingsError
 from schemas.addresses import Address
+from schemas.codec import Fetch
 from schemas.flags import UsageError
+from schemas.framing import FORMATS, format_of
 from transforms.blocks import Block
 from transforms.errors import BadRecord
 from transforms.io.files import ReadBlocksFromFiles, WriteLedgerToFile, match_files
 from transforms.io.kafka import ReadBlocksFromKafka
 from transforms.io.kafka.access import may_commit
+from transforms.io.kafka.sample import newest
 from transforms.io.kafka_native import ReadBlocksFromKafkaNative
 from transforms.io.registry import WAITS_S, Registry
 from transforms.ledger import Counts, SumCounts
 from transforms.sharded_rows import Decoding
 
-__all__ = ["SchemasFrom", "check", "decoding", "files", "read_blocks", "source", "write"]
+__all__ = ["SchemasFrom", "check", "decoding", "files", "formats_seen", "read_blocks", "source", "write"]
 
 _LEDGER_EVERY_S = 1
 
@@ -36,7 +39,7 @@ class SchemasFrom:
     def __init__(self, url: Address):
         self._url = url
 
-    def __call__(self) -> Callable[[int], dict[str, Any]]:
+    def __call__(self) -> Fetch:
         return Registry(self._url, WAITS_S).schema
 
 
@@ -48,7 +51,19 @@ def decoding(settings: Settings) -> Decoding:
         allowed_lateness_ms=settings.allowed_lateness_ms,
         make_fetch=SchemasFrom(settings.registry),
         max_parallelism=settings.max_parallelism,
+        format=settings.format,
     )
+
+
+def formats_seen(settings: Settings) -> Iterator[str]:
+    """What the newest messages of each topic look like, for a job that tells formats apart."""
+    if not any(flag.name == "format" for flag in settings.job.flags):
+        return
+    for url in settings.inputs:
+        if isinstance(url, KafkaUrl):
+            counts = Counter(format_of(m.value() or b"", m.headers() or ()) for m in newest(url.servers, url.topic))
+            words = ", ".join(f"{FORMATS.get(f or '', 'no known format')} ({n})" for f, n in counts.most_common())
+            yield f"{url.topic}: --format={settings.format}; its newest messages are {words or 'not there yet'}"
 
 
 def check(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from connections.registry import registry_file
 from connections.store import store_file
 from schemas.addresses import Address
 from schemas.flags import Parser, UsageError
+from schemas.framing import FORMATS
 from schemas.jobs import Flag, Job
 from transforms.domain.durations import parse_duration_ms
 from transforms.domain.sizes import parse_size_bytes
@@ -152,6 +153,7 @@ KINDS: dict[str, Kind] = {
     ),
     "on_lost": _choice("continue", "stop", chart=True),
     "kafka_read": _choice("blocks", "native"),
+    "format": _choice("auto", *FORMATS, chart=True),
     "until": _choice("latest"),
 }
 

@@ -86,6 +86,7 @@ class Settings:
       discover_every_s: how often topics are looked at.
       on_lost: continue or stop.
       roll: when a part of a folder is written.
+      format: what messages are framed as, of a job that reads more than its own.
       started_ms: when the job was started.
     """
 
@@ -108,6 +109,7 @@ class Settings:
     state_shards: int
     max_parallelism: int
     roll: Rolling
+    format: str = "auto"
     started_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000, compare=False)
 
     @property
@@ -186,6 +188,7 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         state_shards=flags.state_shards,
         max_parallelism=flags.max_parallelism,
         roll=Rolling(flags.roll_every, flags.roll_size),
+        format=getattr(flags, "format", "auto"),
     )
 
 

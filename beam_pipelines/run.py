@@ -54,6 +54,8 @@ def run(job: Job, argv: Sequence[str] | None = None) -> None:
         config = its.make_config(given, settings)
         read = source(settings)
         connect.check(settings)
+        for line in connect.formats_seen(settings):
+            print(line, file=sys.stderr)
         pipeline_options = runners.pipeline_options(settings, rest)
     except UsageError as e:
         flags.parser(job).stop(e)

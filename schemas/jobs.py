@@ -122,6 +122,14 @@ class Job:
 _ORDERS: Final = "transactions.orders"
 _CLICKS: Final = "clickstream.events"
 
+_FORMAT: Final = Flag(
+    "format",
+    "format",
+    "how the messages of a topic are framed: json, confluent (Avro, JSON Schema or Protobuf, as the registry says), "
+    "single_object (Avro), cloudevents; auto: as each message looks, which is said at the start",
+    default="auto",
+)
+
 _FRAUD = Job(
     module="fraud",
     name="fraud-detector",
@@ -143,6 +151,7 @@ _FRAUD = Job(
     reads="topic `transactions.orders`, or files",
     writes="alerts to Redis, topic `alerts.fraud`, BigQuery or a folder",
     flags=(
+        _FORMAT,
         Flag(
             "rules",
             "yaml_file",
@@ -175,6 +184,7 @@ _SESSIONS = Job(
     reads="topic `clickstream.events`, or files",
     writes="sessions to Redis, topic `analytics.sessions`, BigQuery or a folder",
     flags=(
+        _FORMAT,
         Flag(
             "session_gap",
             "lasting",
@@ -219,6 +229,7 @@ _REVENUE = Job(
     writes="revenue by the minute to Redis, topic `analytics.revenue`, BigQuery or a folder; features of users to "
     "Redis",
     flags=(
+        _FORMAT,
         Flag(
             "early_every",
             "whole_seconds",
@@ -258,6 +269,7 @@ _ARCHIVE = Job(
     writes="every valid record once, as Avro files by event day and hour in `.stack/archive` or another folder, and to "
     "BigQuery",
     flags=(
+        _FORMAT,
         Flag(
             "records_per_file",
             "number",

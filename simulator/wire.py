@@ -70,7 +70,7 @@ class Framed:
         return b"\0" + unknown.to_bytes(4, "big") + self.encode(topic, record)[FRAME_BYTES:]
 
     def _wrong_magic_byte(self, topic: str, record: msgspec.Struct, rng: random.Random) -> bytes:
-        return bytes([rng.randrange(1, 256)]) + self.encode(topic, record)[1:]
+        return bytes([rng.randrange(0x80, 0x100)]) + self.encode(topic, record)[1:]  # with which no format begins
 
     def _wrong_types(self, topic: str, record: msgspec.Struct, rng: random.Random) -> bytes:
         return self.encode(topic, record)[:FRAME_BYTES] + self._other_schema(topic, record, rng)[FRAME_BYTES:]

@@ -18,7 +18,6 @@ from tests.changes import product, record
 from tests.transforms.io import test_redis_cdc
 from transforms.domain.cdc import Product, alert_of, history_row, parse, product_of
 from transforms.domain.revenue import revenue_rows
-from transforms.domain.validity import InvalidRecordError, check_event_time
 from transforms.domain.versions import MAX_LONG
 
 CHANGE = parse(*record("u", "products", product(stock=50), product(stock=1)))

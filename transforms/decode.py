@@ -7,7 +7,7 @@ Whole blocks go through `schemas.columns`; a record that the columns do not vouc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -16,6 +16,7 @@ import numpy as np
 from schemas import codec
 from schemas.columns import Bools, Columns, Ints
 from schemas.events import ClickstreamEvent, OrderEvent, avro_schema
+from schemas.framing import format_of
 from schemas.resolution import Resolution, resolve
 from transforms.blocks import Block
 from transforms.domain.validity import (
@@ -102,24 +103,26 @@ class BlockDecoder(Generic[R]):
     Args:
       kind: the record type and its rules.
       job: name written into dead letters.
-      fetch: writer schema of an id; raises `codec.UnknownSchema` for an id that does not exist. Any other error makes
-        `codec.SchemaUnavailable`, which passes.
+      fetch: see `codec.Fetch`.
       allowed_lateness_ms: a valid record further behind its partition's watermark is late.
       lands_replays: a late record that replay sent back, or whose partition was passed over, is good: for a job that
         needs no state to take it in.
+      wanted: what payloads of a topic are framed as; auto: each as it looks. See `schemas.framing`.
     """
 
     def __init__(
         self,
         kind: RecordKind[R],
         job: str,
-        fetch: Callable[[int], dict[str, Any]],
+        fetch: codec.Fetch,
         allowed_lateness_ms: int,
         lands_replays: bool = False,
+        wanted: str = "auto",
     ):
         self._kind, self._job, self._lateness_ms = kind, job, allowed_lateness_ms
-        self._lands_replays = lands_replays
-        self._decoder = codec.Decoder(kind.record, fetch)
+        self._lands_replays, self._wanted = lands_replays, wanted
+        self._decoder = codec.Decoder(kind.record, fetch, wanted)
+        self._from_json = msgspec.json.Decoder(kind.record).decode
         self._plans: dict[int | str, _Plan | None] = {}
         self._file: tuple[Any, tuple[str, codec.Writer]] | None = None
 
@@ -142,9 +145,31 @@ class BlockDecoder(Generic[R]):
                         alone[i] = True
                     else:
                         out.late.append(self._late(block, i, time_ms))
+        self._plain_json(block, alone, out)
         for i in np.nonzero(alone)[0].tolist():
             self._one(block, i, out)
         return out
+
+    def _plain_json(self, block: Block, alone: Bools, out: DecodedBlock[R]) -> None:
+        """Takes the good and timely records of JSON topics, which is all but a few; the others stay `alone`."""
+        if block.encoding == "avro" or self._wanted not in ("auto", "json"):
+            return
+        first = np.frombuffer(block.data + b"\0", np.uint8)[block.bounds[:-1]]
+        candidates = alone & (first == ord("{"))
+        candidates[list(_said_by_headers(block))] = False
+        floors = (_reached(block) - self._lateness_ms).tolist()
+        limits, times, bounds = block.limits_ms, block.times_ms.tolist(), block.bounds.tolist()
+        read, check, data = self._from_json, self._kind.check, memoryview(block.data)
+        for i in np.nonzero(candidates)[0].tolist():
+            try:
+                record = read(data[bounds[i] : bounds[i + 1]])
+                check(record, times[i])
+            except (msgspec.MsgspecError, InvalidRecordError, UnicodeDecodeError, RecursionError):
+                continue
+            if record.event_time >= floors[i] and (limits is None or record.event_time <= limits[i]):
+                out.records.append(record)
+                out.numbers.append(i)
+                alone[i] = False
 
     def _by_schema(self, block: Block) -> list[tuple[_Plan, Ints, int]]:
         """The records that can be read by columns, per writer schema: plan, record numbers, bytes before the datum."""
@@ -155,18 +180,22 @@ class BlockDecoder(Generic[R]):
                 return []
             whole = np.array([i for i in range(len(block)) if i not in block.broken], np.int64)
             return [(plan, whole, 0)] if plan else []
+        if self._wanted not in ("auto", "confluent"):
+            return []
         header = np.frombuffer(block.data + bytes(codec.FRAME_BYTES), np.uint8)
         at = block.bounds[:-1]
         framed = (np.diff(block.bounds) > codec.FRAME_BYTES) & (header[at] == 0)
+        framed[list(_said_by_headers(block))] = False
         ids = np.zeros(len(block), np.int64)
         for i in range(1, codec.FRAME_BYTES):
             ids = ids << 8 | header[at + i]
         found = []
         for writer_id in np.unique(ids[framed]).tolist():
             try:
-                plan = self._plan(writer_id, self._decoder.writer(writer_id))
+                writer = self._decoder.writer(writer_id)
             except codec.CodecError:
                 continue  # each record finds out again, alone, and becomes a dead letter
+            plan = self._plan(writer_id, writer) if isinstance(writer, codec.Writer) else None
             if plan:
                 found.append((plan, np.nonzero(framed & (ids == writer_id))[0], codec.FRAME_BYTES))
         return found
@@ -206,7 +235,7 @@ class BlockDecoder(Generic[R]):
         if i in block.broken:
             raise codec.Undecodable(block.broken[i])
         if block.encoding == "confluent":
-            return self._decoder.decode(payload)
+            return self._decoder.decode(payload, block.headers.get(i, ()))
         if block.encoding == "avro":
             return self._decoder.decode_datum(payload or b"", self._writer_of(block)[1])
         return codec.from_json(payload or b"", self._kind.record)
@@ -229,6 +258,11 @@ class BlockDecoder(Generic[R]):
             behind += ": sent back by replay when this job no longer knew what the record belongs to"
             return refused(block, i, self._job, "replay", LATE_BY_REPLAY, behind)
         return refused(block, i, self._job, "lateness", "Late" if late else "Overtaken", behind)
+
+
+def _said_by_headers(block: Block) -> Iterator[int]:
+    """Numbers of the messages whose headers say what their payload is."""
+    return (i for i, headers in block.headers.items() if format_of(b"", headers) is not None)
 
 
 def _reached(block: Block) -> Ints:

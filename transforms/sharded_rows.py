@@ -14,6 +14,7 @@ import apache_beam as beam
 import msgspec
 from apache_beam import typehints
 
+from schemas.codec import Fetch
 from transforms.blocks import Block
 from transforms.decode import BlockDecoder, DecodedBlock, RecordKind
 from transforms.errors import BadRecord
@@ -48,17 +49,19 @@ class Decoding:
       job: name written into dead letters.
       shards: number of shards; part of a savepoint.
       allowed_lateness_ms: a valid record further behind its partition's watermark is late.
-      make_fetch: called in the worker; returns the function from schema id to writer schema.
+      make_fetch: called in the worker; returns what asks for writer schemas.
       lands_replays: see `BlockDecoder`.
+      format: what payloads of a topic are framed as; see `BlockDecoder`.
       max_parallelism: of the runner, which shards are spread over; part of a savepoint.
     """
 
     job: str
     shards: int
     allowed_lateness_ms: int
-    make_fetch: Callable[[], Callable[[int], dict[str, Any]]]
+    make_fetch: Callable[[], Fetch]
     lands_replays: bool = False
     max_parallelism: int = MAX_PARALLELISM
+    format: str = "auto"
 
     def __post_init__(self) -> None:
         if self.allowed_lateness_ms < 0:
@@ -127,7 +130,9 @@ class _DecodeRowsFn(beam.DoFn):
 
     def setup(self) -> None:
         d = self._decoding
-        self._decoder = BlockDecoder(self._kind, d.job, d.make_fetch(), d.allowed_lateness_ms, d.lands_replays)
+        self._decoder = BlockDecoder(
+            self._kind, d.job, d.make_fetch(), d.allowed_lateness_ms, d.lands_replays, d.format
+        )
         self._keys = shard_keys(d.shards, d.max_parallelism)
 
     def process(self, block: Block) -> Iterator[Any]:

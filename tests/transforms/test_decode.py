@@ -84,7 +84,10 @@ BAD = {
     "no payload": Bad(None, "decode", "NotFramed", "empty payload", None),
     "empty payload": Bad(b"", "decode", "NotFramed", "empty payload", None),
     "too short for a frame": Bad(b"\0\0\0", "decode", "NotFramed", "3 bytes are too short", None),
-    "JSON instead of Avro": Bad(b'{"order_id":"o-9"}', "decode", "NotFramed", "magic byte is 123", None),
+    "JSON that lacks fields": Bad(
+        b'{"order_id":"o-9"}', "decode", "NotThisRecord", "required and not there: user_id, session_id", None
+    ),
+    "no known format": Bad(b"\x9f{}", "decode", "NotFramed", "it begins with 9f 7b 7d", None),
     "a frame and nothing in it": Bad(ORDER[:5], "decode", "Undecodable", "ends inside a value"),
     "cut in the middle": Bad(ORDER[: len(ORDER) // 2], "decode", "Undecodable", "not a OrderEvent"),
     "the last byte missing": Bad(ORDER[:-1], "decode", "Undecodable", "not a OrderEvent"),
@@ -112,8 +115,12 @@ BAD = {
     "more than an hour in the future": Bad(
         payload(order(at=T0 + HOUR + 1)), "validate", "InvalidRecordError", "more than 1 h after its record's"
     ),
-    "an event time of 0": Bad(payload(order(at=0)), "validate", "InvalidRecordError", "event_time is not after 1970"),
-    "an event time below 0": Bad(payload(order(at=-5)), "validate", "InvalidRecordError", "not after 1970: -5"),
+    "an event time of 0": Bad(
+        payload(order(at=0)), "validate", "InvalidRecordError", "event_time 0 is before the year 2000"
+    ),
+    "an event time below 0": Bad(
+        payload(order(at=-5)), "validate", "InvalidRecordError", "event_time -5 is before the year 2000"
+    ),
 }
 
 

@@ -17,6 +17,7 @@ from schemas.times import END_MS
 
 __all__ = [
     "FUTURE_MS",
+    "START_MS",
     "InvalidRecordError",
     "check_click",
     "check_not_ahead",
@@ -25,11 +26,14 @@ __all__ = [
     "good_orders",
 ]
 
+START_MS = 946_684_800_000
+"""2000-01-01: no event is older, and milliseconds taken for another unit are."""
 FUTURE_MS = 3_600_000
 """An event may be stamped this much later than its record before it is called wrong."""
 
 # Bytes that an id may not have, or that begin a control character of two bytes (U+0080 to U+009F).
 _DOUBTFUL = np.isin(np.arange(256), [*range(0x20), 0x7F, 0xC2])
+_HALF_CENTURY_MS = 2_524_608_000_000  # 2050-01-01
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 
 
@@ -38,47 +42,57 @@ class InvalidRecordError(ValueError):
 
 
 def check_order(order: OrderEvent, record_time_ms: int) -> None:
-    """Raises: InvalidRecordError."""
-    for name in ("order_id", "user_id"):
-        _check_id(name, getattr(order, name))
+    """Raises: InvalidRecordError, which names all that is wrong."""
+    faults = [f"{name} {wrong}" for name in ("order_id", "user_id") if (wrong := wrong_with(getattr(order, name)))]
     for name in ("subtotal_minor", "discount_minor", "shipping_minor", "total_amount_minor"):
         if getattr(order, name) < 0:
-            raise InvalidRecordError(f"{name} is negative: {getattr(order, name)}")
+            faults.append(f"{name} is negative: {getattr(order, name)}")
     if not _CURRENCY.fullmatch(order.currency):
-        raise InvalidRecordError(f"currency is not three capital letters: {order.currency!r}")
+        faults.append(f"currency is not three capital letters: {order.currency!r}")
     for item in order.items:
         if item.quantity < 1:
-            raise InvalidRecordError(f"quantity is below 1: {item.quantity}")
+            faults.append(f"quantity is below 1: {item.quantity}")
         if item.unit_price_minor < 0 or item.total_price_minor < 0:
-            raise InvalidRecordError(f"price of {item.product_id} is negative")
-    check_event_time(order.event_time, record_time_ms)
+            faults.append(f"price of {item.product_id} is negative")
+    _raise(faults, order.event_time, record_time_ms)
 
 
 def check_click(click: ClickstreamEvent, record_time_ms: int) -> None:
-    """Raises: InvalidRecordError."""
-    for name in ("event_id", "user_id"):
-        _check_id(name, getattr(click, name))
+    """Raises: InvalidRecordError, which names all that is wrong."""
+    faults = [f"{name} {wrong}" for name in ("event_id", "user_id") if (wrong := wrong_with(getattr(click, name)))]
     if click.price_minor is not None and click.price_minor < 0:
-        raise InvalidRecordError(f"price_minor is negative: {click.price_minor}")
+        faults.append(f"price_minor is negative: {click.price_minor}")
     if click.quantity is not None and click.quantity < 1:
-        raise InvalidRecordError(f"quantity is below 1: {click.quantity}")
-    check_event_time(click.event_time, record_time_ms)
+        faults.append(f"quantity is below 1: {click.quantity}")
+    _raise(faults, click.event_time, record_time_ms)
 
 
-def _check_id(name: str, text: str) -> None:
-    wrong = wrong_with(text)
+def _raise(faults: list[str], event_time_ms: int, record_time_ms: int) -> None:
+    wrong = wrong_with_time(event_time_ms, record_time_ms)
     if wrong:
-        raise InvalidRecordError(f"{name} {wrong}")
+        faults.append(wrong)
+    if faults:
+        raise InvalidRecordError("; ".join(faults))
 
 
-def check_event_time(event_time_ms: int, record_time_ms: int) -> None:
-    """Raises: InvalidRecordError."""
-    if event_time_ms <= 0:
-        raise InvalidRecordError(f"event_time is not after 1970: {event_time_ms}")
+def wrong_with_time(event_time_ms: int, record_time_ms: int) -> str | None:
+    """What is wrong with an event time; a number in another unit is the usual cause, so the likely one is named."""
+    if START_MS <= event_time_ms <= min(record_time_ms + FUTURE_MS, END_MS - 1):
+        return None
+    unit = _unit(event_time_ms)
+    if event_time_ms < START_MS:
+        return f"event_time {event_time_ms} is before the year 2000{unit}"
     if event_time_ms >= END_MS:
-        raise InvalidRecordError(f"event_time is after the year 9999: {event_time_ms}")
-    if event_time_ms > record_time_ms + FUTURE_MS:
-        raise InvalidRecordError(f"event_time {event_time_ms} is more than 1 h after its record's {record_time_ms}")
+        return f"event_time {event_time_ms} is after the year 9999{unit}"
+    return f"event_time {event_time_ms} is more than 1 h after its record's {record_time_ms}{unit}"
+
+
+def _unit(event_time_ms: int) -> str:
+    """The unit in which the number is a time of this half century."""
+    for unit, ms in (("seconds", 1000.0), ("microseconds", 1e-3), ("nanoseconds", 1e-6)):
+        if START_MS <= event_time_ms * ms < _HALF_CENTURY_MS:
+            return f": {unit}? Milliseconds since 1970 are wanted"
+    return ""
 
 
 def check_not_ahead(event_time_ms: int, limit_ms: int) -> None:
@@ -117,7 +131,8 @@ def good_clicks(columns: Columns, record_times_ms: Ints) -> Bools:
 
 
 def good_event_times(event_times_ms: Ints, record_times_ms: Ints) -> Bools:
-    good: Bools = (event_times_ms > 0) & (event_times_ms <= np.minimum(record_times_ms + FUTURE_MS, END_MS - 1))
+    latest = np.minimum(record_times_ms + FUTURE_MS, END_MS - 1)
+    good: Bools = (event_times_ms >= START_MS) & (event_times_ms <= latest)
     return good
 
 

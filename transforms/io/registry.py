@@ -15,7 +15,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from connections.registry import registry_client
 from connections.settings import Watch, hide
 from schemas.addresses import Address
-from schemas.codec import SchemaUnavailable, Undecodable, UnknownSchema, canonical
+from schemas.codec import Described, SchemaUnavailable, Undecodable, UnknownSchema, canonical
 from schemas.references import inline
 
 __all__ = ["WAITS_S", "Registry"]
@@ -50,7 +50,7 @@ class Registry:
         self._url, self._waits_s, self._clock = Address(url), waits_s, clock
         self._watch = Watch(self._settings, clock)
         self._open()
-        self._unknown: dict[int, tuple[float, str]] = {}
+        self._unknown: dict[int | str, tuple[float, str]] = {}
 
     def _settings(self) -> dict[str, str]:
         login = {} if self._url.user is None else {"basic.auth.user.info": self._url.user}
@@ -69,8 +69,8 @@ class Registry:
         except SchemaUnavailable as e:
             raise OSError(f"no schema registry answers at {self._url}: {e}") from None
 
-    def schema(self, schema_id: int) -> dict[str, Any]:
-        """With the types that it refers to written out.
+    def schema(self, schema_id: int | str) -> dict[str, Any] | Described:
+        """Of an id or a GUID; of Avro with the types that it refers to written out.
 
         Raises: UnknownSchema; Undecodable: what is registered is no JSON; SchemaUnavailable when there is no answer.
         """
@@ -92,23 +92,38 @@ class Registry:
                 time.sleep(wait_s)
         raise AssertionError("the last round returns or raises")
 
-    def _find(self, schema_id: int) -> dict[str, Any]:
+    def _find(self, schema_id: int | str) -> dict[str, Any] | Described:
+        # A registry that does not know GUIDs at all answers as one that does not know this one.
+        guid = isinstance(schema_id, str)
+
+        def ask() -> Any:
+            return (self._client.get_schema_by_guid if guid else self._client.get_schema)(schema_id)
+
         try:
-            found = self._ask(lambda: self._client.get_schema(schema_id))
+            found = self._ask(ask, absent=guid)
         except SchemaRegistryError as e:
-            if e.error_code == _UNKNOWN:
-                raise UnknownSchema(f"no schema with id {schema_id} in the registry") from e
+            if e.error_code == _UNKNOWN or guid:
+                kind = "GUID" if guid else "id"
+                raise UnknownSchema(f"no schema with {kind} {schema_id} in the registry") from e
             raise SchemaUnavailable(self._short(e)) from None
+        if found.schema_type not in ("AVRO", "JSON", "PROTOBUF"):
+            raise UnknownSchema(f"schema {schema_id} is {found.schema_type}; Avro, JSON and Protobuf are read")
+        referenced: dict[tuple[str, int], tuple[str, Schema]] = {}
+        if found.references and found.schema_type != "JSON":  # JSON text is read without its schema
+            self._follow(found, schema_id, referenced, ())
         if found.schema_type != "AVRO":
-            raise UnknownSchema(f"schema {schema_id} is {found.schema_type}, not Avro")
-        if not found.references:
+            imports = tuple((name, other.schema_str or "") for name, other in referenced.values())
+            return Described(found.schema_type, found.schema_str or "", imports)
+        if not referenced:
             return _parsed(found, schema_id)
-        referenced: dict[tuple[str, int], Any] = {}
-        self._follow(found, schema_id, referenced, ())
-        return inline(_parsed(found, schema_id), list(referenced.values()))
+        return inline(_parsed(found, schema_id), [_parsed(other, schema_id) for _, other in referenced.values()])
 
     def _follow(
-        self, schema: Schema, schema_id: int, found: dict[tuple[str, int], Any], path: tuple[tuple[str, int], ...]
+        self,
+        schema: Schema,
+        schema_id: int | str,
+        found: dict[tuple[str, int], tuple[str, Schema]],
+        path: tuple[tuple[str, int], ...],
     ) -> None:
         """Adds what a schema refers to, depth first."""
         for reference in schema.references or []:
@@ -124,9 +139,9 @@ class Registry:
                     raise UnknownSchema(f"schema {schema_id} refers to {key[0]} {key[1]}, which is not there") from e
                 raise SchemaUnavailable(self._short(e)) from None
             self._follow(other, schema_id, found, (*path, key))
-            found[key] = _parsed(other, schema_id)
+            found[key] = reference.name, other
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
+    def _ask(self, question: Callable[[], Any], absent: bool = False) -> Any:
         """Raises: SchemaRegistryError with the registry's own code; SchemaUnavailable for all that no registry says."""
         if self._watch.changed():
             self._watch = Watch(self._settings, self._clock)
@@ -134,7 +149,7 @@ class Registry:
         try:
             answer = question()
         except SchemaRegistryError as e:
-            if e.error_code in (_UNKNOWN, *_NO_SUCH_VERSION):
+            if e.error_code in (_UNKNOWN, *_NO_SUCH_VERSION) or (absent and e.http_status_code == 404):
                 raise
             raise SchemaUnavailable(self._short(e)) from None
         except (
@@ -176,7 +191,7 @@ class Registry:
         return int(self._client.register_schema(subject, registered))
 
 
-def _parsed(found: Schema, schema_id: int) -> dict[str, Any]:
+def _parsed(found: Schema, schema_id: int | str) -> dict[str, Any]:
     try:
         parsed: dict[str, Any] = json.loads(found.schema_str or "")
     except (ValueError, RecursionError) as e:

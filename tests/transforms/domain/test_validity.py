@@ -15,7 +15,7 @@ from schemas.events import ClickstreamEvent, OrderEvent, avro_schema
 from tests import strategies
 from tests.build import HOUR, T0, click, item, order, payload
 from transforms.decode import CLICKS, ORDERS, RecordKind
-from transforms.domain.validity import InvalidRecordError, check_click, check_order
+from transforms.domain.validity import START_MS, InvalidRecordError, check_click, check_order
 
 STEPS = {kind: plan(codec.parse_schema(avro_schema(kind.record.__name__))) for kind in (ORDERS, CLICKS)}
 
@@ -59,7 +59,9 @@ almost_valid = st.builds(
     shipping_minor=st.sampled_from([0, 0, 0, -1]),
     total_amount_minor=st.just(5) | amounts,
     currency=st.sampled_from(["TRY", "TRY", "EUR", "try", "TR", "TRYY", "", "T1Y", "TRİ", "T\x00Y", "ＴRY", "@[Z"]),
-    at=st.sampled_from([T0, T0, T0, 1, 0, -1, T0 + HOUR, T0 + HOUR + 1, (1 << 63) - 1, -(1 << 63)]),
+    at=st.sampled_from(
+        [T0, T0, T0, START_MS, START_MS - 1, 1, 0, -1, T0 + HOUR, T0 + HOUR + 1, (1 << 63) - 1, -(1 << 63)]
+    ),
 )
 
 
@@ -76,7 +78,9 @@ almost_valid_click = st.builds(
     price_minor=st.none() | amounts,
     quantity=st.sampled_from([None, None, 1, 2, (1 << 31) - 1, 0, -1]),
     category=st.sampled_from([None, "", "kitchen"]),
-    at=st.sampled_from([T0, T0, T0, 1, 0, -1, T0 + HOUR, T0 + HOUR + 1, (1 << 63) - 1, -(1 << 63)]),
+    at=st.sampled_from(
+        [T0, T0, T0, START_MS, START_MS - 1, 1, 0, -1, T0 + HOUR, T0 + HOUR + 1, (1 << 63) - 1, -(1 << 63)]
+    ),
 )
 
 
@@ -97,7 +101,7 @@ VALID: list[dict[str, Any]] = [
     {"amount": 0, "discount_minor": 0},
     {"currency": "AAA"},
     {"currency": "ZZZ"},
-    {"at": 1},
+    {"at": START_MS},
     {"at": T0 + HOUR},
     {"status": "REFUNDED"},
     {"order_id": "o" * 256, "user": "😀" * 256},
@@ -128,8 +132,17 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"items": [item(quantity=-3)]}, "quantity is below 1: -3"),
     ({"items": [item(product_id="p-7", unit_price_minor=-1)]}, "price of p-7 is negative"),
     ({"items": [item(product_id="p-7", total_price_minor=-1)]}, "price of p-7 is negative"),
-    ({"at": 0}, "event_time is not after 1970: 0"),
-    ({"at": -1}, "event_time is not after 1970: -1"),
+    ({"at": 0}, "event_time 0 is before the year 2000"),
+    ({"at": -1}, "event_time -1 is before the year 2000"),
+    ({"at": START_MS - 1}, f"event_time {START_MS - 1} is before the year 2000$"),
+    ({"at": T0 // 1_000}, f"event_time {T0 // 1_000} is before the year 2000: seconds[?]"),
+    ({"at": T0 * 1_000}, f"event_time {T0 * 1_000} is after the year 9999: microseconds[?]"),
+    ({"at": T0 * 1_000_000}, f"event_time {T0 * 1_000_000} is after the year 9999: nanoseconds[?]"),
+    (
+        {"order_id": "", "amount": -1, "currency": "try", "items": [item(quantity=0)], "at": 0},
+        "order_id is empty; subtotal_minor is negative: -1; total_amount_minor is negative: -1; currency is not three "
+        "capital letters: 'try'; quantity is below 1: 0; event_time 0 is before the year 2000$",
+    ),
     ({"at": T0 + HOUR + 1}, f"event_time {T0 + HOUR + 1} is more than 1 h after its record's {T0}"),
 ]
 
@@ -162,7 +175,16 @@ CLICK_WRONG: list[tuple[dict[str, Any], str]] = [
     ({"price_minor": -1}, "price_minor is negative: -1"),
     ({"quantity": 0}, "quantity is below 1: 0"),
     ({"quantity": -2}, "quantity is below 1: -2"),
-    ({"at": 0}, "event_time is not after 1970: 0"),
+    ({"at": 0}, "event_time 0 is before the year 2000"),
+    ({"at": START_MS - 1}, f"event_time {START_MS - 1} is before the year 2000$"),
+    ({"at": T0 // 1_000}, f"event_time {T0 // 1_000} is before the year 2000: seconds[?]"),
+    ({"at": T0 * 1_000}, f"event_time {T0 * 1_000} is after the year 9999: microseconds[?]"),
+    ({"at": T0 * 1_000_000}, f"event_time {T0 * 1_000_000} is after the year 9999: nanoseconds[?]"),
+    (
+        {"order_id": "", "amount": -1, "currency": "try", "items": [item(quantity=0)], "at": 0},
+        "order_id is empty; subtotal_minor is negative: -1; total_amount_minor is negative: -1; currency is not three "
+        "capital letters: 'try'; quantity is below 1: 0; event_time 0 is before the year 2000$",
+    ),
     ({"at": T0 + HOUR + 1}, f"event_time {T0 + HOUR + 1} is more than 1 h after its record's {T0}"),
 ]
 
