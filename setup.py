@@ -17,7 +17,7 @@ setup(
     ),
     package_data={
         "": ["*.yaml", "*.html", "*.css", "*.js", "*.svg", "*.properties"],
-        "schemas": ["avro/*.avsc", "avro/history/*/*.avsc"],
+        "schemas": ["avro/*.avsc", "avro/history/*/*.avsc", "mappings/*.yaml"],
         "serving.dashboard": ["vendor/*"],
         "cdc": ["*.sql", "*.json"],
         "stack": ["java/*.java", "maven/**/*", "spark.txt"],

@@ -52,6 +52,7 @@ def decoding(settings: Settings) -> Decoding:
         make_fetch=SchemasFrom(settings.registry),
         max_parallelism=settings.max_parallelism,
         format=settings.format,
+        mapping=settings.mapping,
     )
 
 

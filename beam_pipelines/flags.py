@@ -20,6 +20,7 @@ from schemas.addresses import Address
 from schemas.flags import Parser, UsageError
 from schemas.framing import FORMATS
 from schemas.jobs import Flag, Job
+from schemas.mapping import SHIPPED
 from transforms.domain.durations import parse_duration_ms
 from transforms.domain.sizes import parse_size_bytes
 from transforms.key_groups import MAX_PARALLELISM
@@ -128,6 +129,9 @@ KINDS: dict[str, Kind] = {
     "server": Kind(sinks.host_and_port),
     "letters": Kind(pattern=f"{KafkaUrl.pattern}|{Folder.pattern}"),
     "yaml_file": Kind(pattern=f"{Folder.pattern}[.]ya?ml", parameter="GCS_READ_FILE"),
+    "mapping": Kind(
+        pattern=f"{Folder.pattern}[.]ya?ml|{'|'.join(SHIPPED)}", chart={"type": "string"}, parameter="TEXT"
+    ),
     "secret_file": Kind(),
     "kafka_file": Kind(kafka_file, SETTINGS),
     "registry_file": Kind(registry_file, SETTINGS),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from beam_pipelines import flags as flags_
@@ -20,6 +21,7 @@ from beam_pipelines.sinks import Folder, KafkaUrl, Sink
 from schemas.addresses import Address, scrub, shown
 from schemas.flags import Parser, UsageError
 from schemas.jobs import LETTERS, Job
+from schemas.mapping import SHIPPED, MappingError, parse_mapping, shipped
 from transforms.io.folder import Rolling
 
 __all__ = ["FLINK_ONLY", "Settings", "input_url", "parse"]
@@ -87,6 +89,7 @@ class Settings:
       on_lost: continue or stop.
       roll: when a part of a folder is written.
       format: what messages are framed as, of a job that reads more than its own.
+      mapping: text of the mapping, if messages are not ours.
       started_ms: when the job was started.
     """
 
@@ -110,6 +113,7 @@ class Settings:
     max_parallelism: int
     roll: Rolling
     format: str = "auto"
+    mapping: str | None = None
     started_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000, compare=False)
 
     @property
@@ -189,7 +193,26 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         max_parallelism=flags.max_parallelism,
         roll=Rolling(flags.roll_every, flags.roll_size),
         format=getattr(flags, "format", "auto"),
+        mapping=_mapping(job, getattr(flags, "mapping", None)),
     )
+
+
+def _mapping(job: Job, given: str | None) -> str | None:
+    """Its text. Raises: UsageError: it cannot be used, or says nothing of what the job reads."""
+    if given is None:
+        return None
+    try:
+        if given in SHIPPED:
+            text = shipped(given)
+        else:
+            with FileSystems.open(given) as file:
+                text = file.read().decode()
+        sections = parse_mapping(text).sections
+    except (OSError, UnicodeDecodeError, MappingError) as e:
+        raise UsageError("--mapping", e if isinstance(e, OSError) else f"{given}: {e}") from e
+    if not sections.keys() & job.sections:
+        raise UsageError("--mapping", f"{given} has no section {' or '.join(sorted(job.sections))}")
+    return text
 
 
 def _check_modes(flags: argparse.Namespace, source: KafkaUrl | Folder) -> None:

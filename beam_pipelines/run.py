@@ -55,7 +55,7 @@ def run(job: Job, argv: Sequence[str] | None = None) -> None:
         read = source(settings)
         connect.check(settings)
         for line in connect.formats_seen(settings):
-            print(line, file=sys.stderr)
+            sys.stderr.write(f"{line}\n")
         pipeline_options = runners.pipeline_options(settings, rest)
     except UsageError as e:
         flags.parser(job).stop(e)

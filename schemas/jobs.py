@@ -109,6 +109,12 @@ class Job:
         return f"beam_pipelines.{self.module}"
 
     @property
+    def sections(self) -> frozenset[str]:
+        """Of a mapping, those that the job can use."""
+        named = {_ORDERS: "orders", _CLICKS: "clicks"}
+        return frozenset(named[topic] for topic in self.topics if topic in named)
+
+    @property
     def topic(self) -> str:
         """That it writes when no flag says otherwise, or ""."""
         return next((rows.topic for rows in self.tables if rows.topic), "")
@@ -128,6 +134,14 @@ _FORMAT: Final = Flag(
     "how the messages of a topic are framed: json, confluent (Avro, JSON Schema or Protobuf, as the registry says), "
     "single_object (Avro), cloudevents; auto: as each message looks, which is said at the start",
     default="auto",
+)
+
+_MAPPING: Final = Flag(
+    "mapping",
+    "mapping",
+    "YAML file, local or gs://, that says how messages that are not ours become orders or clicks, or the name of one "
+    "that is shipped: ga4, segment, shopify, snowplow, woocommerce; docs/mapping.md explains the format",
+    asked="A mapping of your messages to ours: a YAML file on gs://, or ga4, segment, shopify, snowplow or woocommerce",
 )
 
 _FRAUD = Job(
@@ -152,6 +166,7 @@ _FRAUD = Job(
     writes="alerts to Redis, topic `alerts.fraud`, BigQuery or a folder",
     flags=(
         _FORMAT,
+        _MAPPING,
         Flag(
             "rules",
             "yaml_file",
@@ -185,6 +200,7 @@ _SESSIONS = Job(
     writes="sessions to Redis, topic `analytics.sessions`, BigQuery or a folder",
     flags=(
         _FORMAT,
+        _MAPPING,
         Flag(
             "session_gap",
             "lasting",
@@ -230,6 +246,7 @@ _REVENUE = Job(
     "Redis",
     flags=(
         _FORMAT,
+        _MAPPING,
         Flag(
             "early_every",
             "whole_seconds",
@@ -270,6 +287,7 @@ _ARCHIVE = Job(
     "BigQuery",
     flags=(
         _FORMAT,
+        _MAPPING,
         Flag(
             "records_per_file",
             "number",

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import apache_beam as beam
 import msgspec
+import numpy as np
 from apache_beam import typehints
 
 from schemas import codec
@@ -176,9 +177,12 @@ class ArchiveRows:
 def account_of(decoded: DecodedBlock[Any]) -> tuple[int, Read]:
     """What was read of a topic's partition; see `transforms.sharded_rows.Beside`."""
     block = decoded.block
+    offsets, times_ms = block.offsets, block.times_ms
+    if decoded.ignored:  # an account is of records, and these are none
+        offsets, times_ms = np.delete(offsets, decoded.ignored), np.delete(times_ms, decoded.ignored)
     refused = ([bad.offset for bad in decoded.bad], [late.offset for late in decoded.late])
     landed = block.offsets[sorted(decoded.landed)].tolist() if decoded.landed else []
-    return block.partition, read_of(block.offsets, block.times_ms, landed, *refused, block.lost)
+    return block.partition, read_of(offsets, times_ms, landed, *refused, block.lost)
 
 
 def landed_key(key: int) -> int:

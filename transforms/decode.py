@@ -17,6 +17,7 @@ from schemas import codec
 from schemas.columns import Bools, Columns, Ints
 from schemas.events import ClickstreamEvent, OrderEvent, avro_schema
 from schemas.framing import format_of
+from schemas.mapping import Compiled, Envelope, NotMappable
 from schemas.resolution import Resolution, resolve
 from transforms.blocks import Block
 from transforms.domain.validity import (
@@ -74,10 +75,11 @@ class DecodedBlock(NamedTuple, Generic[R]):
     Attributes:
       parts: good records by columns, one part per writer schema.
       records: good records that had to be read one at a time.
-      bad, late: everything else. len(block) = good + bad + late.
+      bad, late: everything else. len(block) = good + bad + late + ignored.
       block: what it was.
       numbers: record number in the block of each of `records`.
       landed: record numbers of those of `records` that would be late, had replay not sent them back.
+      ignored: numbers of the messages that a mapping says are no records of this kind; of no other count.
     """
 
     parts: list[Part]
@@ -87,6 +89,7 @@ class DecodedBlock(NamedTuple, Generic[R]):
     block: Block
     numbers: list[int]
     landed: set[int]
+    ignored: list[int]
 
     @property
     def good(self) -> int:
@@ -108,6 +111,7 @@ class BlockDecoder(Generic[R]):
       lands_replays: a late record that replay sent back, or whose partition was passed over, is good: for a job that
         needs no state to take it in.
       wanted: what payloads of a topic are framed as; auto: each as it looks. See `schemas.framing`.
+      mapped: makes records of payloads that are not ours; see `schemas.mapping`.
     """
 
     def __init__(
@@ -118,18 +122,20 @@ class BlockDecoder(Generic[R]):
         allowed_lateness_ms: int,
         lands_replays: bool = False,
         wanted: str = "auto",
+        mapped: Compiled | None = None,
     ):
         self._kind, self._job, self._lateness_ms = kind, job, allowed_lateness_ms
         self._lands_replays, self._wanted = lands_replays, wanted
         self._decoder = codec.Decoder(kind.record, fetch, wanted)
-        self._from_json = msgspec.json.Decoder(kind.record).decode
+        self._from_json = msgspec.json.Decoder(kind.record if mapped is None else Any).decode
+        self._mapped = mapped
         self._plans: dict[int | str, _Plan | None] = {}
         self._file: tuple[Any, tuple[str, codec.Writer]] | None = None
 
     def decode(self, block: Block) -> DecodedBlock[R]:
-        out: DecodedBlock[R] = DecodedBlock([], [], [], [], block, [], set())
+        out: DecodedBlock[R] = DecodedBlock([], [], [], [], block, [], set(), [])
         alone = np.ones(len(block), np.bool_)
-        if block.encoding != "json":
+        if block.encoding != "json" and self._mapped is None:
             for (plan, writer), rows, header_bytes in self._by_schema(block):
                 starts = block.bounds[rows] + header_bytes
                 cols = plan.decode(block.data, starts, block.bounds[rows + 1])
@@ -159,12 +165,18 @@ class BlockDecoder(Generic[R]):
         candidates[list(_said_by_headers(block))] = False
         floors = (_reached(block) - self._lateness_ms).tolist()
         limits, times, bounds = block.limits_ms, block.times_ms.tolist(), block.bounds.tolist()
-        read, check, data = self._from_json, self._kind.check, memoryview(block.data)
+        read, check, data, mapped = self._from_json, self._kind.check, memoryview(block.data), self._mapped
         for i in np.nonzero(candidates)[0].tolist():
             try:
                 record = read(data[bounds[i] : bounds[i + 1]])
+                if mapped is not None:
+                    record = mapped(record, self._envelope(block, i))
+                    if record is None:
+                        out.ignored.append(i)
+                        alone[i] = False
+                        continue
                 check(record, times[i])
-            except (msgspec.MsgspecError, InvalidRecordError, UnicodeDecodeError, RecursionError):
+            except (NotMappable, msgspec.MsgspecError, InvalidRecordError, UnicodeDecodeError, RecursionError):
                 continue
             if record.event_time >= floors[i] and (limits is None or record.event_time <= limits[i]):
                 out.records.append(record)
@@ -215,6 +227,9 @@ class BlockDecoder(Generic[R]):
     def _one(self, block: Block, i: int, out: DecodedBlock[R]) -> None:
         try:
             record = self._read(block, i)
+            if record is None:
+                out.ignored.append(i)
+                return
             self._kind.check(record, int(block.times_ms[i]))
             if block.limits_ms is not None:
                 check_not_ahead(record.event_time, int(block.limits_ms[i]))
@@ -230,15 +245,40 @@ class BlockDecoder(Generic[R]):
         out.records.append(record)
         out.numbers.append(i)
 
-    def _read(self, block: Block, i: int) -> R:
+    def _read(self, block: Block, i: int) -> R | None:
+        """None: the mapping ignores it. Raises: codec.CodecError."""
         payload = block.payload(i)
         if i in block.broken:
             raise codec.Undecodable(block.broken[i])
+        if self._mapped is not None:
+            try:
+                found: R | None = self._mapped(self._fields(block, i), self._envelope(block, i))
+            except NotMappable as e:
+                raise codec.NotThisRecord(str(e)) from e
+            return found
         if block.encoding == "confluent":
             return self._decoder.decode(payload, block.headers.get(i, ()))
         if block.encoding == "avro":
             return self._decoder.decode_datum(payload or b"", self._writer_of(block)[1])
         return codec.from_json(payload or b"", self._kind.record)
+
+    def _fields(self, block: Block, i: int) -> Any:
+        """Raises: codec.CodecError."""
+        payload = block.payload(i)
+        if block.encoding == "confluent":
+            return self._decoder.fields(payload, block.headers.get(i, ()))
+        if block.encoding == "avro":
+            return self._writer_of(block)[1].fields(payload or b"")
+        return codec.json_fields(payload or b"")
+
+    @staticmethod
+    def _envelope(block: Block, i: int) -> Envelope:
+        headers = block.headers.get(i)
+        texts = {name.lower(): (value or b"").decode(errors="replace") for name, value in headers or ()}
+        key = block.keys[i] if block.keys else None
+        return Envelope(
+            texts, None if key is None else key.decode(errors="replace"), block.topic, int(block.times_ms[i])
+        )
 
     def _lands(self, block: Block, i: int, event_time_ms: int) -> bool:
         return self._lands_replays and (_was_sent_back(block, i) or not self._is_late(block, i, event_time_ms))

@@ -27,6 +27,7 @@ class Counts(NamedTuple):
     """How many records came in, and what became of them. Corrections may be negative.
 
     Attributes:
+      ignored: messages that a mapping says are no records of this job; they are not part of what came in.
       lost: records that the log no longer held when they were to be read; they did not come in.
     """
 
@@ -36,6 +37,7 @@ class Counts(NamedTuple):
     late: int = 0
     duplicates: int = 0
     lost: int = 0
+    ignored: int = 0
 
     def __bool__(self) -> bool:
         return any(self)
@@ -44,7 +46,9 @@ class Counts(NamedTuple):
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
 
     def as_dict(self) -> dict[str, int]:
-        return {"in": self.records_in, **{name: getattr(self, name) for name in self._fields[1:]}}
+        """`ignored` is there when something was: without a mapping nothing can be."""
+        counts = {"in": self.records_in, **{name: getattr(self, name) for name in self._fields[1:]}}
+        return counts if self.ignored else {name: n for name, n in counts.items() if name != "ignored"}
 
 
 _METRICS = {name: Metrics.counter("streamforge", name) for name in Counts._fields}
@@ -70,15 +74,15 @@ def of_bundle(counts: Counts) -> Iterator[beam.pvalue.TaggedOutput]:
 class _TotalCoder(coders.Coder):
     """The sum so far, and whether the timer that shows it is set; explicit and versioned, as it lives in savepoints."""
 
-    _V1 = struct.Struct(">B6q?")
+    _FORMATS = {1: struct.Struct(">B6q?"), 2: struct.Struct(">B7q?")}  # noqa: RUF012 - 1 knew nothing of ignored
 
     def encode(self, total: tuple[Counts, bool]) -> bytes:
-        return self._V1.pack(1, *total[0], total[1])
+        return self._FORMATS[2].pack(2, *total[0], total[1])
 
     def decode(self, encoded: bytes) -> tuple[Counts, bool]:
-        if encoded[:1] != b"\x01":
+        if encoded[0] not in self._FORMATS:
             raise ValueError(f"ledger of version {encoded[0]}: written by a newer release")
-        _, *counts, shown = self._V1.unpack(encoded)
+        _, *counts, shown = self._FORMATS[encoded[0]].unpack(encoded)
         return Counts(*counts), shown
 
     def is_deterministic(self) -> bool:

@@ -52,6 +52,7 @@ class Decoding:
       make_fetch: called in the worker; returns what asks for writer schemas.
       lands_replays: see `BlockDecoder`.
       format: what payloads of a topic are framed as; see `BlockDecoder`.
+      mapping: text of a mapping, for messages that are not ours.
       max_parallelism: of the runner, which shards are spread over; part of a savepoint.
     """
 
@@ -62,6 +63,7 @@ class Decoding:
     lands_replays: bool = False
     max_parallelism: int = MAX_PARALLELISM
     format: str = "auto"
+    mapping: str | None = None
 
     def __post_init__(self) -> None:
         if self.allowed_lateness_ms < 0:
@@ -139,15 +141,16 @@ class _DecodeRowsFn(beam.DoFn):
         for piece, found in in_pieces(block, self._take):
             if isinstance(found, Exception):
                 letter = unexpected(piece, 0, self._decoding.job, found)
-                found = self._sort(DecodedBlock([], [], [letter], [], piece, [], set()))
+                found = self._sort(DecodedBlock([], [], [letter], [], piece, [], set(), []))
             decoded, rows, kept = found
             yield from rows
             for bad in decoded.bad:
                 yield beam.pvalue.TaggedOutput("bad", bad)
             for late in decoded.late:
                 yield beam.pvalue.TaggedOutput("late", late)
-            sums = (len(piece) - kept, decoded.good - kept, len(decoded.bad), len(decoded.late))
-            counts = Counts(*sums, lost=piece.lost)
+            ignored = len(decoded.ignored)
+            sums = (len(piece) - ignored - kept, decoded.good - kept, len(decoded.bad), len(decoded.late))
+            counts = Counts(*sums, lost=piece.lost, ignored=ignored)
             if counts:
                 yield beam.pvalue.TaggedOutput("counts", counted(counts))
 

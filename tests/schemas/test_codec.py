@@ -51,8 +51,8 @@ def test_a_payload_begins_with_a_zero_and_the_schema_id_in_network_order(record:
         (b"", "empty payload"),
         (b"\0", "1 bytes are too short"),
         (b"\0\0\0\1", "4 bytes are too short"),
-        (b"\1\0\0\0\1x", "magic byte is 1, not 0"),
-        (b'{"order_id":"o-1"}', "magic byte is 123, not 0"),
+        (b"\1\0\0\0\1x", "6 bytes are too short for the 17-byte header"),
+        (b"\x9f\0\0\0\1x", "magic byte is 159, it begins with 9f 00 00 00 01 78"),
     ],
 )
 def test_what_is_not_framed_is_refused_as_such(raw: bytes | None, why: str) -> None:

@@ -33,6 +33,7 @@ from tests.build import (
 )
 from transforms.blocks import NO_WATERMARK_MS, Block
 from transforms.decode import ORDERS, BlockDecoder, DecodedBlock
+from transforms.domain.validity import START_MS
 from transforms.errors import ATTEMPTS_HEADER, LATE_BY_REPLAY, BadRecord
 from transforms.partition_clock import Clock, judge
 
@@ -173,7 +174,7 @@ def test_a_dead_letter_says_where_it_came_from_and_when() -> None:
         job="fraud-detector",
         stage="decode",
         error_class="NotFramed",
-        error_message="4 bytes are too short for the 5-byte header",
+        error_message="in none of the formats that are read: magic byte is 106, it begins with 6a 75 6e 6b",
         topic="transactions.orders",
         partition=3,
         offset=42,
@@ -236,11 +237,11 @@ def test_a_late_record_that_replay_sent_back_lands_or_is_named_late_by_replay(be
 
 
 def test_before_the_first_watermark_nothing_is_late() -> None:
-    assert good(decoder().decode(block([order("o-1", at=1)], watermarks_ms=NO_WATERMARK_MS))) == ["o-1"]
+    assert good(decoder().decode(block([order("o-1", at=START_MS)], watermarks_ms=NO_WATERMARK_MS))) == ["o-1"]
 
 
 def test_a_bad_record_is_bad_even_if_it_is_late_as_well() -> None:
-    decoded = decoder().decode(block([order("o-1", at=1, currency="?")], watermarks_ms=T0))
+    decoded = decoder().decode(block([order("o-1", at=START_MS, currency="?")], watermarks_ms=T0))
     assert offsets(decoded.bad) == [0]
     assert not decoded.late
 

@@ -44,9 +44,8 @@ class InvalidRecordError(ValueError):
 def check_order(order: OrderEvent, record_time_ms: int) -> None:
     """Raises: InvalidRecordError, which names all that is wrong."""
     faults = [f"{name} {wrong}" for name in ("order_id", "user_id") if (wrong := wrong_with(getattr(order, name)))]
-    for name in ("subtotal_minor", "discount_minor", "shipping_minor", "total_amount_minor"):
-        if getattr(order, name) < 0:
-            faults.append(f"{name} is negative: {getattr(order, name)}")
+    amounts = ("subtotal_minor", "discount_minor", "shipping_minor", "total_amount_minor")
+    faults += [f"{name} is negative: {amount}" for name in amounts if (amount := getattr(order, name)) < 0]
     if not _CURRENCY.fullmatch(order.currency):
         faults.append(f"currency is not three capital letters: {order.currency!r}")
     for item in order.items:

@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 from schemas import codec
-from schemas.codec import SchemaUnavailable, Undecodable, UnknownSchema
+from schemas.codec import Described, SchemaUnavailable, Undecodable, UnknownSchema
 from schemas.events import avro_schema
 from transforms.io import registry
 from transforms.io.registry import Registry
@@ -127,9 +127,16 @@ def test_an_id_that_does_not_exist_is_unknown(url: str) -> None:
 
 
 @pytest.mark.parametrize(("schema_id", "kind"), [(2, "PROTOBUF"), (3, "JSON")])
-def test_a_schema_of_another_language_is_unknown_to_us(url: str, schema_id: int, kind: str) -> None:
-    with pytest.raises(UnknownSchema, match=f"schema {schema_id} is {kind}, not Avro"):
-        Registry(url).schema(schema_id)
+def test_a_schema_of_another_language_comes_back_with_its_language(url: str, schema_id: int, kind: str) -> None:
+    found = Registry(url).schema(schema_id)
+    assert isinstance(found, Described)
+    assert found.kind == kind
+    assert found.text
+
+
+def test_a_registry_that_knows_no_guids_does_not_know_this_one(url: str) -> None:
+    with pytest.raises(UnknownSchema, match="no schema with GUID 0-1"):
+        Registry(url).schema("0-1")
 
 
 def test_a_registry_that_answers_passes_the_check_and_one_that_does_not_is_named(

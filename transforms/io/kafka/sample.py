@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from connections.kafka import Connection
 
 __all__ = ["newest"]
 
@@ -14,8 +15,9 @@ _WAIT_S = 5.0
 
 def newest(servers: str, topic: str, count: int = 20) -> list[Message]:
     """Up to so many of the newest messages of all partitions together; fewer when the broker is slow to answer."""
-    settings: dict[str, Any] = {"bootstrap.servers": servers, "group.id": "streamforge-look-up", "log_level": 0}
-    consumer = Consumer({**settings, "enable.auto.commit": False, "enable.partition.eof": False})
+    consumer = Consumer(
+        {**Connection(servers).settings, "group.id": "streamforge-look-up", "log_level": 0, "enable.auto.commit": False}
+    )
     found: list[Message] = []
     until = time.monotonic() + _WAIT_S
     try:
