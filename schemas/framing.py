@@ -15,8 +15,8 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-import uuid
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -137,7 +137,8 @@ def _schema_in(frame: bytes, where: str) -> int | str:
     if len(frame) == FRAME_BYTES and frame[0] == 0:
         return int(_FRAME.unpack(frame)[1])
     if len(frame) == _GUID_BYTES and frame[0] == 1:
-        return str(uuid.UUID(bytes=frame[1:]))
+        digits = frame[1:].hex()
+        return "-".join(digits[a:b] for a, b in pairwise((0, 8, 12, 16, 20, 32)))
     raise NotFramedError(f"{where} has no schema id: {frame[:20].hex(' ')}")
 
 

@@ -40,7 +40,7 @@ CLIENTS = {
     *("redis", "requests", "socket", "sqlalchemy", "ssl", "subprocess", "urllib", "urllib3", "valkey"),
 }
 CLOCK_AND_ENVIRONMENT = {"asyncio", "os", "random", "secrets", "sys", "tempfile", "threading", "time", "uuid"}
-PURE = ("urllib.parse",)  # of a client's package, and none itself
+PURE = ("urllib.parse", "google.protobuf")  # of a client's package, and none itself
 BEAM = {"apache_beam"}
 NEVER = {
     "schemas": BEAM | CLIENTS | CLOCK_AND_ENVIRONMENT,
