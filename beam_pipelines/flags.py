@@ -1,7 +1,7 @@
-"""The flags that every job has, and how a flag of each kind is read, asked for in a template and checked by the chart.
+"""The flags that all jobs share, and for each kind of flag: its parser, its template pattern, its schema in the chart.
 
-What a template's pattern lets through, `read` lets through too (but for ports above 65535), so that what Dataflow
-accepts does not fail minutes later on a machine started for it.
+`read` accepts all that a template's pattern accepts (except ports above 65535), so that a launch that Dataflow accepts
+does not fail minutes later on a machine started for it.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ LOCAL_KAFKA = "127.0.0.1:29092"
 LOCAL_REDIS = "redis://127.0.0.1:6379/0"
 LOCAL_REGISTRY = "http://127.0.0.1:8081/apis/ccompat/v7"
 OWN = "rules and windows"
-_SEVERAL = "several URLs at once, with spaces between them, or the flag several times"
+_SEVERAL = "repeat the flag, or separate URLs by spaces"
 
-# POSIX extended regular expressions, as Dataflow wants them. Durations: what is within a hundred years in each unit.
+# POSIX extended regular expressions, as Dataflow requires. Durations: up to about a hundred years in each unit.
 _COUNT = "[1-9][0-9]{0,5}"
 _SECONDS = "[1-9][0-9]{0,8}s|[1-9][0-9]{0,6}m|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d"
 _LASTING = f"[1-9][0-9]{{0,11}}ms|{_SECONDS}"
@@ -58,10 +58,10 @@ class Kind:
     """
     Attributes:
       read: text → value; raises ValueError.
-      pattern: of the whole value in a template.
-      chart: JSON schema of the value in the chart; None: the chart gives it from elsewhere, or not at all.
-      parameter: one of Dataflow's types.
-      choices: all that there are.
+      pattern: matches the whole value in a template.
+      chart: JSON schema of the value in the chart; None: the chart sets it otherwise, or not at all.
+      parameter: Dataflow's parameter type.
+      choices: all allowed values.
     """
 
     read: Callable[[str], Any] = str
@@ -92,7 +92,7 @@ def _up_to(most: int, why: str) -> Callable[[str], int]:
 
 def _lasting_ms(text: str) -> int:
     if (ms := parse_duration_ms(text)) < 1:
-        raise ValueError(f"{text} is no time at all")
+        raise ValueError(f"{text} is not a positive duration")
     return ms
 
 
@@ -112,7 +112,7 @@ def _whole_seconds(text: str) -> int:
 def _part_size(text: str) -> int:
     size = parse_size_bytes(text)
     if size > 256 << 20:
-        raise ValueError(f"{text} is more than 256MiB, and a part waits in the job's state")
+        raise ValueError(f"{text} is more than 256MiB; a part is held in the job's state until it is written")
     return size
 
 
@@ -163,12 +163,12 @@ KINDS: dict[str, Kind] = {
 
 
 def inputs(job: Job) -> list[str]:
-    """Read when no --input says otherwise."""
+    """The default of --input."""
     return [f"kafka://{LOCAL_KAFKA}/{topic}" for topic in job.topics]
 
 
 def takes(job: Job) -> list[type[Sink]]:
-    """What --output may be."""
+    """The sinks that --output accepts."""
     return [sink for sink in sinks.SINKS if sink.takes(job)]
 
 
@@ -177,7 +177,7 @@ def several(url: str) -> str:
 
 
 def of_job(job: Job) -> dict[str, list[Flag]]:
-    """All flags of a job in the groups and the order of --help."""
+    """All flags of a job, in the groups and order of --help."""
     return {
         "input, output": [_input(job), _output(job), *_letters(job), *_PLACES],
         "connections": [*_CONNECTIONS, *([_STORE] if job.online else [])],
@@ -197,7 +197,7 @@ def _input(job: Job) -> Flag:
         "text",
         f"kafka://host:port[,host:port]/topic, or a path or glob of {' or '.join(job.files)} files, local or gs://"
         f"{f'; {_SEVERAL}' if many else ''} {default}",
-        asked=f"Kafka topics to read, each as kafka://host:port[,host:port]/topic{named}, with a space between them"
+        asked=f"Kafka topics to read, each as kafka://host:port[,host:port]/topic{named}, separated by spaces"
         if many
         else "Kafka topic to read, as kafka://host:port[,host:port]/topic",
         pattern=several(url) if many else url,
@@ -207,77 +207,77 @@ def _input(job: Job) -> Flag:
 
 
 def _output(job: Job) -> Flag:
-    given = job.output_folder or f"{LOCAL_REDIS} and the topic {job.topic} beside the input"
+    given = job.output_folder or f"{LOCAL_REDIS} and the topic {job.topic} on the input's broker"
     usages = [sink.usage for sink in takes(job)]
     pattern = several("|".join(sink.pattern for sink in takes(job)))
     asked = "Where results go: redis://host:port/db, or secret://project/secret?ca=secret if it has a password, "
-    asked += "bigquery://project.dataset, kafka://host:port/topic, or a folder on gs:// for JSON lines; several with a "
-    asked += "space between them"
+    asked += "bigquery://project.dataset, kafka://host:port/topic, or a folder on gs:// for JSON lines; separate "
+    asked += "several by spaces"
     if job.output_folder:
         folder, rows = Folder.pattern, BigQueryUrl.pattern
         pattern = f"{folder}|{rows}|{folder} {rows}|{rows} {folder}"
-        asked = "The job's folder on gs://, or bigquery://project.dataset, or both with a space between them"
+        asked = "The job's folder on gs://, or bigquery://project.dataset, or both separated by a space"
     what = f"{', '.join(usages[:-1])}, or {usages[-1]}; {_SEVERAL} (default, for Kafka input: {given})"
     return Flag("output", "text", what, asked=asked, pattern=pattern, required=True, several=True)
 
 
 def _letters(job: Job) -> list[Flag]:
-    where = "(default: beside the rows if --output has a folder, else the topic {}." + job.name + ")"
+    where = "(default: in the output folder if there is one, else the topic {}." + job.name + ")"
     return [
         Flag(
             "dead_letters",
             "letters",
-            f"kafka://host:port/topic or a folder for records that cannot be used {where.format('dlq')}",
-            asked="Where records go that cannot be used: kafka://host:port/topic or a folder on gs://; if not given, "
-            "beside the rows if the output has a folder, else to the topic dlq.<job> beside the input",
+            f"kafka://host:port/topic or a folder for invalid records {where.format('dlq')}",
+            asked="Where invalid records go: kafka://host:port/topic or a folder on gs://; by default, into the output "
+            "folder if there is one, else to the topic dlq.<job> on the input's broker",
         ),
         Flag(
             "late",
             "letters",
             f"the same for records beyond the allowed lateness {where.format('late')}",
-            asked="The same for records beyond the allowed lateness; if not given, the topic is late.<job>",
+            asked="The same for records beyond the allowed lateness; the default topic is late.<job>",
         ),
     ]
 
 
 def _readers(job: Job) -> Flag:
-    each = ", of each topic" if len(job.topics) > 1 else ""
+    each = " per topic" if len(job.topics) > 1 else ""
     return Flag(
         "readers",
         "readers",
-        f"Kafka readers side by side{each}, which share the partitions; a restored job keeps the number that it began "
-        "with. auto: as many as --parallelism, but no more than partitions",
+        f"parallel Kafka readers{each}, which share the partitions; fixed for the life of a job. auto: --parallelism, "
+        "but at most one per partition",
         job.readers,
-        asked="Kafka readers side by side, of each topic; fixed for the life of a job and its updates. auto: as many "
-        "as there may be workers, but no more than partitions",
+        asked="Parallel Kafka readers per topic; fixed for the life of a job and its updates. auto: the largest number "
+        "of workers, but at most one per partition",
     )
 
 
 _PLACES = [
-    Flag("registry", "url", "URL of the schema registry, Confluent API", LOCAL_REGISTRY, required=True),
+    Flag("registry", "url", "URL of the schema registry (Confluent API)", LOCAL_REGISTRY, required=True),
     Flag(
         "ledger",
         "text",
-        "file that receives the counts of records in, good, dead letters, late and duplicates",
-        left_out="would be an object written every second, as often as Cloud Storage allows; the ledger is in Redis",
+        "file for the counts of records: in, good, dead letters, late, duplicates and lost",
+        left_out="would rewrite an object every second, the most that Cloud Storage allows; the ledger is in Redis",
     ),
     Flag(
         "roll_every",
         "seconds",
-        "of a folder, for Kafka input: a part is written so long after its first row",
+        "folder output of Kafka input: write a part this long after its first row",
         "1m",
     ),
     Flag(
         "roll_size",
         "size",
-        "of a folder, for Kafka input: or once it holds so much; until then its rows are in the job's state",
+        "folder output of Kafka input: or once it is this large; until then its rows are in the job's state",
         "16MiB",
     ),
     Flag(
         "until",
         "until",
-        "stop at the end offsets that the topic has at the start (default: never)",
-        left_out="a template starts a job that goes on",
+        "stop at the end offsets the topic has when the job starts (default: never stop)",
+        left_out="a template starts a job that does not end",
     ),
 ]
 _FILE = "(properties, with passwords by reference; on every worker; read again when it changes: docs/security.md)"
@@ -296,59 +296,60 @@ _CONNECTIONS = [
 ]
 _STORE = _connection("store", "the online store", "the options of its URL have")
 _READING = [
-    Flag("out_of_orderness", "duration", "how far a partition's watermark stays behind its newest record", "10s"),
+    Flag("out_of_orderness", "duration", "how far a partition's watermark trails its newest record", "10s"),
     Flag("allowed_lateness", "duration", "records further behind the watermark are late", "10m"),
     Flag(
         "max_ahead",
         "lasting",
-        "an event this much further ahead of its partition's clock is from the future, and a dead letter",
+        "reject an event that is further than this ahead of its partition's clock, as a dead letter",
         "1h",
     ),
     Flag(
         "kafka_read",
         "kafka_read",
-        "blocks: our own source, fast; native: Beam's Java KafkaIO, slower, for RocksDB on Beam's older job servers",
+        "blocks: our own fast source; native: Beam's Java KafkaIO, slower, for RocksDB with Beam's older job servers",
         "blocks",
-        left_out="native needs Java and a service while the job is made, which the launcher's image does not have",
+        left_out="native needs Java and an expansion service at submission, which the launcher's image lacks",
     ),
     Flag(
         "expansion_service",
         "server",
-        "host:port of the Java expansion service that --kafka_read=native is built with "
-        "(default: one is started while the pipeline is built)",
+        "host:port of the Java expansion service for --kafka_read=native (default: start one while the pipeline is "
+        "built)",
         left_out="belongs to --kafka_read=native",
     ),
-    Flag("discover_every", "lasting", "how often to look whether a topic has new partitions or was made anew", "30s"),
+    Flag(
+        "discover_every", "lasting", "how often to check for new partitions and for a topic that was recreated", "30s"
+    ),
     Flag(
         "on_lost",
         "on_lost",
-        "what to do when Kafka no longer holds what was to be read next: count it as lost and go on, or end the job",
+        "when Kafka has deleted records before they were read: count them as lost and continue, or stop the job",
         "continue",
     ),
     Flag(
         "state_shards",
         "count",
-        "parts that keyed state is divided into, evenly over --parallelism up to as many; fixed for the life of a job",
+        "shards of keyed state, spread evenly up to this --parallelism; fixed for the life of a job",
         "64",
-        asked="Parts that keyed state is divided into: the most parallelism it can have; fixed for the life of a job "
-        "and its updates",
+        asked="Shards of keyed state, and so its largest parallelism; fixed for the life of a job and its updates",
     ),
     Flag(
         "max_parallelism",
         "parallelism",
-        "the most --parallelism that a job on Flink can be restarted with; fixed for the life of a job",
+        "largest --parallelism that a job on Flink can be restarted with; fixed for the life of a job",
         str(MAX_PARALLELISM),
-        left_out="is Flink's",
+        left_out="applies to Flink only",
     ),
 ]
 
 
 def parser(job: Job) -> Parser:
-    """Of a job's own flags, the common ones included; Beam's are not among them."""
+    """The parser of a job's own and common flags, without Beam's."""
     made = Parser(
         prog=f"python -m {job.page}",
         description=job.summary,
-        epilog="All options of Beam and of its runner are taken too, as --runner=FlinkRunner --parallelism=4.\n"
+        epilog="Options of Beam and its runners work as well, such as --runner=FlinkRunner --parallelism=4.\n"
         "Durations are whole numbers with a unit: 500ms, 10s, 30m, 2h, 7d.",
     )
     for title, flags in of_job(job).items():
@@ -366,7 +367,7 @@ def parser(job: Job) -> Parser:
 
 
 def values(job: Job, given: argparse.Namespace) -> dict[str, Any]:
-    """What the flags say, each read by its kind. Raises: UsageError."""
+    """Flag → value, parsed by its kind. Raises: UsageError."""
     found: dict[str, Any] = {}
     for flag in (flag for group in of_job(job).values() for flag in group):
         text = getattr(given, flag.name)

@@ -1,4 +1,4 @@
-"""Writes whatever follows from the declarations but cannot read them itself: python -m beam_pipelines.generate
+"""Generates what depends on the declarations but cannot read them itself: python -m beam_pipelines.generate
 
 The declarations are `schemas.jobs` (jobs, their tables and flags), `beam_pipelines.flags` and `beam_pipelines.sinks`.
 What is written is whole files, or what lies between the lines `jobs: make generate` and `end of jobs` of a file; it is
@@ -219,8 +219,13 @@ def _deliveries(jobs: Sequence[Job]) -> Iterator[str]:  # noqa: ARG001 - sinks a
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = Parser(prog="python -m beam_pipelines.generate", description="Writes what follows from the declarations.")
-    parser.add_argument("--to", type=Path, default=ROOT, metavar="FOLDER", help="(default: this checkout)")
+    parser = Parser(
+        prog="python -m beam_pipelines.generate",
+        description="Writes all files that are generated from the jobs' declarations.",
+    )
+    parser.add_argument(
+        "--to", type=Path, default=ROOT, metavar="FOLDER", help="checkout to update (default: this one)"
+    )
     to = parser.parse_args(argv).to
     for path, text in artefacts(JOBS.values()).items():
         file = to / path

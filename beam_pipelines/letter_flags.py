@@ -23,7 +23,7 @@ BATCH = 500
 
 
 class Filters(NamedTuple):
-    """Which letters a command is about. Of several values one has to fit; times are when the job saw the record."""
+    """Which letters a command applies to. Of several values any may match; times are when the job saw the record."""
 
     error_classes: frozenset[str]
     topics: frozenset[str]
@@ -71,51 +71,51 @@ def _check(flags: argparse.Namespace) -> None:
         raise UsageError("--until", "is not after --since")
     if flags.command in ("replay", "export"):
         if isinstance(flags.source, KafkaUrl) and flags.kafka:
-            raise UsageError("--kafka", "is for a folder; letters of a topic are of records on its own broker")
+            raise UsageError("--kafka", "is for a folder; letters in a topic belong to records on the same broker")
         flags.kafka = flags.kafka or Brokers(LOCAL_KAFKA, flags.kafka_config)
         if flags.to == flags.source:
-            raise UsageError("--to", "is where the letters come from")
+            raise UsageError("--to", "is the same as SOURCE")
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m beam_pipelines.dead_letters",
-        description="Looks at records that a job could not use, and sends them back to where they came from.",
-        epilog="COMMAND --help tells more. Exit status: 0 done; 1 a broker does not answer or refuses a record; 2 a "
-        "wrong flag or source.",
+        description="Inspects dead letters, replays them to their topics, exports or discards them.",
+        epilog="See COMMAND --help. Exit status: 0 done; 1 a broker does not answer or rejects a record; 2 a wrong "
+        "flag or source.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     added = _command(commands, "inspect", "count the letters by reason and origin, and show the newest")
     added.add_argument("--show", type=_count, default=0, metavar="N", help="show the newest N letters too")
-    added.add_argument("--all", action="store_true", help="count and show those that are done too")
+    added.add_argument("--all", action="store_true", help="include letters that are done")
     _add_registry(added)
     added = _command(
         commands,
         "replay",
         "send the original records back to their topics, each once",
         "Sends each open letter's record back to its topic and partition with the same bytes, key, headers and "
-        f"timestamp and with the header {ATTEMPTS_HEADER}; the letter is done then. A letter that had {MAX_ATTEMPTS} "
-        "attempts is skipped and stays open. Run it again as often as you like: nothing is sent twice. Only after a "
-        f"crash the last batch of up to {BATCH} may be; jobs know repeats of good records. Run one replay at a time.",
+        f"timestamp, plus the header {ATTEMPTS_HEADER}; the letter is then done. A letter with {MAX_ATTEMPTS} attempts "
+        "is skipped and stays open. Repeating a replay sends nothing twice. Only a crash may make the next replay "
+        f"resend the last batch of up to {BATCH}; jobs recognise repeats of good records. Run one replay at a time.",
     )
-    added.add_argument("--dry_run", action="store_true", help="only say what would be sent")
+    added.add_argument("--dry_run", action="store_true", help="only report what would be sent")
     added.add_argument(
         "--to",
         type=typed(_kafka_topic),
         metavar="kafka://HOST:PORT/TOPIC",
-        help="send to this topic instead, the bytes as they are; needed for records that came from a file",
+        help="send to this topic instead, bytes unchanged; required for records that came from a file",
     )
     added.add_argument(
-        "--rate", type=typed(_positive), metavar="N", help="records a second at most (default: as fast as it goes)"
+        "--rate", type=typed(_positive), metavar="N", help="at most N records per second (default: no limit)"
     )
     _add_kafka(added)
     added = _command(
         commands,
         "export",
-        "write letters to a folder, to be mended",
-        "Writes letters.jsonl, an envelope a line with the reason, the origin and what could be decoded, and each "
-        "original payload as a file payloads/…, which `file` in the envelope names. The letters stay open. A payload "
-        "that was mended is sent by `replay FOLDER`; `discard` the originals then.",
+        "write letters to a folder, for repair",
+        "Writes letters.jsonl, one envelope per line with the reason, the origin and what could be decoded, and each "
+        "original payload as a file payloads/…, named by `file` in its envelope. The letters stay open. Repair the "
+        "payloads, send them with `replay FOLDER`, then `discard` the originals.",
     )
     added.add_argument(
         "--to", type=typed(_folder), required=True, metavar="FOLDER", help="a new or empty folder, local or gs://"
@@ -125,10 +125,10 @@ def _parser() -> Parser:
     added = _command(
         commands,
         "discard",
-        "count letters as done without replaying them",
-        "Counts letters as done: they are no longer shown or replayed. Nothing is deleted from Kafka or the folder.",
+        "mark letters as done without replaying them",
+        "Marks letters as done: they are no longer shown or replayed. Nothing is deleted from Kafka or the folder.",
     )
-    added.add_argument("--yes", action="store_true", help="do it; without, only say how many it would be")
+    added.add_argument("--yes", action="store_true", help="do it; otherwise only report how many letters match")
     return parser
 
 
@@ -144,23 +144,22 @@ def _command(commands: Any, name: str, help_text: str, description: str | None =
         type=typed(_source),
         default=f"kafka://{LOCAL_KAFKA}/dlq.fraud-detector",
         metavar="SOURCE",
-        help="kafka://host:port[,host:port]/topic, or a folder that a job wrote dead_letters/*.jsonl to, or the folder "
-        "with the parts itself, local or gs:// (default: %(default)s)",
+        help="kafka://host:port[,host:port]/topic, or a job's output folder or its subfolder dead_letters, local or "
+        "gs:// (default: %(default)s)",
     )
-    group = sub.add_argument_group("which letters (all that are open)")
+    group = sub.add_argument_group("filters (default: all open letters)")
     group.add_argument(
-        "--error_class", action="append", default=[], metavar="NAME", help="as UnknownSchema; repeatable"
+        "--error_class", action="append", default=[], metavar="NAME", help="such as UnknownSchema; repeatable"
     )
-    group.add_argument("--topic", action="append", default=[], help="they came from; repeatable")
-    group.add_argument("--partition", action="append", default=[], type=_count, metavar="N", help="of it; repeatable")
-    group.add_argument("--since", type=typed(_instant), metavar="TIME", help="seen then or later; RFC 3339")
-    group.add_argument("--until", type=typed(_instant), metavar="TIME", help="seen before; as 2026-09-21T14:00:00Z")
-    sub.add_argument("--json", action="store_true", help="print JSON, an object a line")
+    group.add_argument("--topic", action="append", default=[], help="the record's topic; repeatable")
+    group.add_argument(
+        "--partition", action="append", default=[], type=_count, metavar="N", help="the record's partition; repeatable"
+    )
+    group.add_argument("--since", type=typed(_instant), metavar="TIME", help="seen at or after 2026-09-21T14:00:00Z")
+    group.add_argument("--until", type=typed(_instant), metavar="TIME", help="seen before this time")
+    sub.add_argument("--json", action="store_true", help="print JSON, one object per line")
     sub.add_argument(
-        "--kafka_config",
-        type=typed(kafka_file),
-        metavar="FILE",
-        help="how to connect to Kafka (docs/security.md)",
+        "--kafka_config", type=typed(kafka_file), metavar="FILE", help="how to connect to Kafka (docs/security.md)"
     )
     return sub
 
@@ -170,7 +169,7 @@ def _add_kafka(parser: Any) -> None:
         "--kafka",
         type=typed(_servers),
         metavar="HOST:PORT[,HOST:PORT]",
-        help=f"for a folder as SOURCE: the broker that has the records' topics (default: {LOCAL_KAFKA})",
+        help=f"if SOURCE is a folder: the broker with the records' topics (default: {LOCAL_KAFKA})",
     )
 
 
@@ -179,7 +178,7 @@ def _add_registry(parser: Any) -> None:
         "--registry",
         type=typed(KINDS["url"].read),
         default=LOCAL_REGISTRY,
-        help="schema registry that payloads are decoded with (default: %(default)s)",
+        help="schema registry for decoding payloads (default: %(default)s)",
     )
     parser.add_argument(
         "--registry_config",
@@ -217,17 +216,17 @@ def _instant(text: str) -> int:
     except ValueError:
         instant = datetime.min
     if instant.tzinfo is None:
-        raise ValueError(f"'{text}' is not a time with its zone, as 2026-09-21T14:00:00Z")
+        raise ValueError(f"'{text}' is not a time with a zone, such as 2026-09-21T14:00:00Z")
     return round(instant.timestamp() * 1000)
 
 
 def _positive(text: str) -> int:
     if (number := _count(text)) < 1:
-        raise ValueError(f"'{text}' is not a whole number from 1")
+        raise ValueError(f"'{text}' is not a whole number of at least 1")
     return number
 
 
 def _count(text: str) -> int:
     if not (text.isdecimal() and text.isascii()):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 0")
     return int(text)

@@ -1,13 +1,13 @@
-"""The analytics tables in BigQuery: make them, or show them for who makes them otherwise (Terraform).
+"""The analytics tables in BigQuery: create and alter them, or print them for other tools (Terraform).
 
     python -m beam_pipelines.tables show
     python -m beam_pipelines.tables show bigquery://project.dataset user_sessions --json
     python -m beam_pipelines.tables create bigquery://project.dataset
     python -m beam_pipelines.tables alter bigquery://project.dataset orders
 
-`create` makes what is not there of the tables and their views in an existing dataset, and brings views up to date; it
-never changes a table. `alter` adds the columns that tables lack, if they may be null, while jobs go on writing; it
-refuses any other difference. A wrong command line or a BigQuery that cannot be used ends it with one line and status 2.
+`create` creates missing tables and views in an existing dataset and updates views; it never changes a table. `alter`
+adds missing columns, if they are nullable, while jobs go on writing; it refuses any other difference. A wrong command
+line, or a BigQuery that cannot be used, is reported in one line, with status 2.
 """
 
 from __future__ import annotations
@@ -40,15 +40,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog=f"python -m {_MODULE}", description="The analytics tables in BigQuery.")
+    parser = Parser(
+        prog=f"python -m {_MODULE}", description="Shows, creates or alters the analytics tables in BigQuery."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="show|create|alter")
     show = commands.add_parser("show", help="print columns and views")
     show.add_argument("dataset", nargs="?", default=_PLACEHOLDER, help="bigquery://project.dataset")
     show.add_argument("table", nargs="*", help="default: all")
-    show.add_argument("--json", action="store_true", help="as BigQuery's REST API has tables and views")
+    show.add_argument("--json", action="store_true", help="print the resources of BigQuery's REST API")
     for name, about in (
-        ("create", "make tables and views that are not there"),
-        ("alter", "add columns that tables lack, if they may be null"),
+        ("create", "create missing tables and views"),
+        ("alter", "add missing nullable columns"),
     ):
         command = commands.add_parser(name, help=about)
         command.add_argument("dataset", help="bigquery://project.dataset")
@@ -67,7 +69,7 @@ def _change(command: str, url: BigQueryUrl, tables: Sequence[Table]) -> None:
     from transforms.io.bigquery import BigQueryUnusableError, alter_tables, create_tables
 
     change, did, nothing = {
-        "create": (create_tables, "made", "everything is there"),
+        "create": (create_tables, "created", "nothing is missing"),
         "alter": (alter_tables, "added", "no column is missing"),
     }[command]
     try:

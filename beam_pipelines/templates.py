@@ -1,12 +1,12 @@
-"""Flex templates of the jobs for Dataflow: what its console and gcloud ask for and refuse, from the jobs' own flags.
+"""Flex templates of the jobs for Dataflow: the parameters that its console and gcloud offer, from the jobs' own flags.
 
     python -m beam_pipelines.templates specs --to=gs://bucket/templates --tag=0.1.0 \\
         --images=europe-west1-docker.pkg.dev/project/streamforge
     python -m beam_pipelines.templates metadata --to=docker/dataflow
 
 `specs` writes FOLDER/<job>.json for `gcloud dataflow flex-template run`; `metadata` writes FOLDER/<job>.metadata.json
-alone, to read, or for `gcloud dataflow flex-template build`. A parameter's name, help and default are the flag's, its
-pattern that of the flag's kind (`beam_pipelines.flags`). docs/dataflow.md has more.
+alone, for reading or for `gcloud dataflow flex-template build`. A parameter has its flag's name, help and default, and
+the pattern of the flag's kind (`beam_pipelines.flags`). See docs/dataflow.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MODULE = "beam_pipelines.templates"
 
 
 def parameters(job: Job) -> list[dict[str, Any]]:
-    """The parameters of a job's template: all its flags that are not left out, with what is required first."""
+    """The parameters of a job's template: all flags that are not left out, required ones first."""
     found = [
         _parameter(flag, title) for title, group in flags.of_job(job).items() for flag in group if not flag.left_out
     ]
@@ -56,7 +56,7 @@ def _parameter(flag: Flag, group: str) -> dict[str, Any]:
 
 
 def metadata(job: Job) -> dict[str, Any]:
-    """What Dataflow's console shows of a template, and the service checks a launch against."""
+    """What Dataflow's console shows of a template, and what the service checks a launch against."""
     return {
         "name": f"StreamForge {job.name}",
         "description": job.summary,
@@ -106,14 +106,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog=f"python -m {_MODULE}", description="Flex templates of the jobs for Dataflow.")
+    parser = Parser(prog=f"python -m {_MODULE}", description="Writes the jobs' flex templates for Dataflow.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="specs|metadata")
     specs = commands.add_parser("specs", help="write the templates")
-    specs.add_argument("--images", required=True, help="what all images' names begin with: host/project/repository")
-    specs.add_argument("--tag", required=True, help="of the images; not latest, which is another one every day")
-    for command in (specs, commands.add_parser("metadata", help="write the metadata alone")):
-        command.add_argument("--to", required=True, metavar="FOLDER", help="local or gs://")
-        command.add_argument("job", nargs="*", help=f"of {', '.join(JOBS)}; default: all")
+    specs.add_argument("--images", required=True, help="prefix of the images' names: host/project/repository")
+    specs.add_argument("--tag", required=True, help="the images' tag; not latest, which does not stay the same image")
+    for command in (specs, commands.add_parser("metadata", help="write only the metadata")):
+        command.add_argument("--to", required=True, metavar="FOLDER", help="output folder, local or gs://")
+        command.add_argument("job", nargs="*", help=f"any of {', '.join(JOBS)} (default: all)")
     return parser
 
 
@@ -121,7 +121,7 @@ def _check_images(images: str, tag: str) -> None:
     if not re.fullmatch(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+", images):
         raise UsageError("--images", f"'{images}' is not host/project/repository")
     if not re.fullmatch(r"\w[\w.-]{0,127}", tag, re.ASCII) or tag == "latest":
-        raise UsageError("--tag", f"'{tag}' is not a tag that always names the same image")
+        raise UsageError("--tag", f"'{tag}' is not a tag that stays with one image")
 
 
 def _write(folder: str, files: dict[str, dict[str, Any]]) -> None:

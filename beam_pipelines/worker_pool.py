@@ -181,13 +181,13 @@ def pool(port: int = 0, host: str = "127.0.0.1") -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(
         prog="python -m beam_pipelines.worker_pool",
-        description="Runs Python workers for the Flink task manager on this machine, until it is stopped.",
+        description="Runs Python workers for the Flink task manager on this machine, until stopped.",
     )
     parser.add_argument("--port", type=int, default=50000, help="port to listen on (default: %(default)s)")
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on; task managers elsewhere need another (default: %(default)s)",
+        help="address to listen on; use another for remote task managers (default: %(default)s)",
     )
     flags = parser.parse_args(argv)
     logs.quieten()

@@ -28,10 +28,10 @@ _ABOUT = """Captures the changes of the shop's PostgreSQL into Kafka (cdc.public
   python -m cdc register                  the connector: made, or brought up to date, and seen to run
   python -m cdc.workload                  some traffic
 
-Passwords come from files, or PGPASSWORD; never from the command line. The defaults are the local stack's."""
+Passwords come from files or PGPASSWORD, never from the command line. Defaults are those of the local stack."""
 
 _POSITION_S = 15.0
-_STATUS = "exit status: 0 done; 1 it did not work, with the reason in one line; 2 wrong input"
+_STATUS = "exit status: 0 done; 1 failed, with the reason in one line; 2 wrong input"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,26 +63,28 @@ def _parser() -> Parser:
             sub.add_argument("--database", default=database.LOCAL, metavar="URL", help=f"default: {database.LOCAL}")
         if "secrets" in flags:
             secrets = Path(".stack/connect/secrets")
-            about = f"the folder with the file {database.SECRET} (default: {secrets})"
+            about = f"folder with the file {database.SECRET} (default: {secrets})"
             sub.add_argument("--secrets", type=Path, default=secrets, metavar="DIR", help=about)
         if "connect" in flags:
             sub.add_argument("--connect", default=connect.LOCAL, metavar="URL", help=f"default: {connect.LOCAL}")
-            sub.add_argument("--name", default=connect.NAME, help=f"of the connector (default: {connect.NAME})")
+            sub.add_argument("--name", default=connect.NAME, help=f"the connector's name (default: {connect.NAME})")
         return sub
 
     setup = command(
         "setup",
         _setup,
-        "make the tables, the publication, and the role that Debezium uses; changes nothing that is there",
+        "create the tables, the publication and Debezium's role, where they are missing",
         "database",
         "secrets",
     )
-    setup.add_argument("--password_file", type=Path, metavar="FILE", help="of the URL's user (default: PGPASSWORD)")
-    setup.add_argument("--sample_data", action="store_true", help="also products and customers, where they are missing")
+    setup.add_argument(
+        "--password_file", type=Path, metavar="FILE", help="password of the URL's user (default: PGPASSWORD)"
+    )
+    setup.add_argument("--sample_data", action="store_true", help="also insert missing sample products and customers")
     register = command(
         "register",
         _register,
-        "make the connector or bring it up to date, and wait until it runs; URL and DIR are as Connect sees them",
+        "create or update the connector and wait until it runs; URL and DIR are as Connect sees them",
         "database",
         "secrets",
         "connect",
@@ -92,7 +94,7 @@ def _parser() -> Parser:
         "--kafka",
         type=_servers,
         metavar="HOST:PORT",
-        help="also tell which topics there take less than the connector may send (default: not looked at)",
+        help="check this broker for topics that accept less than the connector may send (default: no check)",
     )
     register.add_argument(
         "--kafka_config", type=typed(kafka_file), metavar="FILE", help="how to connect there (docs/security.md)"
@@ -101,7 +103,8 @@ def _parser() -> Parser:
     command(
         "status",
         _status,
-        "tell how the connector and its task are, and which tables lack REPLICA IDENTITY FULL; 0 when both run, else 1",
+        "show the state of the connector and its task, and tables without REPLICA IDENTITY FULL; exits with 0 if both "
+        "run, else 1",
         "database",
         "secrets",
         "connect",
@@ -109,7 +112,7 @@ def _parser() -> Parser:
     snapshot = command(
         "snapshot",
         _snapshot,
-        "have tables read again while changes go on (incremental snapshot), or everything with --initial",
+        "read tables again while changes continue (incremental snapshot), or everything with --initial",
         "database",
         "secrets",
         "connect",
@@ -118,21 +121,25 @@ def _parser() -> Parser:
     snapshot.add_argument(
         "--initial",
         action="store_true",
-        help="drop the slot and begin anew, as after a lost slot; what is deleted meanwhile is never heard of",
+        help="drop the slot and start over, as after a lost slot; rows deleted meanwhile are never reported",
     )
-    snapshot.add_argument("--timeout", type=_positive, default=60.0, metavar="SECONDS", help="of --initial (60)")
+    snapshot.add_argument(
+        "--timeout", type=_positive, default=60.0, metavar="SECONDS", help="timeout of --initial (default: 60)"
+    )
     slot = command(
         "slots",
         _slots,
-        "tell how far behind each replication slot is; 1 when one is left behind, lost or too far back, else 0",
+        "show the lag of each replication slot; exits with 1 if one is abandoned, lost or too far behind, else 0",
         "database",
         "secrets",
     )
-    slot.add_argument("--max_lag_mb", type=_positive, default=1024.0, metavar="MB", help="too far back (default: 1024)")
+    slot.add_argument(
+        "--max_lag_mb", type=_positive, default=1024.0, metavar="MB", help="largest acceptable lag (default: 1024)"
+    )
     slot.add_argument("--prometheus", action="store_true", help="print metrics in Prometheus's text format")
-    slot.add_argument("--output", type=Path, metavar="FILE", help="write the metrics there, whole or not at all")
-    slot.add_argument("--port", type=_port, metavar="PORT", help="serve the metrics there, until stopped")
-    slot.add_argument("--host", default="127.0.0.1", help="with --port; 0.0.0.0 for all (default: 127.0.0.1)")
+    slot.add_argument("--output", type=Path, metavar="FILE", help="write the metrics to this file, atomically")
+    slot.add_argument("--port", type=_port, metavar="PORT", help="serve the metrics on this port until stopped")
+    slot.add_argument("--host", default="127.0.0.1", help="address for --port; 0.0.0.0 for all (default: 127.0.0.1)")
     return parser
 
 
@@ -277,7 +284,7 @@ def _exposition(options: argparse.Namespace) -> str:
 
 def _serve_slots(options: argparse.Namespace) -> int:
     if options.output or options.prometheus:
-        raise WrongInput("--port serves the metrics; --output and --prometheus tell them once")
+        raise WrongInput("--port serves the metrics; --output and --prometheus write them once")
     database.secret(options.secrets)  # at once, and not in each scrape's error
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how containers are stopped
     try:

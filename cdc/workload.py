@@ -312,17 +312,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="cdc.workload",
         description=(
-            "Plays the shop in its database: orders that move stock, some rolled back; restocks, prices, customers,"
-            " deletes, changed primary keys, and after the first half of --transactions a new column. One client;"
-            " two at once get into each other's way."
+            "Simulates the shop's writes to its database: orders that move stock, some rolled back; restocks, price"
+            " changes, customers, deletes, changed primary keys, and, halfway through --transactions, a new column."
+            " Run only one at a time."
         ),
-        epilog="exit status: 0 done, or ended by Ctrl-C; 1 the database did not go along; 2 wrong input",
+        epilog="exit status: 0 done, or stopped by Ctrl-C; 1 the database failed; 2 wrong input",
     )
     parser.add_argument("--transactions", type=_count, metavar="N", help="default: until Ctrl-C, without a new column")
-    parser.add_argument("--rate", type=_count, default=0, metavar="N", help="a second (default: as fast as it goes)")
-    parser.add_argument("--seed", type=int, metavar="N", help="same seed, same tables: same changes (default: random)")
+    parser.add_argument(
+        "--rate", type=_count, default=0, metavar="N", help="transactions per second (default: no limit)"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="with the same seed and tables, the same changes (default: random)"
+    )
     parser.add_argument("--database", default=LOCAL, metavar="URL", help=f"default: {LOCAL}")
-    parser.add_argument("--password_file", type=Path, metavar="FILE", help="of the URL's user (default: PGPASSWORD)")
+    parser.add_argument(
+        "--password_file", type=Path, metavar="FILE", help="password of the URL's user (default: PGPASSWORD)"
+    )
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     started = last = time.monotonic()

@@ -1,4 +1,4 @@
-"""The command line of every program here: what cannot work ends it with status 2 and one line, flag and reason."""
+"""The command line of every program here: a usage error exits with status 2 and one line, naming flag and reason."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ T = TypeVar("T")
 
 
 class UsageError(Exception):
-    """The user can mend it; `flag` and the reason are shown in one line."""
+    """An error that the user can fix, reported as one line: the flag and the reason."""
 
     def __init__(self, flag: str, reason: object):
         super().__init__(f"{flag}: {' '.join(str(reason).split())}")
 
 
 class Parser(argparse.ArgumentParser):
-    """Flags are written in full, texts of several lines are shown as they are, no error shows what could be a password.
+    """Flags cannot be abbreviated, multi-line help keeps its lines, and no error shows what could be a password.
 
-    `read` and `parse_known_args` raise UsageError; `parse_args` ends the program. Parsers of subcommands are such, too.
+    `read` and `parse_known_args` raise UsageError; `parse_args` exits the program. Subcommands use this class, too.
     """
 
     def __init__(self, **more: Any):
@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(scrub(flag), f"{scrub(reason)}; see --help")
 
     def read(self, args: Any = None) -> argparse.Namespace:
-        """As `parse_args`. Raises: UsageError."""
+        """Like `parse_args`, but raises UsageError."""
         return super().parse_args(args)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def typed(convert: Callable[[str], T]) -> Callable[[str], T]:
-    """For `type=`, so that the words of its ValueError or OSError are shown, in one line."""
+    """Wraps a converter for `type=`, so that argparse shows the message of its ValueError or OSError, in one line."""
 
     def read(text: str) -> T:
         try:

@@ -1,8 +1,8 @@
-"""The jobs, each declared once: its name, what it reads, the tables it writes, its own flags.
+"""The jobs, each declared once: its name, its input, the tables it writes and its own flags.
 
-Topics, health names, the demo, workers' imports and flags read this at run time; templates, chart, compose, Terraform
-and docs cannot, and are written from it by `make generate`. Data only, so that everything may import it. What a job
-does is on its page, `beam_pipelines/<module>.py`.
+Topics, health names, the demo, worker imports and flags read this at run time. Templates, chart, compose, Terraform and
+docs cannot, so `make generate` writes them from it. Data only, so that everything may import it. What a job does is in
+its module, `beam_pipelines/<module>.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 __all__ = ["CAPTURED", "JOBS", "LETTERS", "TABLES", "Flag", "Job", "Rows", "topics"]
 
 LETTERS: Final = {"dead_letters": "dlq", "late": "late"}
-"""Where refused records go unless a flag says otherwise: flag → what the topic's name begins with."""
+"""Default topics for rejected records: flag → prefix of the topic's name."""
 CAPTURED: Final = ("products", "customers", "orders", "order_items", "inventory_movements")
 
 
@@ -23,13 +23,13 @@ class Flag:
     """A flag of a command line, a template and the chart.
 
     Attributes:
-      kind: of `beam_pipelines.flags.KINDS`: how it is read, and what templates and chart let through.
-      note: beside its value in the chart.
+      kind: a key of `beam_pipelines.flags.KINDS`: how it is parsed, and what templates and chart accept.
+      note: comment on its value in the chart.
       asked: its help in a template; None: `help`.
-      left_out: why templates do not have it.
-      pattern: of a template, where it depends on the job and not on the kind.
-      required: whether templates demand it.
-      several: whether it can be given several times.
+      left_out: why templates omit it.
+      pattern: the template's pattern, where it depends on the job rather than the kind.
+      required: whether templates require it.
+      several: whether it is repeatable.
     """
 
     name: str
@@ -47,13 +47,13 @@ class Flag:
 
 @dataclass(frozen=True)
 class Rows:
-    """A table and, beside it, a topic that a job writes.
+    """A table that a job writes, and the topic that carries the same rows.
 
     Attributes:
-      record: the Avro record that a row is, in the table with `version` besides.
+      record: the Avro record of a row; the table adds `version`.
       key, day, cluster_by, day_of_key, emptied_by: see `schemas.tables.Table`, where `day` is `partition_by`.
-      version: the field that stands for the version, for a record that has none: one that is never corrected.
-      topic: written when no flag says otherwise; "": rows do not go to Kafka.
+      version: the field to use as version, for a record that is never corrected and so has none.
+      topic: the default output topic; "": rows do not go to Kafka.
       topic_key: fields, joined by a colon.
       topic_time: the field that is the topic's record timestamp.
     """
@@ -75,17 +75,17 @@ class Rows:
 class Job:
     """
     Attributes:
-      module: of `beam_pipelines`; how the job is called where one is chosen.
-      name: in dead letters, metrics, consumer groups and topics (`dlq.<name>`, `late.<name>`).
-      topics: read when no flag says otherwise. A job of several takes --input several times.
-      topic_words: one of them is in the name of any other topic, and says what that holds; (): names say nothing.
-      files: what --input may be instead.
+      module: its module in `beam_pipelines`, and its name on the command line.
+      name: its name in dead letters, metrics, consumer groups and topics (`dlq.<name>`, `late.<name>`).
+      topics: the default input. A job with several takes --input several times.
+      topic_words: the words by which the name of any other topic tells what it holds; (): names do not matter.
+      files: the file types that --input accepts.
       online: whether it writes to the online store.
-      output_folder: written when no flag says otherwise, instead of the online store and a topic.
-      readers: of each topic, when no flag says otherwise.
-      profile: of compose, for a job that runs only where it is asked for; None: it runs everywhere.
-      demo: flags in the demo and in compose.
-      reads, writes: for people.
+      output_folder: the default output, instead of the online store and a topic.
+      readers: readers per topic, by default.
+      profile: the compose profile of an optional job; None: the job always runs.
+      demo: its flags in the demo and in compose.
+      reads, writes: descriptions for people.
     """
 
     module: str
@@ -116,12 +116,12 @@ class Job:
 
     @property
     def topic(self) -> str:
-        """That it writes when no flag says otherwise, or ""."""
+        """The default output topic, or ""."""
         return next((rows.topic for rows in self.tables if rows.topic), "")
 
     @property
     def letters(self) -> tuple[str, ...]:
-        """Topics of what it refuses."""
+        """Topics for rejected records."""
         return tuple(f"{start}.{self.name}" for start in LETTERS.values())
 
 
@@ -147,7 +147,7 @@ _MAPPING: Final = Flag(
 _FRAUD = Job(
     module="fraud",
     name="fraud-detector",
-    summary="Reads orders, alerts on those that complete a fraud pattern.",
+    summary="Reads orders and alerts on those that complete a fraud pattern.",
     topics=(_ORDERS,),
     tables=(
         Rows(
@@ -172,9 +172,9 @@ _FRAUD = Job(
             "yaml_file",
             "YAML file with the fraud rules, local or gs:// "
             "(default: transforms/domain/fraud_rules.yaml, which explains the format)",
-            asked="YAML file with the fraud rules, on gs://; if not given, the rules that are in the image",
-            note="The fraud rules, as YAML. Empty: those of the image (transforms/domain/fraud_rules.yaml, which "
-            "explains them).",
+            asked="YAML file with the fraud rules, on gs://; by default, the rules in the image",
+            note="The fraud rules, as YAML. Empty: those in the image (transforms/domain/fraud_rules.yaml, which "
+            "explains the format).",
         ),
     ),
 )
@@ -182,7 +182,7 @@ _FRAUD = Job(
 _SESSIONS = Job(
     module="sessions",
     name="session-aggregator",
-    summary="Reads clicks, gives out each user's sessions.",
+    summary="Reads clicks and groups them into each user's sessions.",
     topics=(_CLICKS,),
     tables=(
         Rows(
@@ -204,21 +204,21 @@ _SESSIONS = Job(
         Flag(
             "session_gap",
             "lasting",
-            "a click this long after the one before begins a new session; another gap needs another --output, as "
-            "sessions are corrected by their start",
+            "a click this long after the previous one starts a new session; to change the gap, use another --output, "
+            "because a session is identified by its start",
             default="30m",
         ),
         Flag(
             "max_session",
             "lasting",
-            "a session that never pauses ends after this long; what follows is cut at the multiples of it since 1970, "
-            "for 12h at noon and midnight UTC",
+            "split a session that never pauses at multiples of this duration since 1970: 12h splits at noon and "
+            "midnight UTC",
             default="12h",
         ),
         Flag(
             "early_every",
             "lasting",
-            "how long a click may wait before there is a result with it; not for input with an end",
+            "emit early results so that no click waits longer than this; ignored for bounded input",
             default="5s",
         ),
     ),
@@ -227,7 +227,7 @@ _SESSIONS = Job(
 _REVENUE = Job(
     module="revenue",
     name="revenue-calculator",
-    summary="Reads orders, adds up the revenue of every minute.",
+    summary="Reads orders and computes revenue per minute.",
     topics=(_ORDERS,),
     tables=(
         Rows(
@@ -242,15 +242,14 @@ _REVENUE = Job(
         ),
     ),
     reads="topic `transactions.orders`, or files",
-    writes="revenue by the minute to Redis, topic `analytics.revenue`, BigQuery or a folder; features of users to "
-    "Redis",
+    writes="revenue per minute to Redis, topic `analytics.revenue`, BigQuery or a folder; user features to Redis",
     flags=(
         _FORMAT,
         _MAPPING,
         Flag(
             "early_every",
             "whole_seconds",
-            "how often there are results of minutes that are still open, in whole seconds; not for input with an end",
+            "how often to emit early results for open minutes, in whole seconds; ignored for bounded input",
             default="2s",
         ),
     ),
@@ -259,9 +258,9 @@ _REVENUE = Job(
 _ARCHIVE = Job(
     module="archive",
     name="archiver",
-    summary="Reads orders and clicks, keeps each valid one once, in files by event day and hour.",
+    summary="Reads orders and clicks and archives each valid one once, in files by event day and hour.",
     topics=(_ORDERS, _CLICKS),
-    # The producer gives an order or a click its id and its time, and could give one id two times.
+    # Ids and times come from the producer, which could send one id with two different times.
     tables=(
         Rows(
             "orders",
@@ -291,14 +290,14 @@ _ARCHIVE = Job(
         Flag(
             "records_per_file",
             "number",
-            "offsets of a partition that one file stands for; an archive must keep to one number",
+            "offsets of a partition that one file covers; must never change for an archive",
             default="100000",
-            note="Part of the archive's file names: never to be changed.",
+            note="Part of the archive's file names: never change it.",
         ),
         Flag(
             "flush_every",
             "seconds",
-            "how often open files are written, when the input has no end",
+            "how often to write files that are still open; ignored for bounded input",
             default="60s",
         ),
     ),
@@ -311,7 +310,7 @@ _ARCHIVE = Job(
 _CDC = Job(
     module="cdc",
     name="cdc-processor",
-    summary="Reads the changes of the shop's database, keeps what is current and all that was, alerts on low stock.",
+    summary="Reads changes from the shop's database, maintains current state and history, and alerts on low stock.",
     topics=tuple(f"cdc.public.{table}" for table in CAPTURED),
     tables=(
         Rows(
@@ -341,13 +340,13 @@ _CDC = Job(
         Flag(
             "hash_key",
             "secret_file",
-            "file with a key of at least 16 bytes, there on every worker: personal columns that may be hashed are, "
-            "with HMAC-SHA256 (default: all personal columns are dropped)",
+            "file on every worker holding a key of at least 16 bytes, used to hash the personal columns that may be "
+            "hashed, with HMAC-SHA256 (default: drop all personal columns)",
             metavar="FILE",
-            note="A Secret's file of at least 16 bytes: personal columns that may be hashed are, with it. Empty: all "
-            "are dropped.",
-            left_out="a file that every worker has; a worker of Dataflow has the image's only, and a key is no part of "
-            "one. Without it all personal columns are dropped",
+            note="A Secret's file of at least 16 bytes: the key that hashes the personal columns that may be hashed. "
+            "Empty: all are dropped.",
+            left_out="every worker needs the file, but a Dataflow worker has only the files in its image, and a key "
+            "must not be in one. Without it all personal columns are dropped",
         ),
     ),
     files=(".jsonl",),
@@ -356,16 +355,16 @@ _CDC = Job(
 )
 
 UNREAD: Final = ("inventory.events",)
-"""Topics that the simulator fills and no job reads."""
+"""Topics that the simulator writes and no job reads."""
 JOBS: Final[dict[str, Job]] = {job.module: job for job in (_FRAUD, _SESSIONS, _REVENUE, _ARCHIVE, _CDC)}
 TABLES: Final[dict[str, Rows]] = {rows.name: rows for job in JOBS.values() for rows in job.tables}
 
 
 def topics(jobs: Iterable[Job]) -> dict[str, dict[str, str]]:
-    """Every topic that is read or written, and its own settings.
+    """Every topic that the jobs read or write → its settings.
 
-    A letter holds its record in base64, so it must be allowed to be larger; a change holds a whole row twice, and is as
-    large as cdc/connector.json lets it be.
+    A dead letter holds its record in base64, so it may be larger than the record; a database change holds a whole row
+    twice, up to the limit in cdc/connector.json.
     """
     found: dict[str, dict[str, str]] = {topic: {} for topic in UNREAD}
     for job in jobs:

@@ -61,20 +61,20 @@ def _parser() -> Parser:
         type=_setting("redis_url", str),
         default=Config.redis_url,
         metavar="URL",
-        help="online store, redis:// or rediss:// (TLS)",
+        help="URL of the online store, redis:// or rediss:// (TLS)",
     )
     parser.add_argument(
         "--redis_timeout",
         type=_setting("redis_timeout_s", float),
         default=Config.redis_timeout_s,
         metavar="SECONDS",
-        help="longest wait for a connection to the store, and for its answer",
+        help="timeout for connecting to the store, and for its answers",
     )
     parser.add_argument(
         "--kafka",
         type=_setting("kafka", str),
         metavar="HOST:PORT",
-        help="tell in health and metrics how far the jobs are behind their topics, as this broker knows it",
+        help="broker to ask how far the jobs lag, for health and metrics",
     )
     for flag, kind, of in (("kafka", kafka_file, "that broker"), ("store", store_file, "the store")):
         parser.add_argument(
@@ -87,54 +87,54 @@ def _parser() -> Parser:
         "--batch_report",
         type=_setting("batch_report", str),
         metavar="FOLDER",
-        help="tell in metrics what the daily batch's reports say, of this folder or gs://bucket/path",
+        help="folder or gs://bucket/path with the daily batch's reports, to show in metrics",
     )
-    parser.add_argument("--workers", type=_whole(1, 64), default=1, help="processes that answer; one per core at most")
+    parser.add_argument("--workers", type=_whole(1, 64), default=1, help="worker processes; at most one per core")
     parser.add_argument(
         "--redis_connections",
         type=_setting("redis_connections", int),
         default=Config.redis_connections,
         metavar="N",
-        help="requests that each process answers at once, each on a connection of its own; more where the store is far",
+        help="requests that each worker answers at once, each on its own connection; raise it for a remote store",
     )
     parser.add_argument(
         "--streams",
         type=_setting("streams", int),
         default=Config.streams,
-        help="streams of events that each process holds at most; each takes a thread",
+        help="maximum open event streams per worker; each takes a thread",
     )
     parser.add_argument(
         "--api_keys",
         type=_keys,
         metavar="FILE",
-        help="ask for an API key: a file of lines name:sha256hex, as `python -m serving.keys new NAME` makes them, "
-        f"read at the start; more can be in {_KEYS_VARIABLE}, with commas between. Health, metrics and pages stay open",
+        help="require an API key. The file has lines name:sha256hex, made by `python -m serving.keys new NAME`, and is "
+        f"read at startup; {_KEYS_VARIABLE} can hold more, separated by commas. Health, metrics and pages stay open",
     )
     parser.add_argument(
         "--rate_limit",
         type=_setting("rate_limit", str),
         metavar="RATE",
-        help="answer 429 to a caller (an API key, else an address) above it, such as 1000/second; counted in the store",
+        help="answer 429 above this rate per caller (API key, else address), such as 1000/second; counted in the store",
     )
     parser.add_argument(
         "--cors_origin",
         type=_origin,
         action="append",
         metavar="ORIGIN",
-        help="let web pages of this origin call, such as https://shop.example; repeatable",
+        help="allow calls from web pages of this origin, such as https://shop.example; repeatable",
     )
     parser.add_argument(
         "--metrics_port",
         type=_whole(1, 65535),
         metavar="PORT",
-        help="serve /metrics there, on the same host, and not beside the API",
+        help="serve /metrics on this port of the same host instead of beside the API",
     )
     parser.add_argument(
         "--access_log",
         type=_setting("access_log", str),
         default=Config.access_log,
         metavar="{off,route,path}",
-        help="a line of JSON per request on standard output: its route, or also its path, which tells user ids",
+        help="log each request to standard output as JSON: its route, or also its path, which reveals user ids",
     )
     return parser
 

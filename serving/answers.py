@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 _SENTENCES = {
-    404: "there is nothing at this address; /docs says what there is",
-    405: "this address does not take this method",
+    404: "there is nothing at this address; see /docs",
+    405: "this address does not support this method",
     413: f"the body is larger than {MAX_BODY_BYTES >> 20} MiB",
-    500: "the server failed; the failure is in its log",
+    500: "the server failed; its log has the details",
 }
 # Below this a compressed answer is no fewer packets. Above it, 100 alerts (30 kB) become 5 kB in 40 µs of zstd, or 7 kB
 # in 60 µs of gzip; higher levels take three times as long for a tenth less.

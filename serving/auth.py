@@ -67,7 +67,7 @@ def _require_key(app: Flask, known: Sequence[api_keys.ApiKey]) -> None:
         if not names:
             return answers.unauthorized("this address needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY")
         if None in names:  # also beside a right one: a wrong key never passes unnoticed
-            return answers.unauthorized("this API key is not known")
+            return answers.unauthorized("unknown API key")
         g.caller = f"key/{names[0]}"
         return None
 

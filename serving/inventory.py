@@ -1,4 +1,4 @@
-"""The routes of what follows the shop's database: products as they are, and alerts on stock that ran low."""
+"""Routes for data from the shop's database: current products, and low-stock alerts."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ api = Blueprint("inventory", __name__, url_prefix="/api/v1")
 
 
 class Product(Struct):
-    """A product as the shop's database has it."""
+    """A product in the shop's database."""
 
     product_id: str
     name: str
     category: str
     price: Annotated[float, Meta(description="in the product's currency")]
     currency: str
-    stock: Annotated[int, Meta(description="pieces there are; negative when more were sold")]
+    stock: Annotated[int, Meta(description="units in stock; negative if oversold")]
     low_stock_threshold: int
-    low_stock: Annotated[bool, Meta(description="the stock is at the threshold or below")]
+    low_stock: Annotated[bool, Meta(description="whether stock is at or below the threshold")]
     updated_at: Time
 
 
@@ -38,12 +38,12 @@ class StockAlert(Struct):
 
     alert_id: Annotated[str, Meta(description="the same alert always has the same id")]
     product_id: str
-    product_name: Annotated[str, Meta(description="as it was then")]
-    category: Annotated[str, Meta(description="as it was then")]
-    stock: Annotated[int, Meta(description="as it was then")]
-    low_stock_threshold: Annotated[int, Meta(description="as it was then")]
+    product_name: Annotated[str, Meta(description="at the time of the alert")]
+    category: Annotated[str, Meta(description="at the time of the alert")]
+    stock: Annotated[int, Meta(description="at the time of the alert")]
+    low_stock_threshold: Annotated[int, Meta(description="at the time of the alert")]
     timestamp: Annotated[Time, Meta(description="when the change was committed")]
-    product: Annotated[Product | None, Meta(description="as it is now; null when it is there no more")]
+    product: Annotated[Product | None, Meta(description="its current state; null if it was deleted")]
 
 
 class ProductAnswer(One[Product]):
@@ -64,14 +64,14 @@ PRODUCT_ID = Parameter(
     "product_id",
     query.an_id("product"),
     _SCHEMA,
-    "The product, percent-encoded. Clients that take `.` or `..` out of paths ask by query.",
+    "The product, percent-encoded. For ids `.` and `..`, which many clients remove from paths, use the query.",
 )
-OF_PRODUCT = Parameter("product_id", query.an_id("product"), _SCHEMA, "This product only.")
+OF_PRODUCT = Parameter("product_id", query.an_id("product"), _SCHEMA, "Only this product.")
 LOW_STOCK = Parameter(
     "low_stock",
     query.flag("low_stock"),
     {"type": "boolean", "default": False},
-    "`true` for those whose stock is at their threshold or below.",
+    "`true`: only products with stock at or below their threshold.",
     default=False,
 )
 
@@ -83,16 +83,17 @@ def _store() -> Store:
 @api.get("/inventory")
 @operation(ProductPage, query=[*LISTING, LOW_STOCK, OF_PRODUCT])
 def inventory(low_stock: bool, product_id: str | None, **asked: Any) -> Response:
-    """Products with price and stock, by their id.
+    """Products with price and stock, ordered by id.
 
-    `since` and `until` are about `updated_at`. A page can have fewer rows than `limit` and a next one all the same.
+    `since` and `until` filter by `updated_at`. A page may have fewer rows than `limit` and still be followed by
+    another.
     """
     page = _store().products(*query.listing(**asked), low_stock=low_stock, product_id=product_id)
     return answers.listing(page)
 
 
 @api.get("/inventory/<product_id>")
-@operation(ProductAnswer, path=[PRODUCT_ID], missing="There is no such product.")
+@operation(ProductAnswer, path=[PRODUCT_ID], missing="The product does not exist.")
 def inventory_of_product(product_id: str) -> Response:
     """One product, with price and stock."""
     product = _store().product(product_id)
@@ -102,8 +103,8 @@ def inventory_of_product(product_id: str) -> Response:
 @api.get("/inventory-alerts")
 @operation(StockAlertPage, query=LISTING)
 def inventory_alerts(**asked: Any) -> Response:
-    """The newest low-stock alerts, each with what its product is now.
+    """The newest low-stock alerts, each with its product's current state.
 
-    An alert says what was when the stock fell; name, price and stock of today are looked up when it is read.
+    An alert's own fields describe the moment when stock fell; `product` is looked up when the alert is read.
     """
     return answers.listing(_store().stock_alerts(*query.listing(**asked)))

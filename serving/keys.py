@@ -22,12 +22,12 @@ def _name(text: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="python -m serving.keys",
-        description="Makes API keys. Two lines come out: the key, which is for its owner and shown only now, and "
-        "NAME:SHA256, which belongs into the file of `python -m serving --api_keys=FILE`.",
+        description="Creates API keys. Prints two lines: the key itself, for its owner and never shown again, and "
+        "NAME:SHA256, for the file of `python -m serving --api_keys=FILE`.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="new")
-    new = commands.add_parser("new", help="a new key", description="Makes a key.")
-    new.add_argument("name", type=_name, metavar="NAME", help="whose it is; rate limits count by it")
+    new = commands.add_parser("new", help="create a key", description="Creates a key.")
+    new.add_argument("name", type=_name, metavar="NAME", help="the key's owner; rate limits count per name")
     name = parser.parse_args(argv).name
     key = "sf_" + secrets.token_urlsafe(32)
     sys.stdout.write(f"{key}\n{name}:{sha256(key)}\n")

@@ -87,7 +87,7 @@ class Metrics(PrometheusMetrics):  # type: ignore[misc] # which has no types
         )
         self.rate_limit_failures = Counter(
             "streamforge_rate_limit_failures",
-            "Times that requests could not be counted against --rate_limit, and were not limited.",
+            "Times that counting requests against --rate_limit failed, so that none was limited.",
             registry=registry,
         )
         self.fraud_alerts_served = Counter(
@@ -166,12 +166,12 @@ class _Readings(Collector):
         freshness = _gauge(
             "feature_freshness_seconds", "Now minus the newest event time in the online store.", "family"
         )
-        ledger = _gauge("ledger_records", "Records of a job's ledger, by what became of them.", "job", "outcome")
-        lost = _gauge("ledger_lost_records", "Records that the log no longer held when a job was to read them.", "job")
-        age = _gauge("ledger_age_seconds", "Since a job last wrote its ledger.", "job")
+        ledger = _gauge("ledger_records", "Records in a job's ledger, by outcome.", "job", "outcome")
+        lost = _gauge("ledger_lost_records", "Records that Kafka deleted before a job read them.", "job")
+        age = _gauge("ledger_age_seconds", "Time since a job last wrote its ledger.", "job")
         sessions = _gauge("sessions_open", "Sessions in progress.")
         alerts = _gauge("fraud_alerts_recent", "Fraud alerts of the last five minutes, at most 1,000.", "alert_type")
-        gmv = _gauge("revenue_minute_gmv", "Orders' sum (TRY) in the newest minute that has been over for one.")
+        gmv = _gauge("revenue_minute_gmv", "Revenue (TRY) of the newest minute that ended at least a minute ago.")
         orders = _gauge("revenue_minute_orders", "Orders in that minute.")
         users = _gauge("revenue_minute_users", "Users who ordered in that minute.")
         if known:
@@ -205,10 +205,10 @@ class _Progress(Collector):
         self._progress = progress
 
     def collect(self) -> Iterable[Metric]:
-        lag = _gauge("pipeline_lag_records", "Records that a job has not read, in all its partitions.", "job")
+        lag = _gauge("pipeline_lag_records", "Records that a job has not read yet, over all its partitions.", "job")
         delay = _gauge(
             "pipeline_watermark_delay_seconds",
-            "Now minus the smallest watermark of the partitions that a job reads.",
+            "Now minus the smallest watermark of a job's partitions.",
             "job",
         )
         for job, (records, delay_s) in self._progress.items():

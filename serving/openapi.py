@@ -1,7 +1,7 @@
-"""The OpenAPI document, made from what each route declares; the declaration is also what reads the request.
+"""The OpenAPI document, generated from what each route declares; the same declaration parses the request.
 
 So a parameter that is not declared cannot be read, and one that is declared is read as declared. A route without a
-declaration is left out of the document; `tests/serving/test_openapi.py` fails for it.
+declaration is missing from the document, and `tests/serving/test_openapi.py` fails for it.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ JSON = "application/json"
 MAX_BODY_BYTES = 4 << 20  # 1,000 user ids of 256 characters take 3.1 MB, when all are written as \\uXXXX\\uXXXX
 
 _INTRODUCTION = """\
-What StreamForge's jobs keep in the online store: fraud alerts, sessions, revenue by the minute, features of users.
+The contents of StreamForge's online store: fraud alerts, sessions, revenue per minute and user features.
 
 Every answer is `{"success":true,"data":…,"count":n}` or `{"success":false,"error":"one sentence"}`. Amounts are in TRY,
-times are RFC 3339 in UTC. Lists are newest first; follow `next_cursor` until it is null. An address that is not here
-answers 404, another method 405 with `Allow`. Clients must ignore fields that they do not know.
+times are RFC 3339 in UTC. Lists are newest first; follow `next_cursor` until it is null. An unknown address answers
+404, an unsupported method 405 with `Allow`. Clients must ignore unknown fields.
 
-An id in a path is percent-encoded (`auth0%7C5f`, `a%2Fb`). Browsers and some libraries take `.` and `..` out of paths,
-encoded or not: a list also takes the id as a parameter, and `POST /features` in its body."""
+Percent-encode an id in a path (`auth0%7C5f`, `a%2Fb`). Browsers and some libraries remove `.` and `..` from paths,
+encoded or not, so lists also accept the id as a query parameter, and `POST /features` in its body."""
 _KEYS_INTRODUCTION = """
 
-Send your API key with every request that asks for one, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+Send your API key with every request that needs one, as `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
 _MEANING = {
-    400: "A parameter or the body is wrong, or there is no such parameter.",
+    400: "A parameter or the body is invalid, or the parameter does not exist.",
     401: "The API key is missing or unknown.",
     413: f"The body is larger than {MAX_BODY_BYTES >> 20} MiB.",
-    415: "The body is not JSON, or does not say so.",
-    429: "Too many requests; try again after so many seconds.",
-    500: "The server failed; the failure is in its log.",
-    503: "The online store does not answer; try again after so many seconds.",
+    415: "The body is not JSON, or its Content-Type is not.",
+    429: "Too many requests; retry after the seconds in `Retry-After`.",
+    500: "The server failed; its log has the details.",
+    503: "The online store does not answer; retry after the seconds in `Retry-After`.",
 }
 _RETRY_AFTER = {
     "Retry-After": {"description": "seconds", "required": True, "schema": {"type": "integer", "minimum": 1}}
@@ -55,20 +55,20 @@ _RETRY_AFTER = {
 
 
 class WrongContentType(Exception):
-    """A body that is not said to be JSON."""
+    """The body's Content-Type is not JSON."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What a route takes and gives.
+    """A route's parameters, body and answers.
 
     Attributes:
-      answer: what a 200 holds: a type, as JSON, or a media type.
-      path, query, headers: what is read.
+      answer: the content of a 200: a type, sent as JSON, or a media type.
+      path, query, headers: the parameters.
       body: the type of the JSON body.
       missing: what a 404 means; None if there is none.
-      needs_store: a store that does not answer makes it 503.
-      free: it takes neither an API key nor part in the rate limit.
+      needs_store: whether it answers 503 when the store is down.
+      free: needs no API key and does not count against the rate limit.
     """
 
     answer: type | str
@@ -133,7 +133,7 @@ def operation(
 
 
 def _reader(declared: Operation) -> Callable[[Mapping[str, str]], dict[str, Any]]:
-    """The values of a request; most have no query, and that costs them nothing."""
+    """Reads a request's values; a request without a query, as most are, pays nothing for it."""
     in_query = {parameter.name: parameter for parameter in declared.query}
     nothing_asked = query.read(in_query, {})
     in_headers = {parameter.name: parameter for parameter in declared.headers}
@@ -158,7 +158,7 @@ def _body(decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
         return decoder.decode(request.get_data())
     except msgspec.ValidationError as e:
-        raise InvalidQuery(f"the body is not as described in /docs: {str(e)[:200]}") from e
+        raise InvalidQuery(f"the body does not match its schema in /docs: {str(e)[:200]}") from e
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise InvalidQuery("the body is not JSON") from e
 

@@ -103,7 +103,7 @@ class ProgressOfJobs:
                 found = self._ask()
             except OSError as e:
                 if not self._failing:  # one line an outage
-                    _LOG.warning("Kafka does not tell how far the jobs are: %s", e)
+                    _LOG.warning("cannot read the jobs' progress from Kafka: %s", e)
                 self._failing = True
             else:
                 self._failing = False

@@ -1,4 +1,4 @@
-"""What callers may ask for. A parameter is declared once: how it is read, and what the OpenAPI document says of it."""
+"""Request parameters, each declared once: how it is parsed, and its entry in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -232,39 +232,39 @@ CURSOR = Parameter(
     "cursor",
     _cursor,
     {"type": "string", "minLength": 1, "maxLength": _MAX_CURSOR_CHARS},
-    "`next_cursor` of the page before; the other parameters stay as they were.",
+    "`next_cursor` of the previous page; keep the other parameters unchanged.",
 )
-SINCE = Parameter("since", _time_ms("since", up=True), _TIME_SCHEMA, "Rows of this instant and later; RFC 3339.")
-UNTIL = Parameter("until", _time_ms("until", up=False), _TIME_SCHEMA, "Rows of this instant and earlier; RFC 3339.")
+SINCE = Parameter("since", _time_ms("since", up=True), _TIME_SCHEMA, "Only rows at or after this time; RFC 3339.")
+UNTIL = Parameter("until", _time_ms("until", up=False), _TIME_SCHEMA, "Only rows at or before this time; RFC 3339.")
 LISTING = (LIMIT, CURSOR, SINCE, UNTIL)
 
 OPEN = Parameter(
-    "open", flag("open"), {"type": "boolean", "default": False}, "`true` for those in progress.", default=False
+    "open", flag("open"), {"type": "boolean", "default": False}, "`true`: only sessions in progress.", default=False
 )
 USER_ID = Parameter(
     "user_id",
     user_id,
     _USER_ID_SCHEMA,
-    "The user, percent-encoded. Clients that take `.` or `..` out of paths ask by query.",
+    "The user, percent-encoded. For ids `.` and `..`, which many clients remove from paths, use the query.",
 )
-OF_USER = Parameter("user_id", user_id, _USER_ID_SCHEMA, "Those of this user only.")
+OF_USER = Parameter("user_id", user_id, _USER_ID_SCHEMA, "Only rows of this user.")
 
 EVENTS = Parameter(
     "events",
     _events,
     {"type": "string", "pattern": "^(alert|revenue)(,(alert|revenue))?$", "default": ",".join(EVENT_KINDS)},
-    "Which kinds of event, with commas between.",
+    "The kinds of event to send, separated by commas.",
     frozenset(EVENT_KINDS),
 )
 ALERT_TYPE = Parameter(
     "alert_type",
     _alert_type,
     {"type": "string", "pattern": f"^{_ALERT_TYPE.pattern}$", "examples": ["RAPID_ORDERS"]},
-    "Alerts of this rule only.",
+    "Only alerts of this rule.",
 )
 LAST_EVENT_ID = Parameter(
     "Last-Event-ID",
     _event_id,
     {"type": "string", "pattern": f"^{_EVENT_ID.pattern}$".replace("\\d", "[0-9]")},
-    "The last id that was seen: alerts after it come first. Browsers send it by themselves when they reconnect.",
+    "The id of the last event received: later alerts come first. Browsers send it when they reconnect.",
 )

@@ -1,4 +1,4 @@
-"""The OpenAPI document at /openapi.json, and at /docs the same as a page: plain HTML made here, no script."""
+"""The OpenAPI document at /openapi.json, and as a page at /docs: plain HTML rendered here, no script."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def styles() -> Response:
 
 
 def _document() -> dict[str, Any]:
-    """Made when it is first asked for: by then every route is there."""
+    """Built at the first request: by then every route is registered."""
     made = current_app.extensions.get("streamforge.document")
     if made is None:
         config = cast(Config, current_app.extensions["streamforge.config"])
@@ -187,13 +187,13 @@ def _details(words: str, schema: Mapping[str, Any]) -> Iterator[str]:
     if "pattern" in schema:
         yield f" <code>{escape(schema['pattern'])}</code>"
     if "default" in schema:
-        yield f", else <code>{escape(str(schema['default']).lower())}</code>"
+        yield f", default <code>{escape(str(schema['default']).lower())}</code>"
 
 
 def _bounds(schema: Mapping[str, Any], low: str, high: str) -> str:
     if low in schema and high in schema:
         return f", {schema[low]} to {schema[high]}"
-    return f", from {schema[low]}" if low in schema else f", up to {schema[high]}" if high in schema else ""
+    return f", at least {schema[low]}" if low in schema else f", at most {schema[high]}" if high in schema else ""
 
 
 def _example(path: str, method: str, told: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
-"""What answers hold, as types: the OpenAPI document is made from them, and tests read every answer with them.
+"""The API's answers as types, for the OpenAPI document and for tests, which parse every answer with them.
 
-Most answers are bytes that the store keeps ready (`schemas/features.py` makes them): giving them runs nothing of this.
+Most answers are bytes that the store keeps ready (`schemas/features.py` writes them), so serving runs none of this.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Alert(Struct):
     alert_type: Annotated[str, Meta(description="the rule", examples=["RAPID_ORDERS"])]
     risk_score: Annotated[float, Meta(ge=0, le=1)]
     order_id: Annotated[str, Meta(description="the order that completes the pattern")]
-    amount: Annotated[float, Meta(ge=0, description="of that order, in TRY")]
+    amount: Annotated[float, Meta(ge=0, description="that order's amount, in TRY")]
     timestamp: Annotated[datetime, Meta(tz=True, description="event time of that order")]
     description: str
     related_events: Annotated[list[str], Meta(description="the pattern's orders, oldest first")]
@@ -60,21 +60,21 @@ class Session(Struct):
     session_id: Annotated[str, Meta(description="the user's id and the start in ms")]
     start_time: Time
     user_id: str
-    end_time: Annotated[datetime, Meta(tz=True, description="of the last click")]
+    end_time: Annotated[datetime, Meta(tz=True, description="time of the last click")]
     duration_seconds: Count
     page_views: Count
     product_views: Count
     add_to_carts: Count
     purchases: Count
-    revenue: Annotated[float, Meta(ge=0, description="of its purchases, in TRY")]
-    device_type: Annotated[str, Meta(description="the one seen most")]
-    geo_region: Annotated[str, Meta(description="the one seen most")]
-    primary_category: Annotated[str | None, Meta(description="the one seen most; null when none was")]
-    open: Annotated[bool, Meta(description="in progress; false once it is over")]
+    revenue: Annotated[float, Meta(ge=0, description="total of its purchases, in TRY")]
+    device_type: Annotated[str, Meta(description="the most frequent one")]
+    geo_region: Annotated[str, Meta(description="the most frequent one")]
+    primary_category: Annotated[str | None, Meta(description="the most frequent one; null if there was none")]
+    open: Annotated[bool, Meta(description="true while the session is in progress")]
 
 
 class Minute(Struct):
-    """Revenue of one minute, by event time of its orders."""
+    """Revenue of one minute of event time."""
 
     window_start: Time
     window_end: Time
@@ -89,7 +89,7 @@ class Minute(Struct):
 
 
 class Features(Struct):
-    """What is known of a user. What no event has told yet is null, or zero when it is a count or a sum."""
+    """A user's features. Without events, counts and sums are zero and all other fields null."""
 
     user_id: str
     last_seen: Time | None
@@ -98,16 +98,16 @@ class Features(Struct):
     orders_24h: Annotated[int, Meta(ge=0, description="in the day up to last_order_at")]
     spend_24h: Annotated[float, Meta(ge=0, description="in the day up to last_order_at, in TRY")]
     last_order_at: Time | None
-    last_session: Annotated[Session | None, Meta(description="the one that began last")]
-    alerts: Annotated[int, Meta(ge=0, description="that are kept")]
+    last_session: Annotated[Session | None, Meta(description="the session with the latest start")]
+    alerts: Annotated[int, Meta(ge=0, description="number of alerts kept in the store")]
     last_alert_type: str | None
     last_alert_at: Time | None
 
 
 class UserIds(Struct, forbid_unknown_fields=True):
-    """Whose features are asked for."""
+    """The users whose features are requested."""
 
-    # The pattern is only told here: msgspec would take 30 µs for 100 ids; `query.user_ids` takes 4.
+    # The pattern is for the document only: msgspec would take 30 µs to check 100 ids; `query.user_ids` takes 4.
     user_ids: Annotated[
         list[Annotated[str, Meta(extra_json_schema={"pattern": ID_PATTERN})]],
         Meta(min_length=1, max_length=1000, examples=[["user-1", "user-2"]]),
@@ -115,9 +115,9 @@ class UserIds(Struct, forbid_unknown_fields=True):
 
 
 class Ledger(Struct, rename={"in_": "in"}):
-    """The account of a job: in = good + dead_letters + late + duplicates.
+    """A job's record counts: in = good + dead_letters + late + duplicates.
 
-    A job of an earlier release does not say what was lost.
+    Jobs of earlier releases do not report `lost`.
     """
 
     in_: Count | UnsetType = UNSET
@@ -126,7 +126,8 @@ class Ledger(Struct, rename={"in_": "in"}):
     late: Count | UnsetType = UNSET
     duplicates: Count | UnsetType = UNSET
     lost: (
-        Annotated[int, Meta(ge=0, description="records that the log no longer held; not part of `in`")] | UnsetType
+        Annotated[int, Meta(ge=0, description="records deleted by Kafka before they were read; not part of `in`")]
+        | UnsetType
     ) = UNSET
     updated_at: Time | UnsetType = UNSET
 
@@ -139,30 +140,29 @@ class Redis(Struct):
 class Progress(Struct):
     """How far a job is behind its topics."""
 
-    lag: Annotated[int, Meta(ge=0, description="records that it has not read")]
+    lag: Annotated[int, Meta(ge=0, description="records not read yet")]
     watermark_delay_s: Annotated[
         float | None, Meta(description="now minus its smallest watermark; null before the first record")
     ]
 
 
 class Health(Struct):
-    """Where callers have keys, only they are told more than that the store answers."""
+    """Health of the store and the jobs. Where API keys are in use, callers without one see only the store's status."""
 
     status: Literal["ok"]
     redis: Redis
-    ledgers: Annotated[dict[str, Ledger], Meta(description="of the jobs that have written one")] | UnsetType = UNSET
+    ledgers: Annotated[dict[str, Ledger], Meta(description="per job, once it has written one")] | UnsetType = UNSET
     open_sessions: (
-        Annotated[int, Meta(ge=0, description="in progress, among the newest 10,000 sessions")] | UnsetType
+        Annotated[int, Meta(ge=0, description="sessions in progress among the newest 10,000")] | UnsetType
     ) = UNSET
     freshness_s: (
         Annotated[
-            dict[str, float], Meta(description="per feature family, now minus the newest event time in the store")
+            dict[str, float], Meta(description="now minus the newest event time in the store, per feature family")
         ]
         | UnsetType
     ) = UNSET
     progress: (
-        Annotated[dict[str, Progress], Meta(description="of the jobs that Kafka knows; empty without --kafka")]
-        | UnsetType
+        Annotated[dict[str, Progress], Meta(description="per job that Kafka knows; empty without --kafka")] | UnsetType
     ) = UNSET
 
 
@@ -200,7 +200,7 @@ class AlertPage(Page[Alert]):
 
 
 class SessionPage(Page[Session]):
-    """Sessions, the one that began last first."""
+    """Sessions, latest start first."""
 
 
 class MinutePage(Page[Minute]):
@@ -216,28 +216,28 @@ class FeaturesAnswer(One[Features]):
 
 
 class FeaturesOfMany(Struct):
-    """Features of the users who are known, in the order asked; the others by id."""
+    """Features of the known users, in the order requested, and the ids of the others."""
 
     success: _True
     data: list[Features]
     count: Annotated[int, Meta(ge=0, description="rows in `data`")]
-    missing: Annotated[list[str], Meta(description="users of whom nothing is known, in the order asked")]
+    missing: Annotated[list[str], Meta(description="unknown users, in the order requested")]
 
 
 class HealthAnswer(One[Health]):
-    """Redis answers; the jobs' ledgers."""
+    """The store answers; includes the jobs' ledgers."""
 
 
 class ProbeAnswer(One[Probe]):
-    """It is well."""
+    """The check passed."""
 
 
 class InfoAnswer(One[Info]):
-    """What this server is."""
+    """Name, version and routes of this server."""
 
 
 class Failure(Struct):
-    """Every answer that is not a success."""
+    """The body of every error."""
 
     success: _False
-    error: Annotated[str, Meta(description="one sentence: what is wrong")]
+    error: Annotated[str, Meta(description="what is wrong, in one sentence")]

@@ -45,13 +45,13 @@ def version() -> str:
 @api.get("/health")
 @operation(resources.HealthAnswer, free=True)
 def health() -> Response:
-    """Whether Redis answers; the pipelines' ledgers, how far they are, how fresh the features are.
+    """Health of the store, and the jobs' ledgers, lag and freshness.
 
-    Where callers have keys, who sends none learns only that Redis answers.
+    Where API keys are in use, callers without one see only the store's status.
     """
     try:
         store = _store().health()
-    except StoreUnavailable:  # which says where it is: in the log, not to strangers
+    except StoreUnavailable:  # its message names the store's address, which is for the log only
         return answers.unavailable("Redis, the online store, does not answer; try again shortly")
     told: dict[str, Any] = {"status": "ok", "redis": {"status": "ok", "latency_ms": store.latency_ms}}
     if auth.is_known_caller():
@@ -69,7 +69,7 @@ def health() -> Response:
 def live() -> Response:
     """Whether this process answers.
 
-    For a liveness probe: a store that is away is no reason to restart a server.
+    For liveness probes: a store that is down is no reason to restart the server.
     """
     return answers.one({"status": "ok"})
 
@@ -79,7 +79,7 @@ def live() -> Response:
 def ready() -> Response:
     """Whether the online store answers.
 
-    For a readiness probe: without the store this server has nothing to tell.
+    For readiness probes: without the store the server cannot answer anything else.
     """
     _store().freshness_s()
     return answers.one({"status": "ok"})
@@ -88,7 +88,7 @@ def ready() -> Response:
 @api.get("/info")
 @operation(resources.InfoAnswer, needs_store=False)
 def info() -> Response:
-    """The version, and every route."""
+    """The version and all routes."""
     routes: dict[str, dict[str, Any]] = {}
     for rule, method, view, _ in operations(current_app):
         summary = (view.__doc__ or "").partition("\n")[0]
@@ -99,7 +99,7 @@ def info() -> Response:
 @api.get("/fraud-alerts")
 @operation(resources.AlertPage, query=[*LISTING, query.OF_USER])
 def fraud_alerts(user_id: str | None, **asked: Any) -> Response:
-    """The newest fraud alerts, of all users or one."""
+    """The newest fraud alerts of all users or one."""
     return _alerts(user_id, asked)
 
 
@@ -119,9 +119,9 @@ def _alerts(user_id: str | None, asked: dict[str, Any]) -> Response:
 @api.get("/sessions")
 @operation(resources.SessionPage, query=[*LISTING, query.OPEN, query.OF_USER])
 def sessions(open: bool, user_id: str | None, **asked: Any) -> Response:  # noqa: A002 - the parameter's name
-    """The newest sessions, of all users or one.
+    """The newest sessions of all users or one.
 
-    A page can have fewer rows than `limit` and a next one all the same.
+    A page may have fewer rows than `limit` and still be followed by another.
     """
     return answers.listing(_store().sessions(user_id, *query.listing(**asked), only_open=open))
 
@@ -131,7 +131,7 @@ def sessions(open: bool, user_id: str | None, **asked: Any) -> Response:  # noqa
 def sessions_of_user(user_id: str, **asked: Any) -> Response:
     """The newest sessions of one user.
 
-    A page can have fewer rows than `limit` and a next one all the same.
+    A page may have fewer rows than `limit` and still be followed by another.
     """
     return answers.listing(_store().sessions(user_id, *query.listing(**asked)))
 
@@ -139,9 +139,9 @@ def sessions_of_user(user_id: str, **asked: Any) -> Response:
 @api.get("/revenue")
 @operation(resources.MinutePage, query=LISTING)
 def revenue(**asked: Any) -> Response:
-    """Revenue by the minute, newest first.
+    """Revenue per minute, newest first.
 
-    A page can have fewer rows than `limit` and a next one all the same.
+    A page may have fewer rows than `limit` and still be followed by another.
     """
     return answers.listing(_store().revenue(*query.listing(**asked)))
 
@@ -149,25 +149,25 @@ def revenue(**asked: Any) -> Response:
 @api.get("/revenue/realtime")
 @operation(resources.MinuteAnswer)
 def revenue_realtime() -> Response:
-    """Revenue of the minute that is open, or of the last one with orders."""
+    """Revenue of the current minute, or of the last minute with orders."""
     minute = _store().revenue_now()
     return answers.one(None, count=0) if minute is None else answers.one_ready(minute)
 
 
 @api.get("/features/<user_id>")
-@operation(resources.FeaturesAnswer, path=[USER_ID], missing="Nothing is known of this user.")
+@operation(resources.FeaturesAnswer, path=[USER_ID], missing="The user is unknown.")
 def features_of_user(user_id: str) -> Response:
-    """What is known of one user: orders and spend, last session, alerts, when last seen."""
+    """One user's features: orders and spend, last session, alerts, time last seen."""
     known = _store().features_of(user_id)
-    return answers.missing("nothing is known of this user") if known is None else answers.one_ready(known)
+    return answers.missing("unknown user") if known is None else answers.one_ready(known)
 
 
 @api.post("/features")
 @operation(resources.FeaturesOfMany, body=resources.UserIds)
 def features_of_users(body: resources.UserIds) -> Response:
-    """What is known of up to 1,000 users, in one round trip to the store.
+    """Features of up to 1,000 users, in one round trip to the store.
 
-    Users of whom nothing is known are not in `data`, but in `missing`; an id that is asked twice is answered twice.
+    `missing` lists unknown users. An id that is requested twice is answered twice.
     """
     user_ids = query.user_ids(body.user_ids)
     return answers.features_of_many(user_ids, _store().features_of_many(user_ids))
@@ -178,21 +178,21 @@ def features_of_users(body: resources.UserIds) -> Response:
     "text/event-stream",
     query=[query.EVENTS, query.ALERT_TYPE, query.OF_USER],
     headers=[query.LAST_EVENT_ID],
-    busy="This server holds no more streams; try again after so many seconds, or ask for the lists instead.",
+    busy="This server has no free stream; retry after the seconds in `Retry-After`, or poll the lists instead.",
     needs_store=False,
 )
 def stream(
     events: frozenset[str], alert_type: str | None, user_id: str | None, last_event_id: EventId | None
 ) -> Response:
-    """Alerts as the store gets them, and the open minute as it changes: server-sent events.
+    """New alerts, and the current minute's revenue as it changes, as server-sent events.
 
-    `event: alert` has an alert as in /fraud-alerts and an id; after a cut, alerts since `Last-Event-ID` come first, as
-    far back as the store's last 10,000. An alert can come again when it is corrected: tell them apart by `alert_id`.
-    `event: revenue` has a minute as in /revenue/realtime; the first comes at once. When there is nothing to tell, a
-    comment comes every 15 seconds.
+    `event: alert` has an id and an alert as in /fraud-alerts. After a reconnect, alerts since `Last-Event-ID` come
+    first, back to the last 10,000 in the store. A corrected alert is sent again: deduplicate by `alert_id`.
+    `event: revenue` has a minute as in /revenue/realtime; the first is sent at once. An idle stream sends a comment
+    every 15 seconds.
 
-    The stream stays open while the online store does not answer, and goes on when it does. To have the alerts before
-    the stream as well, open the stream first, then read the list. A stream that is read too slowly is closed.
+    The stream stays open while the online store is down, and resumes with it. To get earlier alerts too, open the
+    stream first, then read the list. The server closes a stream whose client reads too slowly.
     """
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would hold events back
     if request.method == "HEAD":
@@ -201,11 +201,11 @@ def stream(
     try:
         frames = streams.open(Wanted(events, alert_type, user_id, last_event_id))
     except TooManyStreams:
-        return answers.unavailable("this server holds no more streams; try again shortly")
+        return answers.unavailable("this server has no free stream; try again shortly")
     return Response(frames, content_type="text/event-stream", headers=headers)
 
 
 def declared_metrics(view: Callable[[], Response]) -> Callable[[], Response]:
-    """/metrics, whose view prometheus-flask-exporter makes."""
+    """Declares /metrics, whose view comes from prometheus-flask-exporter."""
     view.__doc__ = "Prometheus metrics of all workers."
     return operation("text/plain", needs_store=False, free=True)(view)

@@ -25,25 +25,25 @@ _DAY_MS: Final = 86_400_000
 _EVENT_RATE: Final = 50.0
 
 _STORY = """\
-Plays an online shop: users browse, search, fill carts and buy; orders are confirmed, shipped, delivered, cancelled,
-refunded; stock moves. Written as Avro (Confluent wire format) to Kafka, or to files:
+Simulates an online shop: users browse, search, fill carts and buy; orders are confirmed, shipped, delivered, cancelled
+or refunded; stock moves. Writes events as Avro (Confluent wire format) to Kafka, or to files:
 
   clickstream.events   key user_id      what users do on the site
   transactions.orders  key user_id      every status an order enters
   inventory.events     key product_id   stock movements
 
-Between the good records it plants what a pipeline has to cope with, in shares you choose: fraud of every rule, records
-that cannot be decoded or make no sense, records that come far too late, and repeats. --truth writes down what was
-planted. Equal flags, with --seed and --start among them, give equal events."""
+Among the good records it plants what a pipeline must handle, in shares you choose: fraud for every rule, records that
+are undecodable or invalid, late records, and duplicates. --truth writes down what was planted. Runs with equal flags,
+--seed and --start included, generate the same events."""
 
 _EXAMPLES = """\
 examples:
   python -m simulator --rate 50                                    live traffic until Ctrl-C
-  python -m simulator --rate 0 --events 1000000                    a million events of the last hours, at full speed
+  python -m simulator --rate 0 --events 1000000                    a million events of past hours, at full speed
   python -m simulator --rate 0 --duration 24h --output data        a whole day, as data/<topic>.avro
   python -m simulator --rate 200 --duration 60s --bad_share 0.2 --truth truth.jsonl
 
-exit status: 0 done, or ended by Ctrl-C; 1 no broker or registry there, or events not delivered; 2 a wrong flag"""
+exit status: 0 done, or stopped by Ctrl-C; 1 no broker or registry, or undelivered events; 2 a wrong flag"""
 
 
 class Flags(argparse.Namespace):
@@ -108,22 +108,22 @@ def _parser() -> Parser:
         description=_STORY,
         epilog=_EXAMPLES,
     )
-    add = parser.add_argument_group("how much").add_argument
+    add = parser.add_argument_group("volume").add_argument
     _add(
         add,
         "--rate",
         _typed(_number, "a number of at least 0"),
         "N",
         50.0,
-        "events per second over all topics, at the pace of the clock; 0: as fast as this machine gives",
+        "events per second over all topics, in real time; 0: as fast as possible",
     )
     _add(add, "--events", _COUNT, "N", None, "stop after N events")
     _add(add, "--duration", _DURATION, "TIME", None, "stop after this span of event time (10s, 30m, 2h)")
-    add("--infinite", action="store_true", help="never stop (so it is without --events and --duration)")
+    add("--infinite", action="store_true", help="never stop (the default without --events and --duration)")
 
-    add = parser.add_argument_group("what").add_argument
-    _add(add, "--seed", _COUNT, "N", None, "another seed, other events (default: a new one each time; it is printed)")
-    _add(add, "--users", _COUNT, "N", 100_000, "ordinary users of the shop")
+    add = parser.add_argument_group("content").add_argument
+    _add(add, "--seed", _COUNT, "N", None, "seed of the random events (default: a new one each time; it is printed)")
+    _add(add, "--users", _COUNT, "N", 100_000, "number of ordinary users")
     _add(add, "--topics", str, "A,B", ",".join(TOPICS), "only these topics")
     _add(
         add,
@@ -131,8 +131,8 @@ def _parser() -> Parser:
         _typed(_instant, "an instant such as 2026-11-22T10:00:00Z"),
         "INSTANT",
         None,
-        "event time of the first event (default: now; with --rate 0 so long ago that the last event is now, and a day "
-        "ago when there is no end: it catches up, then goes on live)",
+        "event time of the first event (default: now; with --rate 0, early enough for the last event to be now, or a "
+        "day ago if there is no last event: it catches up, then goes on live)",
     )
     _add(
         add,
@@ -140,21 +140,21 @@ def _parser() -> Parser:
         _typed(_number, "a number of at least 0"),
         "N",
         None,
-        "with --rate 0: events per second of event time, as a mean over day and night (default: 50)",
+        "with --rate 0: events per second of event time, averaged over day and night (default: 50)",
     )
 
-    add = parser.add_argument_group("what is planted").add_argument
-    _add(add, "--fraud_share", _SHARE, "SHARE", 0.05, "of the order records belong to planted fraud")
-    _add(add, "--bad_share", _SHARE, "SHARE", 0.01, "of the order and click records are bad")
-    _add(add, "--late_share", _SHARE, "SHARE", 0.005, "of the order and click records come far too late")
-    _add(add, "--duplicate_share", _SHARE, "SHARE", 0.01, "of the order and click records are repeats")
-    _add(add, "--out_of_orderness", _DURATION, "TIME", "5s", "events overtake each other within this span")
-    _add(add, "--late_by", _DURATION, "TIME", "15m", "how far behind the newest of its partition a late record lies")
-    _add(add, "--truth", Path, "FILE", None, "write what was planted, as JSON lines; the last line is a summary")
+    add = parser.add_argument_group("planted faults").add_argument
+    _add(add, "--fraud_share", _SHARE, "SHARE", 0.05, "share of orders that belong to planted fraud")
+    _add(add, "--bad_share", _SHARE, "SHARE", 0.01, "share of orders and clicks that are invalid")
+    _add(add, "--late_share", _SHARE, "SHARE", 0.005, "share of orders and clicks that are late")
+    _add(add, "--duplicate_share", _SHARE, "SHARE", 0.01, "share of orders and clicks that are duplicates")
+    _add(add, "--out_of_orderness", _DURATION, "TIME", "5s", "events arrive out of order within this span")
+    _add(add, "--late_by", _DURATION, "TIME", "15m", "how far late records trail the newest of their partition")
+    _add(add, "--truth", Path, "FILE", None, "write what was planted as JSON lines; the last line is a summary")
 
-    add = parser.add_argument_group("where to").add_argument
+    add = parser.add_argument_group("output").add_argument
     _add(add, "--output", str, "URL", "kafka://127.0.0.1:29092", "kafka://host:port[,host:port], or a folder")
-    add("--format", choices=("avro", "jsonl"), help="of the files in a folder (default: avro)")
+    add("--format", choices=("avro", "jsonl"), help="format of files (default: avro)")
     _add(
         add,
         "--registry",

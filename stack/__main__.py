@@ -18,8 +18,8 @@ from stack.stack import Stack
 
 _ABOUT = """Starts the real local services as plain processes, and stops them.
 
-Everything they write lies in one folder (--data); what they run from is downloaded once into
-$STREAMFORGE_CACHE or ~/.cache/streamforge. Several stacks run side by side with other --data and --port."""
+They keep their data in one folder (--data) and their binaries, downloaded once, in $STREAMFORGE_CACHE or
+~/.cache/streamforge. To run several stacks side by side, give each its own --data and --port."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,33 +45,41 @@ def _parser() -> Parser:
         sub = commands.add_parser(name, help=about, description=about)
         sub.set_defaults(run=run)
         if name not in ("access", "fetch"):
-            sub.add_argument("--data", type=Path, default=Path(".stack"), metavar="DIR", help="default: .stack")
+            sub.add_argument(
+                "--data", type=Path, default=Path(".stack"), metavar="DIR", help="the stack's folder (default: .stack)"
+            )
         return sub
 
     default = f"default: {' '.join(DEFAULT)}"
     up = command("up", _up, "start services in the background and wait until they are healthy")
     up.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help=f"{', '.join(SERVICES)} ({default})")
-    up.add_argument("--port", action="append", type=_port, default=[], metavar="NAME=PORT", help="another port")
+    up.add_argument(
+        "--port", action="append", type=_port, default=[], metavar="NAME=PORT", help="use another port for NAME"
+    )
     up.add_argument(
         "--secure",
         action="store_true",
-        help="with TLS, passwords, access rules, made on the spot (docs/security.md)",
+        help="with TLS, passwords and access rules, created on the spot (docs/security.md)",
     )
-    up.add_argument("--kafka-heap", default="256m", metavar="SIZE", help="the broker's heap, as in -Xmx (256m)")
-    down = command("down", _down, "stop services; their data stays")
-    down.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help="default: all of this folder")
-    down.add_argument("--wipe", action="store_true", help="remove their data too")
-    status = command("status", _status, "tell how the started services are; 0 when all are healthy, else 1")
+    up.add_argument(
+        "--kafka-heap", default="256m", metavar="SIZE", help="the broker's heap, as in -Xmx (default: 256m)"
+    )
+    down = command("down", _down, "stop services and keep their data")
+    down.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help="default: all in this folder")
+    down.add_argument("--wipe", action="store_true", help="delete their data, too")
+    status = command(
+        "status", _status, "show the health of the started services; exits with 0 if all are healthy, else 1"
+    )
     status.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help="default: all that were started")
     logs = command("logs", _logs, "show the end of the logs")
     logs.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help="default: all")
-    logs.add_argument("--lines", type=_count, default=40, metavar="N", help="of each log (40)")
-    logs.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
-    command("access", _access, "print who may do what in Kafka, as commands that allow it, and no more")
-    fetch = command("fetch", _fetch, "download and build what services run from, and the Flink job server jar")
-    beside = f"beside the jar (default: {' '.join(FETCHED)})"
+    logs.add_argument("--lines", type=_count, default=40, metavar="N", help="lines of each log (default: 40)")
+    logs.add_argument("--follow", action="store_true", help="keep printing until Ctrl-C")
+    command("access", _access, "print the Kafka permissions that each program needs, as commands that grant them")
+    fetch = command("fetch", _fetch, "download and build the services' binaries and the Flink job server jar")
+    beside = f"in addition to the jar (default: {' '.join(FETCHED)})"
     fetch.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help=beside)
-    fetch.add_argument("--ask-again", action="store_true", help="try once more to reach Beam's own job server jar")
+    fetch.add_argument("--ask-again", action="store_true", help="try again to download Beam's own job server jar")
     return parser
 
 

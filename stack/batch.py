@@ -1,10 +1,10 @@
-"""python -m stack.batch: the daily batch job on the demo's archive, against what the demo's jobs said of the day.
+"""python -m stack.batch: Runs the daily batch job on the demo's archive, and compares it with the demo's stream.
 
-Runs dags/spark/daily_analytics.py on a local Spark, with the tables in .stack/batch/warehouse and an Iceberg catalogue
-in SQLite beside it: computes the day anew, compares it with the stream's rows, looks at its quality, and publishes it
-when both gates say yes. The same day may be run any number of times.
+Runs dags/spark/daily_analytics.py on a local Spark, with its tables in .stack/batch/warehouse and an Iceberg catalogue
+in SQLite beside it. It recomputes the day, compares it with the stream's rows, checks its quality, and publishes it if
+both gates pass. A day can be run any number of times.
 
-exit status: 0 published; 1 failed; 2 a wrong flag; 3 a gate said no
+Exit status: 0 published; 1 failed; 2 a wrong flag; 3 a gate failed.
 """
 
 from __future__ import annotations
@@ -37,22 +37,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=rest,
     )
     add = parser.add_argument
-    add("--date", type=_date, required=True, metavar="YYYY-MM-DD", help="the day of event time, UTC")
+    add("--date", type=_date, required=True, metavar="YYYY-MM-DD", help="event day, in UTC")
     add(
         "--data",
         type=Path,
         default=Path(".stack/demo"),
         metavar="DIR",
-        help="of the demo: with the folders archive and tables (default: %(default)s)",
+        help="the demo's folder, with archive and tables (default: %(default)s)",
     )
-    add("--home", type=Path, default=Path(".stack/batch"), metavar="DIR", help="tables, reports (default: %(default)s)")
+    add(
+        "--home",
+        type=Path,
+        default=Path(".stack/batch"),
+        metavar="DIR",
+        help="folder for tables and reports (default: %(default)s)",
+    )
     try:
         options, more = parser.parse_known_args(arguments)
     except UsageError as e:
         parser.stop(e)
     data, home = options.data.absolute(), options.home.absolute()
     if not (data / "archive").is_dir():
-        parser.stop(f"--data: {data} holds no archive: run make demo DURATION=60 first, and wait for its end")
+        parser.stop(f"--data: {data} has no archive: run make demo DURATION=60 first, and wait until it ends")
     console = Console(sys.stdout)
     try:
         spark = Spark(Path(".stack/spark"), console)

@@ -1,15 +1,15 @@
-"""python -m stack.demo: the whole system on this machine, with traffic, until Ctrl-C or for a while.
+"""python -m stack.demo: Runs the whole system on this machine, with traffic, until Ctrl-C or for a given time.
 
-Starts the services, the jobs (fraud, sessions, revenue, archive), each on an embedded Flink of its own, the simulator
-and the API as processes of their own; waits until each works; shows how it goes; and in the end, when the simulator has
-stopped and all it sent has arrived, shows that every job accounts for every record. Exit status: 0 every ledger
-balances, everything arrived and every planted fraud was found; 1 not so, or something failed; 2 a wrong flag.
+Starts the services, the simulator, the API, and the jobs (fraud, sessions, revenue, archive), each on its own embedded
+Flink. Once all of them work it prints their progress. At the end it stops the simulator, waits until all it sent has
+arrived, and prints each job's ledger, which accounts for every record. Exit status: 0 every ledger balances, everything
+arrived and every planted fraud was found; 1 otherwise, or if something failed; 2 a wrong flag.
 
-A demo begins with empty topics and an empty store, so that what it shows is its own: its data folder is emptied first.
-Only when the local stack is up already (`python -m stack up`) it uses that as it is. The jobs then read what the topics
-held before too, and that is taken into account.
+The demo empties its data folder first, so it begins with empty topics and an empty store. If the local stack is already
+up (`python -m stack up`), the demo uses it as it is: the jobs then also read what its topics already held, and the
+ledgers allow for that.
 
-With --cdc also PostgreSQL with the shop's tables, Debezium, a client that changes them, and the job cdc, which follows.
+--cdc adds PostgreSQL with the shop's tables, a client that changes them, Debezium, and the job cdc.
 """
 
 from __future__ import annotations
@@ -144,9 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except (redis.RedisError, KafkaException, TimeoutError) as error:
-        print(
-            f"demo: a service failed: {error or 'no answer in time'} (logs: {_home(options) / 'logs'})", file=sys.stderr
-        )
+        print(f"demo: a service failed: {error or 'timed out'} (logs: {_home(options) / 'logs'})", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("demo: interrupted", file=sys.stderr)
@@ -161,25 +159,34 @@ def _parser() -> Parser:
         epilog=rest,
     )
     add = parser.add_argument
-    add("--duration", type=typed(_seconds), metavar="TIME", help="end by itself after so long, as 60s (default: never)")
-    add("--cdc", action="store_true", help="with a database, and the job that follows it: 1 GB of memory more")
-    add("--secure", action="store_true", help="with TLS, passwords and access rules on everything (docs/security.md)")
-    add("--rate", type=_rate, default=50, metavar="N", help="events a second (50)")
+    add("--duration", type=typed(_seconds), metavar="TIME", help="stop after this long, such as 60s (default: never)")
+    add("--cdc", action="store_true", help="add a database and the job cdc, which takes 1 GB more memory")
+    add("--secure", action="store_true", help="use TLS, passwords and access rules everywhere (docs/security.md)")
+    add("--rate", type=_rate, default=50, metavar="N", help="events per second (default: %(default)s)")
     add(
         "--history",
         type=typed(_seconds),
         metavar="TIME",
-        help="begin so long ago, as 1h: that much traffic is sent at once, then it goes on live; "
-        "--rate is then the mean over a day (default: begin now)",
+        help="first send the traffic of this much past time at once, such as 1h, then go on live; "
+        "--rate is then the average over a day (default: no past traffic)",
     )
-    add("--short", action="store_true", help="sessions end after a minute, and records are late after one (stack.soak)")
+    add(
+        "--short", action="store_true", help="use a session gap and an allowed lateness of 1 minute, as stack.soak does"
+    )
     add(
         "--data",
         type=Path,
         metavar="DIR",
-        help="data and logs; emptied first (default: .stack/demo, and the services of .stack if they are up)",
+        help="folder for data and logs, emptied first (default: .stack/demo, with services of .stack if they are up)",
     )
-    add("--port", action="append", type=_port, default=[], metavar="NAME=PORT", help=f"of {', '.join(_PORTS)}")
+    add(
+        "--port",
+        action="append",
+        type=_port,
+        default=[],
+        metavar="NAME=PORT",
+        help=f"use another port for NAME: {', '.join(_PORTS)}",
+    )
     return parser
 
 
@@ -205,7 +212,7 @@ def _home(options: argparse.Namespace) -> Path:
 
 
 class _Stop(threading.Event):
-    """Set by Ctrl-C while the demo runs. At any other time, and the second time, Ctrl-C interrupts."""
+    """Set by Ctrl-C while the demo runs. At any other time, or the second time, Ctrl-C interrupts."""
 
     running = False
 
@@ -274,7 +281,9 @@ def _only_one(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StackError(f"a demo runs in {home} already; end it, or choose another folder with --data") from None
+            raise StackError(
+                f"a demo is already running in {home}; stop it, or choose another folder with --data"
+            ) from None
         yield
 
 
@@ -417,7 +426,7 @@ def _welcome(system: _System, duration_s: float | None) -> str:
     stock = (
         f"\n  low stock  curl -s '{system.api}/api/v1/inventory?low_stock=true&limit=3'" if _CDC in system.jobs else ""
     )
-    end = "Ctrl-C ends it." if duration_s is None else f"It ends by itself after {duration_s:g} s, or by Ctrl-C."
+    end = "Press Ctrl-C to stop." if duration_s is None else f"Stops after {duration_s:g} s, or with Ctrl-C."
     return f"""
 StreamForge runs on {system.api}
   dashboard  {system.api}/
@@ -433,7 +442,7 @@ StreamForge runs on {system.api}
 
 
 def _watch(system: _System, before: Mapping[str, int], duration_s: float | None, stop: threading.Event) -> None:
-    """Shows how it goes, until it shall stop."""
+    """Prints progress until it is time to stop."""
     begin = time.monotonic()
     end = begin + duration_s if duration_s is not None else float("inf")
     shown = begin
@@ -449,15 +458,15 @@ def _watch(system: _System, before: Mapping[str, int], duration_s: float | None,
         stop.wait(0.5)
     if most:
         parts = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in most.items())
-        print(f"memory: {sum(most.values()) / 1e9:.1f} GB in all, in MB: {parts}", flush=True)
+        print(f"memory: {sum(most.values()) / 1e9:.1f} GB in total; in MB: {parts}", flush=True)
 
 
 @dataclass(frozen=True)
 class _Account:
-    """What a job says of its records, and what was sent to it.
+    """A job's ledger, and the records it was sent.
 
     Attributes:
-      before: what its topics held before the demo.
+      before: how many records its topics held before the demo.
     """
 
     job: str
@@ -475,7 +484,7 @@ class _Account:
 
 
 def _settle(system: _System, before: Mapping[str, int], console: Console) -> int:
-    """Stops the traffic, waits until all of it has arrived, and shows the ledgers; returns the exit status."""
+    """Stops the traffic, waits until all of it has arrived and prints the ledgers; returns the exit status."""
     system.children.stop("simulator", *(["workload"] if _CDC in system.jobs else []))
     lines = _truth(system.truth)
     if not lines or lines[-1]["kind"] != "summary":
@@ -535,11 +544,11 @@ def _report(accounts: Sequence[_Account], planted: int, unseen: Sequence[Mapping
         lines.append(row(a.job, a.ledger, ("in", *_OUTCOMES), "" if a.balances else "  DOES NOT BALANCE"))
         lines.append(row("  sent to it", a.planted, ("sent", "good", "bad", "late", "duplicates")))
         if a.before:
-            lines.append(f"  its topics held {a.before:,} records before, which it has read too")
-    lines.append("repeats of records that a job does not keep are good: nothing comes of them")
+            lines.append(f"  its topics already held {a.before:,} records, which it read as well")
+    lines.append("repeats of records that a job does not use count as good: they have no effect")
     if all(a.balances for a in accounts):
         lines.append("in = good + dead letters + late + duplicates: every ledger balances")
-    lines += [f"DIFFERENCE: {a.missing:,} of what was sent to {a.job}" for a in accounts if a.missing]
+    lines += [f"DIFFERENCE: {a.job}: sent − read = {a.missing:,}" for a in accounts if a.missing]
     if not any(a.missing for a in accounts):
         lines.append("everything sent has arrived")
     lines.append(f"planted fraud: {planted - len(unseen):,} of {planted:,} found")

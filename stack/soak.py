@@ -1,16 +1,16 @@
-"""python -m stack.soak: does anything grow?
+"""python -m stack.soak: Runs the demo's jobs for hours and reports whether memory, checkpoints or the store grow.
 
-Runs the demo's jobs on ports and in a folder of its own, with windows so short that state is after minutes what it
-otherwise is after hours, and measures them from outside: of each job the newest checkpoint, the memory of its JVM and
-of its Python workers, and the ledger; and the store's memory. In the end, or at Ctrl-C, it fits a line to each series
-after the warm-up and says whether it rises.
+The jobs run on their own ports and in their own folder, with windows so short that their state reaches in minutes what
+it would otherwise reach in hours. Samples are taken from outside: each job's newest checkpoint, the memory of its JVM
+and its Python workers, its ledger, and the store's memory. At the end, or at Ctrl-C, it fits a line to each series
+after the warm-up and reports whether it rises.
 
-The slope is Theil's and Sen's: the median of the slopes between any two of twelve points, so that a few steps or spikes
-do not make it; with Sen's 95 % confidence interval. The points are the means of twelve equal stretches of time, not
-single samples: neighbours are alike (garbage is collected every so often), and would make a slope look surer than it
-is. A series grows when the whole interval is above zero, and it has gained more than 3 % of its level meanwhile.
+The slope is the Theil-Sen estimator, the median of the slopes between any two of twelve points, with Sen's 95 %
+confidence interval, so a few steps or spikes do not distort it. Each point is the mean of one twelfth of the time, not
+a single sample: neighbouring samples are correlated (garbage is collected now and then) and would make the interval too
+narrow. A series grows if the whole interval is above zero and it gained more than 3 % of its level.
 
-Exit status: 0 nothing grows; 1 something does, there are too few samples to tell, or the run failed; 2 a wrong flag.
+Exit status: 0 nothing grows; 1 something grows, there are too few samples, or the run failed; 2 a wrong flag.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _demo(home, options.rate) as (demo, ports):
             begin = time.monotonic()
-            print(f"soak: {options.hours:g} h from now; Ctrl-C ends it with what there is", flush=True)
+            print(f"soak: {options.hours:g} h from now; Ctrl-C ends it early, with a report", flush=True)
             while (now := time.monotonic() - begin) < end_s:
                 if demo.poll() is not None:
                     raise RuntimeError(f"the demo ended; see {home / 'demo.log'}")
@@ -195,29 +195,40 @@ def _parser() -> Parser:
         epilog=rest,
     )
     add = parser.add_argument
-    add("--hours", type=_positive, default=0.7, help="how long (0.7)")
-    add("--rate", type=int, default=100, help="events a second (100)")
-    add("--every", type=_positive, default=5.0, metavar="SECONDS", help="between two samples (5)")
-    add("--warm_up", type=_share, default=0.35, help="share of the time that is left out of the fit (0.35)")
-    add("--data", type=Path, default=Path(".stack") / "soak", metavar="DIR", help="data, logs, result (.stack/soak)")
+    add("--hours", type=_positive, default=0.7, help="how long to run (default: %(default)s)")
+    add("--rate", type=int, default=100, help="events per second (default: %(default)s)")
+    add("--every", type=_positive, default=5.0, metavar="SECONDS", help="sampling interval (default: 5)")
+    add(
+        "--warm_up",
+        type=_share,
+        default=0.35,
+        help="fraction of the time to leave out of the fit (default: %(default)s)",
+    )
+    add(
+        "--data",
+        type=Path,
+        default=Path(".stack") / "soak",
+        metavar="DIR",
+        help="folder for data, logs and results (default: %(default)s)",
+    )
     return parser
 
 
-def _number(is_right: Callable[[float], bool], text: str) -> float:
+def _number(is_right: Callable[[float], bool], wanted: str, text: str) -> float:
     try:
         if is_right(number := float(text)):
             return number
     except ValueError:
         pass
-    raise argparse.ArgumentTypeError(f"{text!r} will not do")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number {wanted}")
 
 
 def _positive(text: str) -> float:
-    return _number(lambda number: 0 < number < math.inf, text)
+    return _number(lambda number: 0 < number < math.inf, "above 0", text)
 
 
 def _share(text: str) -> float:
-    return _number(lambda number: 0 <= number < 1, text)
+    return _number(lambda number: 0 <= number < 1, "from 0 to below 1", text)
 
 
 @contextlib.contextmanager

@@ -92,10 +92,10 @@ JOBS = ("fraud-detector", "session-aggregator", "revenue-calculator", "archiver"
     ("ledger", "before", "status", "said"),
     [
         (BALANCED, 0, 0, "every ledger balances\neverything sent has arrived"),
-        (BALANCED | {"in": 15, "good": 12}, 5, 0, "its topics held 5 records before"),
+        (BALANCED | {"in": 15, "good": 12}, 5, 0, "its topics already held 5 records"),
         (BALANCED | {"good": 6}, 0, 1, "1             1             1  DOES NOT BALANCE"),
-        (BALANCED | {"in": 9, "good": 6}, 0, 1, "DIFFERENCE: 1 of what was sent to session-aggregator"),
-        (BALANCED | {"in": 11, "good": 8}, 0, 1, "DIFFERENCE: -1 of what was sent to session-aggregator"),
+        (BALANCED | {"in": 9, "good": 6}, 0, 1, "DIFFERENCE: session-aggregator: sent − read = 1"),
+        (BALANCED | {"in": 11, "good": 8}, 0, 1, "DIFFERENCE: session-aggregator: sent − read = -1"),
     ],
 )
 def test_only_ledgers_that_balance_and_hold_all_that_was_sent_give_status_0(
@@ -317,7 +317,7 @@ def test_the_demo_shows_every_jobs_results_accounts_for_every_record_and_leaves_
     assert "everything sent has arrived" in said
     found, planted = map(int, re.search(r"planted fraud: (\d+) of (\d+) found", said).groups())  # type: ignore[union-attr]
     assert found == planted > 0
-    assert re.search(r"memory: \d+\.\d GB in all, in MB: .*fraud \d+.*kafka \d+", said)
+    assert re.search(r"memory: \d+\.\d GB in total; in MB: .*fraud \d+.*kafka \d+", said)
     assert list((tmp_path / "archive").rglob("*.avro"))
     assert alive(started) == []
     assert [name for name, port in ports.items() if not is_free(port)] == []

@@ -91,8 +91,8 @@ export function makeFeed() {
     say(
       empty,
       rule
-        ? `No alert of this rule among the newest ${count(sorted.length)}.`
-        : "No alerts yet. Start traffic with planted fraud by “make demo”: an alert appears here within a second of the order that completes a pattern.",
+        ? `No alerts of this rule among the newest ${count(sorted.length)}.`
+        : "No alerts yet. “make demo” generates traffic with planted fraud; an alert appears here within a second of the order that completes a pattern.",
     );
   }
 

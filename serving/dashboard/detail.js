@@ -62,18 +62,18 @@ function ofUser(features) {
   return make(
     "dl",
     { class: "facts" },
-    fact("Orders in an hour", count(features.orders_1h)),
-    fact("Spent in an hour", moneyExact(features.spend_1h)),
-    fact("Orders in a day", count(features.orders_24h)),
-    fact("Spent in a day", moneyExact(features.spend_24h)),
+    fact("Orders, 1 h", count(features.orders_1h)),
+    fact("Spend, 1 h", moneyExact(features.spend_1h)),
+    fact("Orders, 24 h", count(features.orders_24h)),
+    fact("Spend, 24 h", moneyExact(features.spend_24h)),
     fact("Alerts kept", count(features.alerts)),
     fact("Last seen", features.last_seen ? time(features.last_seen) : "–"),
   );
 }
 
 function ofSessions(sessions) {
-  if (!sessions.length) return hint("No session in the last week.");
-  const heads = [["Began"], ["Lasts", "number"], ["Pages", "number"], ["In cart", "number"], ["Bought for", "number"], ["From"]];
+  if (!sessions.length) return hint("No sessions in the last week.");
+  const heads = [["Began"], ["Duration", "number"], ["Pages", "number"], ["In cart", "number"], ["Revenue", "number"], ["Source"]];
   return table(
     heads,
     sessions.map((s) =>
@@ -93,7 +93,7 @@ function ofSessions(sessions) {
 
 function ofAlerts(alerts, but) {
   const others = alerts.filter((alert) => alert.alert_id !== but?.alert_id);
-  if (!others.length) return hint(but ? "No other." : "None.");
+  if (!others.length) return hint(but ? "No others." : "None.");
   return make(
     "ul",
     { class: "plain" },
@@ -138,7 +138,7 @@ export function makeDetail(findAlert) {
     const mine = shown;
     let alert = kind === "alert" ? findAlert(alertId) : null;
     say(title, alert ? words(alert.alert_type) : kind === "alert" ? "Alert" : userId);
-    body.replaceChildren(...(alert ? [ofAlert(alert)] : []), hint("Asking the store…"));
+    body.replaceChildren(...(alert ? [ofAlert(alert)] : []), hint("Loading…"));
     if (!dialog.open) dialog.showModal();
     title.focus();
     try {
@@ -151,14 +151,14 @@ export function makeDetail(findAlert) {
       const known = new Map(user.alerts.map((each) => [each.order_id, each]));
       body.replaceChildren(
         ...(kind === "alert" ? (alert ? [ofAlert(alert)] : [hint("The store no longer holds this alert.")]) : []),
-        ...(alert ? [section(plural(alert.related_events.length, "order behind it", "orders behind it"), ordersBehind(alert, known))] : []),
-        section(kind === "alert" ? `User ${userId}` : "Features", user.features ? ofUser(user.features) : hint("Nothing is known of this user.")),
-        section("Last sessions", ofSessions(user.sessions)),
+        ...(alert ? [section(plural(alert.related_events.length, "related order"), ordersBehind(alert, known))] : []),
+        section(kind === "alert" ? `User ${userId}` : "Features", user.features ? ofUser(user.features) : hint("Unknown user.")),
+        section("Latest sessions", ofSessions(user.sessions)),
         section(alert ? "Other alerts of this user" : "Alerts", ofAlerts(user.alerts, alert)),
         links(userId),
       );
     } catch (error) {
-      if (mine === shown) body.lastElementChild.replaceWith(hint(`Not to be had: ${error.message}. Close this and open it again.`));
+      if (mine === shown) body.lastElementChild.replaceWith(hint(`Failed to load: ${error.message}. Close this and open it again.`));
     }
   }
 

@@ -71,7 +71,7 @@ export function showHealth(health) {
   );
   byId("health-scroll").hidden = !jobs.length;
   empty.hidden = jobs.length > 0;
-  say(empty, "No job has reported. “make demo” starts them all; a job shows its ledger a second after its first record.");
+  say(empty, "No job has reported yet. “make demo” starts them all; a job's ledger appears a second after its first record.");
   say(byId("health-store"), `store answers in ${health.redis.latency_ms.toFixed(1)} ms`);
 
   say(byId("tile-sessions"), count(health.open_sessions));
@@ -83,7 +83,7 @@ export function showHealth(health) {
   say(byId("tile-ledger"), ledgers.length ? count(total) : "–");
   say(
     byId("tile-ledger-more"),
-    !ledgers.length ? "no job has reported" : lost ? `${count(lost)} lost before they were read` : wrong ? `${wrong} of ${ledgers.length} ledgers do not balance` : "every ledger balances",
+    !ledgers.length ? "no job has reported" : lost ? `${count(lost)} lost before being read` : wrong ? `${wrong} of ${ledgers.length} ledgers do not balance` : "every ledger balances",
   );
   byId("tile-ledger-more").className = `hint${wrong ? " bad" : ledgers.length ? " ok" : ""}`;
 

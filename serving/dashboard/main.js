@@ -30,17 +30,17 @@ function showStatus(error) {
     return;
   }
   pill.dataset.level = "bad";
-  const since = answeredAt ? ` What you see is of ${clock(answeredAt)}.` : "";
+  const since = answeredAt ? ` This is the state of ${clock(answeredAt)}.` : "";
   const [short, long] =
     error.status === 0
-      ? ["API away", "The API does not answer. Is it running? “make demo” or “python -m serving” starts it."]
+      ? ["API down", "The API does not answer. Is it running? “make demo” or “python -m serving” starts it."]
       : error.status === 503
-        ? ["Store away", `The API answers, but its store does not: ${error.message}.`]
+        ? ["Store down", `The API answers, but its store does not: ${error.message}.`]
         : error.status === 401
           ? ["Key needed", ""]
-          : ["Not up to date", `${error.message}.`];
+          : ["Out of date", `${error.message}.`];
   say(pill, short);
-  say(away, `${long}${since} This page tries again by itself.`);
+  say(away, `${long}${since} This page keeps retrying.`);
 }
 
 // Asks again and again while the page is shown. What it returns can be run at once, and holds the last failure.
@@ -135,7 +135,7 @@ setInterval(() => {
 byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   useKey(byId("key").value);
-  say(byId("key-hint"), "That key is not known."); // seen only if it is so
+  say(byId("key-hint"), "Unknown key."); // seen only if it is so
   check.run();
 });
 

@@ -100,7 +100,7 @@ export function makeRevenue() {
     if (table.open) drawTable();
     empty.hidden = rows.size > 0;
     box.hidden = !rows.size;
-    say(empty, "No orders in the last hour. “make demo” sends some; the first minute appears here a few seconds later.");
+    say(empty, "No orders in the last hour. “make demo” generates some; the first minute appears within seconds.");
     if (box.hidden) return;
     const data = stacks();
     if (plot) plot.setData(data);
@@ -214,7 +214,7 @@ export function makeRevenue() {
     const open = rows.get(startOf(Date.now()));
     const last = rows.get(startOf(Date.now()) - MINUTE_MS);
     say(byId("tile-minute"), money(open?.total_gmv ?? 0));
-    const before = last ? `; before ${money(last.total_gmv)}` : "";
+    const before = last ? `; previous minute ${money(last.total_gmv)}` : "";
     say(byId("tile-minute-more"), plural(open?.order_count ?? 0, "order") + before);
     const all = shownRows();
     say(byId("tile-hour"), money(all.reduce((sum, row) => sum + row.total_gmv, 0)));

@@ -35,11 +35,11 @@ export function showSessions(sessions) {
   const panel = byId("sessions");
   const empty = panel.querySelector(".empty");
   keep(panel.querySelector("tbody"), [...sessions].sort(busiestFirst).slice(0, SHOWN), (s) => s.session_id, row, renew);
-  say(byId("sessions-shown"), sessions.length > SHOWN ? `the busiest of the newest ${count(sessions.length)}` : "");
+  say(byId("sessions-shown"), sessions.length > SHOWN ? `busiest of the newest ${count(sessions.length)}` : "");
   panel.querySelector(".scroll").hidden = !sessions.length;
   empty.hidden = sessions.length > 0;
-  say(empty, "Nobody is on the site. “make demo” sends visitors.");
+  say(empty, "Nobody is on the site. “make demo” generates visitors.");
 
   const [newest] = sessions;
-  say(byId("tile-sessions-more"), newest ? `the newest since ${clock(newest.start_time)}` : "nobody is there");
+  say(byId("tile-sessions-more"), newest ? `latest began ${clock(newest.start_time)}` : "nobody on the site");
 }

@@ -39,7 +39,7 @@ def test_a_job_run_twice_leaves_the_view_as_it_was(
     tables.main(["create", url])
     assert capsys.readouterr().out.startswith(f"{dataset}: made fraud_alerts, fraud_alerts_current, user_sessions")
     tables.main(["create", url])
-    assert capsys.readouterr().out == f"{dataset}: everything is there\n"
+    assert capsys.readouterr().out == f"{dataset}: nothing is missing\n"
 
     orders = golden()
     write_jsonl(tmp_path / "orders.jsonl", [codec.to_json(o) for o in orders] + [payload for payload, _, _ in BAD])

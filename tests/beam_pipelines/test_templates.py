@@ -341,7 +341,10 @@ def test_specs_and_metadata_are_written_for_all_jobs_or_those_named(
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["specs", "--to=x", f"--images={IMAGES}", "--tag=latest"], "--tag: 'latest' is not a tag that always names"),
+        (
+            ["specs", "--to=x", f"--images={IMAGES}", "--tag=latest"],
+            "--tag: 'latest' is not a tag that stays with one image",
+        ),
         (["specs", "--to=x", f"--images={IMAGES}", "--tag=a b"], "--tag: 'a b' is not a tag"),
         (["specs", "--to=x", "--images=streamforge", "--tag=1"], "--images: 'streamforge' is not host/project/repo"),
         (["specs", "--to=x", f"--images={IMAGES}/", "--tag=1"], f"--images: '{IMAGES}/' is not host/project/repo"),

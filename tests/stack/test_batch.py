@@ -16,7 +16,7 @@ from stack import batch
         ([], "the following arguments are required: --date"),
         (
             ["--date=2026-11-22", "--data=/nowhere"],
-            "--data: /nowhere holds no archive: run make demo DURATION=60 first",
+            "--data: /nowhere has no archive: run make demo DURATION=60 first",
         ),
     ],
 )
