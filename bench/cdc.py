@@ -1,9 +1,9 @@
-"""CDC: from COMMIT in PostgreSQL to the store, at a rate; and how fast a backlog of changes is drained.
+"""CDC: latency from COMMIT in PostgreSQL to the store, and how fast a backlog of changes is drained.
 
-Starts PostgreSQL, Debezium, Kafka and the rest. For the latency the workload runs at the rate, and beside it prices
-are changed one by one: the clock starts when the COMMIT has returned, and stops when a reader that polls the store has
-the new price. The backlog is what Debezium wrote of the workload, sent again with other orders and later places in the
-log until it is long enough; it is drained into Redis, and with --history into a folder too.
+Starts PostgreSQL, Debezium, Kafka and the other services. For latency, the workload runs at the given rate while
+prices are changed one by one: the clock starts when COMMIT returns and stops when a reader that polls the store sees the
+new price. The backlog repeats what Debezium wrote for the workload, with other order numbers and later positions, until
+it is long enough; it is drained into Redis, and with --history into a folder, too.
 """
 
 from __future__ import annotations
@@ -46,13 +46,23 @@ _LATER = 1 << 40  # between the places of one round of a backlog and the next
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rate", type=positive, default=100, metavar="N", help="transactions a second (100)")
-    parser.add_argument("--seconds", type=positive, default=60, metavar="S", help="how long to measure (60)")
-    parser.add_argument("--warmup", type=positive, default=20, metavar="S", help="traffic before that (20)")
-    parser.add_argument("--events", type=positive, default=500_000, metavar="N", help="changes in the backlog (500000)")
-    parser.add_argument("--history", action="store_true", help="drain into a folder, too: every change is a row")
     parser.add_argument(
-        "--data", type=Path, default=Path(".stack/bench-cdc"), metavar="DIR", help="emptied before (.stack/bench-cdc)"
+        "--rate", type=positive, default=100, metavar="N", help="transactions per second (default: 100)"
+    )
+    parser.add_argument("--seconds", type=positive, default=60, metavar="S", help="how long to measure (default: 60)")
+    parser.add_argument(
+        "--warmup", type=positive, default=20, metavar="S", help="traffic before measuring (default: 20)"
+    )
+    parser.add_argument(
+        "--events", type=positive, default=500_000, metavar="N", help="changes in the backlog (default: 500000)"
+    )
+    parser.add_argument("--history", action="store_true", help="also write every change as a row to a folder")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(".stack/bench-cdc"),
+        metavar="DIR",
+        help="folder, emptied first (default: .stack/bench-cdc)",
     )
 
 

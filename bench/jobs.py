@@ -1,4 +1,4 @@
-"""Jobs: how fast each of our own jobs goes through a backlog, and what it takes for that."""
+"""Jobs: how fast each of our jobs drains a backlog, and the CPU and memory it needs."""
 
 from __future__ import annotations
 
@@ -27,15 +27,29 @@ _TITLES = ("", "run s", "events/s", "read s", "read/s", "CPU s/M", "peak MB")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--events", type=positive, default=1_000_000, metavar="N", help="records in a topic (1000000)")
-    parser.add_argument("--users", type=positive, default=100_000, metavar="N", help="users among them (100000)")
-    parser.add_argument("--jobs", default=",".join(_FILL), metavar="A,B", help=f"of {', '.join(_FILL)} (all)")
-    parser.add_argument("--timeout", type=positive, default=600, metavar="S", help="seconds a run may take (600)")
-    parser.add_argument("--kafka", metavar="HOST:PORT", help="a running broker, instead of one of its own")
-    parser.add_argument("--registry", metavar="URL", help="its schema registry")
-    parser.add_argument("--kafka-heap", default="768m", metavar="SIZE", help="of its own broker, as in -Xmx (768m)")
     parser.add_argument(
-        "--data", type=Path, default=Path(".stack/bench"), metavar="DIR", help="broker's data and logs (.stack/bench)"
+        "--events", type=positive, default=1_000_000, metavar="N", help="records in a topic (default: 1000000)"
+    )
+    parser.add_argument(
+        "--users", type=positive, default=100_000, metavar="N", help="number of users (default: 100000)"
+    )
+    parser.add_argument(
+        "--jobs", default=",".join(_FILL), metavar="A,B", help=f"any of {', '.join(_FILL)} (default: all)"
+    )
+    parser.add_argument(
+        "--timeout", type=positive, default=600, metavar="S", help="timeout of a run, in seconds (default: 600)"
+    )
+    parser.add_argument("--kafka", metavar="HOST:PORT", help="use this running broker instead of starting one")
+    parser.add_argument("--registry", metavar="URL", help="that broker's schema registry")
+    parser.add_argument(
+        "--kafka-heap", default="768m", metavar="SIZE", help="heap of the broker it starts, as in -Xmx (default: 768m)"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(".stack/bench"),
+        metavar="DIR",
+        help="folder for the broker's data and logs (default: .stack/bench)",
     )
 
 
@@ -45,7 +59,7 @@ def main(options: argparse.Namespace) -> int:
     if unknown := set(names) - set(_FILL):
         raise SystemExit(f"bench jobs: --jobs: {min(unknown)} is none of {', '.join(_FILL)}")
     if bool(options.kafka) != bool(options.registry):
-        raise SystemExit("bench jobs: --kafka and --registry belong together")
+        raise SystemExit("bench jobs: --kafka and --registry must be given together")
     console = Console(sys.stderr)
     failed = False
     print(_line(_TITLES), flush=True)

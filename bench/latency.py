@@ -1,8 +1,8 @@
 """Latency: from an order's arrival in Kafka to its alert being readable in the online store.
 
-Into a steady flow of orders it plants, every 50 ms, one that is an alert by itself: a new user's first order above 5000
+Every 50 ms it adds to a steady flow of orders one that raises an alert by itself: a new user's first order above 5000
 TRY. The clock starts when the broker has acknowledged that order and stops when a reader that polls the store every few
-milliseconds gets the alert. Without addresses it starts a stack and the fraud job itself.
+milliseconds sees the alert. Without addresses it starts a stack and the fraud job.
 """
 
 from __future__ import annotations
@@ -66,23 +66,27 @@ class Latencies:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rate", type=_positive, default=1_000, metavar="N", help="orders a second (1000)")
-    parser.add_argument("--seconds", type=_positive, default=60, metavar="S", help="how long to measure (60)")
-    parser.add_argument("--warmup", type=int, default=20, metavar="S", help="traffic before that (20)")
-    parser.add_argument("--every", type=_positive, default=50, metavar="MS", help="between planted orders (50)")
-    parser.add_argument("--poll", type=_positive, default=5, metavar="MS", help="between looks at the store (5)")
-    parser.add_argument("--kafka", metavar="HOST:PORT", help="a running broker that a running fraud job reads")
-    parser.add_argument("--registry", metavar="URL", help="its schema registry")
-    parser.add_argument("--redis", metavar="URL", help="the store that the job writes to, as redis://host:port/0")
-    parser.add_argument("--topic", default=_TOPIC, help=f"that the job reads ({_TOPIC})")
+    parser.add_argument("--rate", type=_positive, default=1_000, metavar="N", help="orders per second (default: 1000)")
+    parser.add_argument("--seconds", type=_positive, default=60, metavar="S", help="how long to measure (default: 60)")
+    parser.add_argument("--warmup", type=int, default=20, metavar="S", help="traffic before measuring (default: 20)")
+    parser.add_argument(
+        "--every", type=_positive, default=50, metavar="MS", help="interval between planted orders (default: 50)"
+    )
+    parser.add_argument(
+        "--poll", type=_positive, default=5, metavar="MS", help="interval between reads of the store (default: 5)"
+    )
+    parser.add_argument("--kafka", metavar="HOST:PORT", help="broker of a running fraud job")
+    parser.add_argument("--registry", metavar="URL", help="that broker's schema registry")
+    parser.add_argument("--redis", metavar="URL", help="store of that job, such as redis://host:port/0")
+    parser.add_argument("--topic", default=_TOPIC, help=f"topic of that job (default: {_TOPIC})")
     parser.add_argument(
         "--data",
         type=Path,
         default=Path(".stack/bench-latency"),
         metavar="DIR",
-        help="of the services it starts itself; emptied before (.stack/bench-latency)",
+        help="folder for the services it starts, emptied first (default: .stack/bench-latency)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="receives the figures")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
 
 
 def _positive(text: str) -> int:
@@ -95,7 +99,7 @@ def main(options: argparse.Namespace) -> int:
     """Returns the exit status: 1 when an alert was not seen."""
     given = (options.kafka, options.registry, options.redis)
     if any(given) and not all(given):
-        raise SystemExit("bench latency: --kafka, --registry and --redis belong together")
+        raise SystemExit("bench latency: --kafka, --registry and --redis must be given together")
     console = Console(sys.stderr)
     started = (
         contextlib.nullcontext(Addresses(*given)) if all(given) else _started(options.data, options.topic, console)

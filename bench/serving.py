@@ -1,8 +1,8 @@
-"""Serving: requests a second and latency of the API, beside a bare Flask app and Feast's feature server.
+"""Serving: requests per second and latency of the API, beside a bare Flask app and Feast's feature server.
 
-Everyone answers about the same users from the same Valkey, on this machine's loopback, loaded by wrk in turns: ours
-one alert list, one user's features, and features of 100 users at once; a Flask app that only says hello, on the same
-server with as many threads; Feast with as many features per user. Then each again at half its rate.
+All servers answer about the same users from the same Valkey on this machine, loaded by wrk in turns: our API with one
+alert list, one user's features, and features of 100 users at once; a Flask app that only says hello, on the same server
+with as many threads; Feast with as many features per user. Then each again at half its rate.
 """
 
 from __future__ import annotations
@@ -81,11 +81,17 @@ class _Figures:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", default="1,2", metavar="N,…", help="processes of each server, in turn (1,2)")
-    parser.add_argument("--seconds", type=_positive, default=3, metavar="S", help="of load in each turn (3)")
-    parser.add_argument("--rounds", type=_positive, default=3, metavar="N", help="turns of each; the median counts (3)")
-    parser.add_argument("--without_feast", action="store_true", help="its environment takes 1.5 GB")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="receives the figures")
+    parser.add_argument(
+        "--workers", default="1,2", metavar="N,…", help="worker counts to measure in turn (default: 1,2)"
+    )
+    parser.add_argument(
+        "--seconds", type=_positive, default=3, metavar="S", help="duration of each round, in seconds (default: 3)"
+    )
+    parser.add_argument(
+        "--rounds", type=_positive, default=3, metavar="N", help="rounds per server; the median counts (default: 3)"
+    )
+    parser.add_argument("--without_feast", action="store_true", help="leave out Feast, whose environment takes 1.5 GB")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
 
 
 def _positive(text: str) -> int:

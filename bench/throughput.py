@@ -52,25 +52,41 @@ class Measurement:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--events", type=positive, default=1_000_000, metavar="N", help="orders in the topic (1000000)")
-    parser.add_argument("--users", type=positive, default=100_000, metavar="N", help="users among them (100000)")
-    parser.add_argument("--rate", type=positive, default=100, metavar="N", help="orders a second of event time (100)")
+    parser.add_argument(
+        "--events", type=positive, default=1_000_000, metavar="N", help="orders in the topic (default: 1000000)"
+    )
+    parser.add_argument(
+        "--users", type=positive, default=100_000, metavar="N", help="number of users (default: 100000)"
+    )
+    parser.add_argument(
+        "--rate", type=positive, default=100, metavar="N", help="orders per second of event time (default: 100)"
+    )
     parser.add_argument("--workload", choices=("filter", "hot", "both"), default="both")
     parser.add_argument(
         "--peers",
         default=",".join(_CONTESTANTS),
         metavar="A,B",
-        help=f"who runs, in this order: {', '.join(_CONTESTANTS)} (all)",
+        help=f"who runs, in order: {', '.join(_CONTESTANTS)} (default: all)",
     )
-    parser.add_argument("--repeat", type=positive, default=1, metavar="N", help="runs of each; the median counts (1)")
-    parser.add_argument("--timeout", type=positive, default=600, metavar="S", help="seconds a run may take (600)")
-    parser.add_argument("--kafka", metavar="HOST:PORT", help="a running broker, instead of one of its own")
-    parser.add_argument("--registry", metavar="URL", help="its schema registry")
-    parser.add_argument("--kafka-heap", default="768m", metavar="SIZE", help="of its own broker, as in -Xmx (768m)")
     parser.add_argument(
-        "--data", type=Path, default=Path(".stack/bench"), metavar="DIR", help="broker's data and logs (.stack/bench)"
+        "--repeat", type=positive, default=1, metavar="N", help="runs of each; the median counts (default: 1)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="receives all figures")
+    parser.add_argument(
+        "--timeout", type=positive, default=600, metavar="S", help="timeout of a run, in seconds (default: 600)"
+    )
+    parser.add_argument("--kafka", metavar="HOST:PORT", help="use this running broker instead of starting one")
+    parser.add_argument("--registry", metavar="URL", help="that broker's schema registry")
+    parser.add_argument(
+        "--kafka-heap", default="768m", metavar="SIZE", help="heap of the broker it starts, as in -Xmx (default: 768m)"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(".stack/bench"),
+        metavar="DIR",
+        help="folder for the broker's data and logs (default: .stack/bench)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
 
 
 def positive(text: str) -> int:
@@ -85,7 +101,7 @@ def main(options: argparse.Namespace) -> int:
     if unknown := set(names) - set(_CONTESTANTS):
         raise SystemExit(f"bench throughput: --peers: {min(unknown)} is none of {', '.join(_CONTESTANTS)}")
     if bool(options.kafka) != bool(options.registry):
-        raise SystemExit("bench throughput: --kafka and --registry belong together")
+        raise SystemExit("bench throughput: --kafka and --registry must be given together")
     console = Console(sys.stderr)
     for name in names:
         contestants.prepare(name, console)

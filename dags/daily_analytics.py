@@ -1,7 +1,7 @@
-"""The DAG `daily_analytics`; what operators have to know of it is its own documentation, below.
+"""The DAG `daily_analytics`; its documentation for operators is below.
 
-One file that needs nothing but Airflow and its Google provider: the job and what that imports travel to the cluster
-from the bucket, not from here. Parsing it reads no variable, no connection and no file.
+One file that needs only Airflow and its Google provider: the cluster fetches the job and its imports from the bucket.
+Parsing it reads no variable, no connection and no file.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.dataproc_v1 import JobStatus
 
 DOC = """
-### The day's truth, published when stream and batch agree
+### A day recomputed, and published if stream and batch agree
 
-Recomputes revenue per minute, sessions and fraud alerts of one day (UTC, by event time) from the archive on a Dataproc
-cluster that lives as long as the run, compares them with what the stream said, checks their quality, and publishes them
-as Iceberg tables when both gates say yes.
+Recomputes one day's revenue per minute, sessions and fraud alerts (UTC, by event time) from the archive, on a Dataproc
+cluster that lives as long as the run. Compares them with the stream's results, checks their quality, and publishes them
+as Iceberg tables if both gates pass.
 
     plan → create_cluster → compute → reconcile, quality → publish → catch_up → maintain → delete_cluster
     → cluster_is_gone
 
 | task | what a failure means |
 |---|---|
-| `plan` | the variable or a parameter is wrong; its last line says which. Nothing was started |
+| `plan` | the variable or a parameter is wrong; the last line of its log says which. Nothing was started |
 | `create_cluster` | no capacity, quota or permission; tried 3 times |
-| `compute` | the archive has nothing of the day, or Spark failed; tried 3 times |
-| `reconcile`, `quality` | **the gate said no: not tried again, nothing published.** The report says which rows |
-| `publish` | a gate has not looked at what is staged |
-| `catch_up` | the day is published; a day of the week before, to which replay has added since, is not published anew |
-| `maintain` | the day is published; files were not put together |
+| `compute` | the archive has no data for the day, or Spark failed; tried 3 times |
+| `reconcile`, `quality` | **the gate failed: no retry, nothing published.** The report says which rows |
+| `publish` | a gate has not checked the staged data |
+| `catch_up` | the day is published; an earlier day of the week, changed by replay since, is not published again |
+| `maintain` | the day is published; its files were not compacted |
 | `delete_cluster` | **the cluster may still cost money.** Tried 6 times; Dataproc deletes it after an idle hour |
-| `cluster_is_gone` | the same; it does nothing but fail the run then |
+| `cluster_is_gone` | the same; its only purpose is to fail the run |
 
 The cluster is deleted whatever happens, and a run with a failed task is a failed run. The last lines of a failed step
-are in its log here, so nobody has to look for the driver's output.
+are in its log here, so there is no need to look for the driver's output.
 
-**Parameters.** `date`: the day; without one, that of the run's data interval (the day before). `backfill`: allows a
-`date` more than 7 days back, as what is published of it is replaced. `max_differences`, `max_amount_minor`: for this
-run only, instead of the variable's. `accept`: gaps that are understood and to be borne, by name, as `no_clicks`; `why`
-says for the report what was understood, and who triggered the run is there, too.
+**Parameters.** `date`: the day, by default that of the run's data interval (the previous day). `backfill`: allows a
+`date` more than 7 days ago, whose published data is then replaced. `max_differences`, `max_amount_minor`: override the
+variable's values for this run. `accept`: names of known gaps to accept, such as `no_clicks`; `why`: the reason, which
+goes into the report with the name of whoever triggered the run.
 
-**Any day may be run again**, in any order: a day is replaced, never added to. One run at a time. To make up for days
-that were missed: `airflow backfill create --dag-id daily_analytics --from-date FIRST --to-date DAY_AFTER_THE_LAST`, as
-a day's run begins at 03:00 of it.
+**Any day may be run again**, in any order: a day is replaced, never added to. One run at a time. To make up for missed
+days: `airflow backfill create --dag-id daily_analytics --from-date FIRST --to-date DAY_AFTER_THE_LAST`; a day's data
+interval starts at 03:00 of that day.
 
-**Settings**: the Airflow variable `daily_analytics`, a JSON object; `docs/airflow.md` has its names. A triggerer has to
-run: the steps wait there, not on a worker.
+**Settings**: the Airflow variable `daily_analytics`, a JSON object described in `docs/airflow.md`. The steps wait in a
+triggerer, not on a worker, so one must be running.
 """
 
-GATE_SAID_NO = "daily_analytics: a gate said no: "
-"""How the job's output says it; Dataproc has no exit status to tell."""
+GATE_FAILED = "daily_analytics: a gate failed: "
+"""Marks a failed gate in the job's output, as Dataproc reports no exit status."""
 
 _SPARK_SAYS = re.compile(r"\d\d/\d\d/\d\d \d\d:\d\d:\d\d (TRACE|DEBUG|INFO|WARN) ")
 _VARIABLE = "daily_analytics"
@@ -251,7 +251,7 @@ class SparkStep(DataprocSubmitJobOperator):
     """A step of the job, which waits in the triggerer.
 
     Beyond the provider's: `execution_timeout` also ends the waiting, and a job that is given up is cancelled, so that
-    the next try is alone. A failure says what the job said last. A gate that said no is not tried again.
+    the next try is alone. A failure quotes the job's last words. A failed gate is not retried.
     """
 
     def execute(self, context: Any) -> str | None:
@@ -291,7 +291,7 @@ class SparkStep(DataprocSubmitJobOperator):
         ]
         self.log.error("the last lines of job %s:\n%s", self._id, "\n".join(lines[-40:]))
         said = next((line for line in reversed(lines) if line.startswith("daily_analytics: ")), None)
-        if said and said.startswith(GATE_SAID_NO):
+        if said and said.startswith(GATE_FAILED):
             raise AirflowFailException(said.removeprefix("daily_analytics: "))
         raise AirflowException(f"job {self._id}: {job.status.state.name}: {said or job.status.details}")
 
@@ -397,6 +397,6 @@ with DAG(
     create >> compute >> gates >> publish >> catch_up >> maintain >> delete
     # plan is a set-up, too: a cluster whose creation failed half way has to go as well.
     delete.as_teardown(setups=[planned.operator, create])
-    # A teardown has no say in the run's state, or all of it: with on_failure_fail_dagrun it would be the only leaf, and
-    # a run whose gate said no would succeed. So a cluster that stays fails the run by a leaf of its own.
+    # A teardown either does not affect the run's state or decides it alone: with on_failure_fail_dagrun it would be
+    # the only leaf, and a run whose gate failed would succeed. So a separate leaf fails the run if a cluster remains.
     delete >> EmptyOperator(task_id="cluster_is_gone", execution_timeout=timedelta(minutes=10))

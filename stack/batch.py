@@ -96,7 +96,7 @@ def _summary(status: int, day: date, home: Path, seconds: float, log: Path) -> s
         case 0:
             verdict = f"{day} is published: tables in {home / 'warehouse'}"
         case 3:
-            verdict = f"{day} is NOT published: a gate said no, and the report says why"
+            verdict = f"{day} is NOT published: a gate failed; the report says why"
         case _:
             lines = log.read_text(errors="replace").splitlines()
             return next((line for line in reversed(lines) if "daily_analytics:" in line), f"failed; see {log}")

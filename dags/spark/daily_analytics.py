@@ -1,8 +1,8 @@
-"""The day's truth: revenue, sessions and fraud alerts computed anew from the archive, compared with what the stream
-said, and shown to readers only when the two agree.
+"""Daily batch: recomputes revenue, sessions and fraud alerts from the archive, compares them with the stream's results,
+and publishes them only if the two agree.
 
     archive ─▶ compute ─▶ a branch of each table ─▶ reconcile ◀─ the stream's tables
-                                                 └▶ quality         both say yes ─▶ publish ─▶ catch_up ─▶ maintain
+                                                 └▶ quality         both passed ─▶ publish ─▶ catch_up ─▶ maintain
 
 Each step can be a run of its own, as the DAG does it. Any of them may be run again: a day is replaced, never added to.
 catch_up does the steps before it again for the days of the last week to which replay has added since.
@@ -12,7 +12,7 @@ Publishing looks for the gates' verdicts about exactly what is staged, and refus
       --archive=gs://bucket/archive --stream=bigquery://project.dataset --report=gs://bucket/reports \\
       --catalog=catalog.properties --warehouse=gs://bucket/warehouse
 
-exit status: 0 done; 1 failed; 2 a wrong flag; 3 a gate said no: its report is written, nothing is published
+Exit status: 0 done; 1 failed; 2 a wrong flag; 3 a gate failed: its report is written, nothing is published.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _DECIDES = (
 
 
 class _GateClosed(Exception):
-    """A gate said no, or was not asked."""
+    """A gate failed, or has not run."""
 
 
 class _BadInput(Exception):
@@ -78,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(2, error)
     except LakeError as error:
         return _say(1, error)
-    # Dataproc tells no exit status: the DAG knows by this line that it is no use to try again.
-    return _say(3, f"a gate said no: {'; '.join(closed)}") if closed else 0
+    # Dataproc reports no exit status: this line tells the DAG that a retry is useless.
+    return _say(3, f"a gate failed: {'; '.join(closed)}") if closed else 0
 
 
 def _take(steps: Sequence[str], run: _Run) -> list[str]:
@@ -132,13 +132,11 @@ class _Run:
         options, day = self._options, self._day
         self._require_archive()
         if not self._archive.has(day) and "empty_day" not in options.accept:
-            raise LakeError(
-                f"the archive {options.archive} has nothing of {day}; if that is understood: --accept=empty_day"
-            )
-        # Counted before they are read: what comes in between is for the next run, not for none.
+            raise LakeError(f"the archive {options.archive} has no data for {day}; to accept that: --accept=empty_day")
+        # Counted before they are read, so that records that arrive in between are left to the next run, not missed.
         landed = self._landed(day).count()
         rows = self._rows(self._archive)
-        for table in self._tables:  # all of them are looked at before the first is written
+        for table in self._tables:  # all are checked before the first is written
             self._lake.prepare(table)
         for table in self._tables:
             self._lake.stage(table, day, rows[table.name], landed)
@@ -172,7 +170,7 @@ class _Run:
             print(f"reconcile: {c.table}: {counts}: {'passed' if c.passed else 'FAILED'}", flush=True)
         if empty := [c.table for c in found if c.nothing_compared and not c.passed]:
             names = ", ".join(f"--accept={quality.NONE[table][0]}" for table in empty)
-            raise _GateClosed(f"there is nothing to compare of {', '.join(empty)}; if that is understood: {names}")
+            raise _GateClosed(f"there is nothing to compare in {', '.join(empty)}; to accept that: {names}")
         if wrong := [c.table for c in found if not c.passed]:
             raise _GateClosed(f"stream and batch disagree about {', '.join(wrong)}")
 
@@ -235,10 +233,10 @@ class _Run:
             report.quality_json(day, found, every, self._judged),
             report.quality_metrics(day, found, every),
         )
-        print(f"quality: {len(found) - len(failed)} of {len(found)} rules hold", flush=True)
+        print(f"quality: {len(found) - len(failed)} of {len(found)} rules passed", flush=True)
         for finding in found:
             if finding.accepted:
-                print(f"quality: borne ({finding.accepted}): {finding}", flush=True)
+                print(f"quality: accepted ({finding.accepted}): {finding}", flush=True)
         for finding in failed:
             print(f"quality: FAILED: {finding}", *(f"  {sample}" for sample in finding.samples), sep="\n", flush=True)
         if failed:
@@ -296,9 +294,9 @@ class _Run:
             about = f"day = date'{self._day}' AND table_name = '{table.name}' AND snapshot_id = {snapshot}"
             verdicts = self._spark.table(self._lake.name(gate)).where(about).select("passed").collect()
         if not verdicts:
-            raise _GateClosed(f"nothing is published: {gate} has not looked at {table.name} as it is staged")
+            raise _GateClosed(f"nothing is published: {gate} has not checked the staged rows of {table.name}")
         if not all(row["passed"] for row in verdicts):
-            raise _GateClosed(f"nothing is published: {gate} said no to {table.name}")
+            raise _GateClosed(f"nothing is published: {gate} failed for {table.name}")
 
     def _record(self, table: str, ddl: str, rows: list[tuple[Any, ...]]) -> None:
         self._lake.make(table, ddl, "day")
@@ -365,9 +363,9 @@ def _parse(argv: Sequence[str]) -> Any:
         epilog=rest,
     )
     add = parser.add_argument
-    add("--date", type=_day, required=True, dest="day", metavar="YYYY-MM-DD", help="the day of event time, UTC")
-    add("--step", action="append", choices=[*STEPS, "all"], help="may be given several times (default: all)")
-    add("--archive", help="folder or gs://… of beam_pipelines.archive; for compute")
+    add("--date", type=_day, required=True, dest="day", metavar="YYYY-MM-DD", help="event day, in UTC")
+    add("--step", action="append", choices=[*STEPS, "all"], help="a step to run; repeatable (default: all)")
+    add("--archive", help="the archive job's folder, local or gs://…; for compute")
     add("--stream", type=_stream, help="folder or bigquery://project.dataset with the stream's rows; for reconcile")
     add("--report", help="folder or gs://… for reports and metrics; for reconcile and quality")
     add(
@@ -375,7 +373,7 @@ def _parse(argv: Sequence[str]) -> Any:
         type=_properties,
         default={},
         metavar="FILE",
-        help="the Iceberg catalogue's settings, key=value lines",
+        help="settings of the Iceberg catalogue, one key=value per line",
     )
     add(
         "--catalog_conf",
@@ -383,78 +381,77 @@ def _parse(argv: Sequence[str]) -> Any:
         type=_setting,
         default=[],
         metavar="KEY=VALUE",
-        help="one more setting, as type=rest",
+        help="another catalogue setting, such as type=rest; repeatable",
     )
-    add("--warehouse", required=True, help="where the tables' files lie, as gs://bucket/warehouse")
-    add("--namespace", type=_namespace, default="analytics", help="of the tables (default: %(default)s)")
+    add("--warehouse", required=True, help="location of the tables' files, such as gs://bucket/warehouse")
+    add("--namespace", type=_namespace, default="analytics", help="the tables' namespace (default: %(default)s)")
     add(
         "--rules",
         type=_rules,
         default=None,
         metavar="FILE",
-        help="the stream's fraud rules (default: those of the package)",
+        help="the stream's fraud rules (default: the package's)",
     )
     add(
         "--session_gap",
         type=typed(parse_duration_ms),
         default="30m",
         metavar="TIME",
-        help="as the stream's (default: %(default)s)",
+        help="must equal the stream's (default: %(default)s)",
     )
     add(
         "--max_session",
         type=typed(parse_duration_ms),
         default="12h",
         metavar="TIME",
-        help="as the stream's (default: %(default)s)",
+        help="must equal the stream's (default: %(default)s)",
     )
     add(
         "--settle",
         type=typed(parse_duration_ms),
         default="15m",
         metavar="TIME",
-        help="how long a record may take to the archive: allowed lateness, --flush_every and some; a session that "
-        "may have gone on since is not compared as a finished one (default: %(default)s)",
+        help="how long records may take to reach the archive: a little more than allowed lateness and --flush_every; "
+        "sessions that ended more recently count as in progress (default: %(default)s)",
     )
     add(
         "--max_differences",
         type=_number,
         default=0,
         metavar="N",
-        help="rows of a table that may not match (default: 0)",
+        help="how many rows of a table may differ (default: 0)",
     )
-    add("--max_amount_minor", type=_number, default=0, metavar="N", help="by how much they may, summed up (default: 0)")
+    add("--max_amount_minor", type=_number, default=0, metavar="N", help="by how much in total (default: 0)")
     add(
         "--accept",
         action="append",
         choices=sorted(GAPS),
         default=[],
         metavar="GAP",
-        help="a gap that is understood and to be borne; may be given several times. "
-        + "; ".join(f"{name}: {about}" for name, about in GAPS.items()),
+        help="accept a known gap; repeatable. " + "; ".join(f"{name}: {about}" for name, about in GAPS.items()),
     )
-    add("--accepted_by", default="", metavar="WHO", help="who bears it, for the report")
+    add("--accepted_by", default="", metavar="WHO", help="who accepts it, for the report")
     add("--why", default="", metavar="TEXT", help="why, for the report")
     add(
         "--row_count_factor",
         type=_factor,
         default=3.0,
         metavar="X",
-        help="how many times more or fewer rows than on the days before (default: 3)",
+        help="how many times more or fewer rows than on previous days are allowed (default: 3)",
     )
     add(
         "--freshness",
         type=typed(parse_duration_ms),
         default="1h",
         metavar="TIME",
-        help="how long before its end, or now, the day's newest event may lie (default: %(default)s)",
+        help="how far the day's newest event may be from its end, or from now (default: %(default)s)",
     )
     add(
         "--keep_snapshots",
         type=typed(parse_duration_ms),
         default="7d",
         metavar="TIME",
-        help="maintain forgets older ones (default: %(default)s)",
+        help="maintain expires older snapshots (default: %(default)s)",
     )
     options = parser.parse_args(argv)
     chosen = options.step or ["all"]

@@ -1,4 +1,4 @@
-"""What a day was judged by: which gaps somebody has said are understood, and all that decides besides the data."""
+"""What a verdict on a day depends on besides the data: accepted gaps, flags, rules and code."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 __all__ = ["GAPS", "Judged", "code_version", "sources"]
 
 GAPS = {
-    "empty_day": "the archive has nothing of the day",
-    "no_orders": "there is no order on it",
-    "no_clicks": "there is no click on it",
-    "row_count": "far more or fewer rows than on the days before",
-    "freshness": "nothing of its last hour",
-    "no_accounts": "the archive does not account for each offset: it is of files, or of an older release",
-    "lost_records": "the log had lost records before they were read",
-    "missing_offsets": "offsets without a record, as compaction and transactions leave them",
-    "unread_records": "records that nobody has read yet, or a topic that was not asked where it ends",
-    "file_count": "files hold more or fewer records than the accounts say",
+    "empty_day": "the archive has no data for the day",
+    "no_orders": "the day has no orders",
+    "no_clicks": "the day has no clicks",
+    "row_count": "far more or fewer rows than on previous days",
+    "freshness": "no events in the last hour",
+    "no_accounts": "the archive does not account for every offset: it was made from files or by an older release",
+    "lost_records": "Kafka deleted records before they were read",
+    "missing_offsets": "offsets without a record, as left by compaction and transactions",
+    "unread_records": "records not read yet, or a topic whose end offsets were not looked up",
+    "file_count": "files hold more or fewer records than accounted for",
 }
-"""What may be borne, by name. What makes rows wrong is not: nulls, repeated keys, values out of their range."""
+"""Gaps that may be accepted, by name. Wrong rows may not: nulls, repeated keys, values out of range."""
 
 _ROOT = Path(__file__).parent.parent.parent
 _PACKAGES = ("schemas", "transforms/domain", "dags/spark")
@@ -35,10 +35,10 @@ class Judged:
     """
     Attributes:
       accepted: names of `GAPS`.
-      by, why: who bears them, and what was understood.
-      flags: of the job, as far as they decide.
-      rules: of fraud, by a hash.
-      code: version of the job.
+      by, why: who accepted them, and the reason.
+      flags: the job's flags that affect the verdict.
+      rules: hash of the fraud rules.
+      code: the job's version.
       at: when, RFC 3339.
     """
 

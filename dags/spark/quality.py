@@ -128,7 +128,7 @@ class Finding:
     def __str__(self) -> str:
         detail = f": {self.detail}" if self.detail else ""
         if self.failed and not self.accepted and self.borne_by:
-            detail += f"; if that is understood: --accept={self.borne_by[0]}"
+            detail += f"; to accept that: --accept={self.borne_by[0]}"
         return f"{self.table}: {self.rule}: {self.failed:,} rows{detail}"
 
 
@@ -200,7 +200,7 @@ def _freshness(rows: DataFrame, table: Table, snapshot: int, day: Day, limits: L
     rule = "events up to the end of the day, or now"
     newest_ms = rows.selectExpr(f"max(unix_millis({_NEWEST[table.name]})) AS at").first()["at"]
     if newest_ms is None:
-        return Finding(table.name, rule, snapshot, 1, "there is no row", borne_by=NONE[table.name])
+        return Finding(table.name, rule, snapshot, 1, "there are no rows", borne_by=NONE[table.name])
     behind_ms = min(day.end_ms, limits.now_ms) - newest_ms
     detail = f"the newest is {max(0, behind_ms) / 60_000:,.0f} min before that"
     return Finding(table.name, rule, snapshot, int(behind_ms > limits.freshness_ms), detail, borne_by=("freshness",))

@@ -28,7 +28,7 @@ _WORDS = {
     "missing": "missing in the stream",
     "extra": "extra in the stream",
     "late": "too late for the stream",
-    "open": "going on",
+    "open": "in progress",
 }
 _STYLE = """
 :root{color-scheme:light dark;--match:#2e8b57;--differ:#d98e04;--missing:#c0392b;--extra:#7d4cc2}
@@ -46,19 +46,19 @@ code{font-size:13px;overflow-wrap:anywhere}svg{max-width:100%;height:auto}svg te
 
 def reconciliation_page(day: Day, found: Sequence[Comparison], judged: Judged) -> str:
     passed = all(comparison.passed for comparison in found)
-    verdict = "Stream and batch agree." if passed else "Stream and batch disagree: the day is not to be published."
+    verdict = "Stream and batch agree." if passed else "Stream and batch disagree: the day will not be published."
     if empty := [c.table for c in found if c.nothing_compared and not c.passed]:
-        verdict = f"There was nothing to compare of {', '.join(empty)}: the day is not to be published."
+        verdict = f"There was nothing to compare in {', '.join(empty)}: the day will not be published."
     parts = [f'<p class="{_class(passed)}">{verdict}</p>', _chart(found), "<h2>Rows and amounts</h2>", _account(found)]
     parts.append(_judged(judged))
     for comparison in found:
         if comparison.samples:
-            parts += [f"<h2>{escape(comparison.table)}: some of the rows that do not match</h2>", _samples(comparison)]
+            parts += [f"<h2>{escape(comparison.table)}: examples of rows that do not match</h2>", _samples(comparison)]
     return _page(f"Reconciliation of {day}", parts)
 
 
 def _chart(found: Sequence[Comparison]) -> str:
-    """A bar for each table, its rows by kind; what is there at all can be seen, however little it is."""
+    """A bar for each table, its rows by kind; every kind that occurs is visible, however small."""
     width, left, height = 620, 170, 34
     lines = []
     for i, comparison in enumerate(found):
@@ -88,8 +88,8 @@ def _chart(found: Sequence[Comparison]) -> str:
 def _account(found: Sequence[Comparison]) -> str:
     head = "".join(f'<th class="n">{_WORDS[kind]}</th>' for kind in KINDS)
     rows = [
-        f'<tr><th>table</th><th>of it</th>{head}<th class="n">batch</th><th class="n">stream</th>'
-        '<th class="n">apart</th><th></th></tr>'
+        f'<tr><th>table</th><th>breakdown</th>{head}<th class="n">batch</th><th class="n">stream</th>'
+        '<th class="n">difference</th><th></th></tr>'
     ]
     for comparison in found:
         for part in comparison.parts or [Part("*", dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0, 0)]:
@@ -102,13 +102,15 @@ def _account(found: Sequence[Comparison]) -> str:
             )
     tolerance = found[0].tolerance if found else None
     allowed = (
-        f"Allowed for each table: {tolerance.rows:,} rows, {_money(tolerance.amount_minor)} apart." if tolerance else ""
+        f"Tolerance per table: {tolerance.rows:,} rows, a difference of {_money(tolerance.amount_minor)}."
+        if tolerance
+        else ""
     )
     landed = max((comparison.landed for comparison in found), default=0)
     late = (
-        f" {landed:,} records came too late for the stream, most of them by replay: the batch has them. Rows that are "
-        "<i>too late for the stream</i> are about them, and the stream has them as the batch would without: no "
-        "difference."
+        f" {landed:,} records arrived too late for the stream, most of them by replay, but are in the batch. They "
+        "affect the rows <i>too late for the stream</i>, which match the batch without them and so do not count as "
+        "differences."
         if landed
         else ""
     )
@@ -128,11 +130,11 @@ def _samples(comparison: Comparison) -> str:
 def quality_page(day: Day, found: Sequence[Finding], topics: Sequence[TopicDay], judged: Judged) -> str:
     failed = [finding for finding in found if not finding.passed]
     verdict = (
-        f"{len(failed)} of {len(found)} rules failed: the day is not to be published." if failed else "All rules hold."
+        f"{len(failed)} of {len(found)} rules failed: the day will not be published." if failed else "All rules passed."
     )
-    rows = ["<tr><th>table</th><th>rule</th><th></th><th class='n'>rows against it</th><th></th></tr>"]
+    rows = ["<tr><th>table</th><th>rule</th><th></th><th class='n'>violations</th><th></th></tr>"]
     for finding in sorted(found, key=lambda finding: finding.passed):
-        word = f"borne: {finding.accepted}" if finding.accepted else "passed" if finding.passed else "failed"
+        word = f"accepted: {finding.accepted}" if finding.accepted else "passed" if finding.passed else "failed"
         samples = "".join(f"<br><code>{escape(sample)}</code>" for sample in finding.samples)
         rows.append(
             f"<tr><td>{escape(finding.table)}</td><td>{escape(finding.rule)}</td>"
@@ -140,13 +142,13 @@ def quality_page(day: Day, found: Sequence[Finding], topics: Sequence[TopicDay],
             f"<td>{escape(finding.detail)}{samples}</td></tr>"
         )
     parts = [f'<p class="{_class(not failed)}">{verdict}</p>', f"<table>{''.join(rows)}</table>"]
-    return _page(f"Quality of {day}", [*parts, "<h2>Records of the topics</h2>", _topics(topics), _judged(judged)])
+    return _page(f"Quality of {day}", [*parts, "<h2>Records per topic</h2>", _topics(topics), _judged(judged)])
 
 
 def _topics(topics: Sequence[TopicDay]) -> str:
-    """Every offset of the day, and what became of it."""
+    """Every offset of the day, by outcome."""
     if not topics:
-        return "<p>The archive has no accounts of its topics.</p>"
+        return "<p>The archive has no accounts for its topics.</p>"
     numbers = [_numbers(topic) for topic in topics]
     head = "".join(f'<th class="n">{escape(name.replace("_", " "))}</th>' for name in numbers[0])
     rows = []
@@ -166,8 +168,8 @@ def _judged(judged: Judged) -> str:
         f"<tr><td>{escape(key.replace('_', ' '))}</td><td><code>{escape(_json(value))}</code></td></tr>"
         for key, value in judged.as_dict().items()
     )
-    borne = "".join(f"<li>{escape(name)}: {escape(GAPS[name])}</li>" for name in sorted(judged.accepted))
-    return f"<h2>Judged by</h2><table>{rows}</table>{f'<p>Borne:</p><ul>{borne}</ul>' if borne else ''}"
+    accepted = "".join(f"<li>{escape(name)}: {escape(GAPS[name])}</li>" for name in sorted(judged.accepted))
+    return f"<h2>Judged by</h2><table>{rows}</table>{f'<p>Accepted:</p><ul>{accepted}</ul>' if accepted else ''}"
 
 
 def _page(title: str, parts: Sequence[str]) -> str:
@@ -222,9 +224,9 @@ def reconciliation_metrics(day: Day, found: Sequence[Comparison]) -> str:
     each = [(c, kind) for c in found for kind in KINDS]
     return "".join(
         [
-            *_metric("reconciliation_rows", "Rows of the day, by how stream and batch compare.",
+            *_metric("reconciliation_rows", "Rows of the day, by the result of comparing stream and batch.",
                      [({"table": c.table, "kind": kind}, c.rows(kind)) for c, kind in each]),
-            *_metric("reconciliation_amount_minor", "Amount of those rows; of those that differ, what they are apart.",
+            *_metric("reconciliation_amount_minor", "Amount of those rows; for rows that differ, the difference.",
                      [({"table": c.table, "kind": kind}, c.amount(kind)) for c, kind in each]),
             *_metric("reconciliation_passed", "Whether the table may be published.",
                      [({"table": c.table}, int(c.passed)) for c in found]),
@@ -239,7 +241,7 @@ def quality_metrics(day: Day, found: Sequence[Finding], topics: Sequence[TopicDa
         [
             *_metric("quality_failed_rows", "Rows that break a rule.",
                      [({"table": f.table, "rule": f.rule}, f.failed) for f in found]),
-            *_metric("topic_records", "Offsets of a topic on the day, by what became of them.",
+            *_metric("topic_records", "Offsets of a topic on the day, by outcome.",
                      [({"topic": t.topic, "outcome": name}, n) for t in topics for name, n in _numbers(t).items()]),
             *_metric("quality_day_seconds", "When the day began.", [({}, day.start_ms // 1000)]),
         ]

@@ -81,7 +81,7 @@ def describe() -> dict[str, Any]:
         "params": sorted(dag.params),
         "ignored": (_ROOT / "dags" / ".airflowignore").read_text().split(),
         "settings": sorted(module._SETTINGS),
-        "gate_said_no": module.GATE_SAID_NO,
+        "gate_failed": module.GATE_FAILED,
         "pip_packages": module._PIP_PACKAGES,
         "gaps": sorted(module._GAPS),
     }

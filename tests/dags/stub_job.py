@@ -12,6 +12,6 @@ step = flags["--step"]
 print(f"{step} of {flags['--date']}", flush=True)
 status = json.loads(Path("ends.json").read_text()).get(step, 0)
 if status == 3:
-    print(f"daily_analytics: a gate said no: {step}: it does not like the day", file=sys.stderr)
+    print(f"daily_analytics: a gate failed: {step}: it does not like the day", file=sys.stderr)
 print("26/11/22 19:23:30 INFO ShutdownHookManager: Spark says much at its end\n" * 100, end="")
 sys.exit(status)

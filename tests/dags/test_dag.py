@@ -114,7 +114,7 @@ def test_its_own_documentation_names_every_task_and_parameter_and_the_manual_eve
 
 
 def test_it_agrees_with_the_job_about_the_gates_words_and_with_its_environment_about_packages(dag: Any) -> None:
-    words = dag["gate_said_no"].removeprefix("daily_analytics: ")
+    words = dag["gate_failed"].removeprefix("daily_analytics: ")
     assert words in (ROOT / "dags" / "spark" / "daily_analytics.py").read_text()
     pinned = (ROOT / "stack" / "spark.txt").read_text().lower().split()
     assert set(dag["pip_packages"].lower().split(",")) <= set(pinned)
@@ -294,7 +294,7 @@ def test_a_gate_that_says_no_is_not_asked_again_nothing_is_published_and_the_run
     assert sorted(submitted(found)) == ["compute", "quality", "reconcile"]
     assert (states(found)["publish"], states(found)["delete_cluster"]) == ("upstream_failed", "success")
     assert found["clusters"] == []
-    assert "a gate said no: reconcile: it does not like the day" in found["log"]
+    assert "a gate failed: reconcile: it does not like the day" in found["log"]
 
 
 def test_a_step_that_fails_every_time_is_tried_three_times_and_the_cluster_is_deleted(run: Any) -> None:

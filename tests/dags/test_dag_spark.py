@@ -123,7 +123,7 @@ def test_a_difference_in_the_streams_table_keeps_the_next_day_from_readers(
     assert found["tasks"]["quality"]["state"] == "success"
     assert found["tasks"]["publish"]["state"] == "upstream_failed"
     assert (found["tasks"]["delete_cluster"]["state"], found["clusters"]) == ("success", [])
-    assert "a gate said no: reconcile: stream and batch disagree about user_sessions" in found["log"]
+    assert "a gate failed: reconcile: stream and batch disagree about user_sessions" in found["log"]
     (sessions,) = (t for t in lake.said(DAYS[1], "reconciliation")["tables"] if t["table"] == "user_sessions")
     assert (sessions["rows"]["missing"], sessions["rows"]["differ"], sessions["rows"]["extra"]) == (1, 0, 0)
     assert contents(lake) == before

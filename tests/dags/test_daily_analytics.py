@@ -261,7 +261,9 @@ def test_what_replay_sent_back_an_hour_or_a_day_late_is_in_the_next_batch_and_ex
     assert found["real_time_revenue"] >= 3
     assert "landed" in {row["order_id"] for row in job.rows("fraud_alerts", "landed")}
     assert f"{click.user_id}:{click.event_time}" in {row["session_id"] for row in job.rows("user_sessions", "landed")}
-    assert "2 records came too late for the stream" in (job.report / str(DAYS[1]) / "reconciliation.html").read_text()
+    assert (
+        "2 records arrived too late for the stream" in (job.report / str(DAYS[1]) / "reconciliation.html").read_text()
+    )
 
     # What nothing explains is a difference, also where such a record is.
     minute = order.event_time - order.event_time % 60_000
@@ -318,7 +320,7 @@ def test_a_failed_quality_rule_names_table_count_and_rows_and_what_the_gates_hav
         f"WHERE window_start >= '{day}' AND dimension = 'category' ORDER BY window_start, value LIMIT 2"
     )
     status, said = job.run(day, "--step=publish")
-    assert (status, "reconciliation has not looked at real_time_revenue as it is staged" in said) == (3, True), said
+    assert (status, "reconciliation has not checked the staged rows of real_time_revenue" in said) == (3, True), said
     status, said = job.run(day, "--step=quality")
     assert status == 3
     failed = {rule["rule"]: rule for rule in job.said(day, "quality")["rules"] if not rule["passed"]}
@@ -370,7 +372,7 @@ def test_days_may_be_published_in_any_order_and_one_that_broke_off_goes_on_where
     for _ in range(2):
         status, said = job.run(DAYS[0], "--step=compute", "--step=publish", *flags)
         assert status == 3, said
-        assert "reconciliation has not looked at fraud_alerts as it is staged" in said
+        assert "reconciliation has not checked the staged rows of fraud_alerts" in said
     assert job.rows("fraud_alerts", "first") == []
     gates = ["--step=reconcile", "--step=quality"]
     for day, steps in ((DAYS[1], ["--step=compute", *gates]), (DAYS[0], gates)):
@@ -428,8 +430,8 @@ def test_a_gap_closes_the_gates_until_somebody_bears_it_by_name_and_the_report_s
     flags = ["--step=all", f"--archive={archive}", "--namespace=gaps"]
     status, said = job.run(DAYS[0], *flags, stream=stream)
     assert status == 3
-    assert "there is nothing to compare of user_sessions; if that is understood: --accept=no_clicks" in said
-    assert "user_sessions: events up to the end of the day, or now: 1 rows: there is no row" in said
+    assert "there is nothing to compare in user_sessions; to accept that: --accept=no_clicks" in said
+    assert "user_sessions: events up to the end of the day, or now: 1 rows: there are no rows" in said
     assert "user_sessions: clickstream: the topics have records of the day: 1 rows" in said
     assert "publish" not in said
     assert job.run(DAYS[0], *flags, "--accept=no_orders", stream=stream)[0] == 3, "another gap is not this one"
@@ -446,14 +448,14 @@ def test_a_gap_closes_the_gates_until_somebody_bears_it_by_name_and_the_report_s
         "the tag manager was off",
     )
     page = (job.report / str(DAYS[0]) / "quality.html").read_text()
-    assert "borne: no_clicks" in page
+    assert "accepted: no_clicks" in page
     assert "the tag manager was off" in page
     assert {row["accepted"] for row in job.rows("quality", "gaps")} == {"", "no_clicks"}
     assert len(job.rows("real_time_revenue", "gaps")) > 0 == len(job.rows("user_sessions", "gaps"))
 
     empty = date(2026, 11, 1)
     status, said = job.run(empty, *flags)
-    assert (status, "has nothing of 2026-11-01; if that is understood: --accept=empty_day" in said) == (1, True), said
+    assert (status, "has no data for 2026-11-01; to accept that: --accept=empty_day" in said) == (1, True), said
     status, said = job.run(empty, *flags, "--accept=empty_day")
     assert status == 0, said
     assert {t["nothing_compared"] for t in job.said(empty, "reconciliation")["tables"]} == {True}
