@@ -1,7 +1,7 @@
 """CDC: latency from COMMIT in PostgreSQL to the store, and how fast a backlog of changes is drained.
 
 Starts PostgreSQL, Debezium, Kafka and the other services. For latency, the workload runs at the given rate while
-prices are changed one by one: the clock starts when COMMIT returns and stops when a reader that polls the store sees the
+prices change one by one: the clock starts when COMMIT returns and stops when a reader that polls the store sees the
 new price. The backlog repeats what Debezium wrote for the workload, with other order numbers and later positions, until
 it is long enough; it is drained into Redis, and with --history into a folder, too.
 """
