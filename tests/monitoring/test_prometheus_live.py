@@ -37,9 +37,9 @@ EMPTY = {
     "streamforge-pipelines, Alerts",
     "streamforge-pipelines, Dead letters, share of 30 minutes",
     "streamforge-pipelines, Late records, share of 30 minutes",
-    "streamforge-api, Answers without an error of ours, three days",
-    "streamforge-api, How fast the budget of errors burns",
-    "streamforge-api, How fast the budget of slow answers burns",
+    "streamforge-api, Answers without a server error, three days",
+    "streamforge-api, Error budget burn rate",
+    "streamforge-api, Slow-answer budget burn rate",
 }
 
 
@@ -145,7 +145,7 @@ def test_a_cancelled_job_pages_and_nothing_did_before(prometheus: Prometheus, sc
     cancel(scraped.cluster.rest_url, scraped.job_id)
     alert = eventually(lambda: prometheus.firing().get("StreamForgeJobDown"), "the alert", 60)
     assert alert["labels"] == {"alertname": "StreamForgeJobDown", "pipeline": "fraud-detector", "severity": "page"}
-    assert alert["annotations"]["summary"] == "fraud-detector does not run"
+    assert alert["annotations"]["summary"] == "fraud-detector is not running"
     assert alert["annotations"]["dashboard_url"].endswith("var-pipeline=fraud-detector")
     groups = prometheus.ask("rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]

@@ -62,7 +62,7 @@ def test_every_panel_s_promql_is_understood(tmp_path: Path) -> None:
         ("min_over_time(pipeline:restarts[30m])", "min_over_time(pipeline:restarts)"),
         ("min_over_time(pipeline:restarts[30m])", "minimum_over_time(pipeline:restarts[30m])"),
         ("for: 15m", "for: soon"),
-        ("{{ $labels.pipeline }} does not run", "{{ $labels.pipeline does not run"),
+        ("{{ $labels.pipeline }} is not running", "{{ $labels.pipeline is not running"),
         ("{{ $value | humanizeDuration }}", "{{ $value | inWords }}"),
         ("alert: StreamForgeJobDown", "alarm: StreamForgeJobDown"),
     ],

@@ -70,7 +70,7 @@ RULES = "helm/streamforge/files/rules"
             "StreamForgeReplicationSlotLost: its unit test does not say both when it fires and when not",
         ),
         (
-            in_file(f"{RULES}/pipelines.yaml", "{{ $labels.pipeline }} does not run", "{{ $labels.jbo }} does not run"),
+            in_file(f"{RULES}/pipelines.yaml", "{{ $labels.pipeline }} is not running", "{{ $labels.jbo }} is not running"),
             "StreamForgeJobDown: it never has the label jbo",
         ),
         (
