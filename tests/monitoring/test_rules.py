@@ -70,7 +70,7 @@ RULES = "helm/streamforge/files/rules"
             "StreamForgeReplicationSlotLost: its unit test does not say both when it fires and when not",
         ),
         (
-            in_file(f"{RULES}/pipelines.yaml", "{{ $labels.pipeline }} is not running", "{{ $labels.jbo }} is not running"),
+            in_file(f"{RULES}/pipelines.yaml", "pipeline }} is not running", "jbo }} is not running"),
             "StreamForgeJobDown: it never has the label jbo",
         ),
         (
