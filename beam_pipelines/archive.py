@@ -204,7 +204,7 @@ def _table_of(topic: str) -> Table:
     for table, word in ((CLICKSTREAM, "click"), (ORDERS_TABLE, "order")):
         if word in topic:
             return table
-    raise UsageError("--input", f"cannot tell what topic {topic} holds: its name says neither order nor click")
+    raise UsageError("--input", f"cannot tell what topic {topic} holds: its name has neither order nor click in it")
 
 
 def _table_in(path: str) -> Table:

@@ -62,7 +62,7 @@ def check(settings: Settings, options: PipelineOptions, given: set[str]) -> None
     _check_cloud(cloud, PipelineOptionsValidator(options, None))
     if not options.view_as(WorkerOptions).sdk_container_image:
         raise UsageError(
-            "--sdk_container_image", "is needed with DataflowRunner: workers have no code of this job but the image's"
+            "--sdk_container_image", "is needed with DataflowRunner: workers get this job's code from the image only"
         )
     if settings.kafka_read == "native" and settings.expansion_service is None:
         raise UsageError(
@@ -72,33 +72,39 @@ def check(settings: Settings, options: PipelineOptions, given: set[str]) -> None
         )
     for flag, folder in _folders(settings):
         if not folder.startswith("gs://"):
-            raise UsageError(
-                flag, f"{folder} would be on each worker's own disk with DataflowRunner; name one on gs://"
-            )
+            raise UsageError(flag, f"{folder} would be on each worker's own disk with DataflowRunner; use one on gs://")
     # Only a Dataflow that is on this machine too, as a test's, can reach what is here.
     if "//localhost" not in (cloud.dataflow_endpoint or ""):
         for flag, host in _hosts(settings):
             if _is_this_machine(host):
-                raise UsageError(flag, f"{host} is each worker itself with DataflowRunner; name one that workers reach")
+                raise UsageError(
+                    flag,
+                    f"{host} would be each worker itself with DataflowRunner; use an address that workers can reach",
+                )
 
 
 def _check_cloud(cloud: Any, beams: PipelineOptionsValidator) -> None:
     """What Beam would find too, but show as a stack trace, or mend with a bucket that it makes."""
-    for name, why in (("project", "the project that pays for the job"), ("region", "where it runs, as europe-west1")):
+    for name, why in (
+        ("project", "the project that runs the job"),
+        ("region", "the region it runs in, such as europe-west1"),
+    ):
         if not getattr(cloud, name):
             raise UsageError(f"--{name}", f"is needed with DataflowRunner: {why}")
     if not cloud.temp_location and not cloud.staging_location:
-        raise UsageError("--temp_location", "is needed with DataflowRunner: a folder gs://… for what the job stages")
+        raise UsageError("--temp_location", "is needed with DataflowRunner: a gs:// folder for staged files")
     for name in ("temp_location", "staging_location"):
         if getattr(cloud, name):
             for error in beams.validate_gcs_path(cloud, name):
                 raise UsageError(f"--{name}", error)
     if beams.is_full_string_match(beams.PROJECT_NUMBER_PATTERN, cloud.project):
-        raise UsageError("--project", f"{cloud.project} is its number; give its id")
+        raise UsageError("--project", f"{cloud.project} is a project number; use the project id")
     if not beams.is_full_string_match(beams.PROJECT_ID_PATTERN, cloud.project):
-        raise UsageError("--project", f"{cloud.project} is no project's id")
+        raise UsageError("--project", f"{cloud.project} is not a project id")
     if cloud.job_name and not beams.is_full_string_match(beams.JOB_PATTERN, cloud.job_name):
-        raise UsageError("--job_name", f"{cloud.job_name} must be small letters, digits and -, a letter first")
+        raise UsageError(
+            "--job_name", f"{cloud.job_name} must be lower-case letters, digits and -, beginning with a letter"
+        )
 
 
 def _folders(settings: Settings) -> Iterator[tuple[str, str]]:

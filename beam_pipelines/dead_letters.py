@@ -276,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell(str(e))
         return 1
     except KeyboardInterrupt:
-        _tell("interrupted; what was replayed or discarded until now is remembered")
+        _tell("interrupted; letters already replayed or discarded stay done")
         return 130
     except BrokenPipeError:  # as by `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -148,7 +148,7 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
         if jar and "environment_type" not in given:
             raise UsageError(
                 "--output_executable_path",
-                "the jar's Flink must know where its Python workers are: give --environment_type=EXTERNAL "
+                "the jar's Flink must know where its Python workers are: add --environment_type=EXTERNAL "
                 "--environment_config=host:port",
             )
         if native:
@@ -186,7 +186,7 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
     elif runner == "DirectRunner":
         if kafka and parsed.view_as(DirectOptions).direct_num_workers != 1:
             # `ParallelBundleManager` keeps what one of the workers has left to read, and forgets that of the others.
-            raise UsageError("--direct_num_workers", "with several workers Beam's own runner loses records of Kafka")
+            raise UsageError("--direct_num_workers", "with several workers Beam's own runner loses Kafka records")
         # Beam's own choice for this name starts with a download of Prism; this one is in the SDK and needs nothing.
         flags = [f for f in flags if not f.startswith("--runner")]
         flags.append("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner")

@@ -254,7 +254,7 @@ class KafkaUrl(Sink):
         except ValueError:
             raise ValueError(f"{shown(text)} is not kafka://host:port/topic") from None
         if parts.query or parts.fragment:
-            raise ValueError(f"{shown(text)} has ?options, which kafka:// does not take")
+            raise ValueError(f"{shown(text)} has ?options, which kafka:// does not support")
         topic = parts.path.strip("/")
         if not topic or "/" in topic:
             raise ValueError(f"{shown(text)} names no topic; write kafka://host:port/topic")

@@ -295,7 +295,7 @@ class BlockDecoder(Generic[R]):
             else f"the job's watermark {block.passed_ms}, which had passed the partition over while that stood still"
         )
         if _was_sent_back(block, i):
-            behind += ": sent back by replay when this job no longer knew what the record belongs to"
+            behind += ": replayed after this job dropped the state that the record belongs to"
             return refused(block, i, self._job, "replay", LATE_BY_REPLAY, behind)
         return refused(block, i, self._job, "lateness", "Late" if late else "Overtaken", behind)
 

@@ -65,5 +65,5 @@ def unexpected(block: Block, i: int, job: str, error: Exception) -> BadRecord:
     _logged[kind] = _logged.get(kind, 0) + 1
     if _logged[kind] <= _TRACEBACKS:
         where = f"{block.topic}, partition {block.partition}, offset {int(block.offsets[i])}"
-        _LOG.error("a bug: no step foresaw this error; the record is a dead letter: %s", where, exc_info=error)
+        _LOG.error("a bug: this error was not expected; the record becomes a dead letter: %s", where, exc_info=error)
     return refused(block, i, job, "decode", UNEXPECTED, f"{kind}: {error}")

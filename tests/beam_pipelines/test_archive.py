@@ -152,7 +152,7 @@ def test_what_cannot_be_archived_is_refused_in_one_line(
     [
         (["--flush_every=500ms"], "--flush_every: 500ms is less than a second"),
         (["--flush_every=often"], "--flush_every: "),
-        (["--input=kafka://h:1/movements"], "its name says neither order nor click"),
+        (["--input=kafka://h:1/movements"], "its name has neither order nor click in it"),
     ],
 )
 def test_what_only_topics_have_is_refused_in_one_line(

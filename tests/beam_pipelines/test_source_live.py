@@ -153,7 +153,7 @@ def test_a_job_follows_its_broker_and_goes_on_where_an_older_copy_of_the_log_end
                 orders.send(10, [0, 1], third)
                 assert job.wait_for_ledger(320) == ledger(320, 180)
                 live.cancel(cluster.rest_url, live.running_job(cluster.rest_url))
-    assert re.search(rf"topic {topic}, partition 0, at offset 150: the log was cut back: offsets 60 to", pool.log)
+    assert re.search(rf"topic {topic}, partition 0, at offset 150: the log was truncated: offsets 60 to", pool.log)
 
 
 def _input(stack: Stack, topic: str) -> str:

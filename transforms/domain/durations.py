@@ -18,7 +18,7 @@ def parse_duration_ms(text: str) -> int:
     """
     match = re.fullmatch(r"([0-9]+)(ms|s|m|h|d)", text.strip())
     if match is None:
-        raise ValueError(f"'{text}' is not a duration; write a whole number with ms, s, m, h or d, as 10s or 30m")
+        raise ValueError(f"'{text}' is not a duration; use a whole number with ms, s, m, h or d, such as 10s or 30m")
     duration_ms = int(match[1]) * _UNITS_MS[match[2]]
     if duration_ms > _LONGEST_MS:
         raise ValueError(f"'{text}' is longer than 100 years")

@@ -127,7 +127,7 @@ class _StrictLoader(yaml.SafeLoader):
         names = [key.value for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:
-                raise RuleError(f"{name}: is there twice")
+                raise RuleError(f"{name}: is defined twice")
         return super().construct_mapping(node, deep)
 
 
@@ -173,7 +173,7 @@ def _span(name: str, fields: dict[str, Any]) -> int:
     except ValueError as e:
         raise RuleError(f"{name}: within {e}") from e
     if span_ms <= 0:
-        raise RuleError(f"{name}: within must be longer than nothing")
+        raise RuleError(f"{name}: within must be above 0")
     return span_ms
 
 

@@ -17,5 +17,5 @@ def parse_size_bytes(text: str) -> int:
     """
     match = re.fullmatch(r"([1-9][0-9]{0,8})(KiB|MiB|GiB)", text.strip())
     if match is None:
-        raise ValueError(f"'{text}' is not a size; write a whole number with KiB, MiB or GiB, as 64MiB")
+        raise ValueError(f"'{text}' is not a size; use a whole number with KiB, MiB or GiB, such as 64MiB")
     return int(match[1]) * _UNITS[match[2]]

@@ -149,7 +149,7 @@ class RedisFn(beam.DoFn):
                 if kind == "command" or time.monotonic() > give_up:
                     raise StoreError(f"{self._address}: {words}") from None
                 level = logging.ERROR if kind == "access" else logging.WARNING
-                _LOG.log(level, "%s cannot be written to, trying again in %.1f s: %s", self._address, wait_s, words)
+                _LOG.log(level, "cannot write to %s, retrying in %.1f s: %s", self._address, wait_s, words)
                 time.sleep(wait_s)
                 wait_s = min(2 * wait_s, 5.0)
 

@@ -31,7 +31,7 @@ def test_units_are_exact(number: int, unit: tuple[str, int]) -> None:
     "text", ["", "10", "s", "-1s", "+1s", "1.5h", "10 s", "10S", "1w", "1h30m", "ten", "1e3s", "٣s"]
 )
 def test_anything_else_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a duration; write a whole number with ms, s, m, h or d, as 10s"):
+    with pytest.raises(ValueError, match="is not a duration; use a whole number with ms, s, m, h or d, such as 10s"):
         parse_duration_ms(text)
 
 

@@ -120,7 +120,7 @@ def test_amounts_are_exact_in_minor_units(amount: Any, minor: int) -> None:
         (with_field("rules.BURST.status", ["CREATED"]), r"BURST: status \['CREATED'\] is not one of"),
         (without("rules.BURST.within"), "BURST: within 'None' is not a duration"),
         (with_field("rules.BURST.within", 5), "BURST: within '5' is not a duration"),
-        (with_field("rules.BURST.within", "0s"), "BURST: within must be longer than nothing"),
+        (with_field("rules.BURST.within", "0s"), "BURST: within must be above 0"),
         (with_field("rules.MOVED.within", "soon"), "MOVED: within 'soon' is not a duration"),
         (without("rules.FIRST.above"), "FIRST: above None is not an amount of money with at most two decimals"),
         (with_field("rules.FIRST.above", "much"), "FIRST: above 'much' is not an amount of money"),
@@ -158,5 +158,5 @@ def test_with_rules_about_high_amounts_only_a_low_order_matters_to_none() -> Non
 
 def test_a_rule_that_is_there_twice_is_refused() -> None:
     rule = "{kind: first_order, above: 1.00, risk_score: 0.5}"
-    with pytest.raises(RuleError, match="TWICE: is there twice"):
+    with pytest.raises(RuleError, match="TWICE: is defined twice"):
         parse_rules(f"version: 1\ncurrency: TRY\nrules:\n  TWICE: {rule}\n  TWICE: {rule}\n")

@@ -60,7 +60,7 @@ def cut_back(topic: str, partition: int, offset: int, end: int) -> Gap:
     Args:
       end: of what the log still has in common with what was read.
     """
-    why = f"the log was cut back: offsets {end} to {offset - 1} were read, and are gone"
+    why = f"the log was truncated: offsets {end} to {offset - 1} were read, and are gone"
     return Gap(topic, partition, offset, end, offset - end, why)
 
 
@@ -77,5 +77,5 @@ def made_anew(topic: str, partition: int, offset: int, unread: int) -> Gap:
     Args:
       unread: how many records the old one is known to have held after `offset`.
     """
-    why = "the topic was deleted and made anew; of what was unread, only what this reader knew of can be counted"
+    why = "the topic was deleted and recreated; only the unread records that this reader knew of are counted"
     return Gap(topic, partition, offset, BEGINNING, unread, why)

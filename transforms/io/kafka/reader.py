@@ -257,7 +257,7 @@ class Reader:
         if stops is not None:  # what is added is after the end
             mine = set() if before and not anew else {p for p in mine if self._source.stop(p)}
         if mine and before and not anew:
-            _LOG.warning("topic %s: partitions %s are new, and read from now on", self._source.topic, sorted(mine))
+            _LOG.warning("topic %s: now also reading the new partitions %s", self._source.topic, sorted(mine))
         for partition in mine:
             self._at[partition] = At()
             self._clocks.add(partition, _monotonic_ms())

@@ -253,7 +253,7 @@ def test_a_log_that_was_cut_back_is_gone_on_with_where_it_branches_off(
     assert lost(found) == 40
     (line,) = caplog.messages
     assert (
-        "the log was cut back: offsets 60 to 99 were read, and are gone; 40 lost, reading goes on at offset 60" in line
+        "the log was truncated: offsets 60 to 99 were read, and are gone; 40 lost, reading goes on at offset 60" in line
     )
     reader.close()
 
