@@ -101,7 +101,7 @@ def test_files_are_no_stream() -> None:
         ("project", "--project: is needed with DataflowRunner: the project that pays"),
         ("region", "--region: is needed with DataflowRunner: the region it runs in"),
         ("temp_location", "--temp_location: is needed with DataflowRunner: a folder gs://"),
-        ("sdk_container_image", "--sdk_container_image: is needed with DataflowRunner: workers have no code"),
+        ("sdk_container_image", "--sdk_container_image: is needed with DataflowRunner: workers get this job's code"),
     ],
 )
 def test_what_dataflow_cannot_do_without_is_asked_for(flag: str, why: str) -> None:
