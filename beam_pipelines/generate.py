@@ -1,8 +1,8 @@
 """Generates what depends on the declarations but cannot read them itself: python -m beam_pipelines.generate
 
-The declarations are `schemas.jobs` (jobs, their tables and flags), `beam_pipelines.flags` and `beam_pipelines.sinks`.
-What is written is whole files, or what lies between the lines `jobs: make generate` and `end of jobs` of a file; it is
-committed, and a test says when it is stale.
+The declarations are `schemas.jobs` (jobs, their tables and flags), `beam_pipelines.flags`, `beam_pipelines.sinks`, and
+the version in pyproject.toml. Generated are whole files, the chart's version, and the sections between
+`jobs: make generate` and `end of jobs`. The output is committed, and a test fails when it is stale.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import textwrap
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def artefacts(jobs: Iterable[Job], root: Path = ROOT) -> dict[str, str]:
         "terraform/modules/kafka/topics.json": _json(topics(jobs)),
         "terraform/modules/bigquery/tables.json": _json(_tables(jobs)),
         f"{_CHART}/files/jobs.json": _json({job.module: job.name for job in jobs}),
+        f"{_CHART}/Chart.yaml": _with_version(root / _CHART / "Chart.yaml", root / "pyproject.toml"),
         f"{_CHART}/values.schema.json": _json(
             _schema(jobs, json.loads((root / _CHART / "values.schema.json").read_text()))
         ),
@@ -78,6 +80,12 @@ def _with_section(path: Path, lines: Iterable[str]) -> str:
     if count != 1:
         raise ValueError(f"{path} has {count} sections")
     return made
+
+
+def _with_version(chart: Path, project: Path) -> str:
+    version = tomllib.loads(project.read_text())["project"]["version"]
+    text = re.sub(r"(?m)^version: .*$", f"version: {version}", chart.read_text())
+    return re.sub(r"(?m)^appVersion: .*$", f'appVersion: "{version}"', text)
 
 
 def _json(content: Any) -> str:

@@ -102,13 +102,9 @@ def test_the_version_stands_in_one_place() -> None:
     assert not [keyword.arg for call in calls for keyword in call.keywords if keyword.arg == "version"]
 
 
-def test_the_charts_versions_are_the_packages() -> None:
-    chart = yaml.safe_load((ROOT / "helm/streamforge/Chart.yaml").read_text())
-    assert {str(chart["version"]), str(chart["appVersion"])} == {PROJECT["version"]}
-
-
 MANIFESTS = {
     "docker": r"(.*/)?Dockerfile",
+    "docker-compose": r"(.*/)?compose\.yaml",
     "gomod": r".*/go\.mod",
     "maven": r".*/pom\.xml",
     "pip": r"(.*/)?(setup\.py|[\w-]+\.in)",
