@@ -1,14 +1,14 @@
-"""The archive: every valid order and click, once, as files by event day and hour. The batch layer begins with them.
+"""The archive: every valid order and click, once, in files by event day and hour; the input of the batch layer.
 
     transactions.orders ─▶ blocks ─▶ decode, validate ─▶ per partition: repeats, files ─▶ orders/day=…/hour=…/*.avro
     clickstream.events  ─▶   …            ├─▶ dead letters ─▶ dlq.archiver  └──────────▶ clickstream/day=…/hour=…/*.avro
                                           └─▶ late         ─▶ late.archiver
 
-What is in it is what every other job counts as good: neither bad nor late nor a repeat. So the same `build` of another
-job over these files gives the final rows of its stream. A file's name is fixed by topic, partition, offsets and hour,
-and so is its content: a job that is restarted, or run again from the beginning, writes what is there already. Open
-files are written again every --flush_every, each whole or not at all. With --output=bigquery://project.dataset, beside
-a folder or alone, each record is a row too; readers take orders_current and clickstream_current.
+It holds what every other job counts as good: neither invalid nor late nor a duplicate. So another job's `build` over
+these files yields the final rows of its stream. A file's name and content are determined by topic, partition, offsets
+and hour: a job that is restarted, or rerun from the beginning, rewrites identical files. Open files are rewritten
+atomically every --flush_every. With --output=bigquery://project.dataset, in addition to a folder or alone, each record
+is also a row; readers use orders_current and clickstream_current.
 
     python -m beam_pipelines.archive --runner=FlinkRunner
     python -m beam_pipelines.archive --runner=FlinkRunner --output=gs://bucket/archive --records_per_file=500000
@@ -60,14 +60,14 @@ TABLES = (ORDERS_TABLE, CLICKSTREAM)
 
 @dataclass(frozen=True)
 class Config:
-    """What the pipeline computes, apart from where it reads.
+    """What the pipeline computes, independent of its input.
 
     Attributes:
-      folder: the archive's; None: no files are written.
-      rows: whether what is archived is wanted as rows too, which costs its decoding.
-      records_per_file: offsets of a partition that a file stands for; part of the archive's file names.
-      flush_every_s: how long a record may wait for being in a file; None when the input has an end.
-      watermark_lead_ms: how far Beam's watermark runs ahead of the one that tells late records.
+      folder: the archive's folder; None: write no files.
+      rows: whether to emit archived records as rows, too, which requires decoding them.
+      records_per_file: offsets of a partition that a file covers; part of the archive's file names.
+      flush_every_s: how long a record may wait to be written; None for bounded input.
+      watermark_lead_ms: how far Beam's watermark runs ahead of the one that decides lateness.
     """
 
     decoding: Decoding
@@ -126,7 +126,7 @@ class Outputs(NamedTuple):
 
 
 def build(inputs: Sequence[Input], config: Config) -> Outputs:
-    """The job without its source: blocks of orders and clicks in, files written, everything that is in none out."""
+    """The job without its source: reads blocks of orders and clicks, writes files, returns all other outputs."""
     records, bad, late, counts = [], [], [], []
     for i, (table, topic, blocks, ends) in enumerate(inputs):
         beside = None if topic is None else account_of

@@ -1,14 +1,15 @@
-"""CDC: changes of the shop's database in; products, customers, a history, and an alert when stock runs low out.
+"""CDC: turns changes of the shop's database into products, customers, a history and low-stock alerts.
 
     cdc.public.* ─▶ blocks ─▶ parse ─▶ by shard of products: newest? low? ─▶ Redis; alerts ─▶ Redis, alerts.stock
                                 ├─▶ customers, their orders ─▶ Redis
                                 ├─▶ every change ─▶ BigQuery, folder
                                 └─▶ dead letters ─▶ dlq.cdc-processor
 
-Reads what Debezium writes of PostgreSQL (`python -m cdc register`). Whatever order changes come in, and however often,
-what is kept is what the tables hold: each change carries its place in the order of commits, and only a newer one of a
-row replaces an older. Deleted rows go. Every record ends in exactly one of good, dead letters and duplicates; nothing
-is late. Personal columns are dropped, or hashed with the key of --hash_key, before anything leaves the job.
+Reads Debezium's records from PostgreSQL (`python -m cdc register`). In whatever order and however often changes arrive,
+the result equals the tables' content: each change carries its position in commit order, and only a newer change of a
+row replaces an older one. Deleted rows disappear. Every record ends in exactly one of good, dead letters and
+duplicates; nothing is late. Personal columns are dropped, or hashed with the key in --hash_key, before anything leaves
+the job.
 
     python -m beam_pipelines.cdc --runner=FlinkRunner
     python -m beam_pipelines.cdc --runner=FlinkRunner --flink_master=host:8081 --environment_type=EXTERNAL \\
@@ -67,7 +68,7 @@ class Outputs(NamedTuple):
 
 
 def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
-    """The job without its ends: blocks of Debezium's records in, what they say out."""
+    """The job without its source and sinks: Debezium's records in blocks → what they change."""
     changes = blocks | "Changes" >> DecodeChanges(config.decoding)
     stock = changes.products | "Stock" >> TrackStock()
     counts = (changes.counts, stock.counts) | "Counts" >> beam.Flatten()

@@ -34,7 +34,7 @@ _LEDGER_EVERY_S = 1
 
 
 class SchemasFrom:
-    """Writer schemas from a registry; made in the launcher, connected in the worker."""
+    """Fetches writer schemas from a registry; created in the launcher, connected in the worker."""
 
     def __init__(self, url: Address):
         self._url = url
@@ -68,7 +68,7 @@ def formats_seen(settings: Settings) -> Iterator[str]:
 
 
 def check(settings: Settings) -> None:
-    """Refuses what cannot work, before anything starts.
+    """Rejects what cannot work, before anything starts.
 
     Raises:
       UsageError.
@@ -87,7 +87,7 @@ def check(settings: Settings) -> None:
 
 
 def source(settings: Settings) -> Callable[[beam.Pipeline], beam.PCollection[Block]]:
-    """All that --input names, as one collection of blocks.
+    """Reads every --input into one collection of blocks.
 
     Raises:
       UsageError: there is no such topic or file.
@@ -159,7 +159,7 @@ def write(
     counts: beam.PCollection[Counts],
     settings: Settings,
 ) -> None:
-    """Writes everything that a job gives to where its flags say; `late` is None for a job to which nothing is late."""
+    """Writes a job's outputs to where its flags say; `late` is None for a job without late records."""
     taken = {
         place for each in results for place, url in enumerate(settings.outputs) if url.write(each, settings, place)
     }

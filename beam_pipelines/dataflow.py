@@ -1,7 +1,7 @@
-"""What Dataflow needs that a user should not have to know, and what cannot work there, refused before anything starts.
+"""Dataflow's defaults, and checks that reject what cannot work there before anything starts.
 
-A job on Dataflow runs on machines that have nothing of this one: no folder, no address of it, and of its programs only
-what is in the image of --sdk_container_image. docs/dataflow.md has the commands.
+A job on Dataflow runs on machines without access to this one: not to its folders or addresses, and with no programs
+except those in --sdk_container_image. docs/dataflow.md has the commands.
 """
 
 from __future__ import annotations

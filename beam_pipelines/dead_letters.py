@@ -1,4 +1,4 @@
-"""Dead letters: look at them, send them back, take them out to mend them, put them aside.
+"""Dead letters: inspect, replay, export for repair, or discard them.
 
     python -m beam_pipelines.dead_letters inspect --show=5
     python -m beam_pipelines.dead_letters inspect alerts --error_class=UnknownSchema --json
@@ -6,26 +6,27 @@
     python -m beam_pipelines.dead_letters export kafka://host:9092/dlq.fraud-detector --to=broken
     python -m beam_pipelines.dead_letters discard alerts --error_class=NotFramed --yes
 
-A letter is open until it is replayed or discarded; how that is remembered stands in `transforms.io.dead_letters`. The
-topics late.<job> hold the same envelopes and can be read with the same commands.
+A letter is open until it is replayed or discarded; `transforms.io.dead_letters` describes how that is recorded. The
+topics late.<job> hold the same envelopes and work with the same commands.
 
 What replay guarantees:
 
-- A letter goes back with its original bytes, key, headers and timestamp to its partition of its topic, and with the
-  header `streamforge-attempts`, by which a job that refuses it again counts on. A letter that had 5 attempts stays.
-  A timestamp that the topic would not keep is the time of now, and in the header `streamforge-timestamp`.
-- Of a record that was too large for a letter, the original is fetched from its topic. When that no longer has it, the
-  letter stays, and the reason says so.
-- Each letter is sent once. Letters are told apart by topic, partition, offset and attempts, so a copy that a restarted
-  job wrote again is not sent again, and neither is anything by a second replay. What arrives during a replay waits for
-  the next one, so a record that is refused again does not circle.
-- A letter is remembered right after its batch (500 letters) is known to be in Kafka. A crash or a lost connection
-  between the two makes the next replay send that batch again, and nothing but that. Of records that are good by then
-  jobs count one: they know an order by order_id and status, a click by event_id, within the allowed lateness. Beyond
-  it the archive takes it in, whatever its age, and other jobs name it late by replay. No reader sees it twice.
-- It holds for one replay at a time of one topic or folder, and as long as the broker keeps the group's offsets
-  (offsets.retention.minutes, 7 days after the last replay or discard by default; a warning says when the letters are
-  kept for longer). The same letters in two places, as a topic and its export, are two sets of letters.
+- A letter returns to its topic and partition with its original bytes, key, headers and timestamp, plus the header
+  `streamforge-attempts`, from which a job that rejects it again continues counting. A letter with 5 attempts stays. If
+  the topic would not keep its timestamp, it gets the current time, and the header `streamforge-timestamp` has the
+  original.
+- For a record too large for a letter, the original is fetched from its topic. If the topic no longer has it, the letter
+  stays and the reason says so.
+- Each letter is sent once. Letters are identified by topic, partition, offset and attempts, so neither a copy written
+  by a restarted job nor a second replay sends one again. Letters that arrive during a replay wait for the next one, so
+  a record that is rejected again does not loop.
+- A letter is marked as done once its batch (500 letters) is in Kafka. A crash or lost connection in between makes the
+  next replay resend that batch, and nothing else. Jobs count repeats of good records once: they recognise an order by
+  order_id and status, a click by event_id, within the allowed lateness. Beyond it the archive accepts a record of any
+  age, and other jobs report it as late by replay. No reader sees it twice.
+- This holds for one replay at a time of a topic or folder, for as long as the broker keeps the group's offsets
+  (offsets.retention.minutes, by default 7 days after the last replay or discard; a warning is printed if letters are
+  kept longer). The same letters in two places, such as a topic and its export, count as two sets.
 """
 
 from __future__ import annotations

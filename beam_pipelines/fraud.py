@@ -1,12 +1,12 @@
-"""Fraud detection: orders in, an alert within a second of the order that completes a pattern.
+"""Fraud detection: reads orders and alerts within a second of the order that completes a pattern.
 
     transactions.orders ─▶ blocks ─▶ decode, validate ─▶ per user: rules ─▶ alerts ─▶ Redis, alerts.fraud, folder
                                           ├─▶ dead letters ─▶ dlq.fraud-detector
                                           └─▶ late         ─▶ late.fraud-detector
 
-Every record ends in exactly one of good, dead letters, late, duplicates, and the ledger says how many in each. Effects
-are exactly once as readers see them: offsets and state are in the runner's checkpoint, alerts have the same id however
-often they are found, and every sink keeps one of each.
+Every record ends in exactly one of good, dead letters, late and duplicates, and the ledger counts each. Readers see
+exactly-once results: offsets and state are in the runner's checkpoint, an alert found again has the same id, and every
+sink keeps one of each.
 
     python -m beam_pipelines.fraud --runner=FlinkRunner
     python -m beam_pipelines.fraud --runner=FlinkRunner --flink_master=host:8081 --environment_type=EXTERNAL \\
@@ -48,9 +48,9 @@ class Config:
     """What the pipeline computes, apart from where it reads and writes.
 
     Attributes:
-      watermark_lead_ms: how far Beam's watermark runs ahead of the one that tells late records; state is kept that
-        much longer.
-      max_orders_per_user: bound of a user's state; a user beyond it loses the oldest orders.
+      watermark_lead_ms: how far Beam's watermark runs ahead of the one that decides lateness; state is kept that much
+        longer.
+      max_orders_per_user: bound of a user's state; beyond it the oldest orders are dropped.
     """
 
     decoding: Decoding
@@ -71,7 +71,7 @@ class Outputs(NamedTuple):
 
 
 def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
-    """The job without its ends: blocks of orders in, alerts and everything that is not an alert out."""
+    """The job without its source and sinks: orders in blocks → alerts, dead letters, late records and counts."""
     orders = blocks | "Orders" >> DecodeRows(ORDERS, FraudRows(config.rules), config.decoding)
     alerts, repeats = orders.good | "Fraud" >> DetectFraud(
         config.rules, config.decoding.allowed_lateness_ms + config.watermark_lead_ms, config.max_orders_per_user

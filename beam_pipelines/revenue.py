@@ -1,14 +1,14 @@
-"""Revenue: orders in, the figures of every minute out, while it is open, when it is over, and when it is corrected.
+"""Revenue: aggregates orders per minute; emits each minute early, on time, and again when it is corrected.
 
     transactions.orders ─▶ blocks ─▶ decode, validate ─▶ sums by shard ─▶ minutes ─▶ Redis, analytics.revenue, folder
                                           ├─▶ orders by user ─▶ features in Redis
                                           ├─▶ dead letters ─▶ dlq.revenue-calculator
                                           └─▶ late         ─▶ late.revenue-calculator
 
-For each minute of event time, in all, per category and per region: GMV, orders, distinct users, first orders. Every
-record ends in exactly one of good, dead letters, late, duplicates, and the ledger says how many in each. A row is
-replaced by one of a newer version, which knows more orders: so results are exact once nothing more can come, however
-often parts of the input are read again.
+For each minute of event time, in total, per category and per region: GMV, orders, distinct users, first orders. Every
+record ends in exactly one of good, dead letters, late and duplicates, and the ledger counts each. A row is replaced by
+one with a newer version, computed from more orders. So final results are exact, however often parts of the input are
+read again.
 
     python -m beam_pipelines.revenue --runner=FlinkRunner
     python -m beam_pipelines.revenue --runner=FlinkRunner --flink_master=host:8081 --environment_type=EXTERNAL \\
@@ -47,8 +47,8 @@ class Config:
     """What the pipeline computes, apart from where it reads and writes.
 
     Attributes:
-      early_every_s: how often there are results of open minutes; None for input with an end, which needs none.
-      watermark_lead_ms: how far Beam's watermark runs ahead of the one that tells late records; minutes stay open that
+      early_every_s: how often to emit results for open minutes; None for bounded input, which needs none.
+      watermark_lead_ms: how far Beam's watermark runs ahead of the one that decides lateness; minutes stay open that
         much longer.
     """
 
@@ -78,7 +78,7 @@ class Outputs(NamedTuple):
 
 
 def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
-    """The job without its ends: blocks of orders in, revenue and everything that is none out."""
+    """The job without its source and sinks: orders in blocks → revenue, dead letters, late records and counts."""
     orders = blocks | "Orders" >> DecodeRows(ORDERS, RevenueRows(), config.decoding)
     revenue, tracked = orders.good | "Revenue" >> CalculateRevenue(
         config.decoding.allowed_lateness_ms + config.watermark_lead_ms, config.early_every_s

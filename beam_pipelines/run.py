@@ -1,4 +1,4 @@
-"""What every job does: flags → Config → preflight → read → build → write → ledger."""
+"""How every job runs: flags → Config → preflight → read → build → write → ledger."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ __all__ = ["Page", "page", "run"]
 
 
 class Outputs(Protocol):
-    """What every job's `build` gives, beside its results. One to which nothing is late has no `late`."""
+    """What every job's `build` returns besides its results. A job without late records has no `late`."""
 
     dead_letters: beam.PCollection[BadRecord]
     counts: beam.PCollection[Counts]
 
 
 class Page(Protocol):
-    """A job's module. It may have `source(settings)`, too, if it does not read as `connect.source` does."""
+    """A job's module. It may also have `source(settings)`, to read in another way than `connect.source`."""
 
     def make_config(self, flags: argparse.Namespace, settings: Settings) -> Any:
         """What the pipeline computes. Raises: UsageError."""
 
     def build(self, source: Any, config: Any) -> Outputs:
-        """The job without its ends, no I/O: blocks in, everything that comes of them out."""
+        """The job without its source and sinks; no I/O."""
 
     def results(self, outputs: Any) -> list[Results]:
-        """What goes where --output says."""
+        """What to write to each --output."""
 
 
 def page(job: Job) -> Page:
@@ -46,7 +46,7 @@ def page(job: Job) -> Page:
 
 
 def run(job: Job, argv: Sequence[str] | None = None) -> None:
-    """Runs a job as its command line says; a wrong one ends the program."""
+    """Runs a job from its command line; a usage error exits the program."""
     its = page(job)
     source: Callable[[Settings], Callable[[beam.Pipeline], Any]] = getattr(its, "source", connect.source)
     try:

@@ -1,7 +1,7 @@
-"""What each runner needs that a user should not have to know.
+"""Defaults for each runner, so that users need not know its options.
 
-`--runner=FlinkRunner` alone must work: an embedded Flink with checkpoints on, bundles short enough for a second's
-latency and long enough for throughput. Whatever is given on the command line wins.
+`--runner=FlinkRunner` alone must work: an embedded Flink with checkpoints on, and bundles short enough for latency
+below a second and long enough for throughput. The command line overrides every default.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ _NATIVE_BUNDLE_MS = "100"
 
 @contextmanager
 def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
-    """A pipeline that runs when the block ends, until its input does or it is told to stop (Ctrl-C, SIGTERM).
+    """A pipeline that runs at the end of the block, until its input ends or it is stopped (Ctrl-C, SIGTERM).
 
     With --output_executable_path it writes a jar that runs the job, and ends.
 
-    Told to stop, embedded Flink ends with this process; a job on a remote Flink goes on, as it is stopped there. On
-    Dataflow nothing waits: a launcher of flex templates must end before the job can start.
+    When stopped, embedded Flink ends with this process; a job on a remote Flink continues, as it is stopped there. On
+    Dataflow nothing waits: a flex template's launcher must exit before the job can start.
     """
     logs.quieten()
     for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in what a script starts with &

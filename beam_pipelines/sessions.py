@@ -1,14 +1,13 @@
-"""Sessions: clicks in, each user's visits out, while they last, when they are over, and when they are corrected.
+"""Sessions: groups clicks into each user's visits; emits each early, when it ends, and again when it is corrected.
 
     clickstream.events ─▶ blocks ─▶ decode, validate ─▶ bursts by user ─▶ sessions ─▶ Redis, analytics.sessions, folder
                                          ├─▶ dead letters ─▶ dlq.session-aggregator
                                          └─▶ late         ─▶ late.session-aggregator
 
-Clicks of a user are of one session while each comes less than 30 min after another, and for 12 h at most. Every record
-ends in exactly one of good, dead letters, late, duplicates, and the ledger says how many in each. A row is replaced by
-one of a newer version, which knows more clicks, and a session that turns out to be part of another is taken back by a
-row that says `deleted`: so results are exact once nothing more can come, however often parts of the input are read
-again.
+A user's clicks belong to one session while each comes less than 30 min after another, for at most 12 h. Every record
+ends in exactly one of good, dead letters, late and duplicates, and the ledger counts each. A row is replaced by one
+with a newer version, computed from more clicks, and a session that turns out to be part of another is retracted by a
+row with `deleted`. So final results are exact, however often parts of the input are read again.
 
     python -m beam_pipelines.sessions --runner=FlinkRunner
     python -m beam_pipelines.sessions --runner=FlinkRunner --flink_master=host:8081 --environment_type=EXTERNAL \\
@@ -49,13 +48,12 @@ class Config:
     """What the pipeline computes, apart from where it reads and writes.
 
     Attributes:
-      gap_ms: clicks this far apart are of different sessions.
-      max_session_ms: no session is this long.
-      early_every_ms: how long a click may wait before there is a result with it; None for input with an end, which
-        needs no early ones.
-      only_once: whether all input is read before the first result, as of files: then no result is ever taken back.
-      watermark_lead_ms: how far Beam's watermark runs ahead of the one that tells late records; sessions can be
-        corrected that much longer.
+      gap_ms: clicks this far apart belong to different sessions.
+      max_session_ms: no session reaches this length.
+      early_every_ms: how long a click may wait for a first result; None for bounded input, which has no early results.
+      only_once: whether all input is read before the first result, as with files: then no result is ever retracted.
+      watermark_lead_ms: how far Beam's watermark runs ahead of the one that decides lateness; sessions can be corrected
+        that much longer.
     """
 
     decoding: Decoding
@@ -85,7 +83,7 @@ class Outputs(NamedTuple):
 
 
 def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
-    """The job without its ends: blocks of clicks in, sessions and everything that is in none out."""
+    """The job without its source and sinks: clicks in blocks → sessions, dead letters, late records and counts."""
     clicks = blocks | "Clicks" >> DecodeRows(CLICKS, ClickRows(), config.decoding)
     sessions, tracked = clicks.good | "Sessions" >> AggregateSessions(
         config.gap_ms,

@@ -1,7 +1,7 @@
-"""Where a job's rows can go. A sink is one class: its URL, what it refuses, its check before the start, its write.
+"""The sinks of jobs. Each is one class: its URL, its validation, its check before the start, its write.
 
-Another one is a class here with its name in SINKS, and its PTransform in `transforms.io`. Every job that writes tables
-can then write to it. What a failure makes it write again must change nothing that readers see.
+To add one, add a class here and to SINKS, and its PTransform in `transforms.io`; then every job that writes tables can
+write to it. Rewrites after a failure must not change what readers see.
 """
 
 from __future__ import annotations

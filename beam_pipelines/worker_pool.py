@@ -1,8 +1,8 @@
-"""A pool of Python worker processes that Flink's task managers ask for workers (Beam's environment EXTERNAL).
+"""A pool of Python worker processes for Flink's task managers (Beam's environment EXTERNAL).
 
-Beam has such a pool; this one forks its workers from a process that has imported everything once, so that a worker is
-there in milliseconds and shares that memory with its siblings, runs them with this interpreter and not with whatever
-`python` is on the PATH, and turns the SDK's state cache off, whose bookkeeping costs more than it saves here.
+Unlike Beam's own pool, this one forks workers from a process that has already imported everything, so that a worker
+starts in milliseconds and shares that memory with its siblings; it runs them with this interpreter instead of whatever
+`python` is on the PATH; and it turns off the SDK's state cache, whose bookkeeping costs more than it saves here.
 
     python -m beam_pipelines.worker_pool --port=50000      # beside each task manager, then
     python -m beam_pipelines.fraud --runner=FlinkRunner --flink_master=host:8081 \\
