@@ -1,4 +1,4 @@
-"""Addresses that may hold a password, and how anything that a user gave as one is shown: never with what could be one.
+"""Addresses that may hold a password, and how to show what a user gave as one without revealing it.
 
 `Address` is a URL that does not show itself: not in str, repr or format, nor in what others say of it (`hide`). Only
 `reveal` gives the text, to a client. `StoreUrl` is the online store's, with its options read; jobs and API both use it,

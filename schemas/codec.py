@@ -8,7 +8,7 @@ Errors (all `CodecError`; a named one per cause, so that a dead letter can say w
     ├── Undecodable       the bytes are not a record of the writer's schema
     └── NotThisRecord     decoded, but a field is missing or has another type than the reader's
 
-`SchemaUnavailable` is none of them: it says nothing of the record.
+`SchemaUnavailable` is not among them: it says nothing about the record.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class NotThisRecord(CodecError):
 
 
 class SchemaUnavailable(Exception):
-    """The registry cannot say now what a schema is. Nothing is known of the record: try again."""
+    """The registry cannot be asked for a schema now. Nothing is known about the record: try again."""
 
 
 def parse_schema(schema: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Avro object container files, read block by block: a block that is broken costs its own records and no others.
+"""Reads Avro object container files block by block: a broken block costs its own records and no others.
 
-fastavro's reader ends at the first broken block, and unpacks whatever a block claims. Here a block that does not unpack
-is stepped over, by the marker that follows each one; its records are refused, as many as it says it has.
+fastavro's reader stops at the first broken block, and unpacks whatever a block claims to hold. This one skips a block
+that does not unpack, using the marker after each block, and rejects as many records as the block says it has.
 
 Specification: https://avro.apache.org/docs/1.12.0/specification/#object-container-files
 """

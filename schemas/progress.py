@@ -1,5 +1,5 @@
-"""What a reader tells its consumer group beside the offset: the partition's watermark, in the commit's metadata. So
-whoever can see a job's lag in Kafka can see how far behind in event time it is, too. No restart reads either."""
+"""What a reader commits besides the offset: the partition's watermark, in the commit's metadata. So whoever can see a
+job's lag in Kafka can also see how far it is behind in event time. Restarts use neither."""
 
 from __future__ import annotations
 

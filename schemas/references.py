@@ -1,4 +1,4 @@
-"""A schema that refers to others of the registry, as one that stands by itself."""
+"""Inlines a schema's references to others in the registry."""
 
 from __future__ import annotations
 

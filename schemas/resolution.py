@@ -1,4 +1,4 @@
-"""Columns of a writer's schema as columns of ours: producers that are a version behind or ahead stay on the fast path.
+"""Maps a writer's columns to ours, so that producers a version behind or ahead stay on the fast path.
 
 By Avro's rules of schema resolution, where they cost no record anything: fields have any order, what the writer adds
 is ignored, what it lacks has its default, and an enum may have fewer symbols. Anything else (promotions, aliases, other

@@ -1,4 +1,4 @@
-"""What an error that the online store answers with is about. For jobs and API alike; no client is imported."""
+"""Classifies errors that the online store answers with, for jobs and API alike; imports no client."""
 
 from __future__ import annotations
 

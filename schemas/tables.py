@@ -3,9 +3,9 @@
 A table's columns are the fields of its record's Avro schema, with their docs, and `version`. A row in a folder (JSON
 lines) has the same names; only times differ: epoch milliseconds there, TIMESTAMP in BigQuery (`to_bigquery`).
 
-Tables are only ever appended to. A row is one version of its key, and may be there more than once; readers take
-`<table>_current`, which has the newest version of each key, once, and no key whose newest version says `deleted`.
-A version is a number or, as of changes of the database, text.
+Tables are append-only. A row is one version of its key, and may occur more than once. Readers use `<table>_current`,
+which has the newest version of each key, once, without keys whose newest version is `deleted`. A version is a number
+or, for database changes, text.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Times as every sink can write them: milliseconds since 1970, UTC, up to the end of the year 9999.
 
-RFC 3339 and BigQuery's TIMESTAMP end there, and no window can begin after it. What a producer or a database says beyond
-is either refused (an event's own time) or clamped (a column that describes, such as when a product was updated).
+RFC 3339 and BigQuery's TIMESTAMP end there, and no window can begin after it. A later time from a producer or a
+database is either rejected (an event's own time) or clamped (a descriptive column, such as when a product was updated).
 """
 
 from __future__ import annotations

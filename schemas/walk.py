@@ -1,4 +1,4 @@
-"""Steps over an Avro datum before anything decodes it, and builds nothing.
+"""Checks an Avro datum before anything decodes it, without building values.
 
 fastavro 1.13 trusts the bytes: a recursive type nests as deep as they say (20,000 levels overflow the C stack), an
 array of nulls has as many items as they say (six bytes claim 10¹⁰), and an enum or union index below zero counts from

@@ -1,8 +1,8 @@
-"""Orders and clicks in blocks → files, wired for Beam; which file a record belongs to says `transforms.domain.archive`.
+"""Orders and clicks in blocks → files, wired for Beam; `transforms.domain.archive` assigns records to files.
 
-A topic's partition comes in order, without end: `transforms.archive_topic` keeps the files of the range of offsets that
-is being read, and writes each again as it grows. Files as input come in any order, and end: here, ranges are gathered
-whole, and written once.
+A topic's partition arrives in order, without end: `transforms.archive_topic` keeps the files of the current range of
+offsets and rewrites each as it grows. Input files arrive in any order and end: here, each range is gathered completely
+and written once.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class AccountStore(Protocol):
 
 @dataclass(frozen=True)
 class Store:
-    """How a table is kept.
+    """How a table is stored.
 
     Attributes:
       write: writes a file of the table: its path, its contents, and whether they are all that it shall hold; None when
@@ -225,10 +225,10 @@ Range = tuple[int, int]
 
 
 class ArchiveFiles(beam.PTransform):
-    """Archive each good record of some files once; of repeats, the one in the first of them.
+    """Archive each good record of some files once; of duplicates, the one in the first file.
 
-    Which is first does not depend on the order they are read in: ranges and ids are gathered before anything is
-    decided, so the input must have an end.
+    Which file is first does not depend on the order of reading: ranges and ids are gathered before anything is decided,
+    so the input must be bounded.
 
     Input:  KV[file, rows] of `ArchiveRows`, in any order.
     Output: Archived.

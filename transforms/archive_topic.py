@@ -1,7 +1,7 @@
 """A topic's good records → files and accounts: the stateful step, keyed by partition.
 
-A partition comes in order, without end. Its state is a log of what was read; the files and the account of the range of
-offsets being read follow from it, so they are the same whatever fails, and are written again as they grow.
+A partition arrives in order, without end. Its state is a log of what was read. The files and the account of the current
+range of offsets are derived from it, so they come out the same after any failure, and are rewritten as they grow.
 """
 
 from __future__ import annotations

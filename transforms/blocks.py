@@ -1,7 +1,7 @@
-"""Blocks: what sources emit. A block is up to a few thousand raw messages of one partition, or lines of one file.
+"""Blocks: the elements that sources emit, each up to a few thousand raw messages of a partition or lines of a file.
 
-Moving blocks instead of records is what makes Python fast on Beam: the price of an element (a coder, a call into each
-step, a trip through the runner) is paid once per thousands of records.
+Blocks make Python fast on Beam: the cost of an element (a coder, a call into each step, a trip through the runner) is
+paid once per thousands of records.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Block(NamedTuple):
       offsets: [n] offset in the partition, or number of the record in the file.
       times_ms: [n] record timestamps; for files the clock when the job started.
       watermarks_ms: [n] the partition's watermark just before each record.
-      limits_ms: [n] an event with a later time is from the future; None: what the record's timestamp allows.
-      passed_ms: how far Beam's watermark had come before the block, which may have passed the partition over.
+      limits_ms: [n] an event with a later time is from the future; None: the record's timestamp decides.
+      passed_ms: Beam's watermark before the block, which may have passed the partition over.
       keys: [n] message keys, or None when no message has one.
       headers: message number → headers, for those that have any.
       nulls: numbers of the messages without a payload.
       encoding: how payloads are written; `avro` is a bare datum of `schema`.
-      lost: records before these that the log no longer held; a block may stand for a loss alone, without messages.
-      broken: record number → why the source could not make it out; its payload is what there is of it.
+      lost: records before these that Kafka had deleted; a block may report only a loss, without messages.
+      broken: record number → why the source could not extract the record; its payload holds the bytes there are.
     """
 
     topic: str

@@ -1,4 +1,4 @@
-"""Debezium's records in blocks → what is current, what changed and what runs low, wired for Beam; the rules are in
+"""Debezium's records in blocks → current state, history and low-stock alerts, wired for Beam; the rules are in
 `transforms.domain.cdc`."""
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ class Decoded(NamedTuple):
 
 
 class DecodeChanges(beam.PTransform):
-    """Sort changes by what they are needed for. Order does not matter from here on: all carry a version.
+    """Decode changes and sort them by purpose. From here on order does not matter: every change carries a version.
 
-    Input:  Block of Debezium's records, of any of the tables.
-    Output: Decoded. Of a block, one element per kind, or kind and shard, however many changes it stands for.
+    Input:  Block of Debezium's records, from any of the tables.
+    Output: Decoded: per block one element per kind, or per kind and shard, however many changes it holds.
     """
 
     def __init__(self, decoding: ChangeDecoding):
@@ -235,7 +235,7 @@ class Tracked(NamedTuple):
 
 
 class TrackStock(beam.PTransform):
-    """What is newest of each product, and an alert for each time that its stock fell to the threshold.
+    """Track each product's newest version, and alert each time its stock falls to the threshold.
 
     Input:  KV[shard, products] of `DecodeChanges`, in any order.
     Output: Tracked, with Counts of the products: good, or duplicates, when something as new was known.

@@ -1,7 +1,7 @@
-"""Blocks in, good records out, everything else accounted for: decode, validate and sort out late records.
+"""Decodes and validates blocks, separates late records, and accounts for every record.
 
-Whole blocks go through `schemas.columns`; a record that the columns do not vouch for is taken alone through
-`schemas.codec`, which either reads it after all or says what is wrong. One bad record costs one dead letter.
+Whole blocks go through `schemas.columns`; a record that columns cannot confirm as good goes through `schemas.codec` by
+itself, which either reads it or says what is wrong. One bad record costs one dead letter.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Part(NamedTuple):
 
 
 class DecodedBlock(NamedTuple, Generic[R]):
-    """A block sorted out.
+    """A decoded block: good, bad and late records.
 
     Attributes:
       parts: good records by columns, one part per writer schema.

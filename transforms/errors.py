@@ -1,4 +1,4 @@
-"""Records that a job could not use, with all that is needed to see why and to try again."""
+"""Records that a job could not use, with everything needed to see why and to retry."""
 
 from __future__ import annotations
 

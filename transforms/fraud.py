@@ -36,7 +36,7 @@ decode_rows: Callable[[bytes], list[Row]] = msgspec.msgpack.Decoder(list[Row]).d
 
 
 class FraudRows:
-    """The orders that can matter to a rule, as rows; the others stop here. See `transforms.sharded_rows.RowsOf`."""
+    """The orders that can matter to a rule, as rows; others are dropped here. See `transforms.sharded_rows.RowsOf`."""
 
     def __init__(self, rules: Rules):
         self._currency = rules.currency

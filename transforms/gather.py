@@ -1,15 +1,15 @@
-"""Gathering by shard before the shuffle: what lets Beam's windows keep up with a flood.
+"""Pre-aggregation by shard before the shuffle, so that Beam's windows keep up with heavy traffic.
 
-Beam's windowing costs tens of microseconds an element in the runner, and runners do not lift combiners in streaming. So
-a windowed job first gathers, in the sharded state of `transforms.keyed_state`, what belongs together: repeats are
-recognised, the rest is summed up, per user or per minute, and handed on as few, full elements
+Beam's windowing costs tens of microseconds per element in the runner, and runners do not lift combiners in streaming.
+So a windowed job first gathers related rows in the sharded state of `transforms.keyed_state`: it drops duplicates, sums
+up the rest per user or per minute, and emits few, full elements
 
-- a moment after the first of it came (`every_s`, processing time), so that early results are early; and
-- before the watermark passes the instant at which it is due, so that nothing is ever late because it waited here.
+- shortly after the first row arrived (`every_s`, processing time), so that early results are early; and
+- before the watermark passes the instant at which they are due, so that waiting here never makes anything late.
 
-The timer for the second holds the watermark back, so it is right at any speed. The first is for freshness only: it is
-left out when the input has an end, and put off while a backlog is read, when a moment of processing time is so many
-minutes of events that it would cut everything in pieces.
+The timer for the second holds the watermark back, so it is correct at any speed. The first serves freshness only: it is
+omitted for bounded input, and postponed while a backlog is read, when a moment of processing time covers so many
+minutes of events that it would split everything into small pieces.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Gathering(Protocol[S]):
 
 
 class Gather(beam.PTransform, Generic[S]):
-    """Sum up by shard, into as few elements as freshness allows.
+    """Aggregate by shard, into as few elements as freshness allows.
 
     Input:  KV[shard, rows] of `transforms.sharded_rows.DecodeRows`, in any order.
     Output: what the gathering hands on, at its timestamps; and Counts of the rows: good, or duplicates.

@@ -1,8 +1,8 @@
-"""Keys that a runner spreads evenly: which worker gets a key on Flink, and keys chosen so that each gets as many.
+"""Keys that spread evenly over Flink's workers: which worker gets a key, and how to choose keys.
 
-Flink hashes a key to one of `max_parallelism` key groups and gives each subtask a run of neighbouring groups. Chance
-spreads thousands of keys well; a few dozen leave some subtasks idle and others with double the work. Where there are so
-few (`transforms.keyed_state`), each key is chosen, by trying numbers until one falls into the group that it should.
+Flink hashes a key to one of `max_parallelism` key groups and gives each subtask a range of groups. Thousands of keys
+spread well by chance; a few dozen leave some subtasks idle and others with double the work. With so few keys
+(`transforms.keyed_state`), each is chosen by trying numbers until one falls into the intended group.
 
 Chosen keys are part of savepoints: the same arguments must give the same keys in every release. A runner that hashes
 otherwise spreads them like any others. See docs/adr/0031-key-groups.md.

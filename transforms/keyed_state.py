@@ -1,4 +1,4 @@
-"""Sharded keyed state: millions of users' state at the price of a few dozen keys.
+"""Sharded keyed state: the state of millions of users at the cost of a few dozen keys.
 
 From Python on a portable runner, every read or write of a state cell is a blocking call of about a millisecond, per key
 and bundle. State per user would cap a worker at some hundred users a second. So users are hashed to a fixed number of
@@ -7,12 +7,12 @@ shards (part of a savepoint: it can never change for a running job), and a state
 - in memory: the state of every user of the shard;
 - in Flink: a log of what changed it, one append per bundle, and a random token that changes with it.
 
-The token says whether the copy in memory is the log's: after a failed bundle, a restart from a checkpoint or a move to
-another worker it is not, and the log is replayed. When the log has doubled since it was last compact, it is replaced by
-a snapshot, so rewriting costs no more than writing did. An entry is applied by the same function as a live batch.
+The token tells whether the copy in memory matches the log. After a failed bundle, a restart from a checkpoint or a move
+to another worker it does not, and the log is replayed. When the log has doubled since its last compaction, a snapshot
+replaces it, so rewriting costs no more than writing did. Log entries are applied by the same function as live batches.
 
-The state is a function of the log alone. What expired is an entry too: a repeat that comes after it is new, and must be
-in a replay. And expiry happens at fixed instants of event time, whether or not a timer fired in between.
+The state is a function of the log alone. An expiry is a log entry, too: a repeat that arrives afterwards counts as new,
+and must do so in a replay. Expiry happens at fixed instants of event time, whether or not a timer fired in between.
 """
 
 from __future__ import annotations

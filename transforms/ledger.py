@@ -1,7 +1,7 @@
-"""The ledger: every record that came in, accounted for. in = good + dead letters + late + duplicates.
+"""The ledger, which accounts for every record: in = good + dead letters + late + duplicates.
 
-It is data in the pipeline, not a metric: counts travel with the records, are summed in checkpointed state, and so are
-exact after a kill, where a runner's counters start again or count twice.
+It is pipeline data, not a metric: counts travel with the records and are summed in checkpointed state. So they are
+exact after a crash, when a runner's counters start again or count twice.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["Counts", "SumCounts", "counted", "of_bundle"]
 
 
 class Counts(NamedTuple):
-    """How many records came in, and what became of them. Corrections may be negative.
+    """How many records were read, by outcome. Corrections may be negative.
 
     Attributes:
-      ignored: messages that a mapping says are no records of this job; they are not part of what came in.
-      lost: records that the log no longer held when they were to be read; they did not come in.
+      ignored: messages that a mapping skips because they are not records of this job; not part of `in`.
+      lost: records that Kafka deleted before they were read; not part of `in`.
     """
 
     records_in: int = 0

@@ -1,4 +1,4 @@
-"""How a letter is written where there is a limit: a ladder, so that no letter is too large for the place it goes to.
+"""Envelopes of dead letters within a size limit: fuller forms first, and a last one that always fits.
 
 whole       the envelope with the payload as it came
 compressed  the payload gzipped; readers get it back whole

@@ -1,4 +1,4 @@
-"""What Beam calls a pane, as rows say it."""
+"""Beam's panes, as named in rows."""
 
 from __future__ import annotations
 

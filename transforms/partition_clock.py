@@ -1,11 +1,11 @@
-"""How far a partition has come in event time: a function of what it holds, not of when and in what pieces it is read.
+"""A partition's clock in event time: a function of its records, not of when or in which blocks they are read.
 
-A record's timestamp is what some device says. The clock believes it when the last records of three different keys agree
-to within the out-of-orderness; else it believes only what all three have reached. So a device whose clock is wrong
-moves nothing, however much it sends, and three customers in the morning move the clock over the night (ADR 29).
+A record's timestamp is a claim by some device. The clock accepts it if the latest records of three different keys agree
+to within the out-of-orderness; otherwise it advances only as far as all three have come. So a device with a wrong clock
+cannot move it, however much it sends, while three customers in the morning move it past the night (ADR 29).
 
-Whether a record is from the future is judged by what follows it, so that it is judged alike live and years later. Only
-at the partition's end, where nothing follows yet, does the wall clock decide; and that for this record alone.
+Whether a record is from the future depends on the records after it, so the verdict is the same live and years later.
+Only at the partition's end, where nothing follows yet, does the wall clock decide, and only for that record.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Orders in blocks → revenue by the minute, wired for Beam; the sums themselves are in `transforms.domain.revenue`."""
+"""Orders in blocks → revenue per minute, wired for Beam; the aggregation itself is in `transforms.domain.revenue`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 
 class RevenueRows:
-    """The CREATED orders, as rows; the others stop here. See `transforms.sharded_rows.RowsOf`."""
+    """The CREATED orders, as rows; others are dropped here. See `transforms.sharded_rows.RowsOf`."""
 
     def __call__(self, decoded: DecodedBlock[OrderEvent], shard_count: int) -> dict[int, list[Order]]:
         rows: dict[int, list[Order]] = {}
@@ -220,7 +220,7 @@ class RevenueGathering:
 
 
 class CalculateRevenue(beam.PTransform):
-    """Revenue of each minute of event time: early, when the watermark has passed it, and again when it is corrected.
+    """Calculate revenue per minute of event time: early, on time, and again when it is corrected.
 
     Input:  KV[shard, rows] of `RevenueRows`, in any order.
     Output: see `AddUpMinutes`; and Counts of the orders.
@@ -245,7 +245,7 @@ class CalculateRevenue(beam.PTransform):
 
 
 class AddUpMinutes(beam.PTransform):
-    """One result of each minute from those of the shards.
+    """Combine the shards' results for each minute into one.
 
     Input:  KV[nothing, Figures as msgpack] of `RevenueGathering`, at the beginning of the minute.
     Output: RevenueWindow of every figure of the minute, each time that the minute is looked at, in the global window.

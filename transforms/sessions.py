@@ -1,4 +1,4 @@
-"""Clicks in blocks → sessions, wired for Beam; the sums themselves are in `transforms.domain.sessions`."""
+"""Clicks in blocks → sessions, wired for Beam; the aggregation itself is in `transforms.domain.sessions`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 
 class ClickRows:
-    """What a session needs of each click, as rows. See `transforms.sharded_rows.RowsOf`."""
+    """The fields of each click that sessions need, as rows. See `transforms.sharded_rows.RowsOf`."""
 
     def __call__(self, decoded: DecodedBlock[ClickstreamEvent], shard_count: int) -> dict[int, list[Click]]:
         rows: list[list[Click]] = [[] for _ in range(shard_count)]
