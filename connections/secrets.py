@@ -1,4 +1,4 @@
-"""Google's Secret Manager. A secret is read where it is needed, so that no flag, no job and no log ever holds it."""
+"""Google's Secret Manager. A secret is read where it is used, so that no flag, job or log ever holds it."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     {"time":"2026-11-22T10:00:00.123Z","request_id":"5f…","method":"GET","route":"/api/v1/features/<user_id>",
      "status":200,"duration_ms":0.214}
 
-The route, not the path: paths hold user ids, and so are told only when asked for.
+It logs the route by default; the path, which contains user ids, only on request.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _print(line: bytes) -> None:
 class AccessLog:
     """
     Args:
-      with_path: tell paths, and so user ids.
+      with_path: log paths, and so user ids.
       write: takes a line at a time, from any thread.
     """
 

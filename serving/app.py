@@ -1,6 +1,6 @@
-"""The Flask app, and what every request passes in it: counted, timed, told to the access log.
+"""The Flask app, which counts, times and logs every request.
 
-Flask without what this API has no use for: sessions, hosts and subdomains, async views
+Flask without features that this API does not use: sessions, hosts and subdomains, async views
 (docs/adr/0015-serving-speed.md says what that saves).
 """
 

@@ -1,4 +1,4 @@
-"""Who may call, how often, and from which web pages. Each is off unless a flag turns it on, and then costs nothing."""
+"""Who may call, how often, and from which web pages. Each check is off by default, and costs nothing when off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the daily batch said last, by its reports: whether a gate closed, and which published day is the newest.
+"""The daily batch's latest results, from its reports: whether a gate failed, and the newest published day.
 
 Off unless `--batch_report` names their folder, local or gs://. A bucket is read by Google's JSON interface with the
 machine's identity, which needs no client library; at most once a minute, by whoever scrapes.
@@ -86,8 +86,8 @@ class BatchReport(Collector):
         said = self._newest()
         readable = _gauge("batch_report_readable", "Whether the daily batch's reports can be read.")
         readable.add_metric([], int(said is not None))
-        passed = _gauge("batch_gate_passed", "Whether a gate let the day through that it looked at last.", "gate")
-        published = _gauge("batch_published_day_seconds", "When the newest day began that is published; 0 for none.")
+        passed = _gauge("batch_gate_passed", "Whether a gate passed the last day that it checked.", "gate")
+        published = _gauge("batch_published_day_seconds", "When the newest published day began; 0 if there is none.")
         if said is not None:
             for name, field in _GATES.items():
                 about = said[name]

@@ -21,7 +21,7 @@ _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:.]+\](
 
 
 class ConfigError(ValueError):
-    """A setting cannot be right; the message names it and says why."""
+    """A setting is invalid; the message names it and says why."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""What stands between clients and the app's threads: a client that makes the server wait holds no thread meanwhile.
+"""Sits between clients and the app's threads, so that a slow client never holds a thread.
 
-An ASGI application around a WSGI one. A request takes a thread when its body is there as a whole; an answer leaves its
-thread as a whole. Only a stream of events has a thread for as long as it lasts, one of its own. Everything that a
-client can make this process hold is bounded: by bytes, by number or by time (docs/adr/0037-bad-clients.md).
+An ASGI application around a WSGI one. A request takes a thread once its body has arrived completely; an answer leaves
+its thread as a whole. Only an event stream has its own thread for as long as it lasts. Everything that a client can
+make this process hold is bounded by bytes, by number or by time (docs/adr/0037-bad-clients.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Prometheus sees: rate, errors and duration per route, the store's errors, and what the store tells of the jobs.
+"""Prometheus metrics: rate, errors and duration per route, the store's errors, and the jobs' state from the store.
 
 prometheus-flask-exporter, extended: it registers and answers /metrics. With several processes it exposes only their
 files, so `generate_metrics` adds what is computed at each scrape. Requests are counted in `serving.app`: the exporter's

@@ -1,7 +1,7 @@
-"""How far the jobs are behind their topics, as Kafka tells it: consumer groups, which are named after the jobs.
+"""How far the jobs are behind their topics, from Kafka's consumer groups, which are named after the jobs.
 
-Off unless `--kafka` names a broker. One thread per process asks every few seconds, from the first time that anybody
-wants to know; what is older than three such times is not told any more.
+Off unless `--kafka` names a broker. From the first request on, one thread per process asks Kafka every few seconds;
+figures older than three such intervals are withheld.
 """
 
 from __future__ import annotations

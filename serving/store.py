@@ -1,4 +1,4 @@
-"""The online store as the API reads it. The only module here that knows its layout or reads the clock.
+"""Reads the online store for the API. The only module here that knows its layout or reads the clock.
 
 Alerts and sessions are stored as the JSON that clients get, so reads return bytes and nothing here decodes them, except
 the last one of a page, for the place where the next page goes on.
@@ -43,7 +43,7 @@ _RECENT_ALERTS = 1_000  # in an attack there are more; that it is one shows alre
 
 
 class StoreUnavailable(Exception):
-    """Redis did not answer, or not as it should; the message is for operators."""
+    """Redis did not answer, or answered with an error; the message is for operators."""
 
 
 class Position(NamedTuple):

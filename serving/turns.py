@@ -1,4 +1,4 @@
-"""At most so many jobs at once; what comes beyond that waits its turn."""
+"""Runs at most a given number of jobs at once; further jobs wait their turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of every offset of a partition. Pure functions of what the partition holds, as are the archive's files.
+"""Accounts for every offset of a partition. Pure functions of the partition's content, like the archive's files.
 
 An account stands for the range of offsets that a file of the archive stands for, and goes on where the one before it
 ended, so accounts of a partition that follow each other leave no offset out. Days are those of record timestamps, in

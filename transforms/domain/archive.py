@@ -1,8 +1,8 @@
-"""Which files the archive of a partition has, and what is in each. Pure functions of what the partition holds.
+"""Which files the archive of a partition has, and what is in each. Pure functions of the partition's content.
 
 A file holds the records of one range of offsets (`records_per_file` of them) and one hour of event time, so its name is
-fixed before its first record comes. Whoever reads the partition again, from the beginning or from a checkpoint, writes
-the same names with the same content: that is all there is to exactly once.
+known before its first record arrives. Reading the partition again, from the beginning or from a checkpoint, writes the
+same names with the same content, and that makes the archive exactly-once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Debezium says of the shop's database, read and judged: which change of a row is newest, and what is personal.
+"""Parses Debezium's changes of the shop's database: which change of a row is newest, and which columns are personal.
 
 Source of the rules: docs/semantics.md, "Changes of the database". Nothing here knows how records arrive.
 """

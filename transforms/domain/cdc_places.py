@@ -1,4 +1,4 @@
-"""Which of two changes is newer: what Debezium says of where a change stands, as text that compares as places do."""
+"""Which of two changes is newer: a change's position according to Debezium, as text that sorts like positions."""
 
 from __future__ import annotations
 

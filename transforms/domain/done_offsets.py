@@ -1,4 +1,4 @@
-"""Which messages of a partition are done, in no more room than a Kafka offset commit has."""
+"""Which messages of a partition are done, in a form that fits into a Kafka offset commit."""
 
 from __future__ import annotations
 

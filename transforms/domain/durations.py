@@ -1,4 +1,4 @@
-"""Spans of time as people write them in flags and rule files: 500ms, 10s, 30m, 2h, 7d."""
+"""Parses durations in flags and rule files: 500ms, 10s, 30m, 2h, 7d."""
 
 from __future__ import annotations
 

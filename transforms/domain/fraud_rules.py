@@ -1,4 +1,4 @@
-"""The fraud rules as data: what the YAML file says, validated."""
+"""The fraud rules as data, parsed from the YAML file and validated."""
 
 from __future__ import annotations
 

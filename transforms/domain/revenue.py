@@ -1,4 +1,4 @@
-"""Revenue by the minute: what an order adds to which figures, and how figures add up. Pure sums, tested by properties.
+"""Revenue per minute: what an order adds to which figures, and how figures add up. Pure; tested by properties.
 
 A minute's revenue is counted in all, for each category among the items, and for each shipping region. Every figure is a
 sum over orders, but for the distinct users; those are counted where all orders of a user come together, once each, so

@@ -1,4 +1,4 @@
-"""Which ids were seen already, for as long as a repeat is not late."""
+"""Remembers ids for as long as a repeat would not be late."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Clicks → sessions: a session is a user's clicks each of which comes less than the gap after another of them.
 
-Clicks are first summed up in bursts: clicks that have come at about the same time and are less than the gap apart. A
-session is the sum of its bursts, and does not depend on the order in which clicks came, nor on how they were cut into
-bursts.
+Clicks are first aggregated into bursts: clicks that arrived at about the same time and are less than the gap apart. A
+session is the sum of its bursts, and depends neither on the order in which clicks arrived nor on how they were divided
+into bursts.
 
 Only sessions that are over keep their start. A click that comes out of order can begin a session earlier, or join two
 of them, and what has been said of the later start must be taken back. So bursts carry every start that a session has

@@ -1,4 +1,4 @@
-"""Sizes as people write them in flags: 500KiB, 64MiB, 1GiB."""
+"""Parses sizes in flags: 500KiB, 64MiB, 1GiB."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Columns that the database did not tell: without REPLICA IDENTITY FULL, PostgreSQL does not log a large value that an
-update left alone. Debezium writes a placeholder instead, which looks like a value to whoever does not know it."""
+"""Columns missing from a change: without REPLICA IDENTITY FULL, PostgreSQL does not log a large value that an update left
+unchanged. Debezium writes a placeholder instead, which is easily mistaken for a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which decoded orders and clicks are good: the business rules of a valid record, one at a time and by columns.
+"""Which decoded orders and clicks are valid: the business rules, for single records and for columns.
 
 Source of the rules: docs/semantics.md, "Valid records". The two forms must agree; a property test compares them.
 """

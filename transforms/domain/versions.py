@@ -1,4 +1,4 @@
-"""What rows that are corrected have in common: which of two is newer, and how large a number may be."""
+"""Versions of corrected rows: which of two is newer, and how large a number may be."""
 
 from __future__ import annotations
 

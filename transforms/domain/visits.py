@@ -1,4 +1,4 @@
-"""Where a session ends that never pauses, and which clicks can already be told to be of which session.
+"""Where to split a session that never pauses, and which clicks can already be assigned to a session.
 
 A *run* is a user's clicks each of which comes less than the gap after another. Most runs are one session. A run that
 reaches `max_session` is cut there, and after that at the multiples of `max_session` since 1970 (12 h: at noon and

@@ -1,4 +1,4 @@
-"""The archive's files: Avro object container files, local or `gs://`, each there whole or not at all."""
+"""The archive's files: Avro object container files, local or `gs://`, written atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BigQuery: rows appended to the tables of `schemas.tables`, and a look at those tables before a job starts.
+"""BigQuery: appends rows to the tables of `schemas.tables`, and checks those tables before a job starts.
 
 Which of Beam's methods writes, and what that guarantees: docs/adr/0012-bigquery.md.
 """

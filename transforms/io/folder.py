@@ -1,6 +1,6 @@
-"""A sink of JSON lines in `folder/table/*.jsonl`, a part of which is there whole or not at all.
+"""A sink of JSON lines in `folder/table/*.jsonl`, whose parts are written atomically.
 
-Input that ends gives a part per bundle: there are few. A stream has a bundle every few milliseconds, so there lines
+Bounded input makes one part per bundle, as there are few. A stream has a bundle every few milliseconds, so its lines
 wait in checkpointed state until a part is old or large enough (ADR 33).
 """
 

@@ -1,7 +1,7 @@
 """Kafka through Beam's own Java KafkaIO, packed into blocks: `--kafka_read=native`.
 
-Slower than `transforms.io.kafka`, as every message crosses from Java into Python alone, but it needs no splittable
-DoFn: on Flink it is a native source. What it does differently:
+Slower than `transforms.io.kafka`, as every message crosses from Java into Python by itself, but it needs no splittable
+DoFn: on Flink it is a native source. Differences:
 
 - Beam's watermark is the newest record timestamp of each partition, without the out-of-orderness, and the clock where
   a partition has been read to its end; a partition in which there never was a record holds it back. So it suits event

@@ -1,4 +1,4 @@
-"""The records of which a letter has the head alone, fetched from where they lie."""
+"""Fetches the originals of records too large for their dead letters."""
 
 from __future__ import annotations
 

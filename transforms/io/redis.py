@@ -1,7 +1,7 @@
 """The online store: versioned writes to Redis or Valkey, in the layout of `schemas.features`.
 
-Every write is idempotent: any repeat, in any order, leaves the same contents. So what a runner retries, or reads again
-after a failure, changes nothing.
+Every write is idempotent: any repeat, in any order, leaves the same content. So retries, and input that is read again
+after a failure, change nothing.
 """
 
 from __future__ import annotations

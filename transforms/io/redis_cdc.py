@@ -1,4 +1,4 @@
-"""The part of the online store that follows the shop's database: `schemas.inventory` has the layout.
+"""The part of the online store that mirrors the shop's database; `schemas.inventory` has the layout.
 
 As everything in `transforms.io.redis`, any repeat of any write, in any order, leaves the same contents: of a row the
 newest version stays, deleted ones as their version alone, and figures change only with the rows that they are of.

@@ -1,4 +1,4 @@
-"""The Lua scripts that write the online store, one run for each batch: a batch is written whole or not at all.
+"""The Lua scripts that write the online store, one run per batch: batches are written atomically.
 
 Of an id the newest version stays, of a set the newest members, and every figure is summed up anew from what stays. None
 of that depends on the order or number of writes: a bound drops only what newer ids push out, and those never leave

@@ -1,4 +1,4 @@
-"""The schema registry (Confluent API) as a function from id to schema, and the other way round."""
+"""The schema registry (Confluent API) as a function from id to schema and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records back into Kafka, each with its result: what a tool needs that sends a few and must know of every one."""
+"""Sends records back to Kafka and reports each result, for a tool that sends few and must know about every one."""
 
 from __future__ import annotations
 

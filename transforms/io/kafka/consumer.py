@@ -1,5 +1,5 @@
-"""librdkafka's consumer: some partitions of a topic, each from an offset on. Nothing that happens to the log is mended
-behind the reader's back: it is told, and decides."""
+"""librdkafka's consumer: some partitions of a topic, each from a given offset. It repairs nothing on its own: whatever
+happens to the log is reported to the reader, which decides."""
 
 from __future__ import annotations
 

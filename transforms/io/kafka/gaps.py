@@ -1,4 +1,4 @@
-"""What a reader was to read next, and the log does not hold any more. Pure: what the log is now is passed in.
+"""Records that were deleted before a reader got to them. Pure: the log's current state is passed in.
 
 Offsets that are missing between two records are none: compaction and the markers of transactions leave them.
 """

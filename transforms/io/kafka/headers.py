@@ -1,4 +1,4 @@
-"""Headers as the client gives them, and what stands for those that it cannot give."""
+"""Message headers from the client, and a substitute for those that it cannot return."""
 
 from __future__ import annotations
 

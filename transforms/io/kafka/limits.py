@@ -1,4 +1,4 @@
-"""What a topic takes, as far as its broker says."""
+"""A topic's limits, as far as its broker reports them."""
 
 from __future__ import annotations
 

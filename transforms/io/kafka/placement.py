@@ -1,4 +1,4 @@
-"""Readers spread over what runs them: how many there are, and what each is called so that no two meet."""
+"""How many readers there are, and how they are named, so that they spread over the runner's workers."""
 
 from __future__ import annotations
 

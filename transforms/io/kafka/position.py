@@ -1,4 +1,4 @@
-"""How far a reader has come: what the runner's checkpoint holds of the source, and how it moves."""
+"""A reader's position: what the runner's checkpoint holds of the source, and how it advances."""
 
 from __future__ import annotations
 

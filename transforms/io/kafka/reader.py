@@ -1,4 +1,4 @@
-"""A reader of some partitions of a topic: their blocks, their clocks, what the log lost, and how far it has come."""
+"""A reader of some partitions of a topic: their blocks, their clocks, lost records, and its position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records into a topic. What the broker has against one record costs that record; for all else, all of them wait."""
+"""Writes records to a topic. A record that the broker rejects costs only itself; on any other failure all wait."""
 
 from __future__ import annotations
 

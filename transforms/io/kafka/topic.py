@@ -1,4 +1,4 @@
-"""What a topic is: as it is when a job starts, and what becomes of it while the job runs."""
+"""A topic's description when a job starts, and its changes while the job runs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Connections that wait between two bundles for the next one of their reader, in one worker process.
+"""Keeps connections between bundles for the next bundle of the same reader, in one worker process.
 
-A consumer costs a connection, and what it has fetched ahead; so the next bundle should find it again. But a runner may
-give that bundle to another process, or never: then nobody takes the connection up, and it is closed after a while.
+A new consumer costs a connection and everything it had prefetched, so the next bundle should reuse the old one. But a
+runner may give that bundle to another process, or never: an unused connection is closed after a while.
 """
 
 from __future__ import annotations
