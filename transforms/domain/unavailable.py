@@ -1,5 +1,5 @@
-"""Columns missing from a change: without REPLICA IDENTITY FULL, PostgreSQL does not log a large value that an update left
-unchanged. Debezium writes a placeholder instead, which is easily mistaken for a value."""
+"""Columns missing from a change: without REPLICA IDENTITY FULL, PostgreSQL does not log a large value that an update
+left unchanged. Debezium writes a placeholder instead, which is easily mistaken for a value."""
 
 from __future__ import annotations
 

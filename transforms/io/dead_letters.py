@@ -1,4 +1,4 @@
-"""Where dead letters are stored (a Kafka topic or a folder), which of them are done, and how they return to their topic.
+"""Where dead letters are stored (a Kafka topic or folder), which of them are done, and how they return to their topic.
 
 A letter is open until it is done: replayed or discarded. Nothing is ever taken out of the topic or the parts, so what
 is done has to be remembered:
