@@ -1,4 +1,4 @@
-"""python -m cdc: the shop's database made ready for capture, its connector, and its replication slots."""
+"""python -m cdc: prepares the shop's database for capture, and manages its connector and replication slots."""
 
 from __future__ import annotations
 

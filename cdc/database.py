@@ -1,4 +1,4 @@
-"""The shop's PostgreSQL: how it is reached, and how it is made ready for capture."""
+"""The shop's PostgreSQL: connecting to it, and preparing it for capture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the topics take what the connector may send."""
+"""Checks whether the topics accept what the connector may send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which server a connector reads, and what its tables lack: what `register` writes into every record, and tells."""
+"""Which server a connector reads, and what its tables lack."""
 
 from __future__ import annotations
 

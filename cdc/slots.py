@@ -38,16 +38,16 @@ class Slot(NamedTuple):
     wal_status: str
     """reserved, extended, unreserved; lost: WAL it needs is gone, and it can never be read again."""
     lag_bytes: int
-    """Written by the server, not confirmed by the reader."""
+    """WAL written by the server but not confirmed by the reader."""
     retained_bytes: int
     """WAL that the server must keep for it; more than the lag, as it reaches back to the oldest open transaction."""
 
     def trouble(self, max_lag_bytes: int) -> str:
         """What an operator should know, in a few words; '' when all is well."""
         if self.wal_status == "lost":
-            return "lost: drop it, and take a new snapshot"
+            return "lost: drop it and take a new snapshot"
         if not self.active:
-            return f"nobody reads it, and it keeps {megabytes(self.retained_bytes)} of WAL"
+            return f"nobody reads it, and it retains {megabytes(self.retained_bytes)} of WAL"
         if self.lag_bytes > max_lag_bytes:
             return f"behind by more than {megabytes(max_lag_bytes)}"
         return ""

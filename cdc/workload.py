@@ -1,4 +1,4 @@
-"""Traffic for the shop's database: what a shop does to its tables, and what makes capture hard.
+"""Traffic for the shop's database: ordinary changes, and those that make capture hard.
 
 Orders move stock in one transaction; some are rolled back. Prices, customers, keys and columns change, rows go away.
 """

@@ -1,4 +1,4 @@
-"""API keys as the server knows them: names and hashes.
+"""API keys as the server stores them: names and hashes.
 
 A key is 256 random bits, so its plain SHA-256 cannot be guessed back: no salt, no slow hash.
 """

@@ -1,4 +1,4 @@
-"""Connections to Redis and what goes through them: commands sent together, their answers in order.
+"""Connections to Redis: commands are sent together, and their answers returned in order.
 
 The lower half of redis-py (connect, log in, TLS, send, parse) without the upper, whose pool, retries, callbacks and
 telemetry cost as much as the round trip itself (docs/adr/0015-serving-speed.md).

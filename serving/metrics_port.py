@@ -1,4 +1,4 @@
-"""/metrics on a port of its own, for servers whose own port strangers reach.
+"""Serves /metrics on a separate port, for servers whose main port is public.
 
 A small process beside the workers, which reads the numbers that they share. Not a thread of the process that starts the
 workers: it forks them, and a lock that such a thread holds at that moment would stay locked in the worker.

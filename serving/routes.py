@@ -1,4 +1,4 @@
-"""The routes. Each declares what it takes and gives, asks the store once and answers in the envelope."""
+"""The routes. Each declares its parameters and answer, queries the store once and answers in the envelope."""
 
 from __future__ import annotations
 

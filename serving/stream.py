@@ -1,4 +1,4 @@
-"""Server-sent events: alerts in the order in which the store got them, and the open minute when it changes.
+"""Server-sent events: alerts in the order in which the store received them, and the current minute as it changes.
 
 One thread per process asks the store, while anybody listens, and keeps the log of alerts as long as the store keeps it.
 A stream is no more than a place in that log. So what streams hold does not grow with their number, and one that is too

@@ -1,1 +1,1 @@
-"""Believable shop traffic with planted fraud, poison, late records and duplicates; `python -m simulator --help`."""
+"""Realistic shop traffic with planted fraud, poison, late records and duplicates; `python -m simulator --help`."""

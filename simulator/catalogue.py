@@ -1,4 +1,4 @@
-"""What the shop is: products, regions, devices, payment methods. The same for every seed."""
+"""The shop's products, regions, devices and payment methods. The same for every seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Planted fraud: patterns of orders, each written down together with the alerts it must give.
+"""Planted fraud: patterns of orders, each stated together with the alerts it must raise.
 
 The alerts follow from the fraud semantics (docs/semantics.md: five rules; bounds inclusive, amounts strict) and are
 stated by hand beside each order, not computed, so that the truth file is an independent witness. A pattern without

@@ -1,4 +1,4 @@
-"""Orders: what is bought, and what becomes of it."""
+"""Orders: what is bought, and the statuses that follow."""
 
 from __future__ import annotations
 

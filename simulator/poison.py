@@ -1,4 +1,4 @@
-"""Bad orders and clicks of every kind the validity rules name."""
+"""Invalid orders and clicks of every kind in the validity rules."""
 
 from __future__ import annotations
 

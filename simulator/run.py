@@ -1,4 +1,4 @@
-"""Sends events at their pace and says how it goes."""
+"""Sends events at their pace and reports progress."""
 
 from __future__ import annotations
 

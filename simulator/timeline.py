@@ -1,4 +1,4 @@
-"""What waits to happen, and the names of what has happened."""
+"""The queue of future events, and the ids of past ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How events become bytes, and how bytes break."""
+"""Encodes events as bytes, and corrupts bytes."""
 
 from __future__ import annotations
 

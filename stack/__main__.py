@@ -138,7 +138,7 @@ def _logs(options: argparse.Namespace) -> int:
     folder = options.data / "logs"
     paths = [folder / f"{name}.log" for name in options.services] or sorted(folder.glob("*.log"))
     if not paths or not all(path.exists() for path in paths):
-        raise StackError(f"no log in {folder}: nothing was started there yet")
+        raise StackError(f"no logs in {folder}: nothing was started there yet")
     ends = {}
     for path in paths:
         content = path.read_bytes()

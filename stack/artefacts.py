@@ -1,4 +1,4 @@
-"""What the services run from: fetched or built once, in a cache shared by every stack of this user."""
+"""The services' binaries: fetched or built once, in a cache shared by all stacks of a user."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Processes that live as long as whoever started them, each with all that it starts."""
+"""Child processes that are stopped, with their descendants, when their parent ends."""
 
 import contextlib
 import os

@@ -488,7 +488,7 @@ def _settle(system: _System, before: Mapping[str, int], console: Console) -> int
     system.children.stop("simulator", *(["workload"] if _CDC in system.jobs else []))
     lines = _truth(system.truth)
     if not lines or lines[-1]["kind"] != "summary":
-        raise StackError(f"the simulator did not end cleanly (log: {system.children.log('simulator')})")
+        raise StackError(f"the simulator did not stop cleanly (log: {system.children.log('simulator')})")
     frauds = [line for line in lines if line["kind"] == "fraud"]
     begin = time.monotonic()
     while True:

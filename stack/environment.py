@@ -1,4 +1,4 @@
-"""Python environments of their own, for tools whose requirements would not go with ours: Spark, Airflow, peers."""
+"""Separate Python environments for tools whose requirements conflict with ours: Spark, Airflow, peers."""
 
 import fcntl
 import hashlib

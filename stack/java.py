@@ -1,4 +1,4 @@
-"""The Java that the services run on. `python -m stack.java` prints it, or one line that says what to install."""
+"""Finds the Java that the services run on. `python -m stack.java` prints it, or one line that says what to install."""
 
 import functools
 import os

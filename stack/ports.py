@@ -1,4 +1,4 @@
-"""Free ports, and who holds one that is not."""
+"""Finds free ports, and who uses a port that is not free."""
 
 import contextlib
 import random

@@ -1,4 +1,4 @@
-"""Background processes that outlive their starter and are found again, without mistake, by their pid file."""
+"""Background processes that outlive their starter and are found again reliably by their pid file."""
 
 import contextlib
 import fcntl

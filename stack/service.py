@@ -1,4 +1,4 @@
-"""What the stack must know of a service; one small class per service says it."""
+"""The interface of a service; each service is a small class."""
 
 import http.client
 import signal

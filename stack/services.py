@@ -1,4 +1,4 @@
-"""Every service by name. A new one is a class in a file of its own and a line here."""
+"""All services by name. To add one, write its class in its own file and add a line here."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Spark on this machine, for the batch job: an environment of its own, and the command that submits to it."""
+"""Spark on this machine, for the batch job: a separate environment, and the command that submits to it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

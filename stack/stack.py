@@ -1,4 +1,4 @@
-"""A set of services under one data folder: started, looked at, stopped."""
+"""Starts, inspects and stops a set of services under one data folder."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the archiver says became of every offset of the topics on a day, and whether its files hold what it says.
+"""The archiver's accounts of every offset of the topics on a day, and whether its files agree with them.
 
 Stream and batch both come from the topics: a record that both missed is in neither, and no comparison of the two shows
 it. The archiver's accounts (`transforms.domain.account`) leave no offset out, so what is missing there is a number.

@@ -1,4 +1,4 @@
-"""Whether a day's tables may be published: what a comparison of stream and batch found, and what is tolerated. Pure."""
+"""The result of comparing stream and batch, and whether a day's tables may be published. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The day that is computed: where it begins and ends, and how that is said in paths, SQL and names."""
+"""The day to compute: its bounds, and its form in paths, SQL and names."""
 
 from __future__ import annotations
 

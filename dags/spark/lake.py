@@ -1,4 +1,4 @@
-"""The Iceberg tables: a day is written beside what readers see, and shown to them in one commit.
+"""The Iceberg tables: a day is staged on a branch and published in one commit.
 
 Each table has a branch per day, `audit_YYYYMMDD`: a day is staged there, in place of what the branch and the table had
 of that day, and looked at there by the gates. Publishing moves the table on to the branch; nothing is copied, and what

@@ -1,4 +1,4 @@
-"""python -m dags.spark.package FILE.zip: what the job imports of ours, for spark-submit's --py-files.
+"""python -m dags.spark.package FILE.zip: packs our modules that the job imports, for spark-submit's --py-files.
 
 The zip holds `schemas`, `transforms.domain` and `dags.spark`, and is the same, byte for byte, when they are. Beside it
 the cluster needs msgspec and PyYAML (on Dataproc: the property `dataproc:pip.packages`).

@@ -1,4 +1,4 @@
-"""What must hold of a day's rows before anybody reads them, whatever the stream said.
+"""Quality rules for a day's rows, independent of the stream.
 
 Rules are plain SQL, so that a failed one can show the rows that break it; what a library would add, a profile of each
 column, nobody would look at here.

@@ -1,4 +1,4 @@
-"""A day's revenue, sessions and fraud alerts from the archive, by the rules that the stream applies.
+"""Recomputes a day's revenue, sessions and fraud alerts from the archive, by the stream's rules.
 
 Spark brings together what a rule looks at together, sorted by time, and `dags.spark.steps` goes through it.
 

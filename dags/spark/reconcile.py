@@ -1,4 +1,4 @@
-"""Stream and batch, row by row: what matches, differs, is missing in the stream, or is there without reason.
+"""Compares stream and batch row by row: rows that match, differ, or are missing from or extra in the stream.
 
 A session that was going on when the batch read it, and of which the stream knows more by now, is `open`: no difference,
 unless the stream knows less in anything.

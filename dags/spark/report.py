@@ -1,4 +1,4 @@
-"""What the gates found, for people (a page), for Prometheus (a textfile) and for programs (JSON)."""
+"""The gates' results for people (a page), for Prometheus (a textfile) and for programs (JSON)."""
 
 from __future__ import annotations
 

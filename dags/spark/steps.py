@@ -1,4 +1,4 @@
-"""The rules of the stream, fed with records one at a time, by user and time. Plain iterators, no Spark.
+"""The stream's rules, applied to records sorted by user and time. Plain iterators, no Spark.
 
 Each step goes through its records once and holds what its rule needs, never a user's whole day: a bot with a million
 clicks takes time, and no more memory than anybody else.

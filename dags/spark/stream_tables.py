@@ -1,4 +1,4 @@
-"""What the stream said of a day: its rows in a folder or in BigQuery, of each key the newest version."""
+"""The stream's results for a day: its rows in a folder or in BigQuery, the newest version of each key."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def test_a_slot_left_behind_is_reported_until_somebody_reads_it_again(
     capture.workload(50, seed=5)
     code, said = report()
     assert code == 1
-    assert "nobody reads it, and it keeps" in said
+    assert "nobody reads it, and it retains" in said
     assert lag() > before + 10_000
     assert (
         'streamforge_replication_slot_active{slot="streamforge",database="shop"} 0'

@@ -22,8 +22,8 @@ WELL = Slot("streamforge", "shop", active=True, wal_status="reserved", lag_bytes
         (WELL, ""),
         (WELL._replace(lag_bytes=MB), ""),
         (WELL._replace(lag_bytes=MB + 1), "behind by more than 1.0 MB"),
-        (WELL._replace(active=False, retained_bytes=2 * MB), "nobody reads it, and it keeps 2.0 MB of WAL"),
-        (WELL._replace(active=False, wal_status="lost"), "lost: drop it, and take a new snapshot"),
+        (WELL._replace(active=False, retained_bytes=2 * MB), "nobody reads it, and it retains 2.0 MB of WAL"),
+        (WELL._replace(active=False, wal_status="lost"), "lost: drop it and take a new snapshot"),
     ],
 )
 def test_an_operator_is_told_of_each_trouble(slot: Slot, trouble: str) -> None:
