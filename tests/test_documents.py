@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from docker.grafana.dashboards import dashboards
 from stack.commands import COMMANDS as STREAMFORGE
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +73,15 @@ def test_files_and_make_targets_that_a_page_names_exist(page: str) -> None:
             assert found or not subprocess.call(["git", "check-ignore", "-q", path], cwd=ROOT), path
         for target in re.findall(r"\bmake ([a-z][a-z-]+)", code):
             assert target in targets, target
+
+
+def test_panels_that_a_page_names_exist() -> None:
+    titles = set(re.findall(r'"title": "(.+?)"', "\n".join(dashboards().values())))
+    named = {
+        " ".join(panel.split()) for page in PAGES for panel in re.findall(r"\bpanels?\s\*([^*]+)\*", text_of(page))
+    }
+    assert len(named) > 5
+    assert named - titles == set()
 
 
 def shown() -> Iterator[tuple[str, str, str]]:
