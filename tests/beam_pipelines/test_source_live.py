@@ -111,7 +111,7 @@ def test_a_topic_that_grows_is_swept_and_is_made_anew_is_read_and_what_it_lost_i
         found = job.wait_for_ledger(840 + 600)
         assert found == ledger(840 + 600, 60)
         live.eventually(
-            said(pool, rf"topic {topic}, partition 1, at offset 200: the topic was deleted and made anew"),
+            said(pool, rf"topic {topic}, partition 1, at offset 200: the topic was deleted and recreated"),
             "a line names the topic that is another one",
         )
         live.cancel(cluster.rest_url, job_id)

@@ -230,7 +230,7 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(
     assert values(found) == [(0, i) for i in (*range(10), *range(100, 180))]
     assert lost(found) == 0
     assert [m.split(";")[0] for m in caplog.messages if "records lost" in m] == [
-        f"records lost: topic {topic}, partition 0, at offset 10: the topic was deleted and made anew"
+        f"records lost: topic {topic}, partition 0, at offset 10: the topic was deleted and recreated"
     ]
     assert reader.watermark() >= watermark
     reader.close()
