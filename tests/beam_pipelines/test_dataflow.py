@@ -98,7 +98,7 @@ def test_files_are_no_stream() -> None:
 @pytest.mark.parametrize(
     ("flag", "why"),
     [
-        ("project", "--project: is needed with DataflowRunner: the project that pays"),
+        ("project", "--project: is needed with DataflowRunner: the project that runs"),
         ("region", "--region: is needed with DataflowRunner: the region it runs in"),
         ("temp_location", "--temp_location: is needed with DataflowRunner: a folder gs://"),
         ("sdk_container_image", "--sdk_container_image: is needed with DataflowRunner: workers get this job's code"),

@@ -195,7 +195,7 @@ def test_an_alert_opens_to_the_orders_behind_it_and_its_user(visit, hour):
     expect(drawer).to_contain_text("Orders, 1 h")
     address = page.url
     drawer.get_by_role("link", name=re.compile("^user-of-")).click()
-    expect(page.get_by_role("dialog", name=re.compile("^user-of-"))).to_contain_text("Last sessions")
+    expect(page.get_by_role("dialog", name=re.compile("^user-of-"))).to_contain_text("Latest sessions")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page).to_have_url(re.compile("/$"))
