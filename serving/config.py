@@ -31,22 +31,22 @@ class Config:
     Attributes:
       redis_url: redis:// or rediss:// (TLS), with user, password and options as `StoreUrl` reads them; may be text.
       store_config: file that says how to connect to it, with secrets by reference.
-      redis_timeout_s: longest wait for a connection, and for an answer, unless `redis_url` has other ones. A request
-        makes at most two such waits.
-      redis_connections: so many requests are answered at once per process; each has a thread and a connection. More
-        threads wait for the interpreter rather than for Redis, unless that is a millisecond away.
-      retry_after_s: what a 503 asks clients to wait, and how long a store that timed out is left alone.
-      kafka: host:port of the broker that tells how far the jobs are, with commas between several; None for not at all.
+      redis_timeout_s: timeout for connecting and for an answer, unless `redis_url` sets others. A request waits at most
+        twice this long.
+      redis_connections: requests answered at once per process, each with a thread and a connection. More threads would
+        wait for the interpreter rather than for Redis, unless Redis is a millisecond away.
+      retry_after_s: how long a 503 tells clients to wait, and how long a store that timed out is left alone.
+      kafka: host:port of the broker to ask for the jobs' progress, several separated by commas; None: do not ask.
       kafka_config: file that says how to connect to it, with secrets by reference.
-      batch_report: folder of the daily batch's reports, local or gs://, for metrics; None for not at all.
-      metrics_dir: folder in which several worker processes share their metrics; None in a single process.
-      metrics_route: whether the app has /metrics, or leaves it to a port of its own.
-      streams: at most this many streams of events per process; 0 for none. Each has a thread, which answers other
-        requests while there is no stream.
-      api_keys: who may call; empty for everybody.
-      rate_limit: requests of a caller, such as 1000/second; None for no limit.
-      access_log: a line per request on standard output: off, route, or path, which tells user ids.
-      cors_origins: web pages of these origins may call, such as https://shop.example; no wildcard.
+      batch_report: folder of the daily batch's reports, local or gs://, for metrics; None: no such metrics.
+      metrics_dir: folder in which worker processes share their metrics; None for a single process.
+      metrics_route: whether the app serves /metrics itself, not on a separate port.
+      streams: maximum open event streams per process; 0 for none. Each has a thread, which serves other requests while
+        no stream uses it.
+      api_keys: the accepted keys; empty: no key is needed.
+      rate_limit: requests per caller, such as 1000/second; None for no limit.
+      access_log: a line per request on standard output: off, route, or path, which reveals user ids.
+      cors_origins: origins whose web pages may call, such as https://shop.example; no wildcard.
     """
 
     redis_url: StoreUrl = _LOCAL

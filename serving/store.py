@@ -136,9 +136,9 @@ def epoch_ms(moment: datetime) -> int:
 class Store:
     """Reads the layout of `schemas.features`.
 
-    Every method raises StoreUnavailable within two time-outs (connect, read) when Redis does not answer. After a
-    time-out Redis is left alone for `retry_after_s`: calls in that time fail at once, so that a frozen Redis does not
-    hold every thread; then one call tries again. A refused connection fails at once anyway and is tried every time.
+    Every method raises StoreUnavailable within two timeouts (connect, read) if Redis does not answer. After a timeout,
+    calls fail at once for `retry_after_s`, so that a frozen Redis does not hold every thread; then one call tries again.
+    A refused connection fails at once anyway, so it is always tried.
     """
 
     def __init__(
