@@ -137,8 +137,8 @@ class Store:
     """Reads the layout of `schemas.features`.
 
     Every method raises StoreUnavailable within two timeouts (connect, read) if Redis does not answer. After a timeout,
-    calls fail at once for `retry_after_s`, so that a frozen Redis does not hold every thread; then one call tries again.
-    A refused connection fails at once anyway, so it is always tried.
+    calls fail at once for `retry_after_s`, so that a frozen Redis does not hold every thread; then one call tries
+    again. A refused connection fails at once anyway, so it is always tried.
     """
 
     def __init__(
