@@ -1,13 +1,11 @@
-"""What the documents name exists: links and headings, files, make targets. The commands they show run."""
+"""What the documents name exists: links and headings, files, make targets, panels, commands with their flags."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import re
 import runpy
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -129,82 +127,6 @@ def test_a_command_that_a_page_shows_is_one_that_the_program_knows(page: str, mo
     )
     known = {flag for each in subcommands or [""] for flag in re.findall(r"--[\w-]+", help_of(module, *each.split()))}
     assert set(re.findall(r"(?<!\S)--[\w-]+", words)) <= known | BEAMS
-
-
-def called(module: str, words: str) -> tuple[str, str]:
-    """A program, and its subcommand if it has some."""
-    has_commands = module in {"bench", "cdc", "stack", "beam_pipelines.dead_letters", "beam_pipelines.tables"}
-    return module, words.split()[0] if has_commands and words else ""
-
-
-# How each program that needs a service is run by a test: its subcommand → the test, and words with which that runs it.
-LIVE = {
-    "beam_pipelines.archive": {"": ("beam_pipelines/test_archive_live.py", "beam_pipelines.archive")},
-    "beam_pipelines.cdc": {"": ("beam_pipelines/test_cdc_live.py", "beam_pipelines.cdc")},
-    "beam_pipelines.dead_letters": {
-        "inspect": ("beam_pipelines/test_dead_letters.py", '"inspect"'),
-        "replay": ("beam_pipelines/test_replay_live.py", '"replay"'),
-    },
-    "beam_pipelines.fraud": {"": ("beam_pipelines/test_fraud_live.py", "beam_pipelines.fraud")},
-    "beam_pipelines.revenue": {"": ("beam_pipelines/test_revenue_live.py", "beam_pipelines.revenue")},
-    "beam_pipelines.sessions": {"": ("beam_pipelines/test_sessions_live.py", "beam_pipelines.sessions")},
-    "beam_pipelines.tables": {
-        "create": ("beam_pipelines/test_bigquery.py", '"create"'),
-        "alter": ("transforms/io/test_bigquery.py", "alter_tables("),  # the emulator has no address to give as a flag
-    },
-    "beam_pipelines.worker_pool": {"": ("live.py", "beam_pipelines.worker_pool")},
-    "bench": {
-        "latency": ("bench/test_bench_latency.py", '"latency"'),
-        "throughput": ("bench/test_bench_throughput.py", '"throughput"'),
-    },
-    "cdc": {
-        **{name: ("cdc/test_capture.py", f'"{name}"') for name in ("register", "snapshot", "status", "slots")},
-        "setup": ("cdc/capture.py", '"setup"'),
-    },
-    "cdc.workload": {"": ("test_demo.py", '"workload"')},
-    "serving": {"": ("server.py", '"serving"')},
-    "stack": {name: ("stack/test_main.py", f'"{name}"') for name in ("up", "down", "status", "logs")},
-    "stack.demo": {"": ("test_demo.py", '"stack.demo"')},
-}
-BY_HAND = {("bench", "jobs"), ("bench", "cdc"), ("bench", "serving")}  # minutes each, for docs/performance.md
-
-# In the order of the pages: a command may need what one before it wrote. In capitals: what the reader fills in.
-HERE = [
-    (module, words)
-    for _, module, words in dict.fromkeys(shown())
-    if module in {"serving.keys", "dags.spark.package", "bench.peers.plain_python"}
-    or (module == "beam_pipelines.templates" and words.startswith("specs"))
-    or (module, words) == ("beam_pipelines.tables", "show")
-    or (module in {"simulator", "beam_pipelines.fraud"} and "/tmp/" in words)
-]
-
-
-def test_every_command_that_a_page_shows_is_run_by_a_test_or_by_hand() -> None:
-    here = {called(module, words) for module, words in HERE}
-    for page, module, words in COMMANDS:
-        for name in called(module, words)[1].split("|"):
-            assert name == "" or name in help_of(module), page
-            if (module, name) in here | BY_HAND or not words:
-                continue
-            file, run_as = LIVE[module][name]
-            assert run_as in text_of(f"tests/{file}"), (page, module, name)
-
-
-def test_commands_that_need_no_service_run_as_they_stand(tmp_path: Path) -> None:
-    filled = {
-        "/tmp/": f"{tmp_path}/",
-        "gs://PROJECT-streamforge-templates": str(tmp_path),
-        "PREFIX": "host/shop/images",
-    }
-    assert len(HERE) >= 8
-    for module, words in HERE:
-        for word, value in filled.items():
-            words = words.replace(word, value)
-        command = [sys.executable, "-m", module, *shlex.split(words)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"python -m {module} {words}: {done.stderr}"
-    ledger = json.loads((tmp_path / "ledger.json").read_text())
-    assert ledger["in"] == ledger["good"] + ledger["dead_letters"] > 0
 
 
 def test_there_is_something_to_check() -> None:
