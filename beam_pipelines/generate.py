@@ -163,6 +163,8 @@ def _values(jobs: Sequence[Job]) -> Iterator[str]:
             own += ["      # Of several topics.", f"      readers: {job.readers}"]
         for flag in job.flags:
             name, kind = _camel(flag.name), flags.KINDS[flag.kind]
+            if kind.chart is not None and flag.default is None:
+                continue  # given in the chart only where it is wanted
             if kind.chart is not None:
                 own += [*_comment(flag.note, 6), f"      {name}: {flag.default}"]
             else:

@@ -59,6 +59,11 @@ def test_the_command_writes_every_artefact_and_names_it(tmp_path: Path, capsys: 
     assert capsys.readouterr().out == ""
 
 
+def test_a_flag_without_a_default_has_no_value_in_the_chart() -> None:
+    jobs = yaml.safe_load(NOW["helm/streamforge/values.yaml"])["jobs"]
+    assert "None" not in [value for job in jobs.values() for value in job.get("flags", {}).values()]
+
+
 def test_a_file_that_lost_its_section_is_found(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("no section")
     with pytest.raises(ValueError, match=r"README.md has 0 sections"):
