@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import apache_beam as beam
 
 from beam_pipelines import expansion
 from beam_pipelines.options import Settings
+from beam_pipelines.report import LEDGER, REASONS
 from beam_pipelines.sinks import Folder, KafkaUrl, Results, write_bad
 from connections.java import java
 from connections.kafka import Brokers
@@ -19,13 +21,14 @@ from schemas.flags import UsageError
 from schemas.framing import FORMATS, format_of
 from transforms.blocks import Block
 from transforms.errors import BadRecord
-from transforms.io.files import ReadBlocksFromFiles, WriteLedgerToFile, match_files
+from transforms.io.files import ReadBlocksFromFiles, WriteLedgerToFile, match_files, write_whole
 from transforms.io.kafka import ReadBlocksFromKafka
 from transforms.io.kafka.access import may_commit
 from transforms.io.kafka.sample import newest
 from transforms.io.kafka_native import ReadBlocksFromKafkaNative
 from transforms.io.registry import WAITS_S, Registry
 from transforms.ledger import Counts, SumCounts
+from transforms.reasons import CountReasons
 from transforms.sharded_rows import Decoding
 
 __all__ = ["SchemasFrom", "check", "decoding", "files", "formats_seen", "read_blocks", "source", "write"]
@@ -168,6 +171,12 @@ def write(
     if late is not None:
         write_bad(late, settings.late, "late", "Late", settings)
     total = counts | "Ledger" >> SumCounts(None if settings.bounded else _LEDGER_EVERY_S)
+    if settings.report is not None:
+        total | "ReportLedger" >> WriteLedgerToFile(str(Path(settings.report, LEDGER)))
+        reasons = dead_letters | "Reasons" >> CountReasons()
+        reasons | "ReportReasons" >> beam.Map(
+            lambda text, path: write_whole(path, text), str(Path(settings.report, REASONS))
+        )
     if settings.ledger:
         total | "LedgerFile" >> WriteLedgerToFile(settings.ledger)
     for place, url in enumerate(settings.outputs):

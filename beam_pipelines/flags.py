@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from apache_beam.io.filesystems import FileSystems
+
 from beam_pipelines import sinks
 from beam_pipelines.sinks import BigQueryUrl, Folder, KafkaUrl, Sink
 from connections.kafka import kafka_file
@@ -20,7 +22,7 @@ from schemas.addresses import Address
 from schemas.flags import Parser, UsageError
 from schemas.framing import FORMATS
 from schemas.jobs import Flag, Job
-from schemas.mapping import SHIPPED
+from schemas.mapping import SHIPPED, MappingError, parse_mapping, shipped
 from transforms.domain.durations import parse_duration_ms
 from transforms.domain.sizes import parse_size_bytes
 from transforms.key_groups import MAX_PARALLELISM
@@ -32,6 +34,7 @@ __all__ = [
     "LOCAL_REGISTRY",
     "Kind",
     "inputs",
+    "mapping_text",
     "of_job",
     "parser",
     "read",
@@ -160,6 +163,19 @@ KINDS: dict[str, Kind] = {
     "format": _choice("auto", *FORMATS, chart=True),
     "until": _choice("latest"),
 }
+
+
+def mapping_text(name: str) -> str:
+    """Of a mapping that is shipped or in a file. Raises: ValueError: it cannot be used; OSError."""
+    if name in SHIPPED:
+        return shipped(name)
+    try:
+        with FileSystems.open(name) as file:
+            text: str = file.read().decode()
+        parse_mapping(text)
+    except (UnicodeDecodeError, MappingError) as e:
+        raise ValueError(f"{name}: {e}") from e
+    return text
 
 
 def inputs(job: Job) -> list[str]:

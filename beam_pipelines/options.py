@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from beam_pipelines import flags as flags_
@@ -21,7 +20,7 @@ from beam_pipelines.sinks import Folder, KafkaUrl, Sink
 from schemas.addresses import Address, scrub, shown
 from schemas.flags import Parser, UsageError
 from schemas.jobs import LETTERS, Job
-from schemas.mapping import SHIPPED, MappingError, parse_mapping, shipped
+from schemas.mapping import parse_mapping
 from transforms.io.folder import Rolling
 
 __all__ = ["FLINK_ONLY", "Settings", "input_url", "parse"]
@@ -90,6 +89,7 @@ class Settings:
       roll: when a part of a folder is written.
       format: what messages are framed as, of a job that reads more than its own.
       mapping: text of the mapping, if messages are not ours.
+      report: folder of this machine for what a run that ends says in the end.
       started_ms: when the job was started.
     """
 
@@ -114,6 +114,7 @@ class Settings:
     roll: Rolling
     format: str = "auto"
     mapping: str | None = None
+    report: str | None = None
     started_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000, compare=False)
 
     @property
@@ -201,15 +202,8 @@ def _mapping(job: Job, given: str | None) -> str | None:
     """Its text. Raises: UsageError: it cannot be used, or says nothing of what the job reads."""
     if given is None:
         return None
-    try:
-        if given in SHIPPED:
-            text = shipped(given)
-        else:
-            with FileSystems.open(given) as file:
-                text = file.read().decode()
-        sections = parse_mapping(text).sections
-    except (OSError, UnicodeDecodeError, MappingError) as e:
-        raise UsageError("--mapping", e if isinstance(e, OSError) else f"{given}: {e}") from e
+    text = read("--mapping", flags_.mapping_text, given)
+    sections = parse_mapping(text).sections
     if not sections.keys() & job.sections:
         raise UsageError("--mapping", f"{given} has no section {' or '.join(sorted(job.sections))}")
     return text

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, Protocol, cast
 
 import apache_beam as beam
 
-from beam_pipelines import connect, flags, options, runners
+from beam_pipelines import connect, flags, options, report, runners
 from beam_pipelines.options import Settings
-from beam_pipelines.sinks import Results
+from beam_pipelines.sinks import Folder, KafkaUrl, Results
 from schemas.flags import UsageError
 from schemas.jobs import Job
 from transforms.errors import BadRecord
@@ -54,12 +56,25 @@ def run(job: Job, argv: Sequence[str] | None = None) -> None:
         config = its.make_config(given, settings)
         read = source(settings)
         connect.check(settings)
-        for line in connect.formats_seen(settings):
-            sys.stderr.write(f"{line}\n")
+        _say(connect.formats_seen(settings))
         pipeline_options = runners.pipeline_options(settings, rest)
     except UsageError as e:
         flags.parser(job).stop(e)
-    with runners.running(pipeline_options) as pipeline:
-        outputs = its.build(read(pipeline), config)
-        late = getattr(outputs, "late", None)
-        connect.write(its.results(outputs), outputs.dead_letters, late, outputs.counts, settings)
+    with tempfile.TemporaryDirectory(prefix="streamforge-") as folder:
+        if settings.bounded and not any(flag.startswith("--output_executable_path") for flag in rest):
+            settings = replace(settings, report=folder)
+        with runners.running(pipeline_options) as pipeline:
+            outputs = its.build(read(pipeline), config)
+            late = getattr(outputs, "late", None)
+            connect.write(its.results(outputs), outputs.dead_letters, late, outputs.counts, settings)
+        if settings.report is not None:
+            _say(report.lines(folder, _place(settings.dead_letters)))
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stderr.write(f"{line}\n")
+
+
+def _place(letters: KafkaUrl | Folder) -> str:
+    return f"topic {letters.topic}" if isinstance(letters, KafkaUrl) else f"{letters.path}/dead_letters"

@@ -15,6 +15,7 @@ import msgspec
 from apache_beam import typehints
 
 from schemas.codec import Fetch
+from schemas.mapping import parse_mapping
 from transforms.blocks import Block
 from transforms.decode import BlockDecoder, DecodedBlock, RecordKind
 from transforms.errors import BadRecord
@@ -132,8 +133,9 @@ class _DecodeRowsFn(beam.DoFn):
 
     def setup(self) -> None:
         d = self._decoding
+        mapped = None if d.mapping is None else parse_mapping(d.mapping).of(self._kind.record)
         self._decoder = BlockDecoder(
-            self._kind, d.job, d.make_fetch(), d.allowed_lateness_ms, d.lands_replays, d.format
+            self._kind, d.job, d.make_fetch(), d.allowed_lateness_ms, d.lands_replays, d.format, mapped
         )
         self._keys = shard_keys(d.shards, d.max_parallelism)
 
