@@ -215,10 +215,10 @@ class Stack:
         for name, record in records.items():
             if wipe:
                 shutil.rmtree(self._data / name)
-                if not _Record.read_all(self._data):
-                    shutil.rmtree(self._data / "secure", ignore_errors=True)
             else:
                 replace(record, wanted=False).write(self._data / name)
+        if wipe and not _Record.read_all(self._data):
+            shutil.rmtree(self._data / "secure", ignore_errors=True)
         return stopped
 
     def kill(self, name: str) -> None:
