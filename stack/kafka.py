@@ -42,6 +42,7 @@ _MUTE.propagate = False
 class Kafka(Service):
     name = "kafka"
     ports: ClassVar[Mapping[str, int]] = {"kafka": 29092, "kafka-controller": 29093, "kafka-tls": 29094}
+    secure_ports = ("kafka-tls",)
 
     def __init__(self, *, heap: str = "256m", quick_start: bool = True, topics: Mapping[str, int] = TOPICS) -> None:
         """

@@ -17,6 +17,7 @@ __all__ = ["Registry", "registry_url"]
 class Registry(Service):
     name = "registry"
     ports: ClassVar[Mapping[str, int]] = {"registry": 8081, "registry-behind": 8085}
+    secure_ports = ("registry-behind",)
 
     def fetch(self, console: Console) -> None:
         maven("registry", console)

@@ -44,6 +44,8 @@ class Service:
     name: str
     ports: ClassVar[Mapping[str, int]]
     """Default port by name; the first is the one that clients use."""
+    secure_ports: tuple[str, ...] = ()
+    """Those that are listened on only with --secure."""
     needs: tuple[str, ...] = ()
     """Services that must be healthy before this one starts, and that stop after it."""
     start_timeout_s = 120.0

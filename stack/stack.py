@@ -261,7 +261,7 @@ class Stack:
     def _require_free_ports(self, each: Service) -> None:
         for name in each.ports:
             port = self._ports[name]
-            if not is_free(port):
+            if not is_free(port) and (self.secure or name not in each.secure_ports):
                 raise StackError(
                     f"{each.name}: port {port} is already in use{holder(port)}; "
                     f"stop what uses it or choose another with --port {name}=PORT"
