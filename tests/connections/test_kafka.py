@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import pickle
+from datetime import UTC, datetime
 from pathlib import Path
 
+import google.auth
+import google.auth.credentials
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
@@ -105,6 +110,27 @@ def test_a_token_comes_from_a_function_that_is_named_and_its_failure_is_told(
         connection.settings["oauth_cb"]("")
     error = KafkaException(KafkaError(KafkaError._TRANSPORT, "no more than that"))
     assert connection.why(error) == "no token from shop_tokens:fetch: OSError: the door is closed"
+
+
+def test_googles_token_is_that_of_whoever_runs_this(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the form that Google's own handler for Java's clients makes: three parts, each in base64url."""
+
+    class Credentials(google.auth.credentials.Credentials):
+        service_account_email = "jobs@shop.example"
+
+        def refresh(self, request: object) -> None:
+            self.token, self.expiry = "access-token", datetime(2030, 1, 1)
+
+    monkeypatch.setattr(google.auth, "default", lambda **_: (Credentials(), "shop"))
+    text = "security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\nstreamforge.oauth.tokens=google\n"
+    path = written(tmp_path, text)
+    token, expiry_s = Connection(Brokers("a:1", path)).settings["oauth_cb"]("")
+    head, claims, access = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in token.split("."))
+    assert json.loads(head) == {"typ": "JWT", "alg": "GOOG_OAUTH2_TOKEN"}
+    assert json.loads(claims)["sub"] == "jobs@shop.example"
+    assert json.loads(claims)["exp"] == expiry_s == datetime(2030, 1, 1, tzinfo=UTC).timestamp()
+    assert access == b"access-token"
+    assert java(path)["sasl.login.callback.handler.class"].endswith("GcpLoginCallbackHandler")
 
 
 def test_librdkafka_takes_what_is_made_for_it(tmp_path: Path) -> None:
