@@ -118,7 +118,7 @@ def test_googles_token_is_that_of_whoever_runs_this(tmp_path: Path, monkeypatch:
     class Credentials(google.auth.credentials.Credentials):
         service_account_email = "jobs@shop.example"
 
-        def refresh(self, request: object) -> None:
+        def refresh(self, request: object) -> None:  # noqa: ARG002
             self.token, self.expiry = "access-token", datetime(2030, 1, 1)
 
     monkeypatch.setattr(google.auth, "default", lambda **_: (Credentials(), "shop"))
