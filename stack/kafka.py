@@ -153,11 +153,12 @@ def _secured(place: Place, secure: Secure) -> dict[str, object]:
 def _admit(admin: AdminClient, secure: Secure) -> None:
     """Gives each principal its password and what it may do. Raises: KafkaException, TimeoutError."""
     kinds = [ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512]
-    users = [
-        UserScramCredentialUpsertion(name, ScramCredentialInfo(kind, 4096), secure.password(name).encode())
-        for name in (ADMIN, *principals())
-        for kind in kinds
-    ]
+    for kind in kinds:  # no request may have a user twice
+        how = ScramCredentialInfo(kind, 4096)
+        names = (ADMIN, *principals())
+        users = [UserScramCredentialUpsertion(name, how, secure.password(name).encode()) for name in names]
+        for done in admin.alter_user_scram_credentials(users).values():
+            done.result(timeout=30)
     allowed = [
         AclBinding(
             ResourceType[grant.resource],
@@ -171,8 +172,8 @@ def _admit(admin: AdminClient, secure: Secure) -> None:
         for grant in grants()
         for operation in grant.operations
     ]
-    for done in (*admin.alter_user_scram_credentials(users).values(), *admin.create_acls(allowed).values()):
-        done.result(timeout=30)
+    for granted in admin.create_acls(allowed).values():
+        granted.result(timeout=30)
 
 
 def _admin(place: Place) -> AdminClient:
