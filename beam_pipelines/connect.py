@@ -129,7 +129,7 @@ def read_blocks(settings: Settings, url: KafkaUrl) -> beam.PTransform:
         return ReadBlocksFromKafkaNative(
             topic, expansion.service(settings), settings.out_of_orderness_ms, settings.max_ahead_ms
         )
-    if isinstance(url.servers, Brokers) and (why := may_commit(url.servers, settings.job.name)):
+    if isinstance(url.servers, Brokers) and (why := may_commit(url.servers, url.topic, settings.job.name)):
         raise UsageError("--input", f"{why}, so nobody would see how far the job has come")
     return ReadBlocksFromKafka(
         topic,

@@ -54,8 +54,9 @@ _JAVAS: Final = {
 }
 _TRANSLATED: Final = ("sasl.jaas.config", "ssl.truststore.type", "ssl.truststore.location", "ssl.keystore.type")
 _IGNORED: Final = ("sasl.login.callback.handler.class", "ssl.truststore.password")
-# Of errors that time does not cure.
+# Of errors that time does not cure; the last is what a server says of our certificate, once it has taken us in.
 _CAUSES: Final = ("_AUTHENTICATION", "_SSL", "_RESOLVE", "SASL_AUTHENTICATION_FAILED", "_FATAL")
+_ALERT: Final = " alert "
 
 
 class Brokers(str):
@@ -102,6 +103,12 @@ class Connection:
         if tokens := self.settings.pop(TOKENS, None):
             self.settings["oauth_cb"] = self._tokens(tokens)
 
+    @property
+    def for_admin(self) -> dict[str, Any]:
+        """Of an AdminClient beside a client of `settings`, or one that is gone soon: it has no callback that could come
+        while it goes."""
+        return {name: value for name, value in self.settings.items() if name != "error_cb"}
+
     def _now(self) -> dict[str, str]:
         config = getattr(self._servers, "config", None)
         return {"bootstrap.servers": str(self._servers), **(librdkafka(config) if config else {})}
@@ -122,10 +129,10 @@ class Connection:
         said = reason.str() if hasattr(reason, "str") else str(reason)
         if self.heard is not None:
             said = re.sub(r" \(after \d+ms in state .*", "", self.heard.str())
-        return files.hide(self._no_token or said, self._secrets())
+        return files.hide(self._no_token or said or "no answer in time", self._secrets())
 
     def _hear(self, error: Any) -> None:
-        if error.name() in _CAUSES:
+        if error.name() in _CAUSES or _ALERT in error.str():
             self.heard = error
             if self._lasting and self._clock() >= self._logged_s + _LOG_EVERY_S:
                 self._logged_s = self._clock()

@@ -110,7 +110,8 @@ def test_fraud_is_found_and_no_secret_is_seen(
         store.flushall()
     flags = [*fraud_flags(stack), "--runner=FlinkRunner", f"--kafka_read={read}", "--checkpointing_interval=1000"]
     flags.append(f"--state_backend_storage_path={(tmp_path / 'state').as_uri()}")
-    with live.job(*flags, f"--output_executable_path={tmp_path / 'job.jar'}", folder=tmp_path / "jar") as made:
+    to_jar = [f"--output_executable_path={tmp_path / 'job.jar'}", "--environment_type=EXTERNAL"]
+    with live.job(*flags, *to_jar, "--environment_config=127.0.0.1:50000", folder=tmp_path / "jar") as made:
         made.wait()
     with live.job(*flags, folder=tmp_path / "job") as running, redis.Redis(**stack.store) as store:
         running.wait_for_ledger(EVENTS)
@@ -125,7 +126,7 @@ def test_fraud_is_found_and_no_secret_is_seen(
     assert str(tmp_path / "state").encode() in shown, "ps shows the job's flags"
     assert not [secret for secret in secrets if secret in shown]
     logs = secure(stack).folder.parent / "logs"
-    assert (tmp_path / "job.jar" if read == "blocks" else tmp_path).exists()
+    assert (tmp_path / "job.jar").exists()
     assert found_in(secrets, tmp_path, logs) == []
 
 

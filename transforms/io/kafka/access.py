@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AclOperation, AdminClient
 
 from connections.kafka import Connection
@@ -18,7 +18,7 @@ def missing(servers: str, topic: str, wanted: AclOperation) -> str | None:
     Raises: RuntimeError: no answer.
     """
     connection = Connection(servers)
-    admin = AdminClient({**connection.settings, "log_level": 0})
+    admin = AdminClient({**connection.for_admin, "log_level": 0})
     asked = admin.describe_topics(
         TopicCollection([topic]), include_authorized_operations=True, request_timeout=_ANSWER_S
     )
@@ -32,15 +32,19 @@ def missing(servers: str, topic: str, wanted: AclOperation) -> str | None:
     return f"topic {topic} at {servers}: {wanted.name} is not allowed, only {given}"
 
 
-def may_commit(servers: str, group: str) -> str | None:
-    """Why a group may not be read, without which nobody sees how far its job is; None when it may."""
-    admin = AdminClient({**Connection(servers).settings, "log_level": 0})
-    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=_ANSWER_S)
+def may_commit(servers: str, topic: str, group: str) -> str | None:
+    """Why a group may not be read, without which nobody sees how far its job is; None when it may.
+
+    By a consumer: an AdminClient that is asked for a group without offsets can crash.
+    """
+    consumer = Consumer({**Connection(servers).settings, "group.id": group, "log_level": 0})
     try:
-        asked[group].result(_ANSWER_S)
+        (found,) = consumer.committed([TopicPartition(topic, 0)], timeout=_ANSWER_S)
+        error = found.error
     except KafkaException as e:
-        if e.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            return f"group {group} at {servers}: READ is not allowed"
-    except TimeoutError:
-        pass
+        error = e.args[0]
+    finally:
+        consumer.close()
+    if error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+        return f"group {group} at {servers}: READ is not allowed"
     return None
