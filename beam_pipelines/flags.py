@@ -296,21 +296,21 @@ _PLACES = [
         left_out="a template starts a job that does not end",
     ),
 ]
-_FILE = "(properties, with passwords by reference; on every worker; read again when it changes: docs/security.md)"
-_KEPT = "project/secret, where Google's Secret Manager keeps the settings that connect to"
+_FILE = "properties, with passwords by reference; the file must be on every worker and may change (docs/security.md)"
+_KEPT = "project/secret in Google's Secret Manager, with the connection settings of"
 
 
 def _connection(name: str, system: str, names: str) -> Flag:
-    text = f"file of settings that connect to {system}, by the names that {names} {_FILE}"
+    text = f"file with the connection settings of {system}: {names} {_FILE}"
     asked = f"secret://{_KEPT} {system} (docs/security.md)"
     return Flag(f"{name}_config", f"{name}_file", text, metavar="FILE", asked=asked)
 
 
 _CONNECTIONS = [
-    _connection("kafka", "Kafka", "librdkafka or Java's clients have"),
-    _connection("registry", "the schema registry", "its clients have"),
+    _connection("kafka", "Kafka", "librdkafka's or the Java client's"),
+    _connection("registry", "the schema registry", "its clients'"),
 ]
-_STORE = _connection("store", "the online store", "the options of its URL have")
+_STORE = _connection("store", "the online store", "its URL's options as")
 _READING = [
     Flag("out_of_orderness", "duration", "how far a partition's watermark trails its newest record", "10s"),
     Flag("allowed_lateness", "duration", "records further behind the watermark are late", "10m"),

@@ -131,17 +131,18 @@ _CLICKS: Final = "clickstream.events"
 _FORMAT: Final = Flag(
     "format",
     "format",
-    "how the messages of a topic are framed: json, confluent (Avro, JSON Schema or Protobuf, as the registry says), "
-    "single_object (Avro), cloudevents; auto: as each message looks, which is said at the start",
+    "framing of the topic's messages: json, confluent (Avro, JSON Schema or Protobuf, according to the registry), "
+    "single_object (Avro) or cloudevents; auto: detect it for each message, and log what was found at the start",
     default="auto",
 )
 
 _MAPPING: Final = Flag(
     "mapping",
     "mapping",
-    "YAML file, local or gs://, that says how messages that are not ours become orders or clicks, or the name of one "
-    "that is shipped: ga4, segment, shopify, snowplow, woocommerce; docs/mapping.md explains the format",
-    asked="A mapping of your messages to ours: a YAML file on gs://, or ga4, segment, shopify, snowplow or woocommerce",
+    "how to turn foreign messages into orders or clicks: a YAML file, local or gs:// (docs/mapping.md), or a built-in "
+    "mapping: ga4, segment, shopify, snowplow, woocommerce",
+    asked="How to turn messages into orders or clicks: a YAML file on gs://, or ga4, segment, shopify, snowplow or "
+    "woocommerce",
 )
 
 _FRAUD = Job(
