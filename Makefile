@@ -6,7 +6,8 @@ PYTHON ?=
 BIN := .venv/bin
 STAMP := .venv/.ready
 # A file of tests stays in one process, with the services that it shares. The first are those that take longest.
-JOBS ?= 2
+# How many processes: tests/conftest.py, ADR 55.
+JOBS ?= auto
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 help:  ## this list
@@ -32,7 +33,7 @@ check: $(STAMP)  ## format, lint, types, import directions: under a minute
 	$(BIN)/mypy
 	$(BIN)/pytest -q -p no:cacheprovider --durations=0 tests/test_architecture.py
 
-test: setup check  ## every test, against real Kafka, registry, Valkey and Flink, JOBS=2 files at a time
+test: setup check  ## every test, against real Kafka, registry, Valkey and Flink; JOBS=2: so many files at a time
 	$(BIN)/pytest $(SIDE_BY_SIDE)
 
 test-fast: $(STAMP)  ## the tests that need no services

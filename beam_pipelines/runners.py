@@ -153,6 +153,8 @@ def pipeline_options(settings: Settings, rest: Sequence[str]) -> PipelineOptions
             )
         if native:
             default("max_bundle_time_mills", _NATIVE_BUNDLE_MS)
+        # Else Beam runs pip at each start, for a list of this machine's packages that no worker of ours compares.
+        flags.append("--experiments=disable_logging_submission_environment")
         # Flink would choose one by --parallelism, and it is part of every savepoint.
         flags.append(f"--max_parallelism={settings.max_parallelism}")
         for name, value in _FLINK.items():

@@ -158,7 +158,7 @@ class _Token(BaseHTTPRequestHandler):
 @contextmanager
 def _token_server() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), _Token) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/token"
         server.shutdown()

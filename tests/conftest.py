@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -24,19 +25,31 @@ settings.load_profile("default")
 
 SLOWEST = (
     "dags/test_daily_analytics",
+    "beam_pipelines/test_source_live",
+    "beam_pipelines/test_revenue_live",
     "beam_pipelines/test_fraud_live",
-    "beam_pipelines/test_sessions_live",
+    "beam_pipelines/test_dataflow",
     "beam_pipelines/test_cdc_live",
     "beam_pipelines/test_archive_live",
+    "beam_pipelines/test_job_jar_live",
     "test_demo",
-    "beam_pipelines/test_source_live",
-    "beam_pipelines/test_dataflow",
-    "beam_pipelines/test_revenue_live",
-    "beam_pipelines/test_bigquery",
+    "beam_pipelines/test_sessions_live",
+    "beam_pipelines/test_native_read",
+    "stack/test_flink",
     "cdc/test_capture",
     "dags/test_dag",
+    "beam_pipelines/test_bigquery",
 )
 """Files, by how long they take."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Tests on real services wait for half of their time, so two processes for each core, of 4 GB each."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if "not stack" in config.option.markexpr:
+        return cores
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return max(1, min(2 * cores, int(memory_gb / 4)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

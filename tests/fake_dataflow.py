@@ -58,7 +58,7 @@ def started() -> Iterator[FakeDataflow]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         fake = FakeDataflow(server.server_port)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield fake
         server.shutdown()

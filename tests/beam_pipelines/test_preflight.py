@@ -143,6 +143,11 @@ def test_a_jobs_own_jar_may_meet_rocksdb_so_a_job_server_that_leaks_is_refused(f
     flink(JAR, *POOL, "--state_backend=hashmap")
 
 
+def test_no_list_of_packages_is_made_at_each_start(found: dict[str, Path]) -> None:
+    given = flink("--experiments=mine").view_as(DebugOptions).experiments
+    assert {"mine", "disable_logging_submission_environment"} <= set(given)
+
+
 def test_the_native_read_runs_inside_the_job_server_that_holds_kafka_io(found: dict[str, Path]) -> None:
     made = flink(NATIVE)
     assert made.view_as(FlinkRunnerOptions).flink_job_server_jar == str(found["built"])
@@ -155,7 +160,7 @@ def test_the_native_read_runs_inside_the_job_server_that_holds_kafka_io(found: d
 
 
 def test_several_workers_of_beams_own_runner_are_refused_as_it_loses_what_they_have_left_to_read() -> None:
-    with pytest.raises(UsageError, match=r"--direct_num_workers: .* loses records"):
+    with pytest.raises(UsageError, match=r"--direct_num_workers: .* loses Kafka records"):
         check(KAFKA, "--direct_num_workers=2")
     check(KAFKA, "--direct_num_workers=1")
 

@@ -54,7 +54,7 @@ class Seen:
 @pytest.fixture
 def seen() -> Iterator[Seen]:
     made = Seen()
-    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=made.server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield made
     made.server.shutdown()

@@ -44,7 +44,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         monkeypatch.setattr(secrets, "_ROOT", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setattr(google.auth, "default", lambda **_: (AnonymousCredentials(), None))

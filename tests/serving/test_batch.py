@@ -140,7 +140,7 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Google]]:
         address = f"127.0.0.1:{server.server_port}"
         monkeypatch.setattr(module, "_STORAGE", f"http://{address}")
         monkeypatch.setattr(module, "_METADATA", f"http://{address}/token")
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield handler
         server.shutdown()
 

@@ -181,7 +181,7 @@ class _NoRedis(socketserver.BaseRequestHandler):
 def test_another_server_where_redis_was_to_be_is_a_store_that_is_away(says, monkeypatch):
     monkeypatch.setattr(_NoRedis, "says", says)
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _NoRedis) as other:
-        threading.Thread(target=other.serve_forever, daemon=True).start()
+        threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True).start()
         client = create_app(Config(redis_url=f"redis://127.0.0.1:{other.server_address[1]}/0")).test_client()
         for path in ("/api/v1/features/ada", "/api/v1/fraud-alerts", "/api/v1/health"):
             assert client.get(path).status_code == 503

@@ -142,7 +142,7 @@ def test_another_server_at_the_stores_address_is_refused_before_the_start(reply:
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Another) as server:
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         with pytest.raises(StoreRefusedError, match=r"not Redis|Protocol error"):
             check_store(StoreUrl(f"redis://127.0.0.1:{server.server_address[1]}/0"))
         server.shutdown()
