@@ -27,6 +27,7 @@ from transforms.domain.validity import (
     check_order,
     good_clicks,
     good_orders,
+    wrong_in_fields,
 )
 from transforms.errors import LATE_BY_REPLAY, BadRecord, attempts_before
 
@@ -165,7 +166,7 @@ class BlockDecoder(Generic[R]):
         candidates[list(_said_by_headers(block))] = False
         floors = (_reached(block) - self._lateness_ms).tolist()
         limits, times, bounds = block.limits_ms, block.times_ms.tolist(), block.bounds.tolist()
-        read, check, data, mapped = self._from_json, self._kind.check, memoryview(block.data), self._mapped
+        read, check, data, mapped = self._from_json, self._kind.check, block.data, self._mapped
         for i in np.nonzero(candidates)[0].tolist():
             try:
                 record = read(data[bounds[i] : bounds[i + 1]])
@@ -235,7 +236,10 @@ class BlockDecoder(Generic[R]):
                 check_not_ahead(record.event_time, int(block.limits_ms[i]))
         except (codec.CodecError, InvalidRecordError) as e:
             stage = "validate" if isinstance(e, InvalidRecordError) else "decode"
-            out.bad.append(refused(block, i, self._job, stage, type(e).__name__, str(e)))
+            faults = [str(e)]
+            if isinstance(e, codec.NotThisRecord) and self._mapped is None:
+                faults += wrong_in_fields(self._fields(block, i), int(block.times_ms[i]))
+            out.bad.append(refused(block, i, self._job, stage, type(e).__name__, "; ".join(faults)))
             return
         if record.event_time < max(block.watermarks_ms[i], block.passed_ms) - self._lateness_ms:
             if not self._lands(block, i, record.event_time):

@@ -88,6 +88,15 @@ BAD = {
     "JSON that lacks fields": Bad(
         b'{"order_id":"o-9"}', "decode", "NotThisRecord", "required and not there: user_id, session_id", None
     ),
+    "JSON that lacks fields and breaks rules in others": Bad(
+        json.dumps({"order_id": "", "subtotal_minor": -1, "currency": "eur", "event_time": T0 // 1_000}).encode(),
+        "decode",
+        "NotThisRecord",
+        "is_first_order; order_id is empty; subtotal_minor is negative: -1; "
+        "currency is not three capital letters: 'eur'; "
+        f"event_time {T0 // 1_000} is before the year 2000: seconds? Milliseconds since 1970 are wanted",
+        None,
+    ),
     "no known format": Bad(b"\x9f{}", "decode", "NotFramed", "it begins with 9f 7b 7d", None),
     "a frame and nothing in it": Bad(ORDER[:5], "decode", "Undecodable", "ends inside a value"),
     "cut in the middle": Bad(ORDER[: len(ORDER) // 2], "decode", "Undecodable", "not a OrderEvent"),
