@@ -24,7 +24,7 @@ def too_small(servers: str) -> list[str]:
     said = settings()
     least = int(said["producer.override.max.request.size"])
     connection = Connection(servers)
-    admin = AdminClient({**connection.for_admin, "log_level": 0})
+    admin = AdminClient({**connection.settings, "log_level": 0})
     try:
         there = admin.list_topics(timeout=_TIMEOUT_S).topics
         names = [name for table in TABLES if (name := f"{said['topic.prefix']}.public.{table}") in there]

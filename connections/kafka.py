@@ -103,12 +103,6 @@ class Connection:
         if tokens := self.settings.pop(TOKENS, None):
             self.settings["oauth_cb"] = self._tokens(tokens)
 
-    @property
-    def for_admin(self) -> dict[str, Any]:
-        """Of an AdminClient beside a client of `settings`, or one that is gone soon: it has no callback that could come
-        while it goes."""
-        return {name: value for name, value in self.settings.items() if name != "error_cb"}
-
     def _now(self) -> dict[str, str]:
         config = getattr(self._servers, "config", None)
         return {"bootstrap.servers": str(self._servers), **(librdkafka(config) if config else {})}

@@ -260,7 +260,7 @@ class KafkaLetters:
 
     def forgets_too_soon(self) -> str | None:
         """Why what is done may be forgotten while its letters are still there; None when it will not be."""
-        admin = AdminClient(Connection(self._servers).for_admin, logger=_MUTE)
+        admin = AdminClient(Connection(self._servers).settings, logger=_MUTE)
         try:
             broker = str(next(iter(admin.list_topics(timeout=CONNECT_S).brokers)))
             asked = [ConfigResource(ResourceType.BROKER, broker), ConfigResource(ResourceType.TOPIC, self._topic)]

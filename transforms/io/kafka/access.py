@@ -18,7 +18,7 @@ def missing(servers: str, topic: str, wanted: AclOperation) -> str | None:
     Raises: RuntimeError: no answer.
     """
     connection = Connection(servers)
-    admin = AdminClient({**connection.for_admin, "log_level": 0})
+    admin = AdminClient({**connection.settings, "log_level": 0})
     asked = admin.describe_topics(
         TopicCollection([topic]), include_authorized_operations=True, request_timeout=_ANSWER_S
     )

@@ -23,7 +23,7 @@ def topic_settings(servers: str, topic: str) -> dict[str, str] | None:
     Raises: RuntimeError: no answer, or no such topic.
     """
     connection = Connection(servers)
-    admin = AdminClient({**connection.for_admin, "log_level": 2})
+    admin = AdminClient({**connection.settings, "log_level": 2})
     asked = ConfigResource(ResourceType.TOPIC, topic)
     give_up = time.monotonic() + _NEWS_S
     while True:

@@ -90,7 +90,7 @@ class Reader:
             watermark.micros // 1000 if watermark > MIN_TIMESTAMP else NO_WATERMARK_MS,
         )
         self._connection = Connection(source.servers, lasting=True)
-        admin = AdminClient({**self._connection.for_admin, "log_level": 0})
+        admin = AdminClient({**self._connection.settings, "log_level": 0})
         self._watch = TopicWatch(admin, source.topic, source.discover_every_s)
         self._consumer = PartitionsConsumer(self._connection, source.topic, source.group, source.block_messages)
         try:
