@@ -63,7 +63,7 @@ def _parser() -> Parser:
             sub.add_argument("--database", default=database.LOCAL, metavar="URL", help=f"default: {database.LOCAL}")
         if "secrets" in flags:
             secrets = Path(".stack/connect/secrets")
-            about = f"folder with the file {database.SECRET} (default: {secrets})"
+            about = f"folder with the passwords that `cdc setup` wrote (default: {secrets})"
             sub.add_argument("--secrets", type=Path, default=secrets, metavar="DIR", help=about)
         if "connect" in flags:
             sub.add_argument("--connect", default=connect.LOCAL, metavar="URL", help=f"default: {connect.LOCAL}")
@@ -189,7 +189,7 @@ def _epoch(found: server.Server | None, registered: dict[str, str]) -> str:
 def _looked_at(options: argparse.Namespace) -> Iterator[psycopg.Connection[object] | None]:
     """None, and a line that says so, where the database is reached only by Connect."""
     try:
-        connection = _as_capture(options)
+        connection = _connected(options)
     except CdcError as error:
         print(f"not looked at from here, the database's server and REPLICA IDENTITY: {error}")
         yield None
@@ -242,7 +242,7 @@ def _status(options: argparse.Namespace) -> int:
 def _snapshot(options: argparse.Namespace) -> int:
     if bool(options.tables) == options.initial:
         raise WrongInput("name tables, or give --initial, which takes all of them")
-    with _as_capture(options) as connection:
+    with _connected(options) as connection:
         if options.initial:
             slot = connect.settings()["slot.name"]
             connector = connect.Connect(options.connect, options.name)
@@ -273,19 +273,19 @@ def _slots(options: argparse.Namespace) -> int:
 
 
 def _read_slots(options: argparse.Namespace) -> list[slots.Slot]:
-    with _as_capture(options) as connection:
+    with _connected(options, database.MONITOR) as connection:
         return slots.read_slots(connection)
 
 
 def _exposition(options: argparse.Namespace) -> str:
-    with _as_capture(options) as connection:
+    with _connected(options, database.MONITOR) as connection:
         return slots.exposition(slots.read_slots(connection), server.identities(connection))
 
 
 def _serve_slots(options: argparse.Namespace) -> int:
     if options.output or options.prometheus:
         raise WrongInput("--port serves the metrics; --output and --prometheus write them once")
-    database.secret(options.secrets)  # at once, and not in each scrape's error
+    database.secret(options.secrets, database.MONITOR)  # at once, and not in each scrape's error
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how containers are stopped
     try:
         # A connection per scrape: one that is kept would have to notice that the database was restarted.
@@ -297,8 +297,8 @@ def _serve_slots(options: argparse.Namespace) -> int:
     return 0
 
 
-def _as_capture(options: argparse.Namespace) -> psycopg.Connection[object]:
-    return Database.parse(options.database).connect(database.secret(options.secrets), user=database.ROLE)
+def _connected(options: argparse.Namespace, role: str = database.ROLE) -> psycopg.Connection[object]:
+    return Database.parse(options.database).connect(database.secret(options.secrets, role), user=role)
 
 
 def _table(text: str) -> str:

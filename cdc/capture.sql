@@ -1,10 +1,13 @@
--- What Debezium needs, and the role that may do no more. Running it again changes nothing.
--- The role's password is set by `python -m cdc setup`.
+-- What Debezium needs, and the role that may do no more; and one for whoever watches its replication slot, which every
+-- role may see. Running it again changes nothing. The roles' passwords are set by `python -m cdc setup`.
 
 DO $$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'streamforge_capture') THEN
     CREATE ROLE streamforge_capture LOGIN REPLICATION;
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'streamforge_monitor') THEN
+    CREATE ROLE streamforge_monitor LOGIN;
   END IF;
 END
 $$;

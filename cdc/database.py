@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from cdc.errors import CdcError, WrongInput
 from schemas.addresses import shown
 
-__all__ = ["LOCAL", "ROLE", "SECRET", "TABLES", "Database", "owner_password", "secret", "set_up", "signal"]
+__all__ = ["LOCAL", "MONITOR", "ROLE", "SECRET", "TABLES", "Database", "owner_password", "secret", "set_up", "signal"]
 
 LOCAL = "postgresql://postgres@127.0.0.1:5432/shop"
 """The local stack's."""
@@ -25,6 +25,9 @@ _LOCAL_PASSWORD = Path(".stack/postgres/password")
 TABLES = ("products", "customers", "orders", "order_items", "inventory_movements")
 ROLE = "streamforge_capture"
 SECRET = "capture-password"  # noqa: S105 - the file's name
+MONITOR = "streamforge_monitor"
+"""Sees replication slots, and may read no table."""
+_SECRETS = {ROLE: SECRET, MONITOR: "monitor-password"}
 _HERE = Path(__file__).parent
 
 
@@ -75,29 +78,34 @@ def owner_password(file: Path | None, url: str) -> str | None:
     return _read(file) if file else os.environ.get("PGPASSWORD")
 
 
-def secret(folder: Path) -> str:
-    """The capture role's password. Raises: WrongInput."""
-    return _read(folder / SECRET)
+def secret(folder: Path, role: str = ROLE) -> str:
+    """A role's password. Raises: WrongInput."""
+    return _read(folder / _SECRETS[role])
 
 
 def set_up(connection: psycopg.Connection[Any], folder: Path) -> None:
-    """Tables, publication and the capture role, whose password is the folder's; if none is there, one is invented.
+    """Tables, publication and both roles, whose passwords are the folder's; where none is there, one is invented.
 
     Raises: CdcError, and nothing is changed then; WrongInput.
     """
     (level,) = connection.execute("SHOW wal_level").fetchone() or ("",)
     if level != "logical":
         raise CdcError(f"wal_level is {level}: set it to logical in postgresql.conf and restart PostgreSQL")
-    if not (folder / SECRET).exists():
-        _keep(secrets.token_urlsafe(24), folder / SECRET)
-    password = secret(folder).encode()
+    for file in _SECRETS.values():
+        if not (folder / file).exists():
+            _keep(secrets.token_urlsafe(24), folder / file)
     # Hashed here: a password in a statement could end in the server's log.
-    hashed = connection.pgconn.encrypt_password(password, ROLE.encode(), b"scram-sha-256").decode()
+    hashed = {
+        role: connection.pgconn.encrypt_password(secret(folder, role).encode(), role.encode(), b"scram-sha-256")
+        for role in _SECRETS
+    }
     try:
         with connection.transaction():
             connection.execute((_HERE / "schema.sql").read_bytes())
             connection.execute((_HERE / "capture.sql").read_bytes())
-            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(ROLE), sql.Literal(hashed)))
+            for role, text in hashed.items():
+                statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
+                connection.execute(statement.format(sql.Identifier(role), sql.Literal(text.decode())))
     except psycopg.Error as error:
         raise CdcError(_one_line(error)) from error
 

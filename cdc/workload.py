@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -316,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             " changes, customers, deletes, changed primary keys, and, halfway through --transactions, a new column."
             " Run only one at a time."
         ),
-        epilog="exit status: 0 done, or stopped by Ctrl-C; 1 the database failed; 2 wrong input",
+        epilog="exit status: 0 done, or stopped by Ctrl-C or SIGTERM; 1 the database failed; 2 wrong input",
     )
     parser.add_argument("--transactions", type=_count, metavar="N", help="default: until Ctrl-C, without a new column")
     parser.add_argument(
@@ -330,6 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--password_file", type=Path, metavar="FILE", help="password of the URL's user (default: PGPASSWORD)"
     )
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how containers are stopped; PID 1 has no default for it
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     started = last = time.monotonic()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flask import Blueprint, Response, abort, request
+from flask import Blueprint, Response, abort, current_app, request
 
 __all__ = ["pages"]
 
@@ -29,12 +29,16 @@ _FILES = {
     for file in Path(__file__).parent.rglob("*")
     if file.suffix in _TYPES
 }
+_METRICS = b'    <a href="/metrics">Metrics</a>\n'
 
 
 @pages.get("/")
 def page() -> Response:
-    """The dashboard."""
-    return _file("page.html")
+    """The dashboard, with a link to /metrics only where this port has them."""
+    body, content_type = _FILES["page.html"]
+    if "/metrics" not in {rule.rule for rule in current_app.url_map.iter_rules()}:
+        body = body.replace(_METRICS, b"")
+    return _file(body, content_type)
 
 
 @pages.get("/dashboard/<name>")
@@ -42,11 +46,10 @@ def part(name: str) -> Response:
     """What the dashboard loads: scripts, styles, its icon."""
     if name not in _FILES:
         abort(404)
-    return _file(name)
+    return _file(*_FILES[name])
 
 
-def _file(name: str) -> Response:
-    body, content_type = _FILES[name]
+def _file(body: bytes, content_type: str) -> Response:
     response = Response(body, content_type=content_type)
     response.headers["Content-Security-Policy"] = _POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"

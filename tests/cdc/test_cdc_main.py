@@ -33,9 +33,9 @@ COMMANDS = ("setup", "register", "status", "snapshot", "slots")
         (["snapshot", "products", "--initial"], "name tables, or give --initial"),
         (["snapshot", "product"], "'product' is none of products, customers"),
         (["slots", "--max_lag_mb", "-1"], "--max_lag_mb: '-1' is not a positive number"),
-        (["slots", "--secrets", "nowhere"], "nowhere/capture-password: no such file or directory"),
+        (["slots", "--secrets", "nowhere"], "nowhere/monitor-password: no such file or directory"),
         (["slots", "--port", "70000"], "--port: '70000' is no port"),
-        (["slots", "--port", "9187", "--secrets", "nowhere"], "nowhere/capture-password: no such file or directory"),
+        (["slots", "--port", "9187", "--secrets", "nowhere"], "nowhere/monitor-password: no such file or directory"),
         (["slots", "--port", "9187", "--prometheus"], "--port serves the metrics"),
         (["setup", "--password_file", "nowhere"], "nowhere: no such file or directory"),
     ],
@@ -73,7 +73,7 @@ def test_help_tells_every_command_and_each_has_its_own(capsys: pytest.CaptureFix
 
 def test_nobody_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = pick_free(set())
-    (tmp_path / "capture-password").write_text("x")
+    (tmp_path / "monitor-password").write_text("x")
     database = f"postgresql://u@127.0.0.1:{port}/shop"
     for arguments in (
         ["status", "--connect", f"http://127.0.0.1:{port}"],

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
-from cdc import database, sample, workload
+from cdc import database, sample, server, slots, workload
 from cdc.database import Database
 from cdc.errors import CdcError
 from simulator.catalogue import CATALOGUE
 from stack import Stack
+from tests.live import eventually
 
 pytestmark = pytest.mark.stack
 
@@ -107,3 +111,42 @@ def test_the_sample_products_are_those_that_the_simulator_sells(shop: psycopg.Co
     shown = rows(shop, "SELECT product_id, name, category, price_minor, currency FROM products ORDER BY product_id")
     assert shown == [(p.product_id, p.name, p.category, p.price_minor, "TRY") for p in CATALOGUE]
     assert all(str(email).endswith("@example.com") for (email,) in rows(shop, "SELECT email FROM customers"))
+
+
+def test_a_container_that_is_stopped_ends_it_with_what_was_done(
+    shop: psycopg.Connection[tuple[object, ...]], postgres: Stack
+) -> None:
+    """A first process has no default for SIGTERM: without a handler it would be killed after the time of grace."""
+    sample.fill(shop)
+    url = f"postgresql://postgres@{postgres.address('postgres')}/shop"
+    password = postgres.log("postgres").parent.parent / "postgres" / "password"
+    command = [sys.executable, "-m", "cdc.workload", "--database", url, "--password_file", str(password), "--rate=50"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        eventually(lambda: rows(shop, "SELECT 1 FROM orders LIMIT 1"), "an order")
+        process.terminate()
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert " transactions in " in out
+
+
+def test_the_role_that_watches_slots_sees_them_and_reads_no_table(
+    shop: psycopg.Connection[tuple[object, ...]], postgres: Stack, tmp_path: Path
+) -> None:
+    database.set_up(shop, tmp_path)
+    shop.execute("SELECT pg_create_logical_replication_slot('watched', 'pgoutput')")
+    where = Database.parse(f"postgresql://postgres@{postgres.address('postgres')}/shop")
+    try:
+        with where.connect(database.secret(tmp_path, database.MONITOR), user=database.MONITOR) as monitor:
+            assert [slot.name for slot in slots.read_slots(monitor)] == ["watched"]
+            assert set(server.identities(monitor)) == set(database.TABLES)
+            for table in (*database.TABLES, "capture.signal"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    monitor.execute(f"SELECT * FROM {table}".encode())
+    finally:
+        shop.execute("SELECT pg_drop_replication_slot('watched')")
+    attributes = "rolsuper, rolcreaterole, rolcreatedb, rolbypassrls, rolreplication"
+    assert rows(shop, f"SELECT {attributes} FROM pg_roles WHERE rolname = '{database.MONITOR}'") == [(False,) * 5]

@@ -183,7 +183,8 @@ def test_the_capture_password_is_where_the_connector_looks_for_it() -> None:
         assert "--secrets=/run/capture" in SERVICES[name]["command"]
     for name in ("connect", "database", "passwords", "slots"):
         assert any(v.startswith("capture-password:/run/capture") for v in SERVICES[name]["volumes"])
-    assert "/run/capture/capture-password" in SERVICES["passwords"]["command"]
+    for role in ("capture", "monitor"):
+        assert f"/run/capture/{role}-password" in SERVICES["passwords"]["command"]
     assert connector_settings()["connector.class"].endswith("PostgresConnector")
 
 

@@ -30,6 +30,7 @@ def test_all_workers_are_in_the_metrics_there_and_none_are_beside_the_api(valkey
         answered = {"endpoint": "/api/v1/revenue", "status": "200"}
         assert scraped.metric("streamforge_http_requests_total", **answered) == 30
         assert server.get("/metrics")[0] == 404
+        assert b"/metrics" not in server.get("/")[1], "a link that leads nowhere"
         assert "/metrics" not in server.get("/openapi.json")[1].decode()
         assert [scraped.get(path)[0] for path in ("/", "/api/v1/revenue", "/metrics/x")] == [404] * 3
         server.process.send_signal(signal.SIGTERM)
