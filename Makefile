@@ -59,7 +59,7 @@ test-deploy: $(STAMP)  ## chart, Terraform, images, alerts: needs Go, Terraform;
 
 chart: $(STAMP)  ## build/chart/*.yaml: what the chart makes for each environment
 	@mkdir -p build/chart
-	@for environment in dev staging prod; do $(BIN)/python -m tests.tools helm template streamforge helm/streamforge --namespace streamforge --kube-version 1.31 --values helm/streamforge/values-$$environment.yaml > build/chart/$$environment.yaml || exit 1; echo "build/chart/$$environment.yaml"; done
+	@for environment in dev staging prod; do $(BIN)/python -m tests.tools helm template streamforge helm/streamforge --namespace streamforge --kube-version 1.31 --values helm/streamforge/values-$$environment.yaml --values tests/helm/terraform/$$environment.yaml > build/chart/$$environment.yaml || exit 1; echo "build/chart/$$environment.yaml"; done
 
 sbom: $(STAMP)  ## build/sbom/*.json (CycloneDX): what the images have of Python, and what the Flink job server is made of
 	@mkdir -p build/sbom
@@ -67,6 +67,25 @@ sbom: $(STAMP)  ## build/sbom/*.json (CycloneDX): what the images have of Python
 	@cat docker/requirements/worker.txt docker/requirements/launcher.txt | $(BIN)/cyclonedx-py requirements - --output-reproducible --of JSON -o build/sbom/launcher.json && echo build/sbom/launcher.json
 	@mvn -q -B -Dstyle.color=never -f stack/maven/flink-job-server/pom.xml org.cyclonedx:cyclonedx-maven-plugin:2.9.1:makeBom -DoutputFormat=json -DoutputDirectory=$(CURDIR)/build/sbom -DoutputName=flink-job-server
 	@echo build/sbom/flink-job-server.json
+
+# What stands before the images' names in what is packaged, and what `docker buildx bake --metadata-file` said of them.
+IMAGES ?= streamforge.example/images
+DIGESTS ?=
+package: $(STAMP)  ## build/release: the chart, Dataflow's templates, Terraform's modules, checksums; IMAGES=PREFIX
+	@rm -rf build/release && mkdir -p build/release/dataflow
+	@$(BIN)/python -m tests.tools helm package helm/streamforge --destination build/release
+	@version=$$(sed -n 's/^version: //p' helm/streamforge/Chart.yaml) \
+	  && $(BIN)/python -m beam_pipelines.templates specs --to=build/release/dataflow --images=$(IMAGES) --tag=$$version >/dev/null \
+	  && tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C build/release -czf build/release/dataflow-templates-$$version.tgz dataflow \
+	  && git archive --format=tgz --prefix=terraform-$$version/ HEAD:terraform -o build/release/terraform-$$version.tgz
+	@rm -r build/release/dataflow
+	@if test -n "$(DIGESTS)"; then .ci/release values $(DIGESTS) > build/release/values-images.yaml; fi
+	@cd build/release && sha256sum * > SHA256SUMS && cat SHA256SUMS
+
+push-chart: $(STAMP)
+	@$(BIN)/python -m tests.tools helm push build/release/streamforge-*.tgz $(TO) 2>&1 | sed -n 's/^Pushed: \(.*\):.*/\1/p; s/^Digest: /@/p' | tr -d '\n'
+
+release-check: test test-deploy chart sbom package  ## all that a release needs and no cloud: tests, manifests, SBOM, package
 
 bench: setup  ## drain a million orders, beside peers; and the latency from order to alert
 	$(BIN)/python -m bench throughput
@@ -89,4 +108,4 @@ clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test test-fast mutants demo soak batch dag-test test-deploy chart sbom bench screenshots generate lock clean
+.PHONY: help setup check test test-fast mutants demo soak batch dag-test test-deploy chart sbom package push-chart release-check bench screenshots generate lock clean
