@@ -7,8 +7,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from connections.kafka import Brokers, kafka_file
+from connections.registry import registry_file
+from connections.store import store_file
 from schemas.access import grants
-from schemas.flags import Parser
+from schemas.addresses import Address, StoreUrl
+from schemas.flags import Parser, typed
+from schemas.jobs import JOBS
+from stack import doctor
 from stack.console import Console
 from stack.errors import StackError
 from stack.job_server import job_server_jar
@@ -76,6 +82,21 @@ def _parser() -> Parser:
     logs.add_argument("--lines", type=_count, default=40, metavar="N", help="lines of each log (default: 40)")
     logs.add_argument("--follow", action="store_true", help="keep printing until Ctrl-C")
     command("access", _access, "print the Kafka permissions that each program needs, as commands that grant them")
+    look = command(
+        "doctor", _doctor, "check this machine and the stack, and print what to change; exit status 0 if nothing"
+    )
+    look.add_argument("--json", action="store_true", help="print JSON")
+    elsewhere = look.add_argument_group("another system", "checked instead if any of these is given")
+    elsewhere.add_argument("--kafka", metavar="HOST:PORT")
+    elsewhere.add_argument("--registry", metavar="URL", type=typed(Address))
+    elsewhere.add_argument("--redis", metavar="URL", type=typed(StoreUrl))
+    for system, kind in (("kafka", kafka_file), ("registry", registry_file), ("store", store_file)):
+        elsewhere.add_argument(f"--{system}_config", metavar="FILE", type=typed(kind), help="how to connect to it")
+    elsewhere.add_argument("--bigquery", metavar="PROJECT.DATASET")
+    elsewhere.add_argument("--folder", action="append", default=[], help="write, read and delete a file in it")
+    elsewhere.add_argument(
+        "--job", action="append", choices=list(JOBS), help="check the topics and tables of this job (default: all)"
+    )
     fetch = command("fetch", _fetch, "download and build the services' binaries and the Flink job server jar")
     beside = f"in addition to the jar (default: {' '.join(FETCHED)})"
     fetch.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help=beside)
@@ -132,6 +153,21 @@ def _status(options: argparse.Namespace) -> int:
     if not states:
         print(f"nothing is up in {options.data}")
     return 0 if states and all(state.healthy for state in states) else 1
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    at = doctor.Addresses(
+        jobs=tuple(options.job or JOBS),
+        kafka=options.kafka and Brokers(options.kafka, options.kafka_config),
+        registry=options.registry and Address(options.registry, options.registry_config),
+        redis=options.redis and StoreUrl(options.redis, options.store_config),
+        bigquery=options.bigquery,
+        folders=tuple(options.folder),
+    )
+    elsewhere = at.kafka or at.registry or at.redis or at.bigquery or at.folders
+    findings = list(doctor.system(at) if elsewhere else doctor.local(options.data))
+    print(doctor.told(findings, options.json))
+    return 0 if all(finding.ok for finding in findings) else 1
 
 
 def _logs(options: argparse.Namespace) -> int:
