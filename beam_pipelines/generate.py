@@ -38,7 +38,7 @@ _BEAMS = {
 _OF_DEFAULTS = (
     *("state", "upgradeMode", "savepointTriggerNonce", "restartNonce", "initialSavepointPath"),
     *("savepointRedeployNonce", "allowNonRestoredState", "parallelism", "stateBackend", "taskSlots"),
-    *("jobManager", "taskManager", "worker", "launcher"),
+    *("jobManager", "taskManager", "worker", "launcher", "pods", "kafkaSecret"),
 )
 
 

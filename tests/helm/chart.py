@@ -13,12 +13,19 @@ import yaml
 
 from tests.tools import tool
 
-__all__ = ["CHART", "ENVIRONMENTS", "KUBERNETES", "Manifests", "refusal", "render", "text"]
+__all__ = ["CHART", "ENVIRONMENTS", "KUBERNETES", "TERRAFORMS", "Manifests", "refusal", "render", "text", "told"]
 
 CHART = Path(__file__).parents[2] / "helm" / "streamforge"
 ENVIRONMENTS = ("dev", "staging", "prod")
+TERRAFORMS = Path(__file__).parent / "terraform"
+"""What Terraform's output helm_values is, for each environment: written and compared by tests/terraform."""
 KUBERNETES = "1.33.13"
 """That manifests are made for, checked against, and applied to."""
+
+
+def told(environment: str = "prod") -> dict[str, Any]:
+    """Terraform's values for the chart."""
+    return yaml.safe_load((TERRAFORMS / f"{environment}.yaml").read_text())  # type: ignore[no-any-return]
 
 
 class Manifests:
@@ -67,6 +74,7 @@ def refusal(environment: str = "prod", values: dict[str, Any] | None = None) -> 
 @functools.cache
 def _helm(environment: str, values: str) -> tuple[int, str, str]:
     command = [tool("helm"), "template", "streamforge", CHART, "--namespace=streamforge"]
-    command += [f"--kube-version={KUBERNETES}", f"--values={CHART}/values-{environment}.yaml", "--values=-"]
+    command += [f"--kube-version={KUBERNETES}", f"--values={CHART}/values-{environment}.yaml"]
+    command += [f"--values={TERRAFORMS}/{environment}.yaml", "--values=-"]
     done = subprocess.run(command, input=values, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr

@@ -24,6 +24,42 @@ _GO = {
     "github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd",
     "sigs.k8s.io/gateway-api@v1.3.0": "config/crd/standard",
 }
+# Of Google Kubernetes Engine, which publishes none: the fields that the chart uses, by its documentation.
+_POLICY_TARGET = {
+    "type": "object",
+    "required": ["kind", "name"],
+    "properties": {"group": {"type": "string"}, "kind": {"type": "string"}, "name": {"type": "string"}},
+}
+_NUMBER, _DRAINING = {"type": "integer"}, {"type": "object", "properties": {"drainingTimeoutSec": {"type": "integer"}}}
+_CHECK = dict.fromkeys(("checkIntervalSec", "timeoutSec", "healthyThreshold", "unhealthyThreshold"), _NUMBER)
+_HTTP = {
+    "type": "object",
+    "properties": {"portSpecification": {"type": "string"}, "port": _NUMBER, "requestPath": {"type": "string"}},
+}
+_GOOGLES = {
+    ("GCPBackendPolicy", "gcpbackendpolicies", "networking.gke.io"): {
+        "default": {"type": "object", "properties": {"timeoutSec": _NUMBER, "connectionDraining": _DRAINING}},
+        "targetRef": _POLICY_TARGET,
+    },
+    ("HealthCheckPolicy", "healthcheckpolicies", "networking.gke.io"): {
+        "default": {
+            "type": "object",
+            "properties": {
+                **_CHECK,
+                "config": {"type": "object", "properties": {"type": {"type": "string"}, "httpHealthCheck": _HTTP}},
+            },
+        },
+        "targetRef": _POLICY_TARGET,
+    },
+    ("BackendConfig", "backendconfigs", "cloud.google.com"): {
+        "timeoutSec": _NUMBER,
+        "connectionDraining": _DRAINING,
+        "healthCheck": {
+            "type": "object",
+            "properties": {**_CHECK, "type": {"type": "string"}, "port": _NUMBER, "requestPath": {"type": "string"}},
+        },
+    },
+}
 _WANTED = {"FlinkDeployment", "FlinkStateSnapshot", "HTTPRoute", "PodMonitor", "PrometheusRule", "ServiceMonitor"}
 
 
@@ -43,7 +79,24 @@ def custom_kinds() -> tuple[dict[str, Any], ...]:
     wanted = [text for text in texts if any(f"    kind: {kind}\n" in text.replace('"', "") for kind in _WANTED)]
     kinds = tuple(yaml.load(text, Loader=loader) for text in wanted)
     assert {k["spec"]["names"]["kind"] for k in kinds} == _WANTED
-    return kinds
+    return (*kinds, *_googles())
+
+
+def _googles() -> Iterator[dict[str, Any]]:
+    for (kind, plural, group), fields in _GOOGLES.items():
+        schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": fields}}}
+        version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+        yield {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"{plural}.{group}"},
+            "spec": {
+                "group": group,
+                "names": {"kind": kind, "plural": plural, "singular": kind.lower(), "listKind": f"{kind}List"},
+                "scope": "Namespaced",
+                "versions": [version],
+            },
+        }
 
 
 def _flinks() -> Iterator[str]:

@@ -10,11 +10,10 @@ import pytest
 
 import serving
 from serving.__main__ import _parser
-from tests.helm.chart import ENVIRONMENTS, refusal, render
+from tests.helm.chart import ENVIRONMENTS, refusal, render, told
+from tests.helm.mounted import here
 
 pytestmark = pytest.mark.deploy
-
-SECRET_URL = "rediss://:secret@10.30.0.3:6378/0"
 
 
 def deployment(environment: str = "prod", values: Any = None) -> dict[str, Any]:
@@ -29,18 +28,17 @@ def container(environment: str = "prod", values: Any = None) -> dict[str, Any]:
 def parsed(args: list[str], tmp_path: Path) -> Namespace:
     """What the server's own parser makes of the arguments; files that a Secret would hold are made up."""
     assert args[:2] == ["-m", "serving"]
-    keys = tmp_path / "keys"
-    keys.write_text(f"somebody:{'0' * 64}\n")
-    started = [a.replace("$(REDIS_URL)", SECRET_URL) for a in args[2:]]  # as Kubernetes does
-    return _parser().parse_args([a.replace("/etc/streamforge/api-keys/keys", str(keys)) for a in started])
+    return _parser().parse_args(here(args[2:], tmp_path))
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_the_server_takes_every_flag_that_the_chart_gives_it(environment: str, tmp_path: Path) -> None:
     found = parsed(container(environment)["args"], tmp_path)
     assert (found.host, found.port, found.metrics_port) == ("0.0.0.0", 8090, 9090)
-    assert found.kafka == "kafka-kafka-bootstrap.kafka:9092"
-    assert found.redis == ("redis://streamforge-redis:6379/0" if environment == "dev" else SECRET_URL)
+    values = told(environment)
+    assert found.kafka == values["kafka"]["servers"]
+    assert found.redis == (values["redis"]["url"] or "redis://streamforge-redis:6379/0")
+    assert bool(found.store_config) is (environment != "dev")
     assert bool(found.api_keys) is (environment != "dev")
 
 
@@ -70,7 +68,8 @@ def test_a_value_is_the_flag_of_the_same_name(tmp_path: Path) -> None:
 
 def test_every_flag_of_the_server_is_given_or_can_be(tmp_path: Path) -> None:
     everything = {
-        "api": {"rateLimit": "1/second", "corsOrigins": ["https://shop.example"], "batchReport": "gs://shop-lake/r"}
+        "kafka": {"configSecret": {"name": "kafka-login"}},
+        "api": {"rateLimit": "1/second", "corsOrigins": ["https://shop.example"], "batchReport": "gs://shop-lake/r"},
     }
     given = {a.partition("=")[0].removeprefix("--") for a in container(values=everything)["args"][2:]}
     assert given == vars(_parser().parse_args([])).keys()
@@ -85,9 +84,11 @@ def test_probes_ask_routes_that_the_api_has() -> None:
         asked = found[probe]["httpGet"]
         assert asked["path"] in routes, probe
         assert asked["port"] == "http"
-    # A store that is away is no reason to restart the server.
+    # A store that is away is no reason to restart the server, nor to take its pods out: they answer 503.
     assert found["livenessProbe"]["httpGet"]["path"].endswith("/live")
-    assert found["readinessProbe"]["httpGet"]["path"].endswith("/ready")
+    assert found["readinessProbe"]["httpGet"]["path"].endswith("/live")
+    # But a release that cannot reach it does not replace one that can.
+    assert found["startupProbe"]["httpGet"]["path"].endswith("/ready")
 
 
 def test_no_pod_goes_before_another_is_ready_and_none_goes_before_it_is_known_to() -> None:
@@ -115,9 +116,10 @@ def test_the_autoscaler_alone_says_how_many() -> None:
 def test_keys_and_passwords_are_secrets() -> None:
     spec = deployment()["template"]["spec"]
     assert {"name": "api-keys", "secret": {"secretName": "streamforge-api-keys"}} in spec["volumes"]
-    assert {"name": "redis-ca", "configMap": {"name": "streamforge-redis-ca"}} in spec["volumes"]
-    assert {e["name"] for e in container()["env"]} == {"REDIS_URL", "SSL_CERT_FILE"}
-    assert "env" not in container("dev")
+    assert {"name": "store-config", "secret": {"secretName": "streamforge-redis"}} in spec["volumes"]
+    mount = {"name": "store-config", "mountPath": "/etc/streamforge/store", "readOnly": True}
+    assert mount in container()["volumeMounts"], "the whole folder: Kubernetes brings no single file up to date"
+    assert "env" not in container()
 
 
 def test_it_has_no_access_to_kubernetes() -> None:
@@ -129,12 +131,11 @@ def test_it_has_no_access_to_kubernetes() -> None:
 @pytest.mark.parametrize(
     ("environment", "store"),
     [
-        ("prod", {"urlSecret": {"name": ""}}),
-        ("prod", {"url": "redis://10.0.0.1:6379/0"}),
+        ("prod", {"url": ""}),
+        ("prod", {"inCluster": {"enabled": True}}),
         ("dev", {"url": "redis://10.0.0.1:6379/0"}),
-        ("dev", {"urlSecret": {"name": "x"}}),
     ],
 )
 def test_a_store_is_needed_and_only_one(environment: str, store: dict[str, Any]) -> None:
-    why = "redis: one of url, urlSecret.name and inCluster.enabled is needed, and only one"
+    why = "redis: one of url and inCluster.enabled is needed, and only one"
     assert why in refusal(environment, {"redis": store})

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from schemas.jobs import JOBS
-from tests.helm.chart import CHART, ENVIRONMENTS, render
+from tests.helm.chart import CHART, ENVIRONMENTS, TERRAFORMS, render, told
 from tests.tools import tool
 
 
@@ -58,7 +58,10 @@ def test_helm_finds_nothing_to_complain_of() -> None:
     for environment in ENVIRONMENTS:
         values = CHART / f"values-{environment}.yaml"
         done = subprocess.run(
-            [tool("helm"), "lint", "--strict", "--kube-version=1.33.0", CHART, "--values", values],
+            [
+                *(tool("helm"), "lint", "--strict", "--kube-version=1.33.0", CHART),
+                *(f"--values={values}", f"--values={TERRAFORMS}/{environment}.yaml"),
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -159,7 +162,7 @@ def test_images_are_of_one_registry_and_one_version(environment: str) -> None:
     }
     images |= {o["spec"]["image"] for o in render(environment).all("FlinkDeployment").values()}
     ours = {image for image in images if "/streamforge" in image}
-    registry = f"europe-west1-docker.pkg.dev/my-project-{environment}/streamforge"
+    registry = told(environment)["images"]["registry"]
     assert {f"{registry}/streamforge-{n}:0.1.0" for n in ("api", "flink", "launcher", "worker")} <= ours
     assert all(image.startswith(f"{registry}/") and image.endswith(":0.1.0") for image in ours)
     assert all(image.startswith("docker.io/valkey/valkey:") for image in images - ours)

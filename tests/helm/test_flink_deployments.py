@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,18 +21,19 @@ from schemas.jobs import JOBS
 from stack import topics
 from stack.java import ADD_OPENS
 from stack.ports import pick_free
-from tests.helm.chart import CHART, ENVIRONMENTS, refusal, render
+from tests.helm.chart import CHART, ENVIRONMENTS, refusal, render, told
+from tests.helm.mounted import here
 from transforms.domain.fraud_rules import default_rules, parse_rules
 
 pytestmark = pytest.mark.deploy
 
 MODULES = {name: job.name for name, job in JOBS.items()}
-SECRET_URL = "rediss://:secret@10.30.0.3:6378/0"
 ALL = {"jobs": {module: {"enabled": True} for module in MODULES}}
 # Flags of the jobs that values cannot set, and why not.
 FROM_ELSEWHERE = {
     *("input", "output", "dead_letters", "late", "registry"),  # made of kafka, redis, bigquery, storage, registry
     *("rules", "hash_key"),  # files, made of values of their own
+    *("kafka_config", "registry_config", "store_config"),  # of kafka, registry, redis: configSecret
     *("ledger", "until"),  # for input with an end
     *("kafka_read", "expansion_service"),  # Beam's Java source needs a second service; ours has no need of it
 }
@@ -64,8 +67,8 @@ def parsed(module: str, args: list[str]) -> tuple[Any, Settings]:
       UsageError.
     """
     assert args[:2] == ["-m", f"beam_pipelines.{module}"]
-    started = [arg.replace("$(REDIS_URL)", SECRET_URL) for arg in args[2:]]  # as Kubernetes does
-    given, settings, _ = options.parse(JOBS[module], started)
+    with tempfile.TemporaryDirectory() as folder:
+        given, settings, _ = options.parse(JOBS[module], here(args[2:], Path(folder)))
     return given, settings
 
 
@@ -78,13 +81,14 @@ def test_a_job_takes_every_flag_that_the_chart_gives_it(module: str, environment
     job = JOBS[module]
     _, settings = parsed(module, launcher(job.name, environment)["args"])
     assert [url.topic for url in settings.inputs] == [*job.topics]
-    assert {url.servers for url in settings.inputs} == {"kafka-kafka-bootstrap.kafka:9092"}
-    assert settings.dead_letters == KafkaUrl("kafka-kafka-bootstrap.kafka:9092", f"dlq.{job.name}")
-    assert settings.late == KafkaUrl("kafka-kafka-bootstrap.kafka:9092", f"late.{job.name}")
+    servers = told(environment)["kafka"]["servers"]
+    assert {url.servers for url in settings.inputs} == {servers}
+    assert settings.dead_letters == KafkaUrl(servers, f"dlq.{job.name}")
+    assert settings.late == KafkaUrl(servers, f"late.{job.name}")
     wanted = {KafkaUrl, RedisUrl} if job.topic else {Folder}
     assert {type(url) for url in settings.outputs} == wanted | {BigQueryUrl}
     assert [url.topic for url in settings.outputs if isinstance(url, KafkaUrl)] == ([job.topic] if job.topic else [])
-    assert BigQueryUrl(f"my-project-{environment}", "streamforge") in settings.outputs
+    assert BigQueryUrl(told(environment)["googleCloud"]["project"], "streamforge") in settings.outputs
     assert not settings.bounded
 
 
@@ -141,37 +145,64 @@ def test_without_bigquery_and_with_a_store_of_its_own_the_outputs_follow() -> No
     values = {"bigquery": {"dataset": ""}}
     assert flags("fraud-detector", "dev", values)["output"] == [
         "redis://streamforge-redis:6379/0",
-        "kafka://kafka-kafka-bootstrap.kafka:9092/alerts.fraud",
+        f"kafka://{told('dev')['kafka']['servers']}/alerts.fraud",
     ]
-    assert flags("archiver", "dev", values)["output"] == ["gs://my-project-dev-streamforge-archive/archive"]
+    assert flags("archiver", "dev", values)["output"] == [told("dev")["storage"]["archive"]]
 
 
 def test_bigquery_needs_a_project() -> None:
     assert "bigquery.dataset needs googleCloud.project" in refusal(values={"googleCloud": {"project": ""}})
 
 
-# The password
+# Passwords
+
+LOGINS = {name: {"configSecret": {"name": f"{name}-login"}} for name in ("kafka", "registry")}
 
 
-def test_the_stores_address_and_password_come_from_the_secret_when_the_container_starts() -> None:
-    found = launcher("fraud-detector")
-    assert "--output=$(REDIS_URL)" in found["args"]
-    assert {
-        "name": "REDIS_URL",
-        "valueFrom": {"secretKeyRef": {"name": "streamforge-redis", "key": "url"}},
-    } in found["env"]
-    assert RedisUrl(SECRET_URL) in parsed("fraud", found["args"])[1].outputs
+def test_settings_files_are_where_the_job_and_its_workers_look_for_them() -> None:
+    spec = deployment("fraud-detector", values=LOGINS)
+    jobs, tasks = spec["jobManager"]["podTemplate"]["spec"], spec["taskManager"]["podTemplate"]["spec"]
+    names = {"kafka": "kafka-login", "registry": "registry-login", "store": "streamforge-redis"}
+    for pod in (jobs, tasks):
+        volumes = {v["name"]: v for v in pod["volumes"]}
+        assert {name: volumes[f"{name}-config"]["secret"]["secretName"] for name in names} == names
+    for container in (jobs["initContainers"][0], tasks["containers"][1]):
+        mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
+        assert {name: mounts[f"{name}-config"] for name in names} == {n: f"/etc/streamforge/{n}" for n in names}
+    given = flags("fraud-detector", values=LOGINS)
+    for name in names:
+        (path,) = given[f"{name}_config"]
+        assert path.rpartition("/")[0] == f"/etc/streamforge/{name}"
+    parsed("fraud", launcher("fraud-detector", values=LOGINS)["args"])
 
 
-@pytest.mark.parametrize("container", [launcher, worker])
-def test_whoever_talks_to_the_store_over_tls_knows_its_authority(container: Any) -> None:
-    found = container("fraud-detector")
-    assert {"name": "SSL_CERT_FILE", "value": "/etc/streamforge/redis-ca/server-ca.pem"} in found["env"]
-    assert {"name": "redis-ca", "mountPath": "/etc/streamforge/redis-ca", "readOnly": True} in found["volumeMounts"]
+def test_a_job_may_have_a_login_of_its_own() -> None:
+    values = {**LOGINS, "jobs": {"fraud": {"kafkaSecret": "fraud-login"}}}
+    for job, login in (("fraud-detector", "fraud-login"), ("archiver", "kafka-login")):
+        pod = deployment(job, values=values)["jobManager"]["podTemplate"]["spec"]
+        (volume,) = [v for v in pod["volumes"] if v["name"] == "kafka-config"]
+        assert volume["secret"]["secretName"] == login
+    assert flags("fraud-detector", values=values)["kafka_config"] == ["/etc/streamforge/kafka/kafka.properties"]
+
+
+def test_javas_reader_in_flinks_own_process_finds_kafkas() -> None:
+    tasks = deployment("fraud-detector", values=LOGINS)["taskManager"]["podTemplate"]["spec"]
+    assert [m["name"] for m in tasks["containers"][0]["volumeMounts"]] == ["kafka-config"]
+
+
+def test_nothing_that_pods_are_told_is_a_secret() -> None:
+    """Not in arguments, which everybody on a node sees and the job's jar keeps, and not in the environment."""
+    manifests = render("prod", {**ALL, **LOGINS})
+    for o in (*manifests.all("FlinkDeployment").values(), *manifests.all("Deployment").values()):
+        text = json.dumps(o)
+        assert "secretKeyRef" not in text, o["metadata"]["name"]
+        assert "$(" not in text, o["metadata"]["name"]
 
 
 def test_a_job_that_writes_no_store_does_not_know_its_password() -> None:
-    assert "REDIS" not in json.dumps(deployment("archiver"))
+    text = json.dumps(deployment("archiver"))
+    assert "store-config" not in text
+    assert "streamforge-redis" not in text
 
 
 # What Beam and Flink are told must agree: Beam's options win
@@ -199,7 +230,7 @@ def test_a_job_can_keep_its_state_in_memory() -> None:
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_state_outlives_pods_jobs_and_releases(environment: str) -> None:
-    bucket = f"gs://my-project-{environment}-streamforge-state"
+    bucket = told(environment)["storage"]["state"]
     for job in MODULES.values():
         config = deployment(job, environment)["flinkConfiguration"]
         assert config["state.checkpoints.dir"] == f"{bucket}/checkpoints/{job}"

@@ -56,9 +56,9 @@ def test_what_the_chart_says_of_a_job_runs_it_and_upgrades_it(live_stack: Stack,
 
 def rendered(stack: Stack, fraud: dict[str, Any]) -> dict[str, Any]:
     values = {
-        "kafka": {"servers": stack.address("kafka")},
+        "kafka": {"servers": stack.address("kafka"), "configSecret": {"name": ""}},
         "registry": {"url": stack.registry_url},
-        "redis": {"url": stack.redis_url, "urlSecret": {"name": ""}, "caConfigMap": {"name": ""}},
+        "redis": {"url": stack.redis_url, "configSecret": {"name": ""}},
         "bigquery": {"dataset": ""},
         "jobs": {"fraud": fraud},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helm.chart import ENVIRONMENTS, render
+from tests.helm.chart import ENVIRONMENTS, render, told
 
 pytestmark = pytest.mark.deploy
 
@@ -14,9 +14,10 @@ def test_each_is_a_google_account_of_the_same_name(environment: str) -> None:
     """Terraform binds them by these names."""
     found = render(environment).all("ServiceAccount")
     assert found.keys() == {"streamforge-jobs", "streamforge-api"}
+    project = told(environment)["googleCloud"]["project"]
     for name, account in found.items():
         assert account["metadata"]["annotations"] == {
-            "iam.gke.io/gcp-service-account": f"{name}@my-project-{environment}.iam.gserviceaccount.com"
+            "iam.gke.io/gcp-service-account": f"{name}@{project}.iam.gserviceaccount.com"
         }
 
 

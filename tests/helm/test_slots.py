@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cdc.__main__ import _parser
-from cdc.database import SECRET, Database
+from cdc.database import MONITOR, ROLE, Database, secret
 from tests.helm.chart import refusal, render
 
 pytestmark = pytest.mark.deploy
@@ -25,14 +26,21 @@ def test_the_command_takes_every_flag_that_the_chart_gives_it() -> None:
     assert (found.host, found.port) == ("0.0.0.0", 9090)
     database = Database.parse(found.database)
     assert (database.host, database.port, database.user, database.name) == ("db.shop", 5433, "reader", "orders")
-    assert str(found.secrets) == "/etc/streamforge/capture"
+    assert str(found.secrets) == "/etc/streamforge/monitor"
 
 
 def test_the_password_is_a_file_of_the_secret() -> None:
     spec = render().one("Deployment", "streamforge-slots")["spec"]["template"]["spec"]
-    assert {"name": "capture", "secret": {"secretName": "streamforge-capture"}} in spec["volumes"]
-    assert {"name": "capture", "mountPath": "/etc/streamforge/capture", "readOnly": True} in container()["volumeMounts"]
-    assert SECRET == "capture-password", "as values.yaml says"
+    assert {"name": "monitor", "secret": {"secretName": "streamforge-monitor"}} in spec["volumes"]
+    assert {"name": "monitor", "mountPath": "/etc/streamforge/monitor", "readOnly": True} in container()["volumeMounts"]
+
+
+def test_it_is_not_the_role_that_may_replicate(tmp_path: Path) -> None:
+    """What it is given opens no table, and no stream of changes."""
+    (tmp_path / "monitor-password").write_text("drawn")
+    assert secret(tmp_path, MONITOR) == "drawn"
+    args = container()["args"]
+    assert Database.parse(_parser().parse_args(args[2:]).database).user == MONITOR != ROLE
 
 
 def test_a_password_in_the_url_is_refused() -> None:

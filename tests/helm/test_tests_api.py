@@ -42,7 +42,8 @@ def test_it_sees_that_strangers_are_kept_out_and_a_key_lets_in(valkey: Stack, tm
     keys = tmp_path / "keys"
     keys.write_text(f"helm-test:{api_keys.sha256(key)}\n")
     with running(valkey.redis_url, "--api_keys", str(keys), tmp_path=tmp_path) as server:
-        without, with_key, wrong = run(server, "--keys"), run(server, "--keys", key=key), run(server, "--keys", key="x")
+        without, wrong = run(server, "--keys"), run(server, "--keys", key="x")
+        with_key = run(server, "--keys", key=f"{key}\n")  # as a file ends
     assert (without.returncode, without.stdout.count(": yes")) == (0, 2)
     assert (with_key.returncode, with_key.stdout.count(": yes")) == (0, 3)
     assert wrong.returncode == 1

@@ -79,7 +79,7 @@ def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], why: str) 
     [
         {"images": {"registry": "registry.example:5000/a/b", "tag": "2026-11-22_abc.1"}},
         {"kafka": {"servers": "b1.shop:9092,b2.shop:9093"}},
-        {"redis": {"url": "redis://redis.shop:6379/3", "urlSecret": {"name": ""}}},
+        {"redis": {"url": "redis://redis.shop:6379/3"}},
         {"networkPolicy": {"kafka": {"cidrs": ["10.1.0.0/16"], "namespaces": []}}},
         {"api": {"corsOrigins": ["https://shop.example", "http://localhost:3000"], "rateLimit": ""}},
         {"jobDefaults": {"worker": {"resources": {"requests": {"cpu": "1.5"}, "limits": {"cpu": "2500m"}}}}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import hcl2
 
 from tests.live import ROOT
 
-__all__ = ["ENVIRONMENTS", "MODULES", "TERRAFORM", "Resource", "blocks", "read", "resources"]
+__all__ = ["ENVIRONMENTS", "MODULES", "TERRAFORM", "Resource", "blocks", "ranges", "read", "resources"]
 
 TERRAFORM = ROOT / "terraform"
 MODULES = sorted(path for path in (TERRAFORM / "modules").iterdir() if path.is_dir())
@@ -45,6 +46,12 @@ def parsed(text: str) -> dict[str, Any]:
 def blocks(folder: Path, kind: str) -> dict[str, dict[str, Any]]:
     """A module's blocks of a kind that have one name: variable, output, module."""
     return {name: body for _, file in read(folder) for block in file.get(kind, []) for name, body in block.items()}
+
+
+def ranges() -> dict[str, str]:
+    """The network's address ranges, by the names of places: nodes, pods, services, private_services, control_plane."""
+    said = blocks(TERRAFORM / "modules" / "platform", "variable")["network"]["type"]
+    return dict(re.findall(r'(\w+)_cidr\s+= optional\(string, "([0-9./]+)"\)', said))
 
 
 def resources(*folders: Path) -> list[Resource]:

@@ -109,26 +109,6 @@ def test_the_guides_example_of_variables_is_one() -> None:
     assert {name for name, body in variables.items() if "default" not in body} <= given.keys()
 
 
-def test_the_guide_names_values_that_the_chart_has() -> None:
-    chart = yaml.safe_load((TERRAFORM.parent / "helm" / "streamforge" / "values.yaml").read_text())
-    table = GUIDE.read_text().partition("| value | from |")[2].partition("The chart's service accounts")[0]
-    named = re.findall(
-        r"`(\w+(?:\.\w+)+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:] if "|" in line)
-    )
-    assert len(named) >= 8
-    for name in named:
-        value = chart
-        for part in name.split("."):
-            assert part in value, name
-            value = value[part]
-
-
-def test_the_charts_service_accounts_are_those_that_pods_are_bound_to() -> None:
-    bound = _all_locals("platform")["in_kubernetes"]
-    chart = yaml.safe_load((TERRAFORM.parent / "helm" / "streamforge" / "values.yaml").read_text())
-    assert {chart["serviceAccounts"][name] for name in ("jobs", "api")} == {f"streamforge-{name}" for name in bound}
-
-
 def test_flink_writes_its_checkpoints_anew_before_the_bucket_deletes_their_files() -> None:
     """An incremental checkpoint refers to files of earlier ones, which grow old while they are needed."""
     chart = yaml.safe_load((TERRAFORM.parent / "helm" / "streamforge" / "values.yaml").read_text())

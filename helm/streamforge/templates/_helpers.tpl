@@ -15,7 +15,28 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{/* An image of ours: (list . NAME). */}}
 {{- define "streamforge.image" -}}
 {{- $values := (index . 0).Values.images -}}
-{{ printf "%s/%s:%s" $values.registry (index . 1) ($values.tag | default (index . 0).Chart.AppVersion) }}
+{{- $digest := get $values.digests (index . 1) -}}
+{{ printf "%s/%s:%s" $values.registry (index . 1) ($values.tag | default (index . 0).Chart.AppVersion) }}{{ with $digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{/* What is said of all pods, and over it what is said of these, as YAML: (list . OWN). */}}
+{{- define "streamforge.pods" -}}
+{{ mergeOverwrite (deepCopy (index . 0).Values.pods) (deepCopy (index . 1)) | toYaml }}
+{{- end }}
+
+{{/* Where pods run, of what "streamforge.pods" gives. */}}
+{{- define "streamforge.placement" -}}
+{{- range $name := list "nodeSelector" "tolerations" "affinity" "priorityClassName" }}
+{{- with get $ $name }}
+{{ $name }}: {{- if kindIs "string" . }} {{ . }}{{ else }}{{ toYaml . | nindent 2 }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "streamforge.podLabels" -}}
+{{- with .labels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "streamforge.pullSecrets" -}}
@@ -46,48 +67,44 @@ capabilities: {drop: [ALL]}
 {{ if kindIs "float64" . }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
 {{- end }}
 
-{{/* The online store. Kubernetes puts what is in the Secret in place of $(REDIS_URL) when it starts the container. */}}
+{{/* The online store. */}}
 {{- define "streamforge.redisUrl" -}}
 {{- $redis := .Values.redis -}}
-{{- $given := compact (list (ternary "redis://streamforge-redis:6379/0" "" $redis.inCluster.enabled) $redis.url (ternary "$(REDIS_URL)" "" (ne $redis.urlSecret.name ""))) -}}
-{{- if ne (len $given) 1 -}}
-{{ fail "redis: one of url, urlSecret.name and inCluster.enabled is needed, and only one" }}
+{{- if eq $redis.inCluster.enabled (ne $redis.url "") -}}
+{{ fail "redis: one of url and inCluster.enabled is needed, and only one" }}
 {{- end -}}
-{{ first $given }}
+{{ $redis.url | default "redis://streamforge-redis:6379/0" }}
 {{- end }}
 
-{{/* Its port, for network policies. */}}
-{{- define "streamforge.redisPorts" -}}
-{{- $url := include "streamforge.redisUrl" . -}}
-{{- if eq $url "$(REDIS_URL)" -}}
-- {protocol: TCP, port: {{ int64 .Values.redis.urlSecret.port }}}
-{{- else -}}
-{{ include "streamforge.ports" (list $url "6379") | trim }}
-{{- end }}
+{{/* How to connect, by what is connected to: (list . OWN-KAFKA-SECRET NAME…), of kafka, registry and store, as YAML
+name → Secret. */}}
+{{- define "streamforge.connections" -}}
+{{- $values := (index . 0).Values -}}
+{{- $kafka := dict "key" $values.kafka.configSecret.key "name" (index . 1 | default $values.kafka.configSecret.name) -}}
+{{- $all := dict "kafka" $kafka "registry" $values.registry.configSecret "store" $values.redis.configSecret -}}
+{{- $found := dict -}}
+{{- range rest . | rest }}
+{{- if (get $all .).name }}{{ $_ := set $found . (get $all .) }}{{ end }}
+{{- end -}}
+{{ toYaml $found }}
 {{- end }}
 
-{{- define "streamforge.redisEnv" -}}
-{{- if .Values.redis.urlSecret.name }}
-- name: REDIS_URL
-  valueFrom:
-    secretKeyRef: {name: {{ .Values.redis.urlSecret.name }}, key: {{ .Values.redis.urlSecret.key }}}
-{{- end }}
-{{- if .Values.redis.caConfigMap.name }}
-- name: SSL_CERT_FILE
-  value: /etc/streamforge/redis-ca/{{ .Values.redis.caConfigMap.key }}
+{{- define "streamforge.connectionFlags" -}}
+{{- range $name, $secret := include "streamforge.connections" . | fromYaml }}
+- --{{ $name }}_config=/etc/streamforge/{{ $name }}/{{ $secret.key }}
 {{- end }}
 {{- end }}
 
-{{- define "streamforge.redisMount" -}}
-{{- if .Values.redis.caConfigMap.name }}
-- {name: redis-ca, mountPath: /etc/streamforge/redis-ca, readOnly: true}
+{{- define "streamforge.connectionMounts" -}}
+{{- range $name, $_ := include "streamforge.connections" . | fromYaml }}
+- {name: {{ $name }}-config, mountPath: /etc/streamforge/{{ $name }}, readOnly: true}
 {{- end }}
 {{- end }}
 
-{{- define "streamforge.redisVolume" -}}
-{{- if .Values.redis.caConfigMap.name }}
-- name: redis-ca
-  configMap: {name: {{ .Values.redis.caConfigMap.name }}}
+{{- define "streamforge.connectionVolumes" -}}
+{{- range $name, $secret := include "streamforge.connections" . | fromYaml }}
+- name: {{ $name }}-config
+  secret: {secretName: {{ $secret.name }}}
 {{- end }}
 {{- end }}
 
@@ -113,6 +130,20 @@ capabilities: {drop: [ALL]}
 - namespaceSelector:
     matchLabels: {kubernetes.io/metadata.name: {{ . }}}
 {{- end }}
+{{- end }}
+
+{{/* GKE's metadata server, which hands out the tokens of Workload Identity: where it is on either of GKE's networks. */}}
+{{- define "streamforge.metadataServer" -}}
+- to:
+    - ipBlock: {cidr: 169.254.169.254/32}
+  ports:
+    - {protocol: TCP, port: 80}
+    - {protocol: TCP, port: 8080}
+- to:
+    - ipBlock: {cidr: 169.254.169.252/32}
+  ports:
+    - {protocol: TCP, port: 987}
+    - {protocol: TCP, port: 988}
 {{- end }}
 
 {{- define "streamforge.redisPeers" -}}

@@ -29,7 +29,7 @@
 - --input={{ $kafka }}/{{ . }}
 {{- end }}
 {{- if $outputs.redis }}
-- {{ printf "--output=%s" (include "streamforge.redisUrl" $root) | quote }}
+- --output={{ include "streamforge.redisUrl" $root }}
 {{- end }}
 {{- with $outputs.topic }}
 - --output={{ $kafka }}/{{ . }}
@@ -43,6 +43,7 @@
 - --dead_letters={{ $kafka }}/dlq.{{ $job.name }}
 - --late={{ $kafka }}/late.{{ $job.name }}
 - --registry={{ $root.Values.registry.url }}
+{{- include "streamforge.connectionFlags" (include "streamforge.jobConnections" $job | fromYamlArray | concat (list $root $job.kafkaSecret)) }}
 {{- /* Beam's options win over Flink's configuration: what both have is given to both. Where state is only Flink is told,
 as the operator looks there. */}}
 - --parallelism={{ int64 $job.parallelism }}
@@ -57,22 +58,28 @@ as the operator looks there. */}}
 {{- end }}
 {{- end }}
 
+{{/* What a job connects to, as YAML. */}}
+{{- define "streamforge.jobConnections" -}}
+{{ ternary (list "kafka" "registry" "store") (list "kafka" "registry") (not (not .outputs.redis)) | toYaml }}
+{{- end }}
+
 {{/* Environment and files that launcher and workers share: (list . JOB). */}}
 {{- define "streamforge.jobEnv" -}}
 - {name: HOME, value: /tmp}
 {{- with (index . 0).Values.googleCloud.project }}
 - {name: GOOGLE_CLOUD_PROJECT, value: {{ . }}}
 {{- end }}
-{{- if (index . 1).outputs.redis }}
-{{- include "streamforge.redisEnv" (index . 0) }}
+{{- with (include "streamforge.pods" (list (index . 0) (index . 1).pods) | fromYaml).extraEnv }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 
 {{- define "streamforge.jobMounts" -}}
 - {name: tmp, mountPath: /tmp}
-{{- if (index . 1).outputs.redis }}
-{{- include "streamforge.redisMount" (index . 0) }}
+{{- with (include "streamforge.pods" (list (index . 0) (index . 1).pods) | fromYaml).extraVolumeMounts }}
+{{ toYaml . }}
 {{- end }}
+{{- include "streamforge.connectionMounts" (include "streamforge.jobConnections" (index . 1) | fromYamlArray | concat (list (index . 0) (index . 1).kafkaSecret)) }}
 {{- with (index . 1).hashKeySecret }}
 {{- if .name }}
 - {name: hash-key, mountPath: /etc/streamforge/hash-key, readOnly: true}
@@ -125,9 +132,7 @@ kubernetes.operator.pod-template.merge-arrays-by-name: "true"
 {{- end }}
 
 {{- define "streamforge.jobVolumes" -}}
-{{- if (index . 1).outputs.redis }}
-{{- include "streamforge.redisVolume" (index . 0) }}
-{{- end }}
+{{- include "streamforge.connectionVolumes" (include "streamforge.jobConnections" (index . 1) | fromYamlArray | concat (list (index . 0) (index . 1).kafkaSecret)) }}
 {{- with (index . 1).hashKeySecret }}
 {{- if .name }}
 - name: hash-key

@@ -12,13 +12,15 @@ module "platform" {
   deletion_protection  = false
   release_channel      = "REGULAR"
   immutable_image_tags = false # so that `latest` can be pushed again
-  redis                = { tier = "BASIC", memory_gb = 1 }
+  redis                = null  # the chart runs one
   bigquery             = { partition_expiration_days = 30 }
   network              = { flow_log_sampling = 0 }
 
   kafka = {
     managed           = var.managed_kafka ? { partitions = 4, retention_days = 3 } : null
     bootstrap_servers = var.kafka_bootstrap_servers
+    cidrs             = var.kafka_peers.cidrs
+    namespaces        = var.kafka_peers.namespaces
   }
 
   budget = var.billing_account == null ? null : {

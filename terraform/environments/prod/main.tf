@@ -17,6 +17,8 @@ module "platform" {
   kafka = {
     managed           = var.managed_kafka ? { vcpus = 6, memory_gb = 24, partitions = 16 } : null
     bootstrap_servers = var.kafka_bootstrap_servers
+    cidrs             = var.kafka_peers.cidrs
+    namespaces        = var.kafka_peers.namespaces
   }
 
   budget = {

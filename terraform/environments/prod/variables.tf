@@ -26,8 +26,17 @@ variable "kafka_bootstrap_servers" {
   }
 }
 
+variable "kafka_peers" {
+  description = "Where that Kafka's brokers are, for the chart's network policies: ranges, or namespaces of the cluster. Neither: the nodes' range."
+  type = object({
+    cidrs      = optional(list(string))
+    namespaces = optional(list(string), [])
+  })
+  default = {}
+}
+
 variable "managed_kafka" {
-  description = "Whether Google's managed Kafka is made. It answers clients with credentials only, which the jobs do not have yet."
+  description = "Whether Google's managed Kafka is made. Jobs and API log in to it as their service accounts."
   type        = bool
   default     = false
 }

@@ -17,6 +17,8 @@ module "platform" {
   kafka = {
     managed           = var.managed_kafka ? { partitions = 8 } : null
     bootstrap_servers = var.kafka_bootstrap_servers
+    cidrs             = var.kafka_peers.cidrs
+    namespaces        = var.kafka_peers.namespaces
   }
 
   budget = var.billing_account == null ? null : {

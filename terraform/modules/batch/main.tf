@@ -2,6 +2,9 @@
 # makes nothing: clusters come and go with the DAG, and Composer is set up beside this.
 
 locals {
+  archive = "gs://${var.buckets["archive"]}/archive"
+  report  = "gs://${var.buckets["lakehouse"]}/reports"
+
   daily_analytics = {
     project         = var.project_id
     region          = var.region
@@ -9,10 +12,10 @@ locals {
     service_account = var.service_account
     subnetwork      = var.subnetwork_id
     code            = "gs://${var.buckets["templates"]}/batch"
-    archive         = "gs://${var.buckets["archive"]}/archive"
+    archive         = local.archive
     stream          = var.bigquery_url
     warehouse       = "gs://${var.buckets["lakehouse"]}/warehouse"
-    report          = "gs://${var.buckets["lakehouse"]}/reports"
+    report          = local.report
     namespace       = var.namespace
     jars            = concat([for jar in var.jars : "gs://${var.buckets["templates"]}/batch/${jar}"], ["file:///usr/lib/spark/external/spark-avro.jar"])
 

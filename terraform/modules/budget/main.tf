@@ -1,9 +1,5 @@
 # Says by mail when the project costs more than was meant. It stops nothing.
 
-data "google_project" "this" {
-  project_id = var.project_id
-}
-
 resource "google_monitoring_notification_channel" "mail" {
   for_each = toset(var.alert_emails)
 
@@ -22,7 +18,7 @@ resource "google_billing_budget" "this" {
   display_name    = "streamforge ${var.project_id}"
 
   budget_filter {
-    projects        = ["projects/${data.google_project.this.number}"]
+    projects        = ["projects/${var.project_number}"]
     calendar_period = "MONTH"
   }
 

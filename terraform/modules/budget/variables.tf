@@ -3,6 +3,11 @@ variable "project_id" {
   type        = string
 }
 
+variable "project_number" {
+  description = "The Google Cloud project's number: how a budget names it."
+  type        = number
+}
+
 variable "labels" {
   description = "On everything that takes labels."
   type        = map(string)

@@ -3,7 +3,7 @@
 
 resource "google_iam_workload_identity_pool" "this" {
   project                   = var.project_id
-  workload_identity_pool_id = "streamforge-delivery"
+  workload_identity_pool_id = var.pool_id
   description               = "Workflows that push StreamForge's images."
 }
 

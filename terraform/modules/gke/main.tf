@@ -32,6 +32,13 @@ resource "google_container_cluster" "this" {
     master_ipv4_cidr_block  = var.control_plane_cidr
   }
 
+  # IAM decides who is let in, from wherever they are: the way in for people and pipelines outside of the network.
+  control_plane_endpoints_config {
+    dns_endpoint_config {
+      allow_external_traffic = var.dns_endpoint
+    }
+  }
+
   # Without a block the control plane would answer everybody.
   master_authorized_networks_config {
     dynamic "cidr_blocks" {
@@ -50,6 +57,12 @@ resource "google_container_cluster" "this" {
       service_account = var.node_service_account
       oauth_scopes    = ["https://www.googleapis.com/auth/cloud-platform"]
     }
+  }
+
+  # The first nodes are made before auto-provisioning, with the default account: an error where that is disabled.
+  node_config {
+    service_account = var.node_service_account
+    oauth_scopes    = ["https://www.googleapis.com/auth/cloud-platform"]
   }
 
   dynamic "authenticator_groups_config" {
@@ -90,5 +103,10 @@ resource "google_container_cluster" "this" {
       end_time   = "2026-01-01T${format("%02d", tonumber(split(":", var.maintenance_start)[0]) + 4)}:${split(":", var.maintenance_start)[1]}:00Z"
       recurrence = "FREQ=WEEKLY;BYDAY=TU,WE,TH"
     }
+  }
+
+  lifecycle {
+    # Only for the first nodes. Later ones are Autopilot's business, and a difference would replace the cluster.
+    ignore_changes = [node_config]
   }
 }

@@ -42,12 +42,16 @@ variable "services_range" {
 variable "control_plane_cidr" {
   description = "The control plane's addresses: a /28 that nothing else uses."
   type        = string
-  default     = "172.16.0.0/28"
 
   validation {
     condition     = can(cidrnetmask(var.control_plane_cidr)) && endswith(var.control_plane_cidr, "/28")
     error_message = "control_plane_cidr must be an IPv4 range of size /28 such as 172.16.0.0/28."
   }
+}
+
+variable "dns_endpoint" {
+  description = "Whether the control plane's DNS name answers from anywhere, to whom IAM lets in."
+  type        = bool
 }
 
 variable "authorized_networks" {

@@ -165,6 +165,13 @@ resource "google_secret_manager_secret_iam_member" "this" {
   member    = local.member[each.value.account]
 }
 
+# Composer's own service makes the environment's machines run as the account. It asks for this on the account itself.
+resource "google_service_account_iam_member" "composer_agent" {
+  service_account_id = local.name["composer"]
+  role               = "roles/composer.ServiceAgentV2Ext"
+  member             = "serviceAccount:service-${var.project_number}@cloudcomposer-accounts.iam.gserviceaccount.com"
+}
+
 # Who starts machines that run as an account must be allowed to: Composer, clusters of the batch's; a flex template's
 # launcher, workers of its own. Neither may use another account so.
 resource "google_service_account_iam_member" "starts_machines" {

@@ -3,6 +3,11 @@ variable "project_id" {
   type        = string
 }
 
+variable "project_number" {
+  description = "The Google Cloud project's number, which Google's own service accounts are named for."
+  type        = number
+}
+
 variable "buckets" {
   description = "The buckets' names, by what they hold."
   type        = map(string)

@@ -22,7 +22,6 @@ variable "labels" {
 variable "nodes_cidr" {
   description = "Addresses of nodes and of Dataproc's and Dataflow's workers."
   type        = string
-  default     = "10.10.0.0/20"
 
   validation {
     condition     = can(cidrnetmask(var.nodes_cidr))
@@ -33,7 +32,6 @@ variable "nodes_cidr" {
 variable "pods_cidr" {
   description = "Addresses of pods; Autopilot takes 64 to a node."
   type        = string
-  default     = "10.20.0.0/16"
 
   validation {
     condition     = can(cidrnetmask(var.pods_cidr))
@@ -44,7 +42,6 @@ variable "pods_cidr" {
 variable "services_cidr" {
   description = "Addresses of Kubernetes services."
   type        = string
-  default     = "10.30.0.0/20"
 
   validation {
     condition     = can(cidrnetmask(var.services_cidr))
@@ -55,7 +52,6 @@ variable "services_cidr" {
 variable "private_services_cidr" {
   description = "Addresses for services that Google runs in a network of its own: Memorystore."
   type        = string
-  default     = "10.40.0.0/20"
 
   validation {
     condition     = can(cidrnetmask(var.private_services_cidr))

@@ -1,6 +1,6 @@
 output "cluster" {
   description = "The cluster's name: gcloud container clusters get-credentials NAME --region=REGION."
-  value       = module.gke.name
+  value       = var.existing_cluster == null ? module.gke[0].name : var.existing_cluster.name
 }
 
 output "image_prefix" {
@@ -18,9 +18,14 @@ output "kafka_topics" {
   value       = module.kafka.topics
 }
 
+output "helm_values" {
+  description = "A values file for the chart, as YAML: all that both have to agree on. Before any values file of yours."
+  value       = yamlencode(local.helm_values)
+}
+
 output "redis_secrets" {
-  description = "The secrets of Secret Manager with Redis's URL and the certificates of its authorities."
-  value       = module.redis.secret_ids
+  description = "The secrets of Secret Manager with Redis's URL and the certificates of its authorities; none without Redis."
+  value       = merge(module.redis[*].secret_ids...)
 }
 
 output "bigquery_url" {
@@ -45,7 +50,7 @@ output "workload_identities" {
 
 output "subnetwork" {
   description = "For Dataflow's --subnetwork, as projects/…/regions/…/subnetworks/…"
-  value       = module.network.subnetwork_id
+  value       = local.network.subnetwork_id
 }
 
 output "daily_analytics" {

@@ -51,16 +51,48 @@ variable "authorized_networks" {
 }
 
 variable "network" {
-  description = "Address ranges, where the defaults are taken; and the share of connections that is logged."
+  description = "Address ranges, where the defaults are taken: the chart's network policies are made of them. postgres_cidrs: of the shop's database, Cloud SQL's if not said. And the share of connections that is logged."
   type = object({
     nodes_cidr            = optional(string, "10.10.0.0/20")
     pods_cidr             = optional(string, "10.20.0.0/16")
     services_cidr         = optional(string, "10.30.0.0/20")
     private_services_cidr = optional(string, "10.40.0.0/20")
     control_plane_cidr    = optional(string, "172.16.0.0/28")
+    postgres_cidrs        = optional(list(string))
     flow_log_sampling     = optional(number, 0.1)
   })
   default = {}
+}
+
+variable "existing_network" {
+  description = "A network to be used instead of one that is made, with private services access; its ranges are said by network. null: one is made."
+  type = object({
+    network_id     = string
+    subnetwork_id  = string
+    pods_range     = optional(string)
+    services_range = optional(string)
+  })
+  default = null
+}
+
+variable "existing_cluster" {
+  description = "A cluster to be used instead of one that is made, with Workload Identity (workload_pool: PROJECT.svc.id.goog). null: one is made."
+  type = object({
+    name          = string
+    workload_pool = string
+  })
+  default = null
+
+  validation {
+    condition     = var.existing_cluster == null || var.existing_network != null
+    error_message = "existing_cluster must come with existing_network: it lies in one."
+  }
+}
+
+variable "dns_endpoint" {
+  description = "Whether the control plane's DNS name answers from anywhere, to whom IAM lets in (container.clusters.connect)."
+  type        = bool
+  default     = true
 }
 
 variable "release_channel" {
@@ -94,21 +126,22 @@ variable "namespace" {
 }
 
 variable "redis" {
-  description = "The online store: BASIC or STANDARD_HA, its size, and whether it is written to disk."
+  description = "The online store: BASIC or STANDARD_HA, its size, and whether it is written to disk. null: none, the chart runs one."
   type = object({
     tier      = string
     memory_gb = number
     snapshots = optional(bool, false)
   })
+  default = null
 
   validation {
-    condition     = var.environment != "prod" || var.redis.tier == "STANDARD_HA"
+    condition     = var.environment != "prod" || try(var.redis.tier == "STANDARD_HA", false)
     error_message = "redis.tier must be STANDARD_HA in prod."
   }
 }
 
 variable "kafka" {
-  description = "Either managed, the size of Google's Kafka, or bootstrap_servers, the address of another."
+  description = "Either managed, the size of Google's Kafka, or bootstrap_servers, the address of another, with where its brokers are: cidrs (the nodes' range if not said) or the cluster's namespaces."
   type = object({
     managed = optional(object({
       vcpus          = optional(number, 3)
@@ -117,6 +150,8 @@ variable "kafka" {
       retention_days = optional(number, 7)
     }))
     bootstrap_servers = optional(string)
+    cidrs             = optional(list(string))
+    namespaces        = optional(list(string), [])
   })
 }
 
@@ -161,6 +196,12 @@ variable "budget" {
     condition     = var.environment != "prod" || var.budget != null
     error_message = "budget must be set in prod."
   }
+}
+
+variable "delivery_pool_id" {
+  description = "The name of the identity pool for those workflows. Google keeps a destroyed one's name for 30 days."
+  type        = string
+  default     = "streamforge-delivery"
 }
 
 variable "github_repository" {

@@ -46,14 +46,15 @@ resource "google_redis_instance" "this" {
 
 locals {
   secrets = {
-    "streamforge-redis-url" = "rediss://:${google_redis_instance.this.auth_string}@${google_redis_instance.this.host}:${google_redis_instance.this.port}/0"
+    "streamforge-redis-url"      = "rediss://:${google_redis_instance.this.auth_string}@${google_redis_instance.this.host}:${google_redis_instance.this.port}/0"
+    "streamforge-redis-password" = google_redis_instance.this.auth_string
     # All of them: while Google changes the authority, there are two.
     "streamforge-redis-ca" = join("\n", google_redis_instance.this.server_ca_certs[*].cert)
   }
 }
 
 resource "google_secret_manager_secret" "this" {
-  for_each = toset(["streamforge-redis-url", "streamforge-redis-ca"])
+  for_each = toset(["streamforge-redis-url", "streamforge-redis-password", "streamforge-redis-ca"])
 
   project   = var.project_id
   secret_id = each.value

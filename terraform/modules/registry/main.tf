@@ -9,9 +9,14 @@ resource "google_artifact_registry_repository" "this" {
   format        = "DOCKER"
   labels        = var.labels
 
-  docker_config {
-    # What was rolled out under a tag is what that tag means.
-    immutable_tags = var.immutable_tags
+  # What was rolled out under a tag is what that tag means. Google answers without the block where that is off, and every
+  # plan would set it anew.
+  dynamic "docker_config" {
+    for_each = var.immutable_tags ? [true] : []
+
+    content {
+      immutable_tags = docker_config.value
+    }
   }
 
   cleanup_policies {

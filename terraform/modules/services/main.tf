@@ -14,6 +14,7 @@ locals {
     "container.googleapis.com",
     "dataflow.googleapis.com",
     "dataproc.googleapis.com",
+    "dns.googleapis.com",
     "iam.googleapis.com",
     "iamcredentials.googleapis.com",
     "logging.googleapis.com",

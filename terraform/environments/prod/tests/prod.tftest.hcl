@@ -1,4 +1,11 @@
 mock_provider "google" {
+  mock_resource "google_redis_instance" {
+    defaults = {
+      host = "10.40.0.3"
+      port = 6378
+    }
+  }
+
   mock_resource "google_compute_subnetwork" {
     defaults = {
       id = "projects/shop-prod/regions/europe-west1/subnetworks/streamforge"

@@ -1,13 +1,8 @@
-mock_provider "google" {
-  mock_data "google_project" {
-    defaults = {
-      number = "123456789012"
-    }
-  }
-}
+mock_provider "google" {}
 
 variables {
   project_id      = "shop-prod"
+  project_number  = 123456789012
   labels          = {}
   billing_account = "012345-6789AB-CDEF01"
   amount          = 4000

@@ -8,6 +8,7 @@ mock_provider "google" {
 
 variables {
   project_id        = "shop-prod"
+  pool_id           = "streamforge-delivery"
   github_repository = "shop/streamforge"
   registry          = { repository = "streamforge", location = "europe-west1" }
   templates_bucket  = "shop-prod-streamforge-templates"
@@ -33,6 +34,16 @@ run "an_owner_alone" {
   }
 
   expect_failures = [var.github_repository]
+}
+
+run "a_reserved_pool" {
+  command = plan
+
+  variables {
+    pool_id = "gcp-streamforge"
+  }
+
+  expect_failures = [var.pool_id]
 }
 
 run "every_repository" {

@@ -9,7 +9,9 @@ variables {
   pods_range           = "pods"
   services_range       = "services"
   node_service_account = "nodes@shop-prod.iam.gserviceaccount.com"
+  control_plane_cidr   = "172.16.1.0/28"
   authorized_networks  = { office = "203.0.113.0/24" }
+  dns_endpoint         = true
   deletion_protection  = true
 }
 
@@ -35,9 +37,22 @@ run "private" {
   }
 }
 
+run "no_node_of_the_default_account" {
+  assert {
+    condition     = one(google_container_cluster.this.node_config).service_account == var.node_service_account && one(one(google_container_cluster.this.cluster_autoscaling).auto_provisioning_defaults).service_account == var.node_service_account
+    error_message = "The first nodes and all later ones run as the account that was said."
+  }
+}
+
 run "closed" {
   variables {
     authorized_networks = {}
+    dns_endpoint        = false
+  }
+
+  assert {
+    condition     = !one(one(google_container_cluster.this.control_plane_endpoints_config).dns_endpoint_config).allow_external_traffic
+    error_message = "Its DNS name answers nobody outside."
   }
 
   assert {

@@ -2,6 +2,7 @@ mock_provider "google" {}
 
 variables {
   project_id       = "shop-prod"
+  project_number   = 123456789012
   buckets          = { state = "b-state", archive = "b-archive", lakehouse = "b-lakehouse", templates = "b-templates", scratch = "b-scratch" }
   dataset_id       = "streamforge"
   registry         = { repository = "streamforge", location = "europe-west1" }
@@ -17,6 +18,13 @@ run "worker_roles_do_not_reach_all_buckets" {
   assert {
     condition     = one(google_project_iam_member.workers["batch"].condition).expression == "resource.service != \"storage.googleapis.com\" || resource.name.startsWith(\"projects/_/buckets/b-scratch\") || resource.name.startsWith(\"projects/_/buckets/dataproc-temp-\")"
     error_message = "Dataproc's role opens one bucket, and its own."
+  }
+}
+
+run "composers_service_may_set_up_the_environment" {
+  assert {
+    condition     = google_service_account_iam_member.composer_agent.member == "serviceAccount:service-123456789012@cloudcomposer-accounts.iam.gserviceaccount.com"
+    error_message = "Composer's agent of this project."
   }
 }
 

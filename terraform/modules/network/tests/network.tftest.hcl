@@ -4,6 +4,11 @@ variables {
   project_id = "shop-prod"
   region     = "europe-west1"
   labels     = {}
+
+  nodes_cidr            = "10.1.0.0/20"
+  pods_cidr             = "10.2.0.0/16"
+  services_cidr         = "10.3.0.0/20"
+  private_services_cidr = "10.4.0.0/20"
 }
 
 run "inside" {
@@ -22,7 +27,7 @@ run "inside" {
   }
 
   assert {
-    condition     = google_compute_global_address.private_services.address == "10.40.0.0" && google_compute_global_address.private_services.prefix_length == 20
+    condition     = google_compute_global_address.private_services.address == "10.4.0.0" && google_compute_global_address.private_services.prefix_length == 20
     error_message = "Google's services get the range that was said."
   }
 }
@@ -31,7 +36,7 @@ run "a_range_that_is_none" {
   command = plan
 
   variables {
-    pods_cidr = "10.20.0.0"
+    pods_cidr = "10.2.0.0"
   }
 
   expect_failures = [var.pods_cidr]

@@ -74,3 +74,13 @@ run "a_project_number" {
 
   expect_failures = [var.project_id]
 }
+
+run "a_cluster_in_no_network" {
+  command = plan
+
+  variables {
+    existing_cluster = { name = "shop", workload_pool = "shop-prod.svc.id.goog" }
+  }
+
+  expect_failures = [var.existing_cluster]
+}

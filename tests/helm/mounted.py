@@ -1,0 +1,34 @@
+"""The Secrets that pods mount, as folders of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.helm.chart import CHART
+
+__all__ = ["here"]
+
+_PLACE = "/etc/streamforge/"
+_KAFKA = """security.protocol=SASL_PLAINTEXT
+sasl.mechanism=SCRAM-SHA-512
+sasl.username=fraud-detector
+sasl.password=${file:/etc/streamforge/kafka/password}
+"""
+_FILES = {
+    "kafka/kafka.properties": _KAFKA,
+    "kafka/password": "drawn\n",
+    "registry/registry.properties": "basic.auth.user.info=jobs:${file:/etc/streamforge/registry/password}\n",
+    "registry/password": "drawn\n",
+    "store/store.properties": (CHART / "files" / "store.properties").read_text(),
+    "store/password": "drawn\n",
+    "store/ca.pem": "",
+    "api-keys/keys": f"somebody:{'0' * 64}\n",
+}
+
+
+def here(args: list[str], folder: Path) -> list[str]:
+    """The arguments with files in a folder that Secrets would hold."""
+    for name, text in _FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text.replace(_PLACE, f"{folder}/"))
+    return [arg.replace(_PLACE, f"{folder}/") for arg in args]
