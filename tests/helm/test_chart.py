@@ -35,7 +35,8 @@ def test_every_value_is_in_the_schema_and_every_name_in_the_schema_has_a_value()
             assert values.keys() <= rules["properties"].keys(), at
             for name, value in values.items():
                 compare(value, rules["properties"][name], f"{at}.{name}")
-            if not at.startswith(".jobs."):  # those take from jobDefaults
+            inherits = at.startswith(".jobs.") or at in (".api.pods", ".jobDefaults.pods")
+            if not inherits:  # from jobDefaults, and from pods
                 # Either peers may be left out.
                 missing = rules["properties"].keys() - values.keys() - {"global", "cidrs", "namespaces", "cpu"}
                 assert not missing, f"{at} has no default of {missing}"
