@@ -91,8 +91,8 @@ def test_the_chart_takes_the_digests(pushed: Path) -> None:
 def test_the_package_holds_chart_templates_and_modules() -> None:
     done = subprocess.run(["make", "--silent", "package"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    names = {re.sub(r"-[0-9.]+tgz$", "", line.split()[1]) for line in done.stdout.splitlines() if line.endswith(".tgz")}
-    assert names == {"streamforge", "dataflow-templates", "terraform"}
+    files = re.findall(r"^[0-9a-f]{64}  (\S+)-[0-9.]+\.tgz$", done.stdout, re.MULTILINE)
+    assert set(files) == {"streamforge", "dataflow-templates", "terraform"}
     check = subprocess.run(
         ["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=ROOT / "build" / "release", check=False
     )
