@@ -31,6 +31,10 @@ def archived(folder: Path) -> dict[str, list[str]]:
     return {end: sorted(ids) for end, ids in found.items()}
 
 
+def letters(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for part in folder.glob("*.jsonl") for line in part.read_text().splitlines()]
+
+
 def test_a_mended_record_is_archived_whatever_its_age_and_named_by_the_job_that_is_past_it(
     live_stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,6 +54,7 @@ def test_a_mended_record_is_archived_whatever_its_age_and_named_by_the_job_that_
     archiver = [*flink, "--checkpointing_interval=2000", *where, "--flush_every=1s"]
     with live.job(*archiver, folder=tmp_path / "job", module="beam_pipelines.archive") as job:
         assert job.wait_for_ledger(9, 300)["dead_letters"] == 3
+        live.equals_soon(lambda: len(letters(refused / "dead_letters")), 3, "the letters in their folder")
         assert dead_letters.main(["export", str(refused), f"--to={mended}"]) == 0
         times = {at: age for age, at in late.items()}
         for line in (mended / "letters.jsonl").read_text().splitlines():
@@ -73,9 +78,7 @@ def test_a_mended_record_is_archived_whatever_its_age_and_named_by_the_job_that_
     flags = [*live.addresses(live_stack, topic, refused), f"--dead_letters={refused}", f"--late={refused}"]
     with live.job(*flink, "--until=latest", *flags, folder=tmp_path / "fraud_job") as job:
         assert _known(job.wait(300)) == _ledger(15, good=7, dead_letters=3, late=4, duplicates=1)
-    named: list[dict[str, Any]] = [
-        json.loads(line) for part in (refused / "late").glob("*.jsonl") for line in part.read_text().splitlines()
-    ]
+    named = letters(refused / "late")
     assert [(letter["stage"], letter["error_class"]) for letter in named] == [("replay", LATE_BY_REPLAY)] * 4
     assert {letter["timestamp"] for letter in named} == {late["a day"], late["an hour"]}
     assert all(letter["headers"][0][0] == ATTEMPTS_HEADER and letter["attempts"] == 2 for letter in named)

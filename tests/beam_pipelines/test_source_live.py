@@ -172,7 +172,7 @@ def test_a_job_that_is_to_stop_at_a_loss_ends_with_its_line(
     orders = Orders(live_stack, topic)
     orders.send(50, [0, 1])
     flags = [*live.on_cluster(cluster, pool, tmp_path), *live.addresses(live_stack, topic, tmp_path / "out")]
-    flags += ["--on_lost=stop", "--allowed_lateness=7d"]
+    flags += ["--on_lost=stop", "--number_of_execution_retries=1", "--allowed_lateness=7d"]
     with live.job(*flags, folder=tmp_path / "first") as job:
         job.wait_for_ledger(100)
         savepoint = _stop(cluster, tmp_path)
