@@ -14,7 +14,12 @@ from tests.test_documents import COMMANDS, ROOT, help_of, shown, text_of
 
 def called(module: str, words: str) -> tuple[str, str]:
     """A program, and its subcommand if it has some."""
-    has_commands = module in {"bench", "cdc", "stack", "beam_pipelines.dead_letters", "beam_pipelines.tables"}
+    has_commands = module in {
+        "bench",
+        "cdc",
+        "stack",
+        *(f"beam_pipelines.{m}" for m in ("dead_letters", "mapping", "tables")),
+    }
     return module, words.split()[0] if has_commands and words else ""
 
 
@@ -27,6 +32,9 @@ LIVE = {
         "export": ("beam_pipelines/test_replay_live.py", '"export"'),
     },
     "beam_pipelines.fraud": {"": ("beam_pipelines/test_fraud_live.py", "beam_pipelines.fraud")},
+    "beam_pipelines.mapping": {
+        name: ("beam_pipelines/test_mapping_command.py", f'"{name}"') for name in ("suggest", "try")
+    },
     "beam_pipelines.revenue": {"": ("beam_pipelines/test_revenue_live.py", "beam_pipelines.revenue")},
     "beam_pipelines.sessions": {"": ("beam_pipelines/test_sessions_live.py", "beam_pipelines.sessions")},
     "beam_pipelines.tables": {
@@ -55,7 +63,7 @@ BY_HAND = {("bench", "jobs"), ("bench", "cdc"), ("bench", "serving")}  # minutes
 # In the order of the pages: a command may need what one before it wrote. In capitals: what the reader fills in.
 HERE = [
     (module, words)
-    for _, module, words in dict.fromkeys(shown())
+    for module, words in dict.fromkeys((module, words) for _, module, words in shown())
     if module in {"serving.keys", "dags.spark.package", "bench.peers.plain_python"}
     or (module == "beam_pipelines.templates" and words.startswith("specs"))
     or (module, words) in {("beam_pipelines.tables", "show"), ("stack", "access")}
