@@ -50,17 +50,22 @@ Message = tuple[Any, Envelope]
 def _parser() -> Parser:
     parser = Parser(prog="python -m beam_pipelines.mapping", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, words in (("try", "say what a mapping makes of a sample"), ("suggest", "propose a mapping")):
+    for name, words in (
+        ("try", "apply a mapping to a sample and report the results"),
+        ("suggest", "propose a mapping for a sample"),
+    ):
         command = commands.add_parser(name, help=words, description=words)
         command.add_argument("--input", required=True, help="kafka://host:port/topic, or .jsonl or .avro files")
-        command.add_argument("--count", type=int, default=1_000, help="messages of the sample (default: %(default)s)")
-        command.add_argument("--format", default="auto", choices=("auto", *FORMATS), help="as of a job")
+        command.add_argument(
+            "--count", type=int, default=1_000, help="number of messages in the sample (default: %(default)s)"
+        )
+        command.add_argument("--format", default="auto", choices=("auto", *FORMATS), help="same as for a job")
         command.add_argument("--registry", default=LOCAL_REGISTRY, help="URL of the schema registry")
-        command.add_argument("--kafka_config", help="as of a job")
-        command.add_argument("--registry_config", help="as of a job")
+        command.add_argument("--kafka_config", help="same as for a job")
+        command.add_argument("--registry_config", help="same as for a job")
         if name == "try":
             command.add_argument("--mapping", required=True, help="YAML file, or the name of a shipped mapping")
-            command.add_argument("--json", action="store_true", help="as JSON, one section a line")
+            command.add_argument("--json", action="store_true", help="print JSON, one section per line")
             command.add_argument("--page", metavar="FILE", help="write an HTML page, too")
     return parser
 
