@@ -143,7 +143,7 @@ def test_the_role_that_watches_slots_sees_them_and_reads_no_table(
         with where.connect(database.secret(tmp_path, database.MONITOR), user=database.MONITOR) as monitor:
             assert [slot.name for slot in slots.read_slots(monitor)] == ["watched"]
             assert set(server.identities(monitor)) == set(database.TABLES)
-            for table in (*database.TABLES, "capture.signal"):
+            for table in (*(f"public.{name}" for name in database.TABLES), "capture.signal"):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     monitor.execute(f"SELECT * FROM {table}".encode())
     finally:
