@@ -1,5 +1,12 @@
 mock_provider "google" {
   override_during = plan # what Google would say, so that the chart's values are known
+
+  mock_resource "google_redis_instance" {
+    defaults = {
+      host = "10.4.0.3"
+      port = 6378
+    }
+  }
 }
 
 variables {
