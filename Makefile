@@ -42,8 +42,8 @@ test-fast: $(STAMP)  ## the tests that need no services
 mutants: setup  ## plants each of some ninety faults in a copy of the tree, and says which test notices
 	@$(BIN)/python -m tests.mutants
 
-demo: setup  ## the whole system on http://127.0.0.1:8090 until Ctrl-C; DURATION=60: so many seconds; CDC=1: a database; SECURE=1: TLS, passwords
-	@$(BIN)/python -m stack.demo $(if $(DURATION),--duration=$(DURATION)s) $(if $(CDC),--cdc) $(if $(SECURE),--secure)
+demo: setup  ## the whole system on http://127.0.0.1:8090 until Ctrl-C; DURATION=60: so many seconds; CDC=1: a database; SECURE=1: TLS, passwords; CURRENCIES=TRY,EUR,JPY
+	@$(BIN)/python -m stack.demo $(if $(DURATION),--duration=$(DURATION)s) $(if $(CDC),--cdc) $(if $(SECURE),--secure) $(if $(CURRENCIES),--currencies=$(CURRENCIES))
 
 soak: setup  ## does anything grow? the demo's jobs for HOURS=0.7 with short windows: sizes over time, a slope each
 	@$(BIN)/python -m stack.soak --hours=$(or $(HOURS),0.7)

@@ -18,6 +18,7 @@ from beam_pipelines.sinks import BigQueryUrl, Folder, KafkaUrl, Sink
 from connections.kafka import kafka_file
 from connections.registry import registry_file
 from connections.store import store_file
+from schemas import currencies
 from schemas.addresses import Address
 from schemas.flags import Parser, UsageError
 from schemas.framing import FORMATS
@@ -53,6 +54,7 @@ _SEVERAL = "repeat the flag, or separate URLs by spaces"
 _COUNT = "[1-9][0-9]{0,5}"
 _SECONDS = "[1-9][0-9]{0,8}s|[1-9][0-9]{0,6}m|[1-9][0-9]{0,4}h|[1-9][0-9]{0,3}d"
 _LASTING = f"[1-9][0-9]{{0,11}}ms|{_SECONDS}"
+_CURRENCIES = "|".join(sorted(currencies.EXPONENTS))
 _DURATION = {"$ref": "#/$defs/duration"}
 
 
@@ -139,6 +141,7 @@ KINDS: dict[str, Kind] = {
     "kafka_file": Kind(kafka_file, SETTINGS),
     "registry_file": Kind(registry_file, SETTINGS),
     "store_file": Kind(store_file, SETTINGS),
+    "currency": Kind(currencies.currency, _CURRENCIES, {"type": "string", "pattern": f"^({_CURRENCIES})$"}),
     "duration": Kind(parse_duration_ms, f"0(ms|s|m|h|d)|{_LASTING}", _DURATION),
     "lasting": Kind(_lasting_ms, _LASTING, _DURATION),
     "seconds": Kind(
@@ -195,7 +198,7 @@ def several(url: str) -> str:
 def of_job(job: Job) -> dict[str, list[Flag]]:
     """All flags of a job, in the groups and order of --help."""
     return {
-        "input, output": [_input(job), _output(job), *_letters(job), *_PLACES],
+        "input, output": [_input(job), _output(job), *_letters(job), *_PLACES, *_SHOP],
         "connections": [*_CONNECTIONS, *([_STORE] if job.online else [])],
         OWN: list(job.flags),
         "reading": [*_READING, _readers(job)],
@@ -311,6 +314,15 @@ _CONNECTIONS = [
     _connection("registry", "the schema registry", "its clients'"),
 ]
 _STORE = _connection("store", "the online store", "its URL's options as")
+_SHOP = [
+    Flag(
+        "currency",
+        "currency",
+        "the shop's currency (ISO 4217), for the revenue of sessions, as clicks name none, and for a user's spend as one "
+        "number; orders name their own, and amounts in different currencies are never added",
+        currencies.DEFAULT,
+    ),
+]
 _READING = [
     Flag("out_of_orderness", "duration", "how far a partition's watermark trails its newest record", "10s"),
     Flag("allowed_lateness", "duration", "records further behind the watermark are late", "10m"),

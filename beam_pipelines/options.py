@@ -90,6 +90,7 @@ class Settings:
       format: what messages are framed as, of a job that reads more than its own.
       mapping: text of the mapping, if messages are not ours.
       report: folder of this machine for what a run that ends says in the end.
+      currency: the shop's.
       started_ms: when the job was started.
     """
 
@@ -112,6 +113,7 @@ class Settings:
     state_shards: int
     max_parallelism: int
     roll: Rolling
+    currency: str
     format: str = "auto"
     mapping: str | None = None
     report: str | None = None
@@ -195,6 +197,7 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         roll=Rolling(flags.roll_every, flags.roll_size),
         format=getattr(flags, "format", "auto"),
         mapping=_mapping(job, getattr(flags, "mapping", None)),
+        currency=flags.currency,
     )
 
 

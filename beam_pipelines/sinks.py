@@ -58,7 +58,8 @@ class Results:
 
     Attributes:
       table: of `schemas.jobs`, that these are rows of; None: only `to_redis` writes them.
-      to_redis: (address, the job's name) → the write to the online store; its output are dead letters.
+      to_redis: (address, the job's name, the shop's currency) → the write to the online store; its output are dead
+        letters.
       label: in the steps' names, for a job with several results.
       letters: whether the write to the online store can refuse one of them.
       files: whether a folder gets them as JSON lines.
@@ -66,7 +67,7 @@ class Results:
 
     rows: beam.PCollection[Any]
     table: str | None
-    to_redis: Callable[[StoreUrl | str, str], beam.PTransform] | None = None
+    to_redis: Callable[[StoreUrl | str, str, str], beam.PTransform] | None = None
     label: str = ""
     letters: bool = True
     files: bool = True
@@ -177,7 +178,7 @@ class RedisUrl(Sink):
     def write(self, results: Results, settings: Settings, place: int) -> bool:
         if results.to_redis is not None:
             label = f"{results.label or 'Redis'}{place}"
-            refused = results.rows | label >> results.to_redis(self.url, settings.job.name)
+            refused = results.rows | label >> results.to_redis(self.url, settings.job.name, settings.currency)
             if results.letters:
                 write_letters(refused, settings, label)
         return results.to_redis is not None

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple, NoReturn
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow.exceptions import AirflowException
 from airflow.providers.google.cloud.hooks.dataproc import DataprocHook
@@ -97,6 +98,13 @@ def _number(least: float, most: float, kind: type | tuple[type, ...] = int) -> C
     return lambda value: isinstance(value, kind) and not isinstance(value, bool) and least <= value <= most
 
 
+def _is_zone(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(ZoneInfo(value))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+
+
 def _is_catalog(value: Any) -> bool:
     key = _text(r"[\w.-]+")
     return isinstance(value, dict) and value != {} and all(key(k) and isinstance(v, str) for k, v in value.items())
@@ -134,6 +142,8 @@ _SETTINGS = {
     "row_count_factor": _Setting(_number(1, 1000, (int, float)), "a number from 1 to 1000", 3),
     "freshness": _Setting(_text(_DURATION), "a time such as 1h", "1h"),
     "rules": _Setting(_text(rf"{_FOLDER}\.ya?ml"), "a file such as gs://bucket/rules.yaml", None),
+    "currency": _Setting(_text("[A-Z]{3}"), "a currency such as TRY", "TRY"),
+    "time_zone": _Setting(_is_zone, "a time zone such as Europe/Istanbul", "UTC"),
     "session_gap": _Setting(_text(_DURATION), "a time such as 30m", "30m"),
     "max_session": _Setting(_text(_DURATION), "a time such as 12h", "12h"),
     "settle": _Setting(_text(_DURATION), "a time such as 15m", "15m"),
@@ -143,6 +153,7 @@ _SETTINGS = {
 _JOB_FLAGS = (
     *("archive", "stream", "warehouse", "report", "namespace", "max_differences", "max_amount_minor"),
     *("row_count_factor", "freshness", "session_gap", "max_session", "settle", "keep_snapshots"),
+    *("currency", "time_zone"),
 )
 STEPS = ("compute", "reconcile", "quality", "publish", "catch_up", "maintain")
 
@@ -171,8 +182,9 @@ def settings_of(text: str | None) -> dict[str, Any]:
     return {name: given.get(name, s.default) for name, s in _SETTINGS.items()}
 
 
-def day_of(params: Mapping[str, Any], interval_start: datetime | None, today: date) -> date:
-    """The day that a run computes.
+def day_of(params: Mapping[str, Any], interval_start: datetime | None, today: date, zone: str = "UTC") -> date:
+    """The shop's day that a run computes. A run's own is the one in which its interval begins, 3:00 UTC: wherever that
+    is, the day is over when the interval is.
 
     Raises:
       SettingError: none is given, it is not over, or it is an old one and this is no backfill.
@@ -180,7 +192,7 @@ def day_of(params: Mapping[str, Any], interval_start: datetime | None, today: da
     if params["date"] is None:
         if interval_start is None:
             raise SettingError("date: a run without a data interval needs one")
-        day = interval_start.astimezone(UTC).date()
+        day = interval_start.astimezone(ZoneInfo(zone)).date()
     else:
         try:
             day = date.fromisoformat(params["date"])
@@ -189,7 +201,7 @@ def day_of(params: Mapping[str, Any], interval_start: datetime | None, today: da
         if day < today - timedelta(days=_MAY_REDO_DAYS) and not params["backfill"]:
             raise SettingError(f"date: {day} is more than {_MAY_REDO_DAYS} days ago; set backfill to replace that day")
     if day >= today:
-        raise SettingError(f"date: {day} is not over yet (UTC)")
+        raise SettingError(f"date: {day} is not over yet ({zone})")
     return day
 
 
@@ -313,7 +325,8 @@ def plan(
 ) -> dict[str, Any]:
     try:
         settings = settings_of(Variable.get(_VARIABLE, default=None))
-        day = day_of(params, data_interval_start, datetime.now(UTC).date())
+        zone = settings["time_zone"]
+        day = day_of(params, data_interval_start, datetime.now(ZoneInfo(zone)).date(), zone)
     except SettingError as error:
         raise AirflowFailException(str(error)) from None
     return plan_of(settings, params, day, run_id, getattr(dag_run, "triggering_user_name", None) or "")
@@ -357,7 +370,7 @@ with DAG(
     # No dagrun_timeout: a run that it ends does not get to delete its cluster. Each task has a time-out of its own.
     default_args={"owner": "streamforge", "retries": 2, "retry_delay": timedelta(minutes=5)},
     params={
-        "date": Param(None, type=["null", "string"], format="date", description="the day, UTC; else the run's own"),
+        "date": Param(None, type=["null", "string"], format="date", description="the shop's day; else the run's own"),
         "backfill": Param(False, type="boolean", description="allow a date more than 7 days back"),
         "max_differences": Param(None, type=["null", "integer"], minimum=0, description="rows, for this run"),
         "max_amount_minor": Param(None, type=["null", "integer"], minimum=0, description="amount, for this run"),

@@ -73,6 +73,15 @@ class Columns:
             same &= data[starts + i] == byte
         return same
 
+    def currencies(self, path: str, chosen: Ints) -> Ints:
+        """The numbers (`schemas.currencies`) of a field that is three capital letters for the chosen records."""
+        starts = self.spans[path][0][chosen]
+        data: npt.NDArray[np.uint8] = np.frombuffer(self.data, np.uint8)
+        numbers: Ints = np.zeros(len(chosen), np.int64)
+        for i in range(3):
+            numbers = numbers * 26 + (data[starts + i].astype(np.int64) - 65)
+        return numbers + 1
+
 
 class _Cursor:
     """Where each record's reading stands: `pos[i]` in `buf`, up to `end[i]`; `bad[i]` once it cannot be right."""

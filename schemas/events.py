@@ -1,7 +1,7 @@
 """What a record is: the typed events of the shop, one class per Avro schema in `schemas/avro/`.
 
 Field names and order are those of the Avro schemas (a test compares them). Amounts are integers in minor units
-(kuruş), times are integers in milliseconds since the Unix epoch, UTC.
+of the currency (`schemas.currencies`), times are integers in milliseconds since the Unix epoch, UTC.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from importlib.resources import files  # not paths: Spark imports us from a zip
 from typing import Annotated, Any, Literal
 
 import msgspec
+
+from schemas import currencies
 
 __all__ = [
     "CdcChange",
@@ -148,6 +150,7 @@ class FraudAlert(msgspec.Struct, frozen=True):
     event_time: Long
     detected_at: Long
     related_events: list[str]
+    currency: str = currencies.DEFAULT
 
 
 class UserSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,7 +160,7 @@ class UserSession(msgspec.Struct, frozen=True, kw_only=True):
       session_id: user_id:session_start in ms.
       session_end: event time of its last click.
       duration_seconds: whole seconds from the first click to the last.
-      revenue_minor: of its purchases, price × quantity.
+      revenue_minor: of its purchases, price × quantity. Clicks name no currency: it is the shop's.
       device_type, geo_region, primary_category: seen most; the smallest string of several.
       deleted: it was merged into another session; it never comes back.
     """
@@ -181,9 +184,9 @@ class UserSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RevenueWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """Revenue of one minute, in all (`value` is `*`) or of one category or region.
+    """Revenue of one minute in one currency, in all (`value` is `*`) or of one category or region.
 
-    A newer `version` of (window_start, dimension, value) replaces an older one.
+    A newer `version` of (window_start, currency, dimension, value) replaces an older one.
     """
 
     window_start: Long
@@ -196,6 +199,7 @@ class RevenueWindow(msgspec.Struct, frozen=True, kw_only=True):
     first_time_orders: Long
     pane: Pane
     version: Long
+    currency: str = currencies.DEFAULT
 
 
 def avro_history(name: str) -> list[dict[str, Any]]:

@@ -11,10 +11,11 @@
     sf:sessions:ids:{user_id}       HASH  session_id → version of what the ZSET holds
     sf:sessions:recent              ZSET  the same JSON for all users; newest 10,000
     sf:sessions:open                ZSET  those of `recent` that are in progress
-    sf:orders:user:{user_id}        ZSET  amount:order_id of the 24 h before the newest order, score = event time in ms;
-                                          newest 1,000
-    sf:revenue:minute:{start_ms}    HASH  dimension:value → version, GMV, orders, users, first orders, end
-    sf:revenue:minutes              ZSET  the minutes that there are, score = start in ms; newest 2,880 (48 h)
+    sf:orders:user:{user_id}        ZSET  amount|currency|order_id of the 24 h before the newest order, score = event
+                                          time in ms; newest 1,000
+    sf:revenue:minute:{currency}:{start_ms}  HASH  dimension:value → version, GMV, orders, users, first orders, end
+    sf:revenue:minutes:{currency}   ZSET  the minutes that there are, score = start in ms; newest 2,880 (48 h)
+    sf:revenue:currencies           ZSET  the currencies of which there are some, score = start of the newest
     sf:freshness                    HASH  feature family → newest event time in ms
     sf:rate:{…}                     STRING  requests of a caller in this second, minute, …; only the API's, if it counts
     sf:ledger:{job}                 HASH  in, good, dead_letters, late, duplicates of a running job; updated_ms
@@ -29,11 +30,16 @@ order completes an alert among older ones, which no reader that remembers a time
 Fields of the user's hash, by writer. Each is computed, in the script that writes, from the versioned keys above, so it
 is a function of the set of events that came, whatever their order:
 
-    orders   orders_1h, spend_1h_minor, orders_24h, spend_24h_minor   in the hour and day up to last_order_at, inclusive
-             last_order_at                                            event time in ms of the newest order
-    sessions last_session                                             JSON of the session that began last
-    fraud    alerts, last_alert_type, last_alert_at                   how many are kept; of the newest, time in ms
-    all      last_seen                                                event time in ms of the newest of all of these
+    orders   orders_1h, orders_24h     in the hour and day up to last_order_at, inclusive, in any currency
+             spend_minor               in the same hour and day, as "EUR 0 995;TRY 1250 7000": by currency, never added
+             last_order_at             event time in ms of the newest order
+    sessions last_session              JSON of the session that began last
+    fraud    alerts, last_alert_type, last_alert_at   how many are kept; of the newest, time in ms
+    all      last_seen                 event time in ms of the newest of all of these
+
+Releases that knew no currencies called every amount lira, and so does this one read what they left: order members
+`amount:order_id`, spend_1h_minor and spend_24h_minor of the hash, and minutes without a currency in their keys, which
+the revenue job renames when it starts (`redis_scripts.ADOPT`).
 """
 
 from __future__ import annotations
@@ -44,6 +50,7 @@ from typing import Final
 
 import msgspec
 
+from schemas import currencies
 from schemas.events import FraudAlert, RevenueWindow, UserSession
 from schemas.times import clamp_ms
 
@@ -57,6 +64,7 @@ __all__ = [
     "FRESHNESS_KEY",
     "HOUR_MS",
     "LEDGER_TTL_S",
+    "OLD_REVENUE_MINUTES_KEY",
     "OPEN_MARK",
     "OPEN_SESSIONS_KEY",
     "ORDERS_PER_USER",
@@ -64,9 +72,10 @@ __all__ = [
     "RATE_LIMIT_PREFIX",
     "RECENT_ALERTS_KEY",
     "RECENT_SESSIONS_KEY",
+    "REVENUE_CURRENCIES_KEY",
     "REVENUE_FAMILY",
     "REVENUE_MINUTES",
-    "REVENUE_MINUTES_KEY",
+    "REVENUE_MINUTES_PREFIX",
     "REVENUE_MINUTE_PREFIX",
     "REVENUE_TTL_S",
     "SESSIONS_PER_USER",
@@ -81,6 +90,7 @@ __all__ = [
     "revenue_field",
     "revenue_json",
     "revenue_minute_key",
+    "revenue_minutes_key",
     "revenue_value",
     "rfc3339",
     "session_json",
@@ -115,7 +125,9 @@ ALERT_LOG_KEY: Final = "sf:alerts:log"
 RECENT_SESSIONS_KEY: Final = "sf:sessions:recent"
 OPEN_SESSIONS_KEY: Final = "sf:sessions:open"
 REVENUE_MINUTE_PREFIX: Final = "sf:revenue:minute:"
-REVENUE_MINUTES_KEY: Final = "sf:revenue:minutes"
+OLD_REVENUE_MINUTES_KEY: Final = "sf:revenue:minutes"
+REVENUE_MINUTES_PREFIX: Final = "sf:revenue:minutes:"
+REVENUE_CURRENCIES_KEY: Final = "sf:revenue:currencies"
 FRESHNESS_KEY: Final = "sf:freshness"
 RATE_LIMIT_PREFIX: Final = "sf:rate"
 
@@ -171,8 +183,12 @@ def user_orders_key(user_id: str) -> str:
     return f"sf:orders:user:{user_id}"
 
 
-def revenue_minute_key(start_ms: int) -> str:
-    return f"{REVENUE_MINUTE_PREFIX}{start_ms}"
+def revenue_minute_key(currency: str, start_ms: int) -> str:
+    return f"{REVENUE_MINUTE_PREFIX}{currency}:{start_ms}"
+
+
+def revenue_minutes_key(currency: str) -> str:
+    return f"{REVENUE_MINUTES_PREFIX}{currency}"
 
 
 def ledger_key(job: str) -> str:
@@ -185,8 +201,13 @@ def rfc3339(time_ms: int) -> str:
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _amount(minor_units: int, currency: str) -> msgspec.Raw:
+    """In main units, with all decimals of the currency; a float could not hold all of them."""
+    return msgspec.Raw(currencies.decimal(minor_units, currency).encode())
+
+
 def alert_json(alert: FraudAlert) -> bytes:
-    """An alert as the API returns it; `amount` in major units (TRY).
+    """An alert as the API returns it; `amount` in main units of its order's currency.
 
     Holds nothing that depends on when the alert was found, so that a replay writes the same bytes.
     """
@@ -197,7 +218,8 @@ def alert_json(alert: FraudAlert) -> bytes:
             "alert_type": alert.alert_type,
             "risk_score": alert.risk_score,
             "order_id": alert.order_id,
-            "amount": alert.amount_minor / 100,
+            "amount": _amount(alert.amount_minor, alert.currency),
+            "currency": alert.currency,
             "timestamp": rfc3339(alert.event_time),
             "description": alert.description,
             "related_events": alert.related_events,
@@ -205,9 +227,9 @@ def alert_json(alert: FraudAlert) -> bytes:
     )
 
 
-def session_json(session: UserSession) -> bytes:
-    """A session as the API returns it; `revenue` in major units (TRY). A retracted one, which the API does not return,
-    only says where in a list it would be, and that it is `deleted`."""
+def session_json(session: UserSession, currency: str = currencies.DEFAULT) -> bytes:
+    """A session as the API returns it; `revenue` in main units of the shop's currency, as clicks name none. A retracted
+    one, which the API does not return, only says where in a list it would be, and that it is `deleted`."""
     place = {"session_id": session.session_id, "start_time": rfc3339(session.session_start)}
     if session.deleted:
         return msgspec.json.encode({**place, "deleted": True})
@@ -221,7 +243,8 @@ def session_json(session: UserSession) -> bytes:
             "product_views": session.product_views,
             "add_to_carts": session.add_to_carts,
             "purchases": session.purchases,
-            "revenue": session.revenue_minor / 100,
+            "revenue": _amount(session.revenue_minor, currency),
+            "currency": currency,
             "device_type": session.device_type,
             "geo_region": session.geo_region,
             "primary_category": session.primary_category,
@@ -245,8 +268,8 @@ def revenue_value(row: RevenueWindow) -> str:
     )
 
 
-def revenue_json(start_ms: int, fields: Mapping[bytes, bytes]) -> bytes | None:
-    """A minute as the API returns it; amounts in major units (TRY); None while its total has not come.
+def revenue_json(currency: str, start_ms: int, fields: Mapping[bytes, bytes]) -> bytes | None:
+    """A minute as the API returns it; amounts in main units of the currency; None while its total has not come.
 
     Dimensions arrive one by one: for a moment a region can be ahead of the total.
     """
@@ -265,21 +288,24 @@ def revenue_json(start_ms: int, fields: Mapping[bytes, bytes]) -> bytes | None:
         {
             "window_start": rfc3339(start_ms),
             "window_end": rfc3339(end_ms),
-            "total_gmv": gmv_minor / 100,
+            "currency": currency,
+            "total_gmv": _amount(gmv_minor, currency),
             "order_count": orders,
-            "avg_order_value": round(gmv_minor / orders) / 100 if orders else 0.0,
+            "avg_order_value": _amount(round(gmv_minor / orders) if orders else 0, currency),
             "unique_users": users,
             "first_time_orders": first_orders,
             # Of several, the smallest string: they are sorted, and max takes the first.
             "top_category": max(categories, key=categories.__getitem__, default=None),
-            "by_category": {name: gmv / 100 for name, gmv in categories.items()},
-            "by_region": {name: gmv / 100 for name, gmv in gmv_of("region").items()},
+            "by_category": {name: _amount(gmv, currency) for name, gmv in categories.items()},
+            "by_region": {name: _amount(gmv, currency) for name, gmv in gmv_of("region").items()},
         }
     )
 
 
-def user_features_json(user_id: str, fields: Mapping[bytes, bytes]) -> bytes | None:
-    """A user's hash as the API returns it; amounts in major units (TRY); None when there is none.
+def user_features_json(user_id: str, fields: Mapping[bytes, bytes], shop: str = currencies.DEFAULT) -> bytes | None:
+    """A user's hash as the API returns it; amounts in main units; None when there is none.
+
+    spend_1h and spend_24h are in `currency`, the shop's; spend_by_currency has every currency of that day.
 
     What no event has told yet is null, or zero when it is a count or a sum. The scripts that write the hash
     (`transforms/io/redis_scripts.py`) write these bytes beside it; this says what they are.
@@ -290,13 +316,13 @@ def user_features_json(user_id: str, fields: Mapping[bytes, bytes]) -> bytes | N
     def number(name: str) -> int:
         return int(fields.get(name.encode(), b"0"))
 
-    def amount(name: str) -> msgspec.Raw:
-        """With two decimals; a float could not hold all of them."""
-        return msgspec.Raw(b"%d.%02d" % divmod(number(name), 100))
-
     def time(name: str) -> str | None:
         return rfc3339(number(name)) if name.encode() in fields else None
 
+    old = f"{currencies.DEFAULT} {number('spend_1h_minor')} {number('spend_24h_minor')}" if number("orders_24h") else ""
+    told = fields.get(b"spend_minor", old.encode()).decode()
+    spend = {code: (int(hour), int(day)) for code, hour, day in (each.split() for each in told.split(";") if each)}
+    hour, day = spend.get(shop, (0, 0))
     kind = fields.get(b"last_alert_type")
     session = fields.get(b"last_session")
     return msgspec.json.encode(
@@ -304,9 +330,14 @@ def user_features_json(user_id: str, fields: Mapping[bytes, bytes]) -> bytes | N
             "user_id": user_id,
             "last_seen": time("last_seen"),
             "orders_1h": number("orders_1h"),
-            "spend_1h": amount("spend_1h_minor"),
+            "spend_1h": _amount(hour, shop),
             "orders_24h": number("orders_24h"),
-            "spend_24h": amount("spend_24h_minor"),
+            "spend_24h": _amount(day, shop),
+            "currency": shop,
+            "spend_by_currency": {
+                code: {"spend_1h": _amount(hour, code), "spend_24h": _amount(day, code)}
+                for code, (hour, day) in spend.items()
+            },
             "last_order_at": time("last_order_at"),
             "last_session": None if session is None else msgspec.Raw(session),
             "alerts": number("alerts"),

@@ -234,11 +234,11 @@ _REVENUE = Job(
         Rows(
             "real_time_revenue",
             "RevenueWindow",
-            key=("window_start", "dimension", "value"),
+            key=("window_start", "currency", "dimension", "value"),
             day="window_start",
             cluster_by=("dimension", "value"),
             topic="analytics.revenue",
-            topic_key=("dimension", "value"),
+            topic_key=("currency", "dimension", "value"),
             topic_time="window_start",
         ),
     ),

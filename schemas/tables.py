@@ -47,11 +47,17 @@ class RowError(ValueError):
 
 
 class Column(msgspec.Struct, frozen=True):
+    """
+    Attributes:
+      default: text that rows mean which were written before there was such a column.
+    """
+
     name: str
     type: Type
     mode: Mode = "REQUIRED"
     description: str = ""
     fields: tuple[Column, ...] = ()
+    default: str | None = None
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -114,7 +120,8 @@ def _column(field: dict[str, Any]) -> Column:
         kind, mode = kind["items"], "REPEATED"
     doc = field.get("doc", "")
     if isinstance(kind, str):
-        return Column(name, _TYPES[kind], mode, doc)
+        default = field.get("default")
+        return Column(name, _TYPES[kind], mode, doc, default=default if isinstance(default, str) else None)
     if kind["type"] == "record":
         return Column(name, "RECORD", mode, doc, _columns(kind))
     if kind["type"] == "enum":
@@ -178,7 +185,8 @@ def current_view(table: Table, dataset: str) -> str:
     Args:
       dataset: project.dataset.
     """
-    one_per = [*table.key]
+    renewed = {c.name: f"IFNULL({c.name}, '{c.default}')" for c in table.columns if c.default is not None}
+    one_per = [renewed.get(name, name) for name in table.key]
     if table.day_of_key and table.partition_by not in one_per:
         one_per.append(table.partition_by)  # changes no result; lets BigQuery skip the days that nobody asks for
     query = (
@@ -191,7 +199,11 @@ def current_view(table: Table, dataset: str) -> str:
             "\nAND version >= IFNULL(MAX(IF(op = 't', version, NULL)) "
             f"OVER (PARTITION BY {', '.join(table.emptied_by)}), '')"
         )
-    return f"SELECT * FROM (\n{query}\n) WHERE deleted IS NOT TRUE" if table.deletes else query  # noqa: S608
+    if not (renewed or table.deletes):
+        return query
+    replace = ", ".join(f"{value} AS {name}" for name, value in renewed.items())
+    query = f"SELECT *{f' REPLACE ({replace})' if replace else ''} FROM (\n{query}\n)"  # noqa: S608
+    return f"{query} WHERE deleted IS NOT TRUE" if table.deletes else query
 
 
 def to_bigquery(table: Table, row: Any) -> dict[str, Any]:

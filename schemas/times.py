@@ -7,10 +7,11 @@ database is either rejected (an event's own time) or clamped (a descriptive colu
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-__all__ = ["END_MS", "LAST_MS", "clamp_ms", "ms_of_text"]
+__all__ = ["END_MS", "LAST_MS", "clamp_ms", "ms_of_text", "starts_ms", "time_zone"]
 
 END_MS: Final = 253_402_300_800_000
 """The year 10000."""
@@ -43,3 +44,18 @@ def ms_of_text(text: str) -> int:
     # Not astimezone: near the year 9999 or 1 it may leave what datetime can hold.
     since = time.replace(tzinfo=None) - _EPOCH.replace(tzinfo=None) - (time.utcoffset() or timedelta(0))
     return clamp_ms(since // timedelta(milliseconds=1))
+
+
+def time_zone(text: str) -> str:
+    """A zone's IANA name. Raises: ValueError."""
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{text!r} is not a time zone such as UTC or Europe/Istanbul") from None
+    return text
+
+
+def starts_ms(day: date, zone: str) -> int:
+    """When a day begins there: where clocks are put forward at midnight, at the first instant that there is; where
+    midnight comes twice, at the first."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).timestamp()) * 1000

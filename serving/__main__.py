@@ -71,6 +71,20 @@ def _parser() -> Parser:
         help="timeout for connecting to the store, and for its answers",
     )
     parser.add_argument(
+        "--currency",
+        type=_setting("currency", str),
+        default=Config.currency,
+        metavar="CODE",
+        help="the shop's: of revenue, where a caller asks for no other",
+    )
+    parser.add_argument(
+        "--time_zone",
+        type=_setting("time_zone", str),
+        default=Config.time_zone,
+        metavar="ZONE",
+        help="where the shop's days begin and end, as Europe/Istanbul: of lists that are asked for by day",
+    )
+    parser.add_argument(
         "--kafka",
         type=_setting("kafka", str),
         metavar="HOST:PORT",
@@ -167,6 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         redis_url=args.redis,
         redis_timeout_s=args.redis_timeout,
         store_config=args.store_config,
+        currency=args.currency,
+        time_zone=args.time_zone,
         kafka=args.kafka,
         kafka_config=args.kafka_config,
         batch_report=args.batch_report,

@@ -14,13 +14,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from schemas.times import starts_ms, time_zone
 
 __all__ = ["BatchReport", "read_file"]
 
@@ -119,8 +121,7 @@ class BatchReport(Collector):
 def _published_s(about: dict[str, Any] | None) -> int:
     if about is None or about["newest"] is None:
         return 0
-    day = date.fromisoformat(about["newest"])
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
+    return starts_ms(date.fromisoformat(about["newest"]), time_zone(about.get("time_zone", "UTC"))) // 1000
 
 
 def _gauge(name: str, about: str, *labels: str) -> GaugeMetricFamily:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from connections.kafka import Brokers
+from schemas import currencies, times
 from schemas.addresses import StoreUrl
 from serving.api_keys import ApiKey
 
@@ -36,6 +37,8 @@ class Config:
       redis_connections: requests answered at once per process, each with a thread and a connection. More threads would
         wait for the interpreter rather than for Redis, unless Redis is a millisecond away.
       retry_after_s: how long a 503 tells clients to wait, and how long a store that timed out is left alone.
+      currency: the shop's: of revenue, unless a caller asks for another.
+      time_zone: where the shop's days begin and end, as an IANA name.
       kafka: host:port of the broker to ask for the jobs' progress, several separated by commas; None: do not ask.
       kafka_config: file that says how to connect to it, with secrets by reference.
       batch_report: folder of the daily batch's reports, local or gs://, for metrics; None: no such metrics.
@@ -54,6 +57,8 @@ class Config:
     redis_timeout_s: float = 0.5
     redis_connections: int = 4
     retry_after_s: float = 1.0
+    currency: str = currencies.DEFAULT
+    time_zone: str = "UTC"
     kafka: str | None = None
     kafka_config: str | None = None
     batch_report: str | None = None
@@ -75,6 +80,14 @@ class Config:
             raise ConfigError(f"redis_connections must be between 1 and 1000, not {self.redis_connections}")
         if not 0 < self.retry_after_s <= 60:
             raise ConfigError(f"retry_after_s must be above 0 and at most 60 seconds, not {self.retry_after_s}")
+        try:
+            currencies.currency(self.currency)
+        except ValueError as e:
+            raise ConfigError(f"currency {e}") from None
+        try:
+            times.time_zone(self.time_zone)
+        except ValueError as e:
+            raise ConfigError(f"time_zone {e}") from None
         if self.kafka is not None and not _SERVERS.fullmatch(self.kafka):
             raise ConfigError(f"kafka must be host:port, with commas between several, not {self.kafka!r}")
         if self.batch_report is not None and not _FOLDER.fullmatch(self.batch_report):

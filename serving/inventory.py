@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from schemas.ids import ID_PATTERN
 from serving import answers, query
+from serving.config import Config
 from serving.openapi import operation
 from serving.query import LISTING, Parameter
 from serving.resources import One, Page, Time
@@ -80,6 +81,10 @@ def _store() -> Store:
     return cast(Store, current_app.extensions["streamforge.store"])
 
 
+def _zone() -> str:
+    return cast(Config, current_app.extensions["streamforge.config"]).time_zone
+
+
 @api.get("/inventory")
 @operation(ProductPage, query=[*LISTING, LOW_STOCK, OF_PRODUCT])
 def inventory(low_stock: bool, product_id: str | None, **asked: Any) -> Response:
@@ -88,7 +93,7 @@ def inventory(low_stock: bool, product_id: str | None, **asked: Any) -> Response
     `since` and `until` filter by `updated_at`. A page may have fewer rows than `limit` and still be followed by
     another.
     """
-    page = _store().products(*query.listing(**asked), low_stock=low_stock, product_id=product_id)
+    page = _store().products(*query.listing(**asked, zone=_zone()), low_stock=low_stock, product_id=product_id)
     return answers.listing(page)
 
 
@@ -107,4 +112,4 @@ def inventory_alerts(**asked: Any) -> Response:
 
     An alert's own fields describe the moment when stock fell; `product` is looked up when the alert is read.
     """
-    return answers.listing(_store().stock_alerts(*query.listing(**asked)))
+    return answers.listing(_store().stock_alerts(*query.listing(**asked, zone=_zone())))

@@ -171,9 +171,10 @@ class _Readings(Collector):
         age = _gauge("ledger_age_seconds", "Time since a job last wrote its ledger.", "job")
         sessions = _gauge("sessions_open", "Sessions in progress.")
         alerts = _gauge("fraud_alerts_recent", "Fraud alerts of the last five minutes, at most 1,000.", "alert_type")
-        gmv = _gauge("revenue_minute_gmv", "Revenue (TRY) of the newest minute that ended at least a minute ago.")
-        orders = _gauge("revenue_minute_orders", "Orders in that minute.")
-        users = _gauge("revenue_minute_users", "Users who ordered in that minute.")
+        about = "Revenue, in main units, of the newest minute that ended at least a minute ago."
+        gmv = _gauge("revenue_minute_gmv", about, "currency")
+        orders = _gauge("revenue_minute_orders", "Orders in that minute.", "currency")
+        users = _gauge("revenue_minute_users", "Users who ordered in that minute.", "currency")
         if known:
             for family, seconds in known.freshness_s.items():
                 freshness.add_metric([family], seconds)
@@ -187,10 +188,10 @@ class _Readings(Collector):
             sessions.add_metric([], known.open_sessions)
             for kind, number in known.recent_alerts.items():
                 alerts.add_metric([kind], number)
-            if known.minute:
-                gmv.add_metric([], known.minute.gmv)
-                orders.add_metric([], known.minute.orders)
-                users.add_metric([], known.minute.users)
+            for currency, minute in known.minutes.items():
+                gmv.add_metric([currency], minute.gmv)
+                orders.add_metric([currency], minute.orders)
+                users.add_metric([currency], minute.users)
         yield from (freshness, ledger, lost, age, sessions, alerts, gmv, orders, users)
 
 

@@ -31,9 +31,9 @@ MAX_BODY_BYTES = 4 << 20  # 1,000 user ids of 256 characters take 3.1 MB, when a
 _INTRODUCTION = """\
 The contents of StreamForge's online store: fraud alerts, sessions, revenue per minute and user features.
 
-Every answer is `{"success":true,"data":…,"count":n}` or `{"success":false,"error":"one sentence"}`. Amounts are in TRY,
-times are RFC 3339 in UTC. Lists are newest first; follow `next_cursor` until it is null. An unknown address answers
-404, an unsupported method 405 with `Allow`. Clients must ignore unknown fields.
+Every answer is `{"success":true,"data":…,"count":n}` or `{"success":false,"error":"one sentence"}`. Amounts are in
+main units of the `currency` beside them, times are RFC 3339 in UTC. Lists are newest first; follow `next_cursor` until
+it is null. An unknown address answers 404, an unsupported method 405 with `Allow`. Clients must ignore unknown fields.
 
 Percent-encode an id in a path (`auth0%7C5f`, `a%2Fb`). Browsers and some libraries remove `.` and `..` from paths,
 encoded or not, so lists also accept the id as a query parameter, and `POST /features` in its body."""

@@ -8,15 +8,16 @@ import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from schemas.ids import ID_PATTERN, MAX_ID_CHARS, is_id
-from schemas.times import LAST_MS
+from schemas.times import LAST_MS, starts_ms
 from serving.store import Position, epoch_ms
 
 __all__ = [
     "ALERT_TYPE",
+    "CURRENCY",
     "CURSOR",
     "EVENTS",
     "LAST_EVENT_ID",
@@ -46,6 +47,8 @@ EVENT_KINDS = ("alert", "revenue")
 
 _IDS = re.compile(f"(?:{ID_PATTERN.strip('^$')}\n)*")
 _ALERT_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _EVENT_ID = re.compile(r"(\d{1,19})-(\d{1,19})", re.ASCII)
 # RFC 3339, section 5.6. `datetime.fromisoformat` alone would also take week dates, times without an offset and others.
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -110,8 +113,14 @@ def read(parameters: Mapping[str, Parameter], given: Mapping[str, Sequence[str]]
     return values
 
 
-def listing(limit: int, cursor: Position | None, since: int | None, until: int | None) -> Listing:
-    """The parameters of `LISTING` together. Raises: InvalidQuery."""
+def listing(
+    limit: int, cursor: Position | None, since: int | None, until: int | None, day: date | None, zone: str = "UTC"
+) -> Listing:
+    """The parameters of `LISTING` together; the day is one of that time zone. Raises: InvalidQuery."""
+    if day is not None:
+        if since is not None or until is not None:
+            raise InvalidQuery("day stands for since and until")
+        since, until = starts_ms(day, zone), starts_ms(day + timedelta(days=1), zone) - 1
     # Both are rounded inwards: those of one instant between two milliseconds have crossed by one.
     if since is not None and until is not None and since > until + 1:
         raise InvalidQuery("since must not be later than until")
@@ -198,6 +207,18 @@ def _time_ms(name: str, up: bool) -> Callable[[str], int]:
     return parse
 
 
+def _day(text: str) -> date:
+    try:
+        if not _DATE.fullmatch(text):
+            raise ValueError("form")
+        day = date.fromisoformat(text)
+        if not 1970 < day.year < 9999:
+            raise ValueError("range")
+    except ValueError as e:
+        raise InvalidQuery("day must be a date such as 2026-11-22") from e
+    return day
+
+
 def _events(text: str) -> frozenset[str]:
     kinds = text.split(",")
     if not set(kinds) <= set(EVENT_KINDS) or len(kinds) > len(EVENT_KINDS):
@@ -208,6 +229,12 @@ def _events(text: str) -> frozenset[str]:
 def _alert_type(text: str) -> str:
     if not _ALERT_TYPE.fullmatch(text):
         raise InvalidQuery("alert_type is the name of a rule, such as RAPID_ORDERS")
+    return text
+
+
+def _currency(text: str) -> str:
+    if not _CURRENCY.fullmatch(text):
+        raise InvalidQuery("currency is three capital letters, such as EUR")
     return text
 
 
@@ -236,7 +263,13 @@ CURSOR = Parameter(
 )
 SINCE = Parameter("since", _time_ms("since", up=True), _TIME_SCHEMA, "Only rows at or after this time; RFC 3339.")
 UNTIL = Parameter("until", _time_ms("until", up=False), _TIME_SCHEMA, "Only rows at or before this time; RFC 3339.")
-LISTING = (LIMIT, CURSOR, SINCE, UNTIL)
+DAY = Parameter(
+    "day",
+    _day,
+    {"type": "string", "format": "date", "examples": ["2026-11-22"]},
+    "Only rows of this day in the server's time zone (see /info), instead of `since` and `until`.",
+)
+LISTING = (LIMIT, CURSOR, SINCE, UNTIL, DAY)
 
 OPEN = Parameter(
     "open", flag("open"), {"type": "boolean", "default": False}, "`true`: only sessions in progress.", default=False
@@ -249,6 +282,12 @@ USER_ID = Parameter(
 )
 OF_USER = Parameter("user_id", user_id, _USER_ID_SCHEMA, "Only rows of this user.")
 
+CURRENCY = Parameter(
+    "currency",
+    _currency,
+    {"type": "string", "pattern": f"^{_CURRENCY.pattern}$", "examples": ["EUR"]},
+    "Revenue in this currency; if not given, in the shop's. Amounts of several are never added.",
+)
 EVENTS = Parameter(
     "events",
     _events,

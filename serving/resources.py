@@ -15,6 +15,7 @@ from schemas.ids import ID_PATTERN
 __all__ = [
     "Alert",
     "AlertPage",
+    "CurrenciesAnswer",
     "Failure",
     "Features",
     "FeaturesAnswer",
@@ -34,7 +35,8 @@ __all__ = [
 T = TypeVar("T")
 
 Time = Annotated[datetime, Meta(tz=True, description="RFC 3339, UTC, to the millisecond")]
-Amount = Annotated[float, Meta(ge=0, description="in TRY")]
+Amount = Annotated[float, Meta(ge=0, description="in main units of `currency`, with all its decimals")]
+Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217", examples=["TRY"])]
 Count = Annotated[int, Meta(ge=0)]
 _True = Annotated[bool, Meta(extra_json_schema={"const": True})]
 _False = Annotated[bool, Meta(extra_json_schema={"const": False})]
@@ -48,10 +50,13 @@ class Alert(Struct):
     alert_type: Annotated[str, Meta(description="the rule", examples=["RAPID_ORDERS"])]
     risk_score: Annotated[float, Meta(ge=0, le=1)]
     order_id: Annotated[str, Meta(description="the order that completes the pattern")]
-    amount: Annotated[float, Meta(ge=0, description="that order's amount, in TRY")]
+    amount: Annotated[float, Meta(ge=0, description="that order's amount, in `currency`")]
     timestamp: Annotated[datetime, Meta(tz=True, description="event time of that order")]
     description: str
     related_events: Annotated[list[str], Meta(description="the pattern's orders, oldest first")]
+    currency: Annotated[str, Meta(description="of that order; absent from rows of older releases: TRY")] | UnsetType = (
+        UNSET
+    )
 
 
 class Session(Struct):
@@ -66,18 +71,23 @@ class Session(Struct):
     product_views: Count
     add_to_carts: Count
     purchases: Count
-    revenue: Annotated[float, Meta(ge=0, description="total of its purchases, in TRY")]
+    revenue: Annotated[float, Meta(ge=0, description="total of its purchases, in `currency`")]
     device_type: Annotated[str, Meta(description="the most frequent one")]
     geo_region: Annotated[str, Meta(description="the most frequent one")]
     primary_category: Annotated[str | None, Meta(description="the most frequent one; null if there was none")]
     open: Annotated[bool, Meta(description="true while the session is in progress")]
+    currency: (
+        Annotated[str, Meta(description="the shop's, as clicks name none; absent from rows of older releases: TRY")]
+        | UnsetType
+    ) = UNSET
 
 
 class Minute(Struct):
-    """Revenue of one minute of event time."""
+    """Revenue of one minute of event time in one currency."""
 
     window_start: Time
     window_end: Time
+    currency: Currency
     total_gmv: Amount
     order_count: Count
     avg_order_value: Amount
@@ -88,15 +98,24 @@ class Minute(Struct):
     by_region: dict[str, Amount]
 
 
+class Spend(Struct):
+    """In one currency."""
+
+    spend_1h: Annotated[float, Meta(ge=0, description="in the hour up to last_order_at")]
+    spend_24h: Annotated[float, Meta(ge=0, description="in the day up to last_order_at")]
+
+
 class Features(Struct):
     """A user's features. Without events, counts and sums are zero and all other fields null."""
 
     user_id: str
     last_seen: Time | None
-    orders_1h: Annotated[int, Meta(ge=0, description="in the hour up to last_order_at")]
-    spend_1h: Annotated[float, Meta(ge=0, description="in the hour up to last_order_at, in TRY")]
+    orders_1h: Annotated[int, Meta(ge=0, description="in the hour up to last_order_at, in any currency")]
+    spend_1h: Annotated[float, Meta(ge=0, description="in the hour up to last_order_at, in `currency`")]
     orders_24h: Annotated[int, Meta(ge=0, description="in the day up to last_order_at")]
-    spend_24h: Annotated[float, Meta(ge=0, description="in the day up to last_order_at, in TRY")]
+    spend_24h: Annotated[float, Meta(ge=0, description="in the day up to last_order_at, in `currency`")]
+    currency: Annotated[str, Meta(description="the shop's")]
+    spend_by_currency: Annotated[dict[str, Spend], Meta(description="of every currency of that day; never added")]
     last_order_at: Time | None
     last_session: Annotated[Session | None, Meta(description="the session with the latest start")]
     alerts: Annotated[int, Meta(ge=0, description="number of alerts kept in the store")]
@@ -179,6 +198,8 @@ class Route(Struct):
 class Info(Struct):
     name: str
     version: str
+    currency: Annotated[str, Meta(description="the shop's: of revenue, where none is asked for")]
+    time_zone: Annotated[str, Meta(description="where `day` begins and ends", examples=["UTC"])]
     routes: list[Route]
 
 
@@ -205,6 +226,14 @@ class SessionPage(Page[Session]):
 
 class MinutePage(Page[Minute]):
     """Minutes, newest first."""
+
+
+class CurrenciesAnswer(Struct):
+    """The currencies, by their codes."""
+
+    success: _True
+    data: list[Currency]
+    count: Count
 
 
 class MinuteAnswer(One[Minute | None]):

@@ -10,6 +10,7 @@ from typing import Any, cast
 from flask import Blueprint, Response, current_app, request
 
 from serving import answers, auth, query, resources
+from serving.config import Config
 from serving.metrics import Metrics
 from serving.openapi import operation, operations
 from serving.progress import Progress
@@ -33,6 +34,14 @@ def _metrics() -> Metrics:
 def _progress() -> dict[str, Progress]:
     """By job."""
     return cast("Callable[[], dict[str, Progress]]", current_app.extensions["streamforge.progress"])()
+
+
+def _config() -> Config:
+    return cast(Config, current_app.extensions["streamforge.config"])
+
+
+def _currency(asked: str | None) -> str:
+    return asked or _config().currency
 
 
 def version() -> str:
@@ -88,12 +97,14 @@ def ready() -> Response:
 @api.get("/info")
 @operation(resources.InfoAnswer, needs_store=False)
 def info() -> Response:
-    """The version and all routes."""
+    """The version, the shop's currency and time zone, and all routes."""
     routes: dict[str, dict[str, Any]] = {}
     for rule, method, view, _ in operations(current_app):
         summary = (view.__doc__ or "").partition("\n")[0]
         routes.setdefault(rule.rule, {"path": rule.rule, "methods": [], "summary": summary})["methods"].append(method)
-    return answers.one({"name": "StreamForge", "version": version(), "routes": list(routes.values())})
+    config = _config()
+    about = {"name": "StreamForge", "version": version(), "currency": config.currency, "time_zone": config.time_zone}
+    return answers.one({**about, "routes": list(routes.values())})
 
 
 @api.get("/fraud-alerts")
@@ -111,7 +122,7 @@ def fraud_alerts_of_user(user_id: str, **asked: Any) -> Response:
 
 
 def _alerts(user_id: str | None, asked: dict[str, Any]) -> Response:
-    page = _store().alerts(user_id, *query.listing(**asked))
+    page = _store().alerts(user_id, *query.listing(**asked, zone=_config().time_zone))
     _metrics().fraud_alerts_served.inc(len(page.rows))
     return answers.listing(page)
 
@@ -123,7 +134,9 @@ def sessions(open: bool, user_id: str | None, **asked: Any) -> Response:  # noqa
 
     A page may have fewer rows than `limit` and still be followed by another.
     """
-    return answers.listing(_store().sessions(user_id, *query.listing(**asked), only_open=open))
+    return answers.listing(
+        _store().sessions(user_id, *query.listing(**asked, zone=_config().time_zone), only_open=open)
+    )
 
 
 @api.get("/sessions/<user_id>")
@@ -133,24 +146,32 @@ def sessions_of_user(user_id: str, **asked: Any) -> Response:
 
     A page may have fewer rows than `limit` and still be followed by another.
     """
-    return answers.listing(_store().sessions(user_id, *query.listing(**asked)))
+    return answers.listing(_store().sessions(user_id, *query.listing(**asked, zone=_config().time_zone)))
 
 
 @api.get("/revenue")
-@operation(resources.MinutePage, query=LISTING)
-def revenue(**asked: Any) -> Response:
-    """Revenue per minute, newest first.
+@operation(resources.MinutePage, query=[*LISTING, query.CURRENCY])
+def revenue(currency: str | None, **asked: Any) -> Response:
+    """Revenue per minute in one currency, newest first.
 
     A page may have fewer rows than `limit` and still be followed by another.
     """
-    return answers.listing(_store().revenue(*query.listing(**asked)))
+    return answers.listing(_store().revenue(_currency(currency), *query.listing(**asked, zone=_config().time_zone)))
+
+
+@api.get("/revenue/currencies")
+@operation(resources.CurrenciesAnswer)
+def revenue_currencies() -> Response:
+    """The currencies of the orders of the last 48 hours."""
+    codes = _store().currencies()
+    return answers.one(codes, count=len(codes))
 
 
 @api.get("/revenue/realtime")
-@operation(resources.MinuteAnswer)
-def revenue_realtime() -> Response:
-    """Revenue of the current minute, or of the last minute with orders."""
-    minute = _store().revenue_now()
+@operation(resources.MinuteAnswer, query=[query.CURRENCY])
+def revenue_realtime(currency: str | None) -> Response:
+    """Revenue of the current minute in one currency, or of the last minute with orders in it."""
+    minute = _store().revenue_now(_currency(currency))
     return answers.one(None, count=0) if minute is None else answers.one_ready(minute)
 
 
@@ -176,13 +197,17 @@ def features_of_users(body: resources.UserIds) -> Response:
 @api.get("/stream")
 @operation(
     "text/event-stream",
-    query=[query.EVENTS, query.ALERT_TYPE, query.OF_USER],
+    query=[query.EVENTS, query.ALERT_TYPE, query.OF_USER, query.CURRENCY],
     headers=[query.LAST_EVENT_ID],
     busy="This server has no free stream; retry after the seconds in `Retry-After`, or poll the lists instead.",
     needs_store=False,
 )
 def stream(
-    events: frozenset[str], alert_type: str | None, user_id: str | None, last_event_id: EventId | None
+    events: frozenset[str],
+    alert_type: str | None,
+    user_id: str | None,
+    currency: str | None,
+    last_event_id: EventId | None,
 ) -> Response:
     """New alerts, and the current minute's revenue as it changes, as server-sent events.
 
@@ -199,7 +224,7 @@ def stream(
         return Response(content_type="text/event-stream", headers=headers)
     streams = cast(Streams, current_app.extensions["streamforge.streams"])
     try:
-        frames = streams.open(Wanted(events, alert_type, user_id, last_event_id))
+        frames = streams.open(Wanted(events, alert_type, user_id, last_event_id, _currency(currency)))
     except TooManyStreams:
         return answers.unavailable("this server has no free stream; try again shortly")
     return Response(frames, content_type="text/event-stream", headers=headers)

@@ -39,6 +39,7 @@ _OF_THE_JOBS = (
 """What health and a scrape ask for."""
 _MINUTE_MS = 60_000
 _RECENT_MS = 5 * _MINUTE_MS
+_MOST_CURRENCIES = 50  # in metrics, where each is a series for good; a producer may send any three letters
 _RECENT_ALERTS = 1_000  # in an attack there are more; that it is one shows already
 
 
@@ -79,7 +80,8 @@ class Readings(NamedTuple):
       lost: by job, what the log no longer held; not of jobs that do not say.
       ledger_age_s: since a job last wrote its ledger.
       recent_alerts: by type, of the last five minutes of event time; the newest 1,000 are counted.
-      minute: the revenue of the newest minute that has been over for one; None when nobody ordered, or nobody counts.
+      minutes: by currency, the revenue of the newest minute that has been over for one; not of those in which nobody
+        ordered, or nobody counts. Of more than 50 currencies, the newest.
     """
 
     freshness_s: dict[str, float]
@@ -88,7 +90,7 @@ class Readings(NamedTuple):
     ledger_age_s: dict[str, float]
     open_sessions: int
     recent_alerts: dict[str, int]
-    minute: Minute | None
+    minutes: dict[str, Minute]
 
 
 class Minute(NamedTuple):
@@ -199,36 +201,44 @@ class Store:
             rows = [row for row in rows if row.endswith(features.OPEN_MARK)]
         return Page(rows, page.end)
 
+    def currencies(self) -> list[str]:
+        """Those of which there are minutes, by their codes."""
+        [codes] = self._ask(("ZRANGE", features.REVENUE_CURRENCIES_KEY, 0, -1))
+        return sorted(code.decode() for code in codes)
+
     def revenue(
         self,
+        currency: str,
         limit: int,
         after: Position | None = None,
         since_ms: int | None = None,
         until_ms: int | None = None,
     ) -> Page:
-        """Minutes by their start, newest first, as `alerts`; the open one too."""
+        """Minutes of a currency by their start, newest first, as `alerts`; the open one too."""
         newest: int | str = "+inf" if until_ms is None else until_ms
         if after is not None and (until_ms is None or after.time_ms <= until_ms):
             newest = f"({after.time_ms}"
         oldest: int | str = "-inf" if since_ms is None else since_ms
-        starts, rows = self._minutes(newest, oldest, limit + 1)
+        starts, rows = self._minutes(currency, newest, oldest, limit + 1)
         end = Position(starts[limit - 1], "") if len(starts) > limit else None
         return Page([row for row in rows[:limit] if row is not None], end)
 
-    def revenue_now(self) -> bytes | None:
+    def revenue_now(self, currency: str) -> bytes | None:
         """The minute that is open, or, when there were no orders for a while, the last that was; None before any.
 
         A minute ahead of the clock, of a producer whose clock is wrong, does not count.
         """
         now_ms = int(time.time() * 1000)
-        _, rows = self._minutes(now_ms, "-inf", _MINUTES_WITHOUT_TOTAL)
+        _, rows = self._minutes(currency, now_ms, "-inf", _MINUTES_WITHOUT_TOTAL)
         return next((row for row in rows if row is not None), None)
 
-    def _minutes(self, newest: int | str, oldest: int | str, count: int) -> tuple[list[int], list[bytes | None]]:
-        [found] = self._ask(_newest_first(features.REVENUE_MINUTES_KEY, newest, oldest, count))
+    def _minutes(
+        self, currency: str, newest: int | str, oldest: int | str, count: int
+    ) -> tuple[list[int], list[bytes | None]]:
+        [found] = self._ask(_newest_first(features.revenue_minutes_key(currency), newest, oldest, count))
         starts = [int(start) for start in found]
-        minutes = self._ask(*(("HGETALL", features.revenue_minute_key(start)) for start in starts))
-        return starts, [features.revenue_json(*minute) for minute in zip(starts, minutes, strict=True)]
+        minutes = self._ask(*(("HGETALL", features.revenue_minute_key(currency, start)) for start in starts))
+        return starts, [features.revenue_json(currency, *minute) for minute in zip(starts, minutes, strict=True)]
 
     def product(self, product_id: str) -> bytes | None:
         """A product as JSON; None when there is none."""
@@ -342,15 +352,17 @@ class Store:
         return _freshness_s(newest)
 
     def readings(self) -> Readings:
-        """For a scrape, in one round trip."""
+        """For a scrape, in two round trips."""
         now_ms = int(time.time() * 1000)
         # A younger minute still grows.
         minute_ms = now_ms - now_ms % _MINUTE_MS - 2 * _MINUTE_MS
-        *hashes, open_sessions, newest, alerts, total = self._ask(
+        *hashes, open_sessions, newest, alerts, codes = self._ask(
             *_OF_THE_JOBS,
             _newest_first(features.RECENT_ALERTS_KEY, now_ms, now_ms - _RECENT_MS, _RECENT_ALERTS),
-            ("HGET", features.revenue_minute_key(minute_ms), "total:*"),
+            _newest_first(features.REVENUE_CURRENCIES_KEY, "+inf", minute_ms, _MOST_CURRENCIES),
         )
+        codes = [code.decode() for code in codes]
+        totals = self._ask(*(("HGET", features.revenue_minute_key(code, minute_ms), "total:*") for code in codes))
         written = {job: fields for job, fields in zip(JOBS, hashes, strict=True) if fields}
         updated = {job: fields.get(b"updated_ms") for job, fields in written.items()}
         return Readings(
@@ -360,7 +372,7 @@ class Store:
             ledger_age_s={job: (now_ms - int(at)) / 1000 for job, at in updated.items() if at and _is_count(at)},
             open_sessions=open_sessions,
             recent_alerts=Counter(msgspec.json.decode(row, type=_OfAlert).alert_type for row in alerts),
-            minute=_minute(minute_ms, total),
+            minutes={code: _minute(code, minute_ms, total) for code, total in zip(codes, totals, strict=True) if total},
         )
 
     def _ask(self, *commands: Command, one_view: bool = False) -> list[Any]:
@@ -414,11 +426,10 @@ def _freshness_s(newest: dict[bytes, bytes]) -> dict[str, float]:
     }
 
 
-def _minute(start_ms: int, total: bytes | None) -> Minute | None:
-    row = features.revenue_json(start_ms, {b"total:*": total}) if total else None
-    if row is None:
-        return None
-    minute = msgspec.json.decode(row, type=_OfMinute)
+def _minute(currency: str, start_ms: int, total: bytes) -> Minute:
+    minute = msgspec.json.decode(
+        cast(bytes, features.revenue_json(currency, start_ms, {b"total:*": total})), type=_OfMinute
+    )
     return Minute(minute.total_gmv, minute.order_count, minute.unique_users)
 
 

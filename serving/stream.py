@@ -11,12 +11,13 @@ import logging
 import threading
 import time
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
 
-from schemas import features
+from schemas import currencies, features
 from serving.store import Store, StoreUnavailable
 
 __all__ = ["Stream", "Streams", "TooManyStreams", "Wanted"]
@@ -43,12 +44,14 @@ class Wanted(NamedTuple):
       events: `alert`, `revenue`.
       alert_type, user_id: alerts of these only; None for all.
       after: the last alert that was seen; None for those that are new from now on.
+      currency: of the minutes.
     """
 
     events: frozenset[str]
     alert_type: str | None = None
     user_id: str | None = None
     after: EventId | None = None
+    currency: str = currencies.DEFAULT
 
 
 class _Subject(msgspec.Struct):
@@ -87,13 +90,13 @@ class Streams:
         self.clock = clock
         self.news = threading.Condition()  # guards what follows
         self.ended = False
-        self.revenue: bytes | None = None
+        self.revenue: dict[str, bytes] = {}
         self.read_at = 0  # number of the last poll that the store answered
         self.polls = 0
         self._alerts: list[_Alert] = []
         self._read_to: EventId = (0, 0)  # the last entry of the log, whoever wrote it
         self._first = 0  # place of the first of them: how many there were before
-        self._open = 0
+        self._open: Counter[str] = Counter()  # by the currency that is wanted
         self._thread: threading.Thread | None = None
         self._asked = threading.Event()
         self._subject = msgspec.json.Decoder(_Subject)
@@ -107,9 +110,9 @@ class Streams:
           TooManyStreams
         """
         with self.news:
-            if self.ended or self._open >= self._most:
+            if self.ended or self._open.total() >= self._most:
                 raise TooManyStreams
-            self._open += 1
+            self._open[wanted.currency] += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
                 self._thread.start()
@@ -119,9 +122,9 @@ class Streams:
             stream.find_place()
         return stream
 
-    def release(self) -> None:
+    def release(self, wanted: Wanted) -> None:
         with self.news:
-            self._open -= 1
+            self._open[wanted.currency] -= 1
 
     def close(self) -> None:
         """Ends every stream at once, and refuses others."""
@@ -157,7 +160,7 @@ class Streams:
         pause_s = self._poll_s
         try:
             while not self.ended:
-                asked = self._asked.wait(pause_s if self._open else None)
+                asked = self._asked.wait(pause_s if self._open.total() else None)
                 self._asked.clear()
                 pause_s = self._poll_s if self._poll(asked) else self._retry_s
         finally:  # a failure nobody foresaw ends the streams, and the next one that is opened begins anew
@@ -168,7 +171,10 @@ class Streams:
     def _poll(self, asked: bool) -> bool:
         try:
             alerts = self._new_alerts()
-            revenue = self._store.revenue_now()
+            with self.news:
+                wanted = list(+self._open)
+            now = {currency: self._store.revenue_now(currency) for currency in wanted}
+            revenue = {currency: minute for currency, minute in now.items() if minute is not None}
         except StoreUnavailable:
             with self.news:
                 self.polls += 1
@@ -252,7 +258,7 @@ class Stream(Iterator[bytes]):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._streams.release()
+            self._streams.release(self._wanted)
 
     def _beginning(self) -> bytes:
         """An id before any alert, so that whoever is cut off before the first comes back to the same place."""
@@ -266,7 +272,7 @@ class Stream(Iterator[bytes]):
         if self._place is None:
             return streams.read_at > self.since
         return ("alert" in events and streams.end > self._place) or (
-            "revenue" in events and streams.revenue not in (None, self._revenue)
+            "revenue" in events and self._minute not in (None, self._revenue)
         )
 
     def _frames(self) -> list[bytes] | None:
@@ -282,10 +288,14 @@ class Stream(Iterator[bytes]):
                 return None
             self._place += len(alerts)
             frames = [alert.frame for alert in alerts if self._matches(alert.subject)]
-        if "revenue" in wanted.events and streams.revenue not in (None, self._revenue):
-            self._revenue = streams.revenue
+        if "revenue" in wanted.events and self._minute not in (None, self._revenue):
+            self._revenue = self._minute
             frames.append(b"event: revenue\ndata: %b\n\n" % self._revenue)
         return frames
+
+    @property
+    def _minute(self) -> bytes | None:
+        return self._streams.revenue.get(self._wanted.currency)
 
     def _matches(self, subject: _Subject) -> bool:
         wanted = self._wanted

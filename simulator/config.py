@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from schemas.currencies import DEFAULT, currency
 from schemas.events import ClickstreamEvent, InventoryEvent, OrderEvent
 
 __all__ = ["CLICKS", "INVENTORY", "ORDERS", "RECORDS", "TOPICS", "Config", "ConfigError", "Event", "Kind"]
@@ -44,6 +45,7 @@ class Config:
       events: stop after as many; None: no such limit.
       duration_ms: stop after this span of event time; None: no such limit.
       rhythm: fewer events at night, `rate` being the mean over a day.
+      currencies: that users pay in, one each. Planted fraud is in lira, as the rules that are shipped.
       users: how many ordinary users the shop has; planted users come on top.
       fraud_share: share of the order records that belong to planted fraud.
       bad_share, late_share, duplicate_share: shares of the order and click records.
@@ -59,6 +61,7 @@ class Config:
     duration_ms: int | None = None
     rhythm: bool = False
     users: int = 100_000
+    currencies: tuple[str, ...] = (DEFAULT,)
     topics: tuple[str, ...] = TOPICS
     fraud_share: float = 0.05
     bad_share: float = 0.0
@@ -79,6 +82,13 @@ class Config:
             raise ConfigError("duration", "must be positive")
         if self.users < 1:
             raise ConfigError("users", "must be at least 1")
+        if not self.currencies:
+            raise ConfigError("currencies", "names none")
+        for code in self.currencies:
+            try:
+                currency(code)
+            except ValueError as e:
+                raise ConfigError("currencies", str(e)) from None
         if not self.topics or any(topic not in TOPICS for topic in self.topics):
             raise ConfigError("topics", f"must be some of {', '.join(TOPICS)}")
         for flag in ("fraud_share", "bad_share", "late_share", "duplicate_share"):

@@ -14,6 +14,7 @@ from typing import Any, Final
 from connections.kafka import Brokers, kafka_file
 from connections.registry import registry_file
 from schemas.addresses import Address, nearly_url, shown
+from schemas.currencies import DEFAULT
 from schemas.flags import Parser, typed
 from simulator.config import TOPICS, Config, ConfigError
 from simulator.ticks import start_for
@@ -124,6 +125,7 @@ def _parser() -> Parser:
     add = parser.add_argument_group("content").add_argument
     _add(add, "--seed", _COUNT, "N", None, "seed of the random events (default: a new one each time; it is printed)")
     _add(add, "--users", _COUNT, "N", 100_000, "number of ordinary users")
+    _add(add, "--currencies", str, "A,B", DEFAULT, "currencies that users pay in, one each, at rough fixed rates")
     _add(add, "--topics", str, "A,B", ",".join(TOPICS), "only these topics")
     _add(
         add,
@@ -241,6 +243,7 @@ def _config(flags: Flags, now_ms: int) -> Config:
         duration_ms=flags.duration,
         rhythm=not paced,
         users=flags.users,
+        currencies=tuple(code.strip() for code in flags.currencies.split(",")),
         topics=tuple(topic for topic in TOPICS if topic in _topics(flags.topics)),
         fraud_share=flags.fraud_share,
         bad_share=flags.bad_share,

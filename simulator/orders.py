@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import msgspec
 
+from schemas.currencies import DEFAULT
 from schemas.events import OrderEvent, OrderItem, OrderStatus
 from simulator.catalogue import PAYMENT_METHODS, PRODUCTS, REGIONS, priced
 from simulator.config import ORDERS, Event
 from simulator.fraud import Pattern
+from simulator.prices import Prices
 from simulator.stock import Stock
 from simulator.ticks import HOUR_MS
 from simulator.timeline import Timeline
@@ -30,8 +32,9 @@ class Orders:
       stock: None: nobody asks for stock movements.
     """
 
-    def __init__(self, timeline: Timeline, users: Users, stock: Stock | None):
+    def __init__(self, timeline: Timeline, users: Users, stock: Stock | None, prices: Prices):
         self._timeline = timeline
+        self._prices = prices
         self._users = users
         self._stock = stock
 
@@ -107,14 +110,26 @@ class Orders:
         return Event(ORDERS, order.user_id, when, later)
 
     def _order(
-        self, user_id: str, region: str, lines: list[OrderItem], session_id: str, when: int, *, is_first: bool
+        self,
+        user_id: str,
+        region: str,
+        lines: list[OrderItem],
+        session_id: str,
+        when: int,
+        *,
+        is_first: bool,
+        currency: str | None = None,
     ) -> OrderEvent:
-        rng = self._timeline.random
+        """In the user's currency, or another one."""
+        rng, prices = self._timeline.random, self._prices
+        currency = currency or prices.currency_of(user_id)
+        lines = prices.lines(lines, currency)
         subtotal = 0
         for line in lines:
             subtotal += line.total_price_minor
         discount = subtotal * rng.choice((5, 10, 15, 20)) // 100 if rng.random() < 0.2 else 0
-        shipping = 0 if subtotal - discount >= _FREE_SHIPPING_FROM else 3_990
+        free_from, fee = prices.amount(_FREE_SHIPPING_FROM, currency), prices.amount(3_990, currency)
+        shipping = 0 if subtotal - discount >= free_from else fee
         return OrderEvent(
             order_id=self._timeline.identifier("o"),
             user_id=user_id,
@@ -125,7 +140,7 @@ class Orders:
             discount_minor=discount,
             shipping_minor=shipping,
             total_amount_minor=subtotal - discount + shipping,
-            currency="TRY",
+            currency=currency,
             payment_method=PAYMENT_METHODS.choose(rng),
             shipping_region=region,
             event_time=when,
@@ -133,9 +148,12 @@ class Orders:
         )
 
     def _of_amount(self, user_id: str, region: str, amount: int, when: int, is_first: bool) -> OrderEvent:
-        """An order of an exact amount: one thing bought with a voucher for the difference."""
+        """An order of an exact amount, in lira as the fraud rules that are shipped: one thing bought with a voucher for
+        the difference."""
         line = priced(amount).line(1)
-        order = self._order(user_id, region, [line], self._timeline.identifier("s"), when, is_first=is_first)
+        order = self._order(
+            user_id, region, [line], self._timeline.identifier("s"), when, is_first=is_first, currency=DEFAULT
+        )
         return msgspec.structs.replace(
             order, discount_minor=line.total_price_minor - amount, shipping_minor=0, total_amount_minor=amount
         )

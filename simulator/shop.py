@@ -18,6 +18,7 @@ from simulator.catalogue import PRODUCTS
 from simulator.config import CLICKS, INVENTORY, ORDERS, Config, Event
 from simulator.fraud import Patterns
 from simulator.orders import Orders
+from simulator.prices import Prices
 from simulator.stock import Stock
 from simulator.ticks import Ticks
 from simulator.timeline import Timeline
@@ -55,7 +56,7 @@ class Shop:
         self._has_orders = ORDERS in config.topics
         self._stock = Stock(self._timeline) if INVENTORY in config.topics else None
         self.users = Users(config.users, self._timeline.random)
-        self._orders = Orders(self._timeline, self.users, self._stock)
+        self._orders = Orders(self._timeline, self.users, self._stock, Prices(config.currencies))
         self._patterns: Patterns | None = None
         if config.fraud_share and self._has_orders:
             self._patterns = Patterns(config.fraud_share, random.Random(f"{config.seed}/fraud"))

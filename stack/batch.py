@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=rest,
     )
     add = parser.add_argument
-    add("--date", type=_date, required=True, metavar="YYYY-MM-DD", help="event day, in UTC")
+    add("--date", type=_date, required=True, metavar="YYYY-MM-DD", help="the shop's event day, in --time_zone")
     add(
         "--data",
         type=Path,

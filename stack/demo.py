@@ -38,6 +38,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from connections.kafka import Connection
 from schemas import features
 from schemas.access import API, SIMULATOR
+from schemas.currencies import currency
 from schemas.flags import Parser, typed
 from schemas.jobs import JOBS, LETTERS, Job
 from stack.children import Children, memory_bytes
@@ -160,6 +161,13 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("--duration", type=typed(_seconds), metavar="TIME", help="stop after this long, such as 60s (default: never)")
+    add(
+        "--currencies",
+        type=typed(_currencies),
+        default="TRY",
+        metavar="A,B",
+        help="currencies that users pay in, such as TRY,EUR,JPY (default: %(default)s)",
+    )
     add("--cdc", action="store_true", help="add a database and the job cdc, which takes 1 GB more memory")
     add("--secure", action="store_true", help="use TLS, passwords and access rules everywhere (docs/security.md)")
     add("--rate", type=_rate, default=50, metavar="N", help="events per second (default: %(default)s)")
@@ -258,12 +266,18 @@ def _run(options: argparse.Namespace, stop: _Stop) -> int:
 
         system = _System(stack, f"http://{HOST}:{api_port}", home, children, jobs, services)
         before = system.sent()
-        system.start(_pace(options), api_port, options.short)
+        system.start([*_pace(options), f"--currencies={options.currencies}"], api_port, options.short)
         system.wait_until_ready(console)
         print(_welcome(system, options.duration), flush=True)
         stop.running = True
         _watch(system, before, options.duration, stop)
         return _settle(system, before, console)
+
+
+def _currencies(text: str) -> str:
+    for code in text.split(","):
+        currency(code)
+    return text
 
 
 def _pace(options: argparse.Namespace) -> list[str]:

@@ -21,8 +21,8 @@ class Revenue(NamedTuple):
     first_time_orders: int
 
 
-Key = tuple[int, str, str]
-"""Beginning of the minute in ms, dimension, value."""
+Key = tuple[int, str, str, str]
+"""Beginning of the minute in ms, currency, dimension, value."""
 
 
 def expected_revenue(orders: Iterable[OrderEvent]) -> dict[Key, Revenue]:
@@ -31,22 +31,22 @@ def expected_revenue(orders: Iterable[OrderEvent]) -> dict[Key, Revenue]:
     for order in sorted(orders, key=lambda o: (o.event_time, o.order_id)):
         if order.order_status == "CREATED":
             once.setdefault(order.order_id, order)
-    minutes: dict[int, list[OrderEvent]] = defaultdict(list)
+    minutes: dict[tuple[int, str], list[OrderEvent]] = defaultdict(list)
     for order in once.values():
-        minutes[order.event_time - order.event_time % 60_000].append(order)
+        minutes[order.event_time - order.event_time % 60_000, order.currency].append(order)
     figures: dict[Key, Revenue] = {}
-    for start, every in minutes.items():
-        figures[start, "total", "*"] = _revenue([(o, o.total_amount_minor) for o in every])
+    for (start, currency), every in minutes.items():
+        figures[start, currency, "total", "*"] = _revenue([(o, o.total_amount_minor) for o in every])
         for region in {o.shipping_region for o in every}:
             inside = [(o, o.total_amount_minor) for o in every if o.shipping_region == region]
-            figures[start, "region", region] = _revenue(inside)
+            figures[start, currency, "region", region] = _revenue(inside)
         for category in {item.category for o in every for item in o.items}:
             inside = [
                 (o, sum(item.total_price_minor for item in o.items if item.category == category))
                 for o in every
                 if category in [item.category for item in o.items]
             ]
-            figures[start, "category", category] = _revenue(inside)
+            figures[start, currency, "category", category] = _revenue(inside)
     return figures
 
 

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from schemas import currencies
 from schemas.events import FraudAlert, RevenueWindow, UserSession
 from transforms.io import redis
 from transforms.sharded_rows import encode_rows
 
-Order = tuple[str, str, int, int, str, bool, list[Any]]
+Order = tuple[str, str, int, int, str, bool, list[Any], str]
 """A row of `transforms.revenue`."""
 Write = FraudAlert | UserSession | RevenueWindow | Order
 
 _TABLES = {
-    FraudAlert: redis._alerts,
-    UserSession: redis._sessions,
+    FraudAlert: partial(redis._alerts, currencies.DEFAULT),
+    UserSession: partial(redis._sessions, currencies.DEFAULT),
     RevenueWindow: redis._revenue,
-    tuple: redis._orders,
+    tuple: partial(redis._orders, currencies.DEFAULT),
 }
 
 
-def order(order_id: str, at: int, amount: int = 100, user: str = "u-1") -> Order:
-    return user, order_id, at, amount, "Izmir", False, []
+def order(order_id: str, at: int, amount: int = 100, user: str = "u-1", currency: str = currencies.DEFAULT) -> Order:
+    return user, order_id, at, amount, "Izmir", False, [], currency
 
 
 def write(url: str, rows: Sequence[Write]) -> None:

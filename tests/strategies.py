@@ -104,6 +104,7 @@ revenue = st.builds(
     unique_users=longs,
     first_time_orders=longs,
     version=longs,
+    currency=texts,
 )
 low_stock = st.builds(LowStockAlert, texts, texts, texts, texts, ints, ints, longs, texts)
 changes = st.builds(

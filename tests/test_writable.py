@@ -83,7 +83,7 @@ def test_every_column_of_a_product_can_be_written_to_the_store(valkey: Stack, db
 
 
 def test_the_last_minute_of_all_ends_when_it_can_be_written() -> None:
-    (row,) = revenue_rows([("total", "*", 1, 1, 1, 1)], END_MS - 60_000, "ON_TIME")
+    (row,) = revenue_rows([("total", "*", 1, 1, 1, 1)], END_MS - 60_000, "TRY", "ON_TIME")
     assert row.window_end == LAST_MS
     assert to_bigquery(TABLES["real_time_revenue"], msgspec.to_builtins(row))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import apache_beam as beam
@@ -17,9 +18,10 @@ from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import Timestamp
 
 from schemas.columns import Ints
+from schemas.currencies import NUMBERS, number_of
 from schemas.events import FraudAlert, OrderEvent
 from transforms.decode import DecodedBlock, Part
-from transforms.domain.fraud import STATUS_BITS, Detector, Order, UserOrders, order_flags, prune
+from transforms.domain.fraud import STATUS_BITS, Detector, Order, UserOrders, order_flags, prune, renewed
 from transforms.domain.fraud_rules import STATUSES, Rules
 from transforms.keyed_state import LOG, TOKEN, Expiry, Memory, Shards, shard_of
 from transforms.ledger import Counts, of_bundle
@@ -39,8 +41,20 @@ class FraudRows:
     """The orders that can matter to a rule, as rows; others are dropped here. See `transforms.sharded_rows.RowsOf`."""
 
     def __init__(self, rules: Rules):
-        self._currency = rules.currency
-        self._least = [_NEVER if (least := rules.least_minor(s)) is None else least for s in range(len(STATUSES))]
+        self._rules = rules
+
+    @cached_property
+    def _least(self) -> Ints:
+        """By status and number of the currency; an order at or below it touches no rule. Made where it is used: it is
+        much larger than the rules."""
+        least = np.full((len(STATUSES), NUMBERS), _NEVER)
+        for status, of_status in enumerate(least):
+            if (floors := self._rules.least_minor(status)) is None:
+                of_status[:] = -1
+            else:
+                for code, minor in floors.items():
+                    of_status[number_of(code)] = minor
+        return least
 
     def __call__(self, decoded: DecodedBlock[OrderEvent], shard_count: int) -> dict[int, list[Row]]:
         rows: dict[int, list[Row]] = {}
@@ -56,9 +70,10 @@ class FraudRows:
         ints, spans, data = columns.ints, columns.spans, columns.data
         status = np.array([STATUSES.index(s) for s in part.symbols["order_status"]])[ints["order_status"][rows]]
         amount = ints["total_amount_minor"][rows]
-        kept = amount > np.array(self._least)[status]
-        rows, status, amount = rows[kept], status[kept], amount[kept]
-        flags = order_flags(status, ints["is_first_order"][rows], columns.equals("currency", rows, self._currency))
+        currency = columns.currencies("currency", rows)
+        kept = amount > self._least[status, currency]
+        rows, status, amount, currency = rows[kept], status[kept], amount[kept], currency[kept]
+        flags = order_flags(status, ints["is_first_order"][rows], currency)
         users = [data[s:e] for s, e in zip(*_bounds(spans["user_id"], rows), strict=True)]
         orders = zip(
             ints["event_time"][rows].tolist(),
@@ -77,8 +92,9 @@ class FraudRows:
 
     def _add_record(self, order: OrderEvent, by_shard: dict[int, list[Row]], shard_count: int) -> None:
         status = STATUSES.index(order.order_status)
-        if order.total_amount_minor > self._least[status]:
-            flags = order_flags(status, order.is_first_order, order.currency == self._currency)
+        currency = number_of(order.currency)
+        if order.total_amount_minor > self._least[status, currency]:
+            flags = order_flags(status, order.is_first_order, currency)
             row = (order.event_time, order.order_id, flags, order.total_amount_minor, order.shipping_region)
             shard = shard_of(order.user_id.encode(), shard_count)
             by_shard.setdefault(shard, []).append((order.user_id, row))
@@ -149,7 +165,7 @@ class _DetectFraudFn(beam.DoFn):
 
     def _replay(self, users: _Users, entry: bytes) -> None:
         add, orders = self._detector.add, users.orders
-        rows = decode_rows(entry)
+        rows = [(user, renewed(order, self._rules.currency)) for user, order in decode_rows(entry)]
         for user, order in rows:
             add(orders.setdefault(user, []), order)
         self._will_expire(users, rows)

@@ -12,6 +12,7 @@ from apache_beam.transforms import trigger
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 from apache_beam.utils.timestamp import Duration
 
+from schemas import currencies
 from schemas.columns import Ints
 from schemas.events import OrderEvent, RevenueWindow
 from transforms.decode import DecodedBlock, Part
@@ -36,13 +37,37 @@ from transforms.sharded_rows import encode_rows
 __all__ = ["AddUpMinutes", "CalculateRevenue", "RevenueGathering", "RevenueRows", "decode_rows"]
 
 _CREATED = "CREATED"
-# order_ids and sums by minute; the minutes that are pending
-_Snapshot = tuple[list[tuple[int, list[str]]], list[tuple[int, MinuteState]], list[int]]
+# of a currency: sums by minute; the minutes that are pending
+_SeriesState = tuple[list[tuple[int, MinuteState]], list[int]]
+# order_ids by minute; the series by currency
+_Snapshot = tuple[list[tuple[int, list[str]]], dict[str, _SeriesState]]
+# As releases that knew no currencies wrote them.
+_OldOrder = tuple[str, str, int, int, str, bool, list[tuple[str, int]]]
+_OldSnapshot = tuple[list[tuple[int, list[str]]], list[tuple[int, MinuteState]], list[int]]
 
-decode_rows: Callable[[bytes], list[Order]] = msgspec.msgpack.Decoder(list[Order]).decode
+_decode_orders: Callable[[bytes], list[Order]] = msgspec.msgpack.Decoder(list[Order]).decode
+_decode_old_orders: Callable[[bytes], list[_OldOrder]] = msgspec.msgpack.Decoder(list[_OldOrder]).decode
 _decode_figures: Callable[[bytes], list[Figures]] = msgspec.msgpack.Decoder(list[Figures]).decode
 _decode_snapshot: Callable[[bytes], _Snapshot] = msgspec.msgpack.Decoder(_Snapshot).decode
+_decode_old_snapshot: Callable[[bytes], _OldSnapshot] = msgspec.msgpack.Decoder(_OldSnapshot).decode
 _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+
+
+def decode_rows(rows: bytes) -> list[Order]:
+    """Those of a checkpoint of a release that knew no currencies are lira: it called them that."""
+    try:
+        return _decode_orders(rows)
+    except msgspec.ValidationError:
+        return [(*order, currencies.DEFAULT) for order in _decode_old_orders(rows)]
+
+
+# What minutes are summed up by. That of lira is empty: it was the only one, and a restored job goes on with its sums.
+def _key_of(currency: str) -> bytes:
+    return b"" if currency == currencies.DEFAULT else currency.encode()
+
+
+def _currency_of(key: bytes) -> str:
+    return key.decode() or currencies.DEFAULT
 
 
 class RevenueRows:
@@ -67,6 +92,7 @@ def _add_record(order: OrderEvent, by_shard: dict[int, list[Order]], shard_count
             order.shipping_region,
             order.is_first_order,
             category_totals((item.category, item.total_price_minor) for item in order.items),
+            order.currency,
         )
         by_shard.setdefault(shard_of(order.user_id.encode(), shard_count), []).append(row)
 
@@ -88,6 +114,7 @@ def _add_columns(part: Part, by_shard: dict[int, list[Order]], shard_count: int)
         columns.texts("shipping_region", rows),
         (ints["is_first_order"][rows] != 0).tolist(),
         _categories(part, rows),
+        _currencies(part, rows),
         strict=True,
     )
     for user, order in zip(users, orders, strict=True):
@@ -96,6 +123,16 @@ def _add_columns(part: Part, by_shard: dict[int, list[Order]], shard_count: int)
             by_shard[shard].append(order)
         else:
             by_shard[shard] = [order]
+
+
+def _currencies(part: Part, rows: Ints) -> list[str]:
+    """Of each of the records. Nearly always one for all, so that is looked at first."""
+    numbers = part.columns.currencies("currency", rows)
+    if not len(numbers) or (numbers == numbers[0]).all():
+        return [currencies.code_of(int(number)) for number in numbers[:1]] * len(numbers)
+    every, which = np.unique(numbers, return_inverse=True)
+    codes = [currencies.code_of(number) for number in every.tolist()]
+    return [codes[i] for i in which.tolist()]
 
 
 def _categories(part: Part, rows: Ints) -> list[list[tuple[str, int]]]:
@@ -125,29 +162,38 @@ def _categories(part: Part, rows: Ints) -> list[list[tuple[str, int]]]:
     return [pairs[first:end] for first, end in zip(*bounds, strict=True)]
 
 
-class _State:
-    """What is known of a shard's users.
+class _Series:
+    """A currency's minutes.
 
     Attributes:
       minutes: by number; those that an order that is not late can still belong to.
       pending: numbers of the minutes that hold what was not taken.
     """
 
-    __slots__ = ("minutes", "pending", "seen")
+    __slots__ = ("minutes", "pending")
 
     def __init__(self) -> None:
-        self.seen = Seen()
         self.minutes: dict[int, Minute] = {}
         self.pending: set[int] = set()
 
+
+class _State:
+    """What is known of a shard's users; series by currency, none of them empty."""
+
+    __slots__ = ("seen", "series")
+
+    def __init__(self) -> None:
+        self.seen = Seen()
+        self.series: dict[str, _Series] = {}
+
     def __bool__(self) -> bool:
-        return bool(self.minutes)
+        return bool(self.series)
 
 
 class RevenueGathering:
-    """Orders of a shard → for each minute, what came of each figure. See `transforms.gather.Gathering`.
+    """Orders of a shard → for each minute and currency, what came of each figure. See `transforms.gather.Gathering`.
 
-    Hands on KV[nothing, Figures as msgpack], at the beginning of the minute.
+    Hands on KV[currency, Figures as msgpack], at the beginning of the minute.
 
     State: of the minutes that are not over for late orders, the order_ids, and the users of each figure.
 
@@ -163,20 +209,24 @@ class RevenueGathering:
 
     def add(self, state: _State, rows: bytes) -> Added:
         orders = decode_rows(rows)
-        is_new, minutes, pending = state.seen.add, state.minutes, state.pending
+        is_new, every = state.seen.add, state.series
         repeats: list[int] = []
+        currency, series = "", _Series()
         earliest_ms = None
         for i, order in enumerate(orders):
             at_ms = order[2]
             if not is_new(order[1], at_ms):
                 repeats.append(i)
                 continue
+            if order[7] != currency:
+                currency = order[7]
+                series = every.get(currency) or every.setdefault(currency, _Series())
             number = at_ms // MINUTE_MS
-            minute = minutes.get(number)
+            minute = series.minutes.get(number)
             if minute is None:
-                minute = minutes[number] = Minute()
+                minute = series.minutes[number] = Minute()
             minute.add(order)
-            pending.add(number)
+            series.pending.add(number)
             if earliest_ms is None or at_ms < earliest_ms:
                 earliest_ms = at_ms
         if earliest_ms is None:
@@ -192,35 +242,53 @@ class RevenueGathering:
 
     def take(self, state: _State, at_ms: int | None) -> Iterator[tuple[tuple[bytes, bytes], int]]:  # noqa: ARG002
         """Everything, due or not: it is few elements."""
-        for number in sorted(state.pending):
-            yield (b"", _encode(state.minutes[number].take())), number * MINUTE_MS
-        state.pending.clear()
+        for currency, series in state.series.items():
+            for number in sorted(series.pending):
+                yield (_key_of(currency), _encode(series.minutes[number].take())), number * MINUTE_MS
+            series.pending.clear()
 
     def earliest_ms(self, state: _State) -> int | None:
-        return min(state.pending) * MINUTE_MS if state.pending else None
+        pending = [min(series.pending) for series in state.series.values() if series.pending]
+        return min(pending) * MINUTE_MS if pending else None
 
     def expire(self, state: _State, before_ms: int) -> None:
-        for number in [n for n in state.minutes if (n + 1) * MINUTE_MS <= before_ms]:
-            del state.minutes[number]
+        for currency, series in list(state.series.items()):
+            for number in [n for n in series.minutes if (n + 1) * MINUTE_MS <= before_ms]:
+                del series.minutes[number]
+            if not series.minutes:
+                del state.series[currency]
         state.seen.expire(before_ms)
 
     def expires_ms(self, state: _State) -> int | None:
         return state.seen.expires_ms()
 
     def snapshot(self, state: _State) -> bytes:
-        minutes = [(number, minute.state()) for number, minute in state.minutes.items()]
-        return _encode((state.seen.items(), minutes, sorted(state.pending)))
+        every = {
+            currency: ([(number, minute.state()) for number, minute in of.minutes.items()], sorted(of.pending))
+            for currency, of in state.series.items()
+        }
+        return _encode((state.seen.items(), every))
 
     def restore(self, state: _State, snapshot: bytes) -> None:
-        seen, minutes, pending = _decode_snapshot(snapshot)
+        seen, every = _read_snapshot(snapshot)
         state.seen.restore(seen)
-        state.pending.update(pending)
-        for number, minute in minutes:
-            state.minutes[number] = Minute.of(minute)
+        for currency, (minutes, pending) in every.items():
+            series = state.series[currency] = _Series()
+            series.pending.update(pending)
+            for number, minute in minutes:
+                series.minutes[number] = Minute.of(minute)
+
+
+def _read_snapshot(snapshot: bytes) -> _Snapshot:
+    try:
+        return _decode_snapshot(snapshot)
+    except msgspec.ValidationError:
+        seen, minutes, pending = _decode_old_snapshot(snapshot)
+        return seen, ({currencies.DEFAULT: (minutes, pending)} if minutes else {})
 
 
 class CalculateRevenue(beam.PTransform):
-    """Calculate revenue per minute of event time: early, on time, and again when it is corrected.
+    """Calculate revenue per currency and minute of event time: early, on time, and again when it is corrected.
 
     Input:  KV[shard, rows] of `RevenueRows`, in any order.
     Output: see `AddUpMinutes`; and Counts of the orders.
@@ -245,11 +313,11 @@ class CalculateRevenue(beam.PTransform):
 
 
 class AddUpMinutes(beam.PTransform):
-    """Combine the shards' results for each minute into one.
+    """Combine the shards' results for each currency and minute into one.
 
-    Input:  KV[nothing, Figures as msgpack] of `RevenueGathering`, at the beginning of the minute.
+    Input:  KV[currency, Figures as msgpack] of `RevenueGathering`, at the beginning of the minute.
     Output: RevenueWindow of every figure of the minute, each time that the minute is looked at, in the global window.
-            Of the rows of a minute, dimension and value, the one of the newest version counts.
+            Of the rows of a minute, currency, dimension and value, the one of the newest version counts.
     State:  of each minute until it is over for late orders, what the shards handed on.
 
     Args: as of `CalculateRevenue`.
@@ -274,7 +342,7 @@ class AddUpMinutes(beam.PTransform):
                 accumulation_mode=trigger.AccumulationMode.ACCUMULATING,
                 allowed_lateness=Duration(micros=self._lateness_ms * 1000),
             )
-            # One key: what comes here is one element per shard and flush, however many orders there are.
+            # A key per currency: what comes here is one element per shard and flush, however many orders there are.
             | "Together" >> beam.GroupByKey()
             | "Sum" >> beam.ParDo(_AddUpFn()).with_output_types(RevenueWindow)
             | "AllTime" >> beam.WindowInto(GlobalWindows())
@@ -289,4 +357,4 @@ class _AddUpFn(beam.DoFn):
         pane: Any = beam.DoFn.PaneInfoParam,
     ) -> Iterable[RevenueWindow]:
         figures = add_up(map(_decode_figures, keyed[1]))
-        return revenue_rows(figures, int(window.start.micros // 1000), pane_name(pane))
+        return revenue_rows(figures, int(window.start.micros // 1000), _currency_of(keyed[0]), pane_name(pane))

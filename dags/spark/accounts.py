@@ -24,7 +24,7 @@ _ENDS = ".ends.json"
 
 @dataclass
 class TopicDay:
-    """A topic on a day, by record timestamp.
+    """A topic on a day, by record timestamp. Accounts are by days of UTC: it is all of those that the day touches.
 
     Attributes:
       table: of the archive.
@@ -93,24 +93,27 @@ def of_day(texts: Iterable[str], table: str, day: Day) -> list[TopicDay]:
 
 
 def _topic_day(table: str, topic: str, partitions: dict[int, list[Account]], ends: Any, day: Day) -> TopicDay:
-    number = day.start_ms // DAY_MS
+    numbers = day.utc_days
+    # Where the day ends within one of UTC, a record of that one may be of the next day: it tells that this is read.
+    last = numbers[-1] if day.end_ms % DAY_MS == 0 else numbers[-1] - 1
     found = TopicDay(table, topic, ends_asked_ms=ends and ends["asked_at"])
     for accounts in partitions.values():
         accounts.sort(key=lambda account: account.first)
         for account in accounts:
-            for name, n in zip(OUTCOMES, account.days.get(number, [0] * len(OUTCOMES)), strict=True):
-                found.counts[name] += n
-            found.archived += account.archived.get(number, 0)
+            for number in numbers:
+                for name, n in zip(OUTCOMES, account.days.get(number, [0] * len(OUTCOMES)), strict=True):
+                    found.counts[name] += n
+                found.archived += account.archived.get(number, 0)
             for (after, before), (offsets, lost) in account.missing.items():
-                if (after is None or after <= number) and number <= before:
+                if (after is None or after <= numbers[-1]) and numbers[0] <= before:
                     found.missing += offsets - lost
                     found.lost += lost
         for one, following in pairwise(accounts):
-            if (one.last is None or one.last <= number) and number <= min(following.days, default=number):
+            if (one.last is None or one.last <= numbers[-1]) and numbers[0] <= min(following.days, default=numbers[0]):
                 found.missing += following.first - one.next
     for partition, end in ends["ends"] if ends else ():
         newest = max(partitions.get(partition, ()), key=lambda account: account.next, default=None)
-        if newest is None or newest.last is None or newest.last <= number:
+        if newest is None or newest.last is None or newest.last <= last:
             found.unread += max(0, end - (newest.next if newest else 0))
     return found
 

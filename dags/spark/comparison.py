@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-__all__ = ["DIFFERENT", "KINDS", "Comparison", "Part", "Tolerance", "parts_of"]
+from schemas.currencies import DEFAULT
+
+__all__ = ["DIFFERENT", "KINDS", "NO_PART", "Comparison", "Part", "Tolerance", "parts_of"]
 
 KINDS = ("match", "differ", "missing", "extra", "late", "open")
 DIFFERENT = ("differ", "missing", "extra")
@@ -21,7 +24,7 @@ class Tolerance:
 
     Attributes:
       rows: that differ, are missing or extra.
-      amount_minor: Σ |batch − stream| of those rows.
+      amount_minor: Σ |batch − stream| of those rows, in each currency.
     """
 
     rows: int = 0
@@ -30,13 +33,18 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows and amounts of a part of a table, by kind. The amount of rows that differ is Σ |batch − stream|."""
+    """Rows and amounts of a part of a table in one currency, by kind. The amount of rows that differ is
+    Σ |batch − stream|."""
 
     name: str
+    currency: str
     rows: dict[str, int]
     amounts: dict[str, int]
     batch_amount: int
     stream_amount: int
+
+
+NO_PART = Part("*", DEFAULT, dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0, 0)
 
 
 @dataclass(frozen=True)
@@ -60,16 +68,24 @@ class Comparison:
     def rows(self, kind: str) -> int:
         return sum(part.rows[kind] for part in self.parts)
 
-    def amount(self, kind: str) -> int:
-        return sum(part.amounts[kind] for part in self.parts)
+    def amounts(self, kind: str) -> dict[str, int]:
+        """By currency."""
+        found: dict[str, int] = {}
+        for part in self.parts:
+            found[part.currency] = found.get(part.currency, 0) + part.amounts[kind]
+        return found
 
     @property
     def different_rows(self) -> int:
         return sum(map(self.rows, DIFFERENT))
 
     @property
-    def different_amount(self) -> int:
-        return sum(map(self.amount, DIFFERENT))
+    def different_amounts(self) -> dict[str, int]:
+        """By currency."""
+        found: Counter[str] = Counter()
+        for kind in DIFFERENT:
+            found.update(self.amounts(kind))
+        return dict(found)
 
     @property
     def nothing_compared(self) -> bool:
@@ -79,27 +95,29 @@ class Comparison:
     def passed(self) -> bool:
         if self.nothing_compared and not (self.may_be_empty or self.table in _MAY_BE_EMPTY):
             return False
-        return self.different_rows <= self.tolerance.rows and self.different_amount <= self.tolerance.amount_minor
+        amounts = self.different_amounts.values()
+        return self.different_rows <= self.tolerance.rows and max(amounts, default=0) <= self.tolerance.amount_minor
 
     def table_rows(self, day: Any) -> Iterator[tuple[Any, ...]]:
         """For the table `reconciliation`."""
-        for part in self.parts or [Part("*", dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0, 0)]:
+        for part in self.parts or [NO_PART]:
             yield (
                 *(day, self.table, part.name, self.snapshot, *(part.rows[kind] for kind in KINDS)),
                 *(Decimal(n) for n in (part.batch_amount, part.stream_amount, *(part.amounts[k] for k in KINDS))),
-                *(self.passed, self.landed),
+                *(self.passed, self.landed, part.currency),
             )
 
 
 def parts_of(sums: Sequence[Any]) -> list[Part]:
-    """From rows of part, kind, how many `rows`, and what the sides sum up to and are `apart`."""
-    parts: dict[str, Part] = {}
+    """From rows of part, currency, kind, how many `rows`, and what the sides sum up to and are `apart`."""
+    parts: dict[tuple[str, str], Part] = {}
     for row in sums:
-        name = row["part"] or ""
-        known = parts.get(name) or Part(name, dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0, 0)
+        name, currency = row["part"] or "", row["currency"] or ""
+        known = parts.get((name, currency), NO_PART)
         kind = row["kind"]
-        parts[name] = Part(
+        parts[name, currency] = Part(
             name,
+            currency,
             {**known.rows, kind: row["rows"]},
             {**known.amounts, kind: int(row["batch"] if kind == "match" else row["apart"])},
             known.batch_amount + int(row["batch"]),

@@ -27,6 +27,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -34,8 +35,10 @@ from dags.spark import accounts, comparison, files, quality, recompute, reconcil
 from dags.spark.day import Day
 from dags.spark.judged import GAPS, Judged, code_version
 from dags.spark.lake import COMPUTED, Lake, LakeError
+from schemas.currencies import DEFAULT, currency
 from schemas.flags import Parser, typed
 from schemas.tables import TABLES, Table
+from schemas.times import time_zone
 from transforms.domain.durations import parse_duration_ms
 from transforms.domain.fraud_rules import RuleError, Rules, default_rules, parse_rules
 
@@ -56,7 +59,7 @@ _MADE_OF = {"fraud_alerts": "orders", "real_time_revenue": "orders", "user_sessi
 """What each table is computed from, of the archive."""
 _DECIDES = (
     *("archive", "stream", "max_differences", "max_amount_minor", "row_count_factor", "freshness"),
-    *("session_gap", "max_session", "settle"),
+    *("session_gap", "max_session", "settle", "currency", "time_zone"),
 )
 """Flags that decide what is found."""
 
@@ -153,7 +156,9 @@ class _Run:
             rows = stream_tables.rows(self._spark, options.stream, table, day)
             stream = stream_tables.current(rows, table)
             batch, snapshot = self._lake.staged(table, day), self._lake.staged_snapshot(table, day)
-            compared = reconcile.compare(batch, stream, table, snapshot, tolerance, self._replayed(table))
+            compared = reconcile.compare(
+                batch, stream, table, snapshot, tolerance, self._replayed(table), options.currency
+            )
             none = options.accept & set(quality.NONE[table.name])
             found.append(replace(compared, may_be_empty=bool(none)))
         rows = [row for each in found for row in each.table_rows(day.date)]
@@ -272,12 +277,20 @@ class _Run:
     def _tell_published(self, done: Mapping[str, str]) -> None:
         """How far it came, before and after each table: one that broke off says so, and is to be run again."""
         day, whole = str(self._day), "not yet" not in done.values()
-        about = {"day": day, "done": whole, "tables": dict(done), "judged_by": self._judged.as_dict()}
+        about = {
+            "day": day,
+            "time_zone": self._day.zone,
+            "done": whole,
+            "tables": dict(done),
+            "judged_by": self._judged.as_dict(),
+        }
         self._write_text(f"{day}/published.json", json.dumps(about))
         before = files.read_text(self._spark, f"{self._folder}/published.status.json")
         newest = [json.loads(before)["newest"] or ""] if before else [""]
         newest += [day] if whole else []
-        self._tell_status("published", {"day": day, "done": whole, "newest": max(newest) or None})
+        self._tell_status(
+            "published", {"day": day, "time_zone": self._day.zone, "done": whole, "newest": max(newest) or None}
+        )
 
     def maintain(self) -> None:
         before = datetime.now(UTC) - timedelta(milliseconds=self._options.keep_snapshots)
@@ -363,7 +376,14 @@ def _parse(argv: Sequence[str]) -> Any:
         epilog=rest,
     )
     add = parser.add_argument
-    add("--date", type=_day, required=True, dest="day", metavar="YYYY-MM-DD", help="event day, in UTC")
+    add("--date", type=_day, required=True, dest="day", metavar="YYYY-MM-DD", help="the shop's event day")
+    add(
+        "--time_zone",
+        type=typed(time_zone),
+        default="UTC",
+        metavar="ZONE",
+        help="where days begin and end, such as Europe/Istanbul; keep to one per namespace (default: %(default)s)",
+    )
     add("--step", action="append", choices=[*STEPS, "all"], help="a step to run; repeatable (default: all)")
     add("--archive", help="the archive job's folder, local or gs://…; for compute")
     add("--stream", type=_stream, help="folder or bigquery://project.dataset with the stream's rows; for reconcile")
@@ -421,7 +441,20 @@ def _parse(argv: Sequence[str]) -> Any:
         metavar="N",
         help="how many rows of a table may differ (default: 0)",
     )
-    add("--max_amount_minor", type=_number, default=0, metavar="N", help="by how much in total (default: 0)")
+    add(
+        "--max_amount_minor",
+        type=_number,
+        default=0,
+        metavar="N",
+        help="by how much in total, in each currency (default: 0)",
+    )
+    add(
+        "--currency",
+        type=typed(currency),
+        default=DEFAULT,
+        metavar="CODE",
+        help="the shop's currency, for the revenue of sessions, as clicks name none (default: %(default)s)",
+    )
     add(
         "--accept",
         action="append",
@@ -464,18 +497,18 @@ def _parse(argv: Sequence[str]) -> Any:
     if not options.catalog_conf:
         parser.stop("--catalog: is needed, or --catalog_conf")
     options.rules = options.rules or default_rules()
+    options.day = options.day._replace(zone=options.time_zone)
+    if options.day.date > datetime.now(ZoneInfo(options.time_zone)).date():
+        parser.stop(f"--date: {options.day} lies in the future")
     options.accept = frozenset(options.accept)
     return options
 
 
 def _day(text: str) -> Day:
     try:
-        found = Day.of(text)
+        return Day.of(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-11-22") from None
-    if found.date > datetime.now(UTC).date():
-        raise argparse.ArgumentTypeError(f"{text} lies in the future")
-    return found
 
 
 def _number(text: str) -> int:

@@ -100,8 +100,21 @@ class Lake:
         ):  # a branch can be replaced only where there is something to begin with
             self._spark.table(name).where("false").writeTo(name).append()
         self._spark.sql(f"ALTER TABLE {name} CREATE OR REPLACE BRANCH {day.branch} RETAIN {_KEEP_STAGED}")
-        branch = f"{table.name}.branch_{day.branch}"
-        self.overwrite(branch, rows, day.holds(table.partition_by), {_LANDED: str(landed)})
+        self._replace(table, day, rows, f"branch_{day.branch}", {_LANDED: str(landed)})
+
+    def _replace(
+        self, table: Table, day: Day, rows: DataFrame, where: str = "", summary: Mapping[str, str] | None = None
+    ) -> None:
+        """Puts rows in place of what the table, or a branch of it, has of the day.
+
+        Partitions are days of UTC. One that is also of another day of the shop is written whole: Iceberg could not
+        delete a part of a file, and maintenance puts the files of a partition together.
+        """
+        column, name = table.partition_by, f"{table.name}.{where}".rstrip(".")
+        if day.holds(column) != day.touches(column):
+            others = f"{day.touches(column)} AND NOT ({day.holds(column)})"
+            rows = rows.unionByName(self._spark.table(self.name(name)).where(others), allowMissingColumns=True)
+        self.overwrite(name, rows, day.touches(column), summary)
 
     def overwrite(self, table: str, rows: DataFrame, where: str, summary: Mapping[str, str] | None = None) -> None:
         """Replaces, in one commit, what the table has there. Unlike a dynamic overwrite, also by nothing."""
@@ -153,11 +166,7 @@ class Lake:
             within = f"{self._namespace}.{table.name}"
             self._spark.sql(f"CALL {self._catalog}.system.fast_forward('{within}', 'main', '{day.branch}')")
         else:  # another day was published, or the table compacted, since this one was staged
-            self.overwrite(
-                table.name,
-                self.staged(table, day).select(self._spark.table(name).columns),
-                day.holds(table.partition_by),
-            )
+            self._replace(table, day, self.staged(table, day).select(self._spark.table(name).columns))
         return "published"
 
     def maintain(self, table: str, before: datetime) -> dict[str, int]:

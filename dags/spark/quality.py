@@ -14,7 +14,7 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dags.spark.day import Day
+from dags.spark.day import Day, within
 from schemas.tables import Table
 
 __all__ = ["DDL", "NONE", "TABLE", "Finding", "Limits", "check"]
@@ -33,6 +33,7 @@ _GOOD = {
     "fraud_alerts": {
         "risk_score from 0 to 1": "risk_score BETWEEN 0 AND 1",
         "amount not negative": "amount_minor >= 0",
+        "a currency": "currency RLIKE '^[A-Z]{3}$'",
         "names its order among the related": "array_contains(related_events, order_id)",
     },
     "user_sessions": {
@@ -49,6 +50,7 @@ _GOOD = {
             "unix_millis(window_start) % 60000 = 0 AND unix_millis(window_end) - unix_millis(window_start) = 60000"
         ),
         "revenue not negative": "gmv_minor >= 0",
+        "a currency": "currency RLIKE '^[A-Z]{3}$'",
         "at least one order": "order_count >= 1",
         "users from 1 to orders": "unique_users BETWEEN 1 AND order_count",
         "first orders from 0 to orders": "first_time_orders BETWEEN 0 AND order_count",
@@ -59,8 +61,9 @@ _GOOD = {
 _QUERIES = {
     "real_time_revenue": {
         "the regions' orders are those of the minute": (
-            "SELECT window_start, sum(if(dimension = 'total', order_count, 0)) AS total, "
-            "sum(if(dimension = 'region', order_count, 0)) AS regions FROM staged_rows GROUP BY window_start "
+            "SELECT window_start, currency, sum(if(dimension = 'total', order_count, 0)) AS total, "
+            "sum(if(dimension = 'region', order_count, 0)) AS regions FROM staged_rows "
+            "GROUP BY window_start, currency "
             "HAVING total <> regions"
         )
     },
@@ -178,8 +181,8 @@ def _row_count(count: int, published: DataFrame, table: Table, snapshot: int, da
     """Against the mean of the days before; small numbers say nothing."""
     rule = "as many rows as on the days before"
     column = table.partition_by
-    before = f"{column} >= timestamp'{day.before(_DAYS_BEFORE)} 00:00:00Z' AND {column} < timestamp'{day} 00:00:00Z'"
-    by_day = published.where(before).groupBy(F.to_date(column)).count().collect()
+    before = within(column, day.before(_DAYS_BEFORE).start_ms, day.start_ms)
+    by_day = published.where(before).groupBy(F.to_date(F.from_utc_timestamp(column, day.zone))).count().collect()
     counts = [row["count"] for row in by_day]
     if not counts:
         return Finding(table.name, rule, snapshot, 0, f"{count:,}; no day before to compare with")

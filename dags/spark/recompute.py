@@ -27,7 +27,7 @@ from pyspark.sql import functions as F
 
 from dags.spark import accounts, files
 from dags.spark.columns import arrow_schema, ddl, with_timestamps
-from dags.spark.day import HOUR_MS, Day
+from dags.spark.day import DAY_MS, HOUR_MS, Day
 from dags.spark.steps import Rows, add_minutes, aggregate_sessions, detect_fraud, spans_ms, sum_up_minutes
 from schemas.events import avro_schema
 from schemas.tables import TABLES, Column
@@ -40,6 +40,7 @@ _BATCH = 5_000
 RECORDS = {"orders": "OrderEvent", "clickstream": "ClickstreamEvent"}
 _PARTS = (
     Column("start_ms", "INT64"),
+    Column("currency", "STRING"),
     Column("dimension", "STRING"),
     Column("value", "STRING"),
     *(Column(name, "INT64") for name in ("gmv_minor", "orders", "users", "first_orders")),
@@ -76,7 +77,7 @@ class Archive:
         listed = files.listed(self._spark, f"{self._folder}/accounts/{table}/*.json")
         texts = files.read_texts(self._spark, accounts.wanted(listed, day))
         found = accounts.of_day(texts.values(), table, day)
-        hours = self._hours(table, day.start_ms, day.end_ms)
+        hours = self._hours(table, day.utc_days.start * DAY_MS, day.utc_days.stop * DAY_MS)
         paths = [path for hour in hours for path in files.match(self._spark, f"{hour}/*.avro")]
         for topic in found:
             mine = [path for path in paths if _is_timely(topic.topic, path.rpartition("/")[2])]
@@ -133,16 +134,17 @@ class Landed:
 def fraud_alerts(archive: Archive, day: Day, rules: Rules) -> DataFrame:
     looked_at = F.lit(False)
     for status, name in enumerate(STATUSES):
-        least = rules.least_minor(status)
-        if least is not None:
-            looked_at |= (F.col("order_status") == name) & (F.col("total_amount_minor") > least)
+        of_status, floors = F.col("order_status") == name, rules.least_minor(status)
+        if floors is None:
+            looked_at |= of_status
+        for code, least in (floors or {}).items():
+            looked_at |= of_status & (F.col("currency") == code) & (F.col("total_amount_minor") > least)
     orders = (
         archive.read("orders", day.start_ms - max(spans_ms(rules)), day.end_ms)
         .where(looked_at)
         .select(
             *("user_id", "event_time", "order_id", "order_status", "is_first_order"),
-            F.col("currency") == rules.currency,
-            *("total_amount_minor", "shipping_region"),
+            *("currency", "total_amount_minor", "shipping_region"),
         )
         .repartition("user_id")
         .sortWithinPartitions("user_id", "event_time", "order_id", "order_status")
@@ -199,12 +201,13 @@ def real_time_revenue(archive: Archive, day: Day) -> DataFrame:
         .where("order_status = 'CREATED'")
         .selectExpr(
             *("user_id", "event_time", "order_id", "total_amount_minor", "shipping_region", "is_first_order"),
-            *("items.category", "items.total_price_minor"),
+            *("currency", "items.category", "items.total_price_minor"),
         )
         .repartition("user_id")
         .sortWithinPartitions("event_time", "order_id", "user_id")
     )
-    parts = _mapped(orders, sum_up_minutes, _PARTS).repartition("start_ms").sortWithinPartitions("start_ms")
+    parts = _mapped(orders, sum_up_minutes, _PARTS).repartition("start_ms", "currency")
+    parts = parts.sortWithinPartitions("start_ms", "currency")
     return _table("real_time_revenue", parts, add_minutes)
 
 

@@ -21,6 +21,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dags.spark.comparison import KINDS, Comparison, Tolerance, parts_of
+from schemas.currencies import DEFAULT
 from schemas.tables import Table
 
 __all__ = ["DDL", "TABLE", "Replayed", "compare"]
@@ -34,6 +35,7 @@ DDL = ", ".join(
         *(f"{kind}_amount_minor DECIMAL(38,0)" for kind in KINDS),
         "passed BOOLEAN COMMENT 'Of the table.'",
         "landed BIGINT COMMENT 'Records that replay sent back too late for the stream, as the batch knew them.'",
+        "currency STRING COMMENT 'Of the amounts; null in rows of releases that called every amount lira.'",
     ]
 )
 
@@ -68,14 +70,17 @@ def compare(
     snapshot: int,
     tolerance: Tolerance,
     replayed: Replayed | None = None,
+    currency: str = DEFAULT,
 ) -> Comparison:
     """
     Args:
+      currency: the shop's: of the amounts of sessions, as clicks name none.
       batch, stream: rows of the table, of each key one.
       snapshot: where the batch's rows are from.
       replayed: None when replay sent nothing back too late.
     """
     keys = list(table.key)
+    names = [column.name for column in table.columns]
     compared = [c.name for c in table.columns if c.name not in _NOT_COMPARED and c.name not in keys]
     amount, part = _AMOUNT[table.name], _PART.get(table.name)
 
@@ -94,24 +99,24 @@ def compare(
     of_batch, of_stream = (
         F.coalesce(F.col(f"{name}.{amount}"), F.lit(0)).cast("decimal(38,0)") for name in ("batch", "stream")
     )
-    if part is None:
-        label = F.lit("*")
-    elif part in keys:
-        label = F.col(f"key.{part}")
-    else:
-        label = F.coalesce(f"batch.{part}", f"stream.{part}")
+
+    def of_row(name: str) -> Column:
+        return F.col(f"key.{name}") if name in keys else F.coalesce(f"batch.{name}", f"stream.{name}")
+
+    label = F.lit("*") if part is None else of_row(part)
+    money = of_row("currency") if "currency" in names else F.lit(currency)
     pairs = side(batch, "batch").join(side(stream, "stream"), "key", "full")
     if replayed is None:
         pairs = pairs.withColumn("explained", F.lit(False))
     else:
         pairs = _explained(pairs, side(replayed.without, "without"), replayed.about, keys)
     joined = (
-        pairs.select("key", "batch", "stream", kind.alias("kind"), label.alias("part"))
+        pairs.select("key", "batch", "stream", kind.alias("kind"), label.alias("part"), money.alias("currency"))
         .select("*", of_batch.alias("batch_amount"), of_stream.alias("stream_amount"))
         .persist(StorageLevel.MEMORY_AND_DISK)
     )
     try:
-        sums = joined.groupBy("part", "kind").agg(
+        sums = joined.groupBy("part", "currency", "kind").agg(
             F.count("*").alias("rows"),
             F.sum(F.abs(F.col("batch_amount") - F.col("stream_amount"))).alias("apart"),
             F.sum("batch_amount").alias("batch"),

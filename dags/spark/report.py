@@ -8,10 +8,11 @@ from html import escape
 from typing import Any
 
 from dags.spark.accounts import TopicDay
-from dags.spark.comparison import DIFFERENT, KINDS, Comparison, Part
+from dags.spark.comparison import DIFFERENT, KINDS, NO_PART, Comparison
 from dags.spark.day import Day
 from dags.spark.judged import GAPS, Judged
 from dags.spark.quality import Finding
+from schemas.currencies import decimal
 
 __all__ = [
     "quality_json",
@@ -88,21 +89,25 @@ def _chart(found: Sequence[Comparison]) -> str:
 def _account(found: Sequence[Comparison]) -> str:
     head = "".join(f'<th class="n">{_WORDS[kind]}</th>' for kind in KINDS)
     rows = [
-        f'<tr><th>table</th><th>breakdown</th>{head}<th class="n">batch</th><th class="n">stream</th>'
+        f'<tr><th>table</th><th>breakdown</th>{head}<th>currency</th><th class="n">batch</th><th class="n">stream</th>'
         '<th class="n">difference</th><th></th></tr>'
     ]
     for comparison in found:
-        for part in comparison.parts or [Part("*", dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0, 0)]:
+        for part in comparison.parts or [NO_PART]:
             counts = "".join(f'<td class="n">{part.rows[kind]:,}</td>' for kind in KINDS)
             apart = sum(part.amounts[kind] for kind in DIFFERENT)
-            amounts = "".join(f'<td class="n">{_money(n)}</td>' for n in (part.batch_amount, part.stream_amount, apart))
+            amounts = "".join(
+                f'<td class="n">{_money(n, part.currency)}</td>' for n in (part.batch_amount, part.stream_amount, apart)
+            )
             verdict = f'<td class="{_class(comparison.passed)}">{"passed" if comparison.passed else "failed"}</td>'
             rows.append(
-                f"<tr><td>{escape(comparison.table)}</td><td>{escape(part.name)}</td>{counts}{amounts}{verdict}</tr>"
+                f"<tr><td>{escape(comparison.table)}</td><td>{escape(part.name)}</td>{counts}"
+                f"<td>{escape(part.currency)}</td>{amounts}{verdict}</tr>"
             )
     tolerance = found[0].tolerance if found else None
     allowed = (
-        f"Tolerance per table: {tolerance.rows:,} rows, a difference of {_money(tolerance.amount_minor)}."
+        f"Tolerance per table: {tolerance.rows:,} rows, a difference of {tolerance.amount_minor:,} minor units in each "
+        "currency."
         if tolerance
         else ""
     )
@@ -114,7 +119,7 @@ def _account(found: Sequence[Comparison]) -> str:
         if landed
         else ""
     )
-    return f"<table>{''.join(rows)}</table><p>Amounts in units of the currency. {allowed}{late}</p>"
+    return f"<table>{''.join(rows)}</table><p>Amounts in main units of their currency. {allowed}{late}</p>"
 
 
 def _samples(comparison: Comparison) -> str:
@@ -192,7 +197,7 @@ def reconciliation_json(day: Day, found: Sequence[Comparison], judged: Judged) -
             "landed": c.landed,
             "tolerance": {"rows": c.tolerance.rows, "amount_minor": c.tolerance.amount_minor},
             "rows": {kind: c.rows(kind) for kind in KINDS},
-            "amounts_minor": {kind: c.amount(kind) for kind in KINDS},
+            "amounts_minor": {kind: c.amounts(kind) for kind in KINDS},
             "samples": c.samples,
         }
         for c in found
@@ -227,7 +232,8 @@ def reconciliation_metrics(day: Day, found: Sequence[Comparison]) -> str:
             *_metric("reconciliation_rows", "Rows of the day, by the result of comparing stream and batch.",
                      [({"table": c.table, "kind": kind}, c.rows(kind)) for c, kind in each]),
             *_metric("reconciliation_amount_minor", "Amount of those rows; for rows that differ, the difference.",
-                     [({"table": c.table, "kind": kind}, c.amount(kind)) for c, kind in each]),
+                     [({"table": c.table, "kind": kind, "currency": currency}, n)
+                      for c, kind in each for currency, n in c.amounts(kind).items()]),
             *_metric("reconciliation_passed", "Whether the table may be published.",
                      [({"table": c.table}, int(c.passed)) for c in found]),
             *_metric("reconciliation_day_seconds", "When the day began.", [({}, day.start_ms // 1000)]),
@@ -259,8 +265,9 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _money(minor: int) -> str:
-    return f"{minor // 100:,}.{minor % 100:02}"
+def _money(minor: int, currency: str) -> str:
+    main, point, rest = decimal(minor, currency).partition(".")
+    return f"{int(main):,}{point}{rest}"
 
 
 def _class(passed: bool) -> str:

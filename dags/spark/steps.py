@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec.structs import astuple
 
+from schemas.currencies import number_of
 from schemas.events import Pane
 from transforms.domain.fraud import Detector, UserOrders, order_flags, prune
 from transforms.domain.fraud_rules import STATUSES, Rules
@@ -48,14 +49,14 @@ def detect_fraud(orders: Rows, rules: Rules, start_ms: int) -> Rows:
     """Orders that a rule looks at, by user and time → rows of fraud_alerts of those from `start_ms` on.
 
     Args:
-      orders: user_id, event_time in ms, order_id, status, is first order, amount is comparable, amount, region.
+      orders: user_id, event_time in ms, order_id, status, is first order, currency, amount, region.
     """
     detector, spans = Detector(rules), spans_ms(rules)
     for user_id, of_user in groupby(orders, itemgetter(0)):
         known: UserOrders = []
-        for _, at_ms, order_id, status, is_first, comparable, amount_minor, region in of_user:
+        for _, at_ms, order_id, status, is_first, currency, amount_minor, region in of_user:
             prune(known, [at_ms - span_ms for span_ms in spans])
-            flags = order_flags(STATUSES.index(status), is_first, comparable)
+            flags = order_flags(STATUSES.index(status), is_first, number_of(currency))
             order = (at_ms, order_id, flags, amount_minor, region)
             if detector.add(known, order):
                 # Detected at the time of its order: the one time that is the same in every run.
@@ -101,27 +102,31 @@ def _sessions(clicks: Rows, gap_ms: int, max_ms: int) -> Iterator[Burst]:
 
 
 def sum_up_minutes(orders: Rows) -> Rows:
-    """CREATED orders of some users by time → (start of the minute, *Figures), each figure of a minute once.
+    """CREATED orders of some users by time → (start of the minute, currency, *Figures), each figure of these once.
 
     Args:
-      orders: user_id, event_time in ms, order_id, amount, region, is first order, categories and totals of its items.
+      orders: user_id, event_time in ms, order_id, amount, region, is first order, currency, categories and totals of
+        its items.
     """
     repeats = _Repeats()
     for minute, of_minute in groupby(orders, lambda order: order[1] // MINUTE_MS):
-        sums = Minute()
-        for user_id, at_ms, order_id, amount_minor, region, is_first, categories, totals in of_minute:
+        sums: dict[str, Minute] = {}
+        for user_id, at_ms, order_id, amount_minor, region, is_first, currency, categories, totals in of_minute:
             # A user's repeats: which other users are here is as Spark divides them.
             if repeats.is_new(f"{len(user_id)}:{user_id}{order_id}", at_ms):
                 items = category_totals(zip(categories, totals, strict=True))
-                sums.add((user_id, order_id, at_ms, amount_minor, region, is_first, items))
-        for figures in sums.take():
-            yield minute * MINUTE_MS, *figures
+                order = (user_id, order_id, at_ms, amount_minor, region, is_first, items, currency)
+                sums.setdefault(currency, Minute()).add(order)
+        for currency, of_currency in sums.items():
+            for figures in of_currency.take():
+                yield minute * MINUTE_MS, currency, *figures
 
 
 def add_minutes(parts: Rows) -> Rows:
-    """What `sum_up_minutes` says of all users, by minute → rows of real_time_revenue."""
-    for start_ms, of_minute in groupby(parts, itemgetter(0)):
-        yield from map(astuple, revenue_rows(add_up([[part[1:] for part in of_minute]]), start_ms, "ON_TIME"))
+    """What `sum_up_minutes` says of all users, by minute and currency → rows of real_time_revenue."""
+    for (start_ms, currency), of_minute in groupby(parts, itemgetter(0, 1)):
+        figures = add_up([[part[2:] for part in of_minute]])
+        yield from map(astuple, revenue_rows(figures, start_ms, currency, "ON_TIME"))
 
 
 class _Repeats:

@@ -34,7 +34,9 @@ def rows(spark: SparkSession, source: str, table: Table, day: Day) -> DataFrame:
         parts = files.match(spark, f"{source.rstrip('/')}/{table.name}/*.jsonl")
         read = spark.read.schema(ddl(table.columns)).option("mode", "FAILFAST")
         found = with_timestamps(read.json(parts), table)
-    return found.where(day.holds(table.partition_by))
+    # Rows of a release that did not have such a column.
+    renewed = {c.name: F.coalesce(c.name, F.lit(c.default)) for c in table.columns if c.default is not None}
+    return found.where(day.holds(table.partition_by)).withColumns(renewed)
 
 
 def current(rows: DataFrame, table: Table) -> DataFrame:

@@ -452,17 +452,18 @@ BUSINESS = Board(
             Panel(
                 1,
                 "Revenue of a minute",
-                "currencyTRY",
-                (Line("max(streamforge_revenue_minute_gmv)", "revenue"),),
-                "Of the newest minute that ended at least a minute ago. A gap: no orders, or no job is counting.",
+                "short",
+                (Line("max by (currency) (streamforge_revenue_minute_gmv)", "{{currency}}"),),
+                "Per currency, of the newest minute that ended at least a minute ago. A gap: no orders, or no job is "
+                "counting.",
             ),
             Panel(
                 2,
                 "Orders of a minute",
                 "none",
                 (
-                    Line("max(streamforge_revenue_minute_orders)", "orders"),
-                    Line("max(streamforge_revenue_minute_users)", "users who ordered"),
+                    Line("sum(max by (currency) (streamforge_revenue_minute_orders))", "orders"),
+                    Line("max by (currency) (streamforge_revenue_minute_users)", "users who ordered, {{currency}}"),
                 ),
                 "Of the same minute.",
             ),
@@ -504,9 +505,15 @@ BUSINESS = Board(
             Panel(
                 3,
                 "Average order",
-                "currencyTRY",
-                (Line("max(streamforge_revenue_minute_gmv) / max(streamforge_revenue_minute_orders)", "average"),),
-                "Of the minute above.",
+                "short",
+                (
+                    Line(
+                        "max by (currency) (streamforge_revenue_minute_gmv)"
+                        " / max by (currency) (streamforge_revenue_minute_orders)",
+                        "{{currency}}",
+                    ),
+                ),
+                "Of the minute above, in each currency.",
             ),
         ),
     },

@@ -12,7 +12,7 @@ const RECENT_MS = 600_000;
 export const level = (risk) => (risk >= 0.9 ? "critical" : risk >= 0.8 ? "high" : "medium");
 export const badge = (risk) => make("span", { class: `badge ${level(risk)}` }, `risk ${risk.toFixed(2)}`);
 // What a card shows: one that is corrected has another key, and is drawn anew.
-const shownAs = (alert) => JSON.stringify([alert.alert_id, alert.timestamp, alert.amount, alert.description, alert.risk_score]);
+const shownAs = (alert) => JSON.stringify([alert.alert_id, alert.timestamp, alert.amount, alert.currency, alert.description, alert.risk_score]);
 export const alertLink = (alert) => `#alert/${encodeURIComponent(alert.user_id)}/${encodeURIComponent(alert.alert_id)}`;
 
 function newestFirst(a, b) {
@@ -26,7 +26,7 @@ function card(alert, isFresh) {
   const item = make(
     "li",
     { class: `alert ${level(alert.risk_score)}${isFresh ? " fresh" : ""}` },
-    make("p", { class: "line" }, title, make("span", { class: "amount" }, moneyExact(alert.amount))),
+    make("p", { class: "line" }, title, make("span", { class: "amount" }, moneyExact(alert.amount, alert.currency))),
     make("p", { class: "line hint" }, make("span", null, userLink(alert.user_id)), time),
     make("p", { class: "line hint" }, make("span", null, alert.description), badge(alert.risk_score)),
   );
@@ -125,15 +125,17 @@ export function makeFeed() {
     const since = new Date(Date.now() - RECENT_MS).toISOString();
     const recent = sorted.filter((alert) => alert.timestamp >= since);
     const isAll = !isCut || recent.length < sorted.length;
-    const worth = recent.reduce((sum, alert) => sum + alert.amount, 0);
+    const worth = new Map(); // by currency, never added
+    for (const alert of recent) worth.set(alert.currency, (worth.get(alert.currency) ?? 0) + alert.amount);
+    const amounts = [...worth].sort(([a], [b]) => (a < b ? -1 : 1)).map(([currency, sum]) => money(sum, currency));
     say(byId("tile-alerts"), `${count(recent.length)}${isAll ? "" : "+"}`);
-    say(byId("tile-alerts-more"), recent.length ? `orders worth ${money(worth)}` : "none");
+    say(byId("tile-alerts-more"), recent.length ? `orders worth ${amounts.join(", ")}` : "none");
   }
 
   function announce() {
     if (!unannounced.length) return;
     const [newest] = unannounced.sort(newestFirst);
-    const what = `${words(newest.alert_type)}, user ${newest.user_id}, ${moneyExact(newest.amount)}`;
+    const what = `${words(newest.alert_type)}, user ${newest.user_id}, ${moneyExact(newest.amount, newest.currency)}`;
     const more = unannounced.length > 1 ? `${plural(unannounced.length, "new alert")}; the newest: ` : "New alert: ";
     unannounced = [];
     if (!isPaused) announcer.textContent = more + what;

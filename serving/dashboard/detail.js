@@ -30,7 +30,7 @@ function ordersBehind(alert, known) {
       return make(
         "li",
         null,
-        make("p", { class: "line" }, make("code", null, id), make("span", null, order ? moneyExact(order.amount) : "")),
+        make("p", { class: "line" }, make("code", null, id), make("span", null, order ? moneyExact(order.amount, order.currency) : "")),
         make(
           "p",
           { class: "line hint" },
@@ -50,7 +50,7 @@ function ofAlert(alert) {
     make(
       "dl",
       { class: "facts" },
-      fact("Amount", moneyExact(alert.amount)),
+      fact("Amount", moneyExact(alert.amount, alert.currency)),
       fact("Order time", time(alert.timestamp)),
       fact("User", userLink(alert.user_id)),
       fact("Alert", make("code", null, alert.alert_id)),
@@ -58,14 +58,21 @@ function ofAlert(alert) {
   );
 }
 
+// In each currency, never added.
+function spent(features, span) {
+  const each = Object.entries(features.spend_by_currency ?? {}).filter(([, spend]) => spend[span]);
+  if (!each.length) return moneyExact(features[span], features.currency);
+  return each.map(([currency, spend]) => moneyExact(spend[span], currency)).join(", ");
+}
+
 function ofUser(features) {
   return make(
     "dl",
     { class: "facts" },
     fact("Orders, 1 h", count(features.orders_1h)),
-    fact("Spend, 1 h", moneyExact(features.spend_1h)),
+    fact("Spend, 1 h", spent(features, "spend_1h")),
     fact("Orders, 24 h", count(features.orders_24h)),
-    fact("Spend, 24 h", moneyExact(features.spend_24h)),
+    fact("Spend, 24 h", spent(features, "spend_24h")),
     fact("Alerts kept", count(features.alerts)),
     fact("Last seen", features.last_seen ? time(features.last_seen) : "–"),
   );
@@ -84,7 +91,7 @@ function ofSessions(sessions) {
         number(`${span(s.duration_seconds)}${s.open ? ", open" : ""}`),
         number(count(s.page_views + s.product_views)),
         number(count(s.add_to_carts)),
-        number(s.purchases ? moneyExact(s.revenue) : "–"),
+        number(s.purchases ? moneyExact(s.revenue, s.currency) : "–"),
         ...cells(`${s.device_type}, ${s.geo_region}`),
       ),
     ),
@@ -102,7 +109,7 @@ function ofAlerts(alerts, but) {
         "li",
         { class: "line" },
         make("a", { href: alertLink(alert) }, words(alert.alert_type)),
-        make("span", { class: "hint" }, `${dateAndTime(alert.timestamp)}, ${moneyExact(alert.amount)}`),
+        make("span", { class: "hint" }, `${dateAndTime(alert.timestamp)}, ${moneyExact(alert.amount, alert.currency)}`),
       ),
     ),
   );

@@ -1,23 +1,26 @@
-// How values read. Amounts are TRY in major units, times RFC 3339.
+// How values read. Amounts are in main units of a currency, times RFC 3339.
 
-const whole = new Intl.NumberFormat(undefined, {
-  style: "currency",
-  currency: "TRY",
-  currencyDisplay: "narrowSymbol",
-  maximumFractionDigits: 0,
-});
-const exact = new Intl.NumberFormat(undefined, { style: "currency", currency: "TRY", currencyDisplay: "narrowSymbol" });
-const short = new Intl.NumberFormat(undefined, {
-  style: "currency",
-  currency: "TRY",
-  currencyDisplay: "narrowSymbol",
-  notation: "compact",
-  maximumFractionDigits: 1,
-});
+const LIRA = "TRY"; // of rows that an older release wrote without a currency
+const SHAPES = {
+  whole: { maximumFractionDigits: 0 },
+  exact: {},
+  short: { notation: "compact", maximumFractionDigits: 1 },
+};
+const formats = new Map(); // making one takes longer than using it
 
-export const money = (amount) => (Math.abs(amount) >= 10_000_000 ? short : whole).format(amount);
-export const moneyExact = (amount) => exact.format(amount);
-export const moneyShort = (amount) => short.format(amount);
+function formatted(shape, amount, code) {
+  const currency = code ?? LIRA;
+  const key = shape + currency;
+  if (!formats.has(key)) {
+    const style = { style: "currency", currency, currencyDisplay: "narrowSymbol", ...SHAPES[shape] };
+    formats.set(key, new Intl.NumberFormat(undefined, style));
+  }
+  return formats.get(key).format(amount);
+}
+
+export const money = (amount, currency) => formatted(Math.abs(amount) >= 10_000_000 ? "short" : "whole", amount, currency);
+export const moneyExact = (amount, currency) => formatted("exact", amount, currency);
+export const moneyShort = (amount, currency) => formatted("short", amount, currency);
 export const count = (n) => n.toLocaleString();
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 

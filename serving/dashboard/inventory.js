@@ -10,7 +10,7 @@ function row(product) {
     make("td", null, product.name, " ", make("span", { class: "hint" }, product.category ?? "")),
     make("td", { class: `number${product.stock > 0 ? "" : " bad"}` }, count(product.stock)),
     number(count(product.low_stock_threshold)),
-    number(moneyExact(product.price)),
+    number(moneyExact(product.price, product.currency)),
   );
 }
 

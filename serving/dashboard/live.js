@@ -38,8 +38,12 @@ export function makeParser(onEvent) {
 //   refresh(n)            asks for the newest n alerts and the open minute; called whenever events may have been missed
 //   onAlert, onMinute     take one each
 //   onMode("live"|"polling")
-export function follow({ refresh, onAlert, onMinute, onMode }) {
+//   currency()            of the minutes
+// Returns what begins the stream anew, for another currency.
+export function follow({ refresh, onAlert, onMinute, onMode, currency }) {
   let streaming = false;
+  let current = null;
+  let isAnew = false;
 
   function setStreaming(now) {
     streaming = now;
@@ -48,11 +52,13 @@ export function follow({ refresh, onAlert, onMinute, onMode }) {
 
   async function stream() {
     const stop = new AbortController();
+    current = stop;
     const whenHidden = () => document.hidden && stop.abort();
     document.addEventListener("visibilitychange", whenHidden);
     let silence = setTimeout(() => stop.abort(), SILENCE_MS);
     try {
-      const response = await fetch("/api/v1/stream?events=alert,revenue", { headers: headers(), signal: stop.signal });
+      const url = `/api/v1/stream?events=alert,revenue${currency() ? `&currency=${currency()}` : ""}`;
+      const response = await fetch(url, { headers: headers(), signal: stop.signal });
       if (!response.ok || !response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
         stop.abort();
         return;
@@ -82,6 +88,10 @@ export function follow({ refresh, onAlert, onMinute, onMode }) {
   async function keepStreaming() {
     for (;;) {
       if (!document.hidden) await stream();
+      if (isAnew) {
+        isAnew = false;
+        continue;
+      }
       if (streaming) setStreaming(false);
       await wait(document.hidden ? POLL_MS : TRY_AGAIN_MS);
     }
@@ -97,4 +107,9 @@ export function follow({ refresh, onAlert, onMinute, onMode }) {
   setStreaming(false);
   keepStreaming();
   keepPolling();
+  return () => {
+    if (!streaming) return;
+    isAnew = true;
+    current.abort();
+  };
 }

@@ -3,7 +3,7 @@
 import { makeFeed } from "./alerts.js";
 import { ask, useKey } from "./api.js";
 import { makeDetail } from "./detail.js";
-import { byId, say } from "./dom.js";
+import { byId, keep, say } from "./dom.js";
 import { clock } from "./format.js";
 import { showHealth } from "./health.js";
 import { showInventory } from "./inventory.js";
@@ -13,6 +13,8 @@ import { showSessions } from "./sessions.js";
 
 const feed = makeFeed();
 const revenue = makeRevenue();
+const currencies = byId("currency");
+let beginAnew = () => {};
 let health = null; // its last answer
 let answeredAt = null;
 let mode = "polling";
@@ -74,7 +76,10 @@ function every(ms, task) {
 }
 
 const lists = [
-  every(15_000, async () => revenue.addPage(await ask("/revenue?limit=60"))),
+  every(15_000, async () => {
+    await knowCurrencies();
+    revenue.addPage(await ask(`/revenue?limit=60&currency=${revenue.currency()}`));
+  }),
   every(5000, async () => showSessions((await ask("/sessions?open=true&limit=200")).data)),
   every(15_000, async () => {
     const answer = await ask("/inventory?low_stock=true&limit=20");
@@ -82,9 +87,34 @@ const lists = [
   }),
 ];
 
+// The shop's currency first; when there are only orders in others, one of those.
+async function knowCurrencies() {
+  const codes = (await ask("/revenue/currencies")).data;
+  if (!revenue.currency()) {
+    const shop = (await ask("/info")).data.currency;
+    revenue.show(codes.includes(shop) || !codes.length ? shop : codes[0]);
+    beginAnew();
+  }
+  const every = [...new Set([...codes, revenue.currency()])].sort();
+  const options = (code) => {
+    const option = document.createElement("option");
+    say(option, code);
+    return option;
+  };
+  keep(currencies, every, (code) => code, options);
+  currencies.value = revenue.currency();
+  currencies.hidden = every.length < 2;
+}
+
+currencies.addEventListener("change", () => {
+  revenue.show(currencies.value);
+  lists[0].run();
+  beginAnew();
+});
+
 async function refreshLive(most) {
   try {
-    const [alerts, minute] = await Promise.all([ask(`/fraud-alerts?limit=${most}`), ask("/revenue/realtime")]);
+    const [alerts, minute] = await Promise.all([ask(`/fraud-alerts?limit=${most}`), ask(`/revenue/realtime${revenue.currency() ? `?currency=${revenue.currency()}` : ""}`)]);
     feed.addPage(alerts);
     if (minute.data) revenue.add(minute.data);
   } catch {
@@ -94,10 +124,11 @@ async function refreshLive(most) {
 
 function followLive() {
   isFollowing = true;
-  follow({
+  beginAnew = follow({
     refresh: refreshLive,
     onAlert: (alert) => feed.add([alert]),
     onMinute: revenue.add,
+    currency: revenue.currency,
     onMode: (now) => {
       mode = now;
       if (isWell()) showStatus(null);

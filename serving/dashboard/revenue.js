@@ -33,11 +33,13 @@ export function makeRevenue() {
   let starts = []; // of the minutes shown, in ms
   let plot = null;
   let begun = false;
+  let currency = null; // whose amounts are shown; those of others are never added
   let chosen = null; // the start of the minute that the tip is about
 
   const colourOf = (probe) => getComputedStyle(probe).color;
 
   function put(row) {
+    if (row.currency !== currency) return; // it was asked for before another was chosen
     rows.set(Date.parse(row.window_start), row);
   }
 
@@ -145,7 +147,7 @@ export function makeRevenue() {
             space: 44,
             grid: { stroke: () => colourOf(line), width: 1 },
             ticks: { show: false },
-            values: (_u, sums) => sums.map(moneyShort),
+            values: (_u, sums) => sums.map((sum) => moneyShort(sum, currency)),
           },
         ],
         series: [{}, ...series],
@@ -196,12 +198,12 @@ export function makeRevenue() {
       .filter(({ gmv }) => gmv)
       .reverse()
       .map(({ gmv, slot, name }) =>
-        make("p", { class: "line" }, make("span", { class: `key slot-${slot}` }, name), make("span", null, money(gmv))),
+        make("p", { class: "line" }, make("span", { class: `key slot-${slot}` }, name), make("span", null, money(gmv, currency))),
       );
     tip.replaceChildren(
       make("p", { class: "strong" }, `${clockMinute(start)}${isOpen ? ", open" : ""}`),
       row
-        ? make("p", { class: "line strong" }, make("span", null, plural(row.order_count, "order")), make("span", null, money(row.total_gmv)))
+        ? make("p", { class: "line strong" }, make("span", null, plural(row.order_count, "order")), make("span", null, money(row.total_gmv, currency)))
         : make("p", null, "no orders"),
       ...(split === "total" ? [] : lines),
     );
@@ -213,11 +215,11 @@ export function makeRevenue() {
   function drawTiles() {
     const open = rows.get(startOf(Date.now()));
     const last = rows.get(startOf(Date.now()) - MINUTE_MS);
-    say(byId("tile-minute"), money(open?.total_gmv ?? 0));
-    const before = last ? `; previous minute ${money(last.total_gmv)}` : "";
+    say(byId("tile-minute"), money(open?.total_gmv ?? 0, currency));
+    const before = last ? `; previous minute ${money(last.total_gmv, currency)}` : "";
     say(byId("tile-minute-more"), plural(open?.order_count ?? 0, "order") + before);
     const all = shownRows();
-    say(byId("tile-hour"), money(all.reduce((sum, row) => sum + row.total_gmv, 0)));
+    say(byId("tile-hour"), money(all.reduce((sum, row) => sum + row.total_gmv, 0), currency));
     const orders = all.reduce((sum, row) => sum + row.order_count, 0);
     say(byId("tile-hour-more"), plural(orders, "order"));
   }
@@ -228,7 +230,7 @@ export function makeRevenue() {
     if (others) entries.push({ name: OTHERS, slot: GROUPS, gmv: others });
     legend.replaceChildren(
       ...entries.map(({ name, slot, gmv }) =>
-        make("li", null, make("span", { class: `key slot-${slot}` }, name), " ", make("span", { class: "hint" }, moneyShort(gmv))),
+        make("li", null, make("span", { class: `key slot-${slot}` }, name), " ", make("span", { class: "hint" }, moneyShort(gmv, currency))),
       ),
     );
   }
@@ -241,9 +243,9 @@ export function makeRevenue() {
           "tr",
           null,
           ...cells(clockMinute(row.window_start)),
-          number(moneyExact(row.total_gmv)),
+          number(moneyExact(row.total_gmv, currency)),
           number(count(row.order_count)),
-          number(moneyExact(row.avg_order_value)),
+          number(moneyExact(row.avg_order_value, currency)),
           number(count(row.unique_users)),
           number(count(row.first_time_orders)),
           ...cells(row.top_category ?? "–"),
@@ -288,6 +290,14 @@ export function makeRevenue() {
   new ResizeObserver(() => plot?.setSize({ width: Math.max(box.clientWidth, 100), height: HEIGHT })).observe(box);
 
   return {
+    currency: () => currency,
+    show(code) {
+      if (code === currency) return;
+      currency = code;
+      slots = [];
+      rows.clear();
+      draw();
+    },
     addPage(answer) {
       begun = true;
       if (rows.size < 2) slots = []; // the first hour decides the order of the colours, not its first minute

@@ -11,7 +11,7 @@ const texts = (session) => [
   count(session.page_views),
   count(session.product_views),
   count(session.add_to_carts),
-  session.purchases ? money(session.revenue) : "–",
+  session.purchases ? money(session.revenue, session.currency) : "–",
   session.primary_category ?? "–",
   `${session.device_type}, ${session.geo_region}`,
 ];

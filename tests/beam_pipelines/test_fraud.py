@@ -142,6 +142,7 @@ def test_a_row_of_an_alert_has_the_fields_of_the_table(tmp_path: Path) -> None:
         "amount_minor": LOW,
         "event_time": T0 + 3,
         "related_events": ["o-1", "o-2", "o-3"],
+        "currency": "TRY",
         "version": T0 + 3,
     }
     assert dead_letters == []

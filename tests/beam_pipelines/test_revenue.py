@@ -59,7 +59,7 @@ def run(folder: Path, pattern: str) -> tuple[list[dict[str, Any]], list[dict[str
 def figures(rows: list[dict[str, Any]]) -> dict[Key, Revenue]:
     """Of rows that are there once each."""
     found = {
-        (r["window_start"], r["dimension"], r["value"]): Revenue(
+        (r["window_start"], r["currency"], r["dimension"], r["value"]): Revenue(
             r["gmv_minor"], r["order_count"], r["unique_users"], r["first_time_orders"]
         )
         for r in rows
@@ -136,6 +136,7 @@ def test_the_orders_of_the_simulator_give_the_oracles_revenue(tmp_path: Path) ->
     shop = [
         *("--rate=0", "--events=20000", "--seed=5", "--users=1000"),
         *("--topics=transactions.orders", "--event_rate=20", "--bad_share=0.02", "--duplicate_share=0.02"),
+        "--currencies=TRY,EUR,JPY,KWD",
         *("--format=jsonl", f"--output={tmp_path}", f"--truth={tmp_path / 'truth'}"),
     ]
     assert simulator.main(shop) == 0
@@ -166,8 +167,9 @@ def test_rows_for_kafka_are_keyed_by_what_they_count() -> None:
         first_time_orders=0,
         pane="EARLY",
         version=4,
+        currency="JPY",
     )
-    assert topic_key(TABLES["real_time_revenue"])(row) == "category:çay"
+    assert topic_key(TABLES["real_time_revenue"])(row) == "JPY:category:çay"
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def sent(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Sent:
         truth = folder / f"{seed}.jsonl"
         simulator = [
             *(sys.executable, "-m", "simulator", "--rate=0", f"--events={EACH}", f"--seed={seed}", "--users=1800"),
+            "--currencies=TRY,EUR,JPY,KWD",
             *("--event_rate=27", f"--start={_rfc3339(start_ms)}", f"--topics={TOPIC}", "--bad_share=0.03"),
             *("--late_share=0.01", f"--late_by={late_by}", "--duplicate_share=0.03", f"--truth={truth}"),
             *(f"--registry={stack.registry_url}", f"--output=kafka://{stack.address('kafka')}"),
@@ -141,7 +142,7 @@ def newest(rows: Iterable[RevenueWindow]) -> dict[Key, Revenue]:
     found: dict[Key, RevenueWindow] = {}
     for row in rows:
         assert row.window_end == row.window_start + MINUTE
-        key = (row.window_start, row.dimension, row.value)
+        key = (row.window_start, row.currency, row.dimension, row.value)
         if key not in found or found[key].version < row.version:
             found[key] = row
     return {key: Revenue(r.gmv_minor, r.order_count, r.unique_users, r.first_time_orders) for key, r in found.items()}
@@ -237,7 +238,7 @@ def _follow(stack: Stack, topic: str, out: Path, minute: int) -> None:
     late = seen("LATE", 3)
     versions = [row.version for row in (early, grown, on_time, late)]
     assert versions == sorted(set(versions))
-    assert newest(rows_in_folder(out))[minute, "total", "*"] == Revenue(300, 3, 1, 0)
+    assert newest(rows_in_folder(out))[minute, "TRY", "total", "*"] == Revenue(300, 3, 1, 0)
 
 
 def _cut(sent: Sent, pieces: int) -> list[list[live.Message]]:

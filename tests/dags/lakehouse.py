@@ -47,7 +47,7 @@ class Shop:
         _python(
             *("simulator", "--rate=0", f"--events={events}", f"--event_rate={events / _SPAN_S}", "--seed=7"),
             *(f"--users={events // 75}", f"--start={DAYS[0]}T00:00:00Z", f"--output={folder / 'in'}"),
-            "--topics=transactions.orders,clickstream.events",
+            *("--topics=transactions.orders,clickstream.events", "--currencies=TRY,EUR,JPY,KWD"),
         )
         direct = "--runner=DirectRunner"
         _python("beam_pipelines.archive", direct, f"--input={folder / 'in'}", f"--output={self.archive}", *refused)

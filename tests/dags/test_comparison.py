@@ -12,10 +12,13 @@ from dags.spark.comparison import KINDS, Comparison, Part, Tolerance, parts_of
 DAY = datetime.date(2026, 11, 19)
 
 
-def row(part: str | None, kind: str, rows: int, batch: int, stream: int, apart: int | None = None) -> dict[str, Any]:
+def row(
+    part: str | None, kind: str, rows: int, batch: int, stream: int, apart: int | None = None, currency: str = "TRY"
+) -> dict[str, Any]:
     """As the job sums up rows of one kind; `apart` is Σ |batch − stream|."""
     of = abs(batch - stream) if apart is None else apart
-    return {"part": part, "kind": kind, "rows": rows, "batch": batch, "stream": stream, "apart": of}
+    about = {"part": part, "currency": currency, "kind": kind}
+    return {**about, "rows": rows, "batch": batch, "stream": stream, "apart": of}
 
 
 def compared(*rows: dict[str, Any], table: str = "user_sessions", **tolerance: int) -> Comparison:
@@ -56,7 +59,15 @@ def test_a_day_on_which_nothing_was_compared_is_not_published(rows: list[dict[st
 
 def test_differences_that_cancel_out_are_differences() -> None:
     found = compared(row("*", "differ", 2, 100, 100, apart=20), rows=2, amount_minor=19)
-    assert (found.different_rows, found.different_amount, found.passed) == (2, 20, False)
+    assert (found.different_rows, found.different_amounts, found.passed) == (2, {"TRY": 20}, False)
+
+
+def test_amounts_of_each_currency_are_held_against_what_is_tolerated_and_never_added() -> None:
+    wrong = [row("*", "differ", 1, 10, 0, currency=currency) for currency in ("EUR", "JPY")]
+    wrong.append(row("a", "extra", 1, 0, 5, currency="JPY"))
+    assert compared(MATCH, *wrong, rows=3, amount_minor=15).passed
+    found = compared(MATCH, *wrong, rows=3, amount_minor=14)
+    assert (found.different_amounts, found.passed) == ({"EUR": 10, "JPY": 15, "TRY": 0}, False)
 
 
 def test_parts_hold_all_rows_and_amounts_once() -> None:
@@ -69,6 +80,7 @@ def test_parts_hold_all_rows_and_amounts_once() -> None:
     assert [part.name for part in found.parts] == ["", "a", "b"]
     assert found.parts[2] == Part(
         "b",
+        "TRY",
         {**dict.fromkeys(KINDS, 0), "match": 2, "extra": 3},
         {**dict.fromkeys(KINDS, 0), "match": 30, "extra": 9},
         batch_amount=30,
@@ -84,6 +96,6 @@ def test_parts_hold_all_rows_and_amounts_once() -> None:
 
 def test_the_table_has_a_row_for_each_part_and_one_of_zeros_for_none() -> None:
     (nothing,) = compared().table_rows(DAY)
-    assert nothing == (DAY, "user_sessions", "*", 7, *[0] * 6, 0, 0, *[0] * 6, False, 0)
+    assert nothing == (DAY, "user_sessions", "*", 7, *[0] * 6, 0, 0, *[0] * 6, False, 0, "TRY")
     (one,) = compared(MATCH, table="fraud_alerts").table_rows(DAY)
-    assert one == (DAY, "fraud_alerts", "*", 7, 100, 0, 0, 0, 0, 0, 5_000, 5_000, 5_000, 0, 0, 0, 0, 0, True, 0)
+    assert one == (DAY, "fraud_alerts", "*", 7, 100, 0, 0, 0, 0, 0, 5_000, 5_000, 5_000, 0, 0, 0, 0, 0, True, 0, "TRY")

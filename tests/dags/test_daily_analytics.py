@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800 if EVENTS <= 100_000 e
 TABLES = {
     "fraud_alerts": ("alert_id",),
     "user_sessions": ("session_id",),
-    "real_time_revenue": ("window_start", "dimension", "value"),
+    "real_time_revenue": ("window_start", "currency", "dimension", "value"),
 }
 AMOUNTS = {"fraud_alerts": "amount_minor", "user_sessions": "revenue_minor", "real_time_revenue": "gmv_minor"}
 TIMES = {"fraud_alerts": "event_time", "user_sessions": "session_start", "real_time_revenue": "window_start"}
@@ -90,7 +90,9 @@ def test_the_tables_of_three_days_are_the_oracles(job: Job, shop: Shop) -> None:
     assert sessions == wanted
     assert any(day_of(s.session_start) < day_of(s.session_end) for s in wanted.values()), "some last past midnight"
     revenue = {
-        (row["window_start"], row["dimension"], row["value"]): Revenue(*(row[f] for f in Revenue._fields))
+        (row["window_start"], row["currency"], row["dimension"], row["value"]): Revenue(
+            *(row[f] for f in Revenue._fields)
+        )
         for row in job.rows("real_time_revenue")
     }
     assert revenue == expected_revenue(order for order in orders if in_days(order.event_time)) != {}
@@ -316,7 +318,7 @@ def test_a_failed_quality_rule_names_table_count_and_rows_and_what_the_gates_hav
     before = job.rows("real_time_revenue")
     job.sql(
         f"INSERT INTO {branch} SELECT window_start, window_end, dimension, value, -5 AS gmv_minor, order_count, "
-        "unique_users, first_time_orders, pane, version FROM lake.analytics.real_time_revenue "
+        "unique_users, first_time_orders, pane, version, currency FROM lake.analytics.real_time_revenue "
         f"WHERE window_start >= '{day}' AND dimension = 'category' ORDER BY window_start, value LIMIT 2"
     )
     status, said = job.run(day, "--step=publish")
@@ -324,7 +326,7 @@ def test_a_failed_quality_rule_names_table_count_and_rows_and_what_the_gates_hav
     status, said = job.run(day, "--step=quality")
     assert status == 3
     failed = {rule["rule"]: rule for rule in job.said(day, "quality")["rules"] if not rule["passed"]}
-    assert set(failed) == {"one row for each window_start, dimension, value", "revenue not negative"}
+    assert set(failed) == {"one row for each window_start, currency, dimension, value", "revenue not negative"}
     assert failed["revenue not negative"]["table"] == "real_time_revenue"
     assert failed["revenue not negative"]["failed_rows"] == 2
     assert [row["gmv_minor"] for row in failed["revenue not negative"]["samples"]] == [-5, -5]
@@ -357,7 +359,7 @@ def test_a_column_that_was_added_is_null_before_and_filled_from_then_on(job: Job
     assert status == 0, said
     old, *new = sorted(job.rows("real_time_revenue", "older"), key=lambda row: row["window_start"])
     assert (old["gmv_minor"], old["first_time_orders"]) == (100, None)
-    by_key: Callable[[Row], Any] = lambda row: (row["window_start"], row["dimension"], row["value"])  # noqa: E731
+    by_key: Callable[[Row], Any] = lambda row: (row["window_start"], row["currency"], row["dimension"], row["value"])  # noqa: E731
     wanted = [row for row in job.rows("real_time_revenue") if day_of(row["window_start"]) == DAYS[0]]
     assert sorted(new, key=by_key) == sorted(wanted, key=by_key)
 

@@ -93,7 +93,7 @@ def orders_of(day: Day, orders: Iterable[OrderEvent]) -> Iterator[tuple[Any, ...
     read = [o for o in orders if day.start_ms - max(spans_ms(RULES)) <= o.event_time < day.end_ms]
     for o in sorted(read, key=lambda o: (o.user_id, o.event_time, o.order_id, o.order_status)):
         yield (
-            *(o.user_id, o.event_time, o.order_id, o.order_status, o.is_first_order, o.currency == RULES.currency),
+            *(o.user_id, o.event_time, o.order_id, o.order_status, o.is_first_order, o.currency),
             *(o.total_amount_minor, o.shipping_region),
         )
 

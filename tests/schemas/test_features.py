@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import features
+from schemas import currencies, features
 from schemas.events import RevenueWindow
 from schemas.features import (
     alert_json,
@@ -29,6 +30,7 @@ def test_an_alert_is_stored_as_the_api_returns_it() -> None:
         "risk_score": 0.85,
         "order_id": "o-3",
         "amount": 7500.50,
+        "currency": "TRY",
         "timestamp": "2026-09-21T14:13:20.123Z",
         "description": "3 CREATED orders within 5 min",
         "related_events": ["o-1", "o-3"],
@@ -40,10 +42,12 @@ def test_when_an_alert_was_found_changes_no_byte_of_what_is_stored(detected_at: 
     assert alert_json(alert(detected_at=detected_at)) == alert_json(alert())
 
 
-@given(st.integers(0, 10**13))
-def test_amounts_have_two_decimals_at_most(amount_minor: int) -> None:
-    amount = json.loads(alert_json(alert(amount_minor=amount_minor)))["amount"]
-    assert round(amount * 100) == amount_minor
+@given(st.integers(0, (1 << 63) - 1), st.sampled_from(["TRY", "JPY", "KWD", "CLF", "QQQ"]))
+def test_amounts_are_exact_in_the_decimals_of_their_currency(amount_minor: int, currency: str) -> None:
+    text = alert_json(alert(amount_minor=amount_minor, currency=currency))
+    amount = json.loads(text, parse_float=Decimal)["amount"]
+    assert Decimal(amount).scaleb(currencies.exponent(currency)) == amount_minor
+    assert f'"amount":{currencies.decimal(amount_minor, currency)},"currency":"{currency}"' in text.decode()
 
 
 @pytest.mark.parametrize(
@@ -84,6 +88,7 @@ def test_a_session_is_stored_as_the_api_returns_it() -> None:
         "add_to_carts": 1,
         "purchases": 1,
         "revenue": 7500.50,
+        "currency": "TRY",
         "device_type": "mobile",
         "geo_region": "Izmir",
         "primary_category": "kitchen",
@@ -114,9 +119,10 @@ def test_a_minute_is_put_together_from_its_dimensions() -> None:
         minute(T0, "category", "a:b *", gmv_minor=1),
         minute(T0, "region", "İzmir", gmv_minor=100_001),
     )
-    assert json.loads(revenue_json(T0, stored) or b"") == {
+    assert json.loads(revenue_json("TRY", T0, stored) or b"") == {
         "window_start": "2026-09-21T14:13:20.000Z",
         "window_end": "2026-09-21T14:14:20.000Z",
+        "currency": "TRY",
         "total_gmv": 1000.01,
         "order_count": 3,
         "avg_order_value": 333.34,
@@ -129,13 +135,13 @@ def test_a_minute_is_put_together_from_its_dimensions() -> None:
 
 
 def test_a_minute_whose_total_has_not_come_is_none() -> None:
-    assert revenue_json(T0, hash_of(minute(T0, "region", "İzmir"))) is None
-    assert revenue_json(T0, {}) is None
+    assert revenue_json("TRY", T0, hash_of(minute(T0, "region", "İzmir"))) is None
+    assert revenue_json("TRY", T0, {}) is None
 
 
 def test_a_minute_without_orders_and_the_last_one_there_is_can_be_shown() -> None:
     last = 253_402_300_800_000 - MINUTE
-    shown = json.loads(revenue_json(last, hash_of(minute(last, gmv_minor=(1 << 63) - 1, order_count=0))) or b"")
+    shown = json.loads(revenue_json("JPY", last, hash_of(minute(last, gmv_minor=(1 << 63) - 1, order_count=0))) or b"")
     assert (shown["window_end"], shown["avg_order_value"]) == ("9999-12-31T23:59:59.999Z", 0.0)
     assert shown["top_category"] is None
 
@@ -150,11 +156,23 @@ def test_a_users_features_are_null_or_zero_until_an_event_tells_them() -> None:
         "spend_1h": 0.0,
         "orders_24h": 0,
         "spend_24h": 0.0,
+        "currency": "TRY",
+        "spend_by_currency": {},
         "last_order_at": None,
         "last_session": json.loads(session_json(session())),
         "alerts": 0,
         "last_alert_type": None,
         "last_alert_at": None,
+    }
+
+
+def test_spend_is_by_currency_and_that_of_the_shop_stands_alone() -> None:
+    fields = {b"last_order_at": b"1", b"orders_24h": b"3", b"spend_minor": b"JPY 0 9000;KWD 1234 5678"}
+    known = json.loads(user_features_json("u-1", fields, "KWD") or b"")
+    assert (known["currency"], known["spend_1h"], known["spend_24h"]) == ("KWD", 1.234, 5.678)
+    assert known["spend_by_currency"] == {
+        "JPY": {"spend_1h": 0, "spend_24h": 9000},
+        "KWD": {"spend_1h": 1.234, "spend_24h": 5.678},
     }
 
 
@@ -167,8 +185,10 @@ def test_keys_begin_with_our_prefix_and_no_two_families_share_one() -> None:
         features.user_session_ids_key("u"),
         features.user_orders_key("u"),
         features.user_features_key("u"),
-        features.revenue_minute_key(0),
-        features.REVENUE_MINUTES_KEY,
+        features.revenue_minute_key("TRY", 0),
+        features.revenue_minutes_key("TRY"),
+        features.OLD_REVENUE_MINUTES_KEY,
+        features.REVENUE_CURRENCIES_KEY,
         features.RECENT_SESSIONS_KEY,
         features.OPEN_SESSIONS_KEY,
         features.ledger_key("u"),

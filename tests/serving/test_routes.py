@@ -39,6 +39,7 @@ def test_the_api_returns_the_bytes_that_the_contract_wrote(client, stored, make_
         "timestamp": "2026-09-21T14:13:20.124Z",
         "description": "3 orders within 5 minutes",
         "related_events": ["order-00000"],
+        "currency": "TRY",
     }
 
 

@@ -91,6 +91,7 @@ def test_the_shop_s_numbers_are_told(client, db, valkey, stored, make_alert):
     before_ms = int(time.time() * 1000)
     minutes = [before_ms - before_ms % 60_000 + n * 60_000 for n in range(-3, 2)]
     write(valkey.redis_url, [revenue(start, orders=100 + n) for n, start in enumerate(minutes)])
+    write(valkey.redis_url, [revenue(start, orders=9, currency="JPY") for start in minutes])
     db.zadd(features.OPEN_SESSIONS_KEY, {"a": 1, "b": 2})
     stored(
         make_alert(1, time_ms=before_ms),
@@ -103,18 +104,20 @@ def test_the_shop_s_numbers_are_told(client, db, valkey, stored, make_alert):
         int(at - 120_000) // 60_000 * 60_000 for at in (before_ms, time.time() * 1000)
     }  # the clock goes on meanwhile
     minute = {
-        s.name.removeprefix("streamforge_revenue_minute_"): s.value
+        (s.name.removeprefix("streamforge_revenue_minute_"), s.labels["currency"]): s.value
         for name, family in found.items()
         for s in family.samples
         if name.startswith("streamforge_revenue_minute_")
     }
-    assert minute in [{"gmv": 1234.5, "orders": 100 + minutes.index(start), "users": 5} for start in over]
+    lira = [{"gmv": 1234.5, "orders": 100 + minutes.index(start), "users": 5} for start in over]
+    yen = {("gmv", "JPY"): 123_450, ("orders", "JPY"): 9, ("users", "JPY"): 5}
+    assert minute in [{**{(name, "TRY"): n for name, n in each.items()}, **yen} for each in lira]
     assert value(found["streamforge_sessions_open"], "streamforge_sessions_open") == 2
     recent = {s.labels["alert_type"]: s.value for s in found["streamforge_fraud_alerts_recent"].samples}
     assert recent == {"RAPID_ORDERS": 2, "HIGH_VALUE_BURST": 1}
 
 
-def revenue(start_ms, orders):
+def revenue(start_ms, orders, currency="TRY"):
     return RevenueWindow(
         window_start=start_ms,
         window_end=start_ms + 60_000,
@@ -126,6 +129,7 @@ def revenue(start_ms, orders):
         first_time_orders=1,
         pane="ON_TIME",
         version=1,
+        currency=currency,
     )
 
 

@@ -240,7 +240,7 @@ class BrokenOnce:
             raise error
         return []
 
-    def revenue_now(self):
+    def revenue_now(self, _):
         return b"{}"
 
 

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from schemas import features
+from serving import Config, create_app
 from tests.build import HOUR, MINUTE, T0, alert, minute, session
 from tests.store import order, write
 
@@ -94,8 +95,42 @@ def test_realtime_is_the_newest_minute_that_has_begun_and_has_a_total(client, st
     assert (answer["count"], answer["data"]["total_gmv"], answer["data"]["by_region"]) == (1, 2.0, {"Izmir": 2.0})
 
 
+def test_revenue_is_of_one_currency_the_shops_or_another_and_never_of_several(client, stored):
+    now = int(time.time() * 1000) // MINUTE * MINUTE
+    assert client.get("/api/v1/revenue/currencies").json == {"success": True, "data": [], "count": 0}
+    stored(minute(now, gmv_minor=12_345), minute(now - MINUTE, gmv_minor=9_000, order_count=2, currency="JPY"))
+    stored(minute(now, "region", "Izmir", gmv_minor=12_345), minute(now - HOUR, gmv_minor=1_234, currency="KWD"))
+    assert client.get("/api/v1/revenue/currencies").json["data"] == ["JPY", "KWD", "TRY"]
+    [lira] = client.get("/api/v1/revenue").json["data"]
+    assert (lira["currency"], lira["total_gmv"], lira["by_region"]) == ("TRY", 123.45, {"Izmir": 123.45})
+    [yen] = client.get("/api/v1/revenue?currency=JPY").json["data"]
+    assert (yen["currency"], yen["total_gmv"], yen["avg_order_value"], yen["by_region"]) == ("JPY", 9000, 4500, {})
+    dinar = client.get("/api/v1/revenue/realtime?currency=KWD")
+    assert b'"currency":"KWD","total_gmv":1.234' in dinar.data
+    assert client.get("/api/v1/revenue/realtime").json["data"] == lira
+    assert client.get("/api/v1/revenue/realtime?currency=EUR").json["data"] is None
+    for wrong in ("eur", "EURO", "", "E%55R%0A"):
+        assert client.get(f"/api/v1/revenue?currency={wrong}").status_code == 400
+
+
+def test_the_servers_currency_and_time_zone_are_the_defaults_and_told(valkey, db):
+    app = create_app(Config(redis_url=valkey.redis_url, currency="EUR", time_zone="America/New_York"))
+    client = app.test_client()
+    told = client.get("/api/v1/info").json["data"]
+    assert (told["currency"], told["time_zone"]) == ("EUR", "America/New_York")
+    begins = 1_793_505_600_000  # 1 November 2026 there, a day of 25 hours
+    for at in (begins - MINUTE, begins, begins + 25 * HOUR - MINUTE, begins + 25 * HOUR):
+        write(valkey.redis_url, [minute(at, currency="EUR", gmv_minor=at // MINUTE)])
+    rows = client.get("/api/v1/revenue?day=2026-11-01").json["data"]
+    assert [row["window_start"] for row in rows] == ["2026-11-02T04:59:00.000Z", "2026-11-01T04:00:00.000Z"]
+    assert client.get("/api/v1/revenue?day=2026-11-01&since=2026-11-01T00:00:00Z").status_code == 400
+    for wrong in ("today", "2026-11-31", "2026-1-1", "20261101", "1970-01-01", "9999-12-31"):
+        assert client.get(f"/api/v1/sessions?day={wrong}").status_code == 400
+
+
 def test_a_users_features_come_from_all_writers(client, stored):
     stored(order("o-1", T0 - 2 * HOUR, 100_000), order("o-2", T0, 50), order("o-3", T0 - HOUR, 25))
+    stored(order("o-4", T0 - 3 * HOUR, 9_000, currency="JPY"))
     stored(session("u-1", T0))
     stored(alert(event_time=T0 + 1), alert(alert_id="a-2", event_time=T0 + HOUR, alert_type="HIGH_VALUE_BURST"))
     answer = client.get("/api/v1/features/u-1")
@@ -107,8 +142,13 @@ def test_a_users_features_come_from_all_writers(client, stored):
             "last_seen": features.rfc3339(T0 + HOUR),
             "orders_1h": 2,
             "spend_1h": 0.75,
-            "orders_24h": 3,
+            "orders_24h": 4,
             "spend_24h": 1000.75,
+            "currency": "TRY",
+            "spend_by_currency": {
+                "JPY": {"spend_1h": 0, "spend_24h": 9000},
+                "TRY": {"spend_1h": 0.75, "spend_24h": 1000.75},
+            },
             "last_order_at": features.rfc3339(T0),
             "last_session": json.loads(features.session_json(session("u-1", T0))),
             "alerts": 2,

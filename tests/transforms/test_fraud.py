@@ -19,12 +19,13 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from schemas import codec
+from schemas.currencies import number_of
 from schemas.events import FraudAlert, OrderEvent
 from tests.build import HIGH, HOUR, LOW, MINUTE, SECOND, T0, TotalOf, block, make_fetch, order
 from tests.oracle import expected_alerts
 from transforms.blocks import Block
 from transforms.decode import ORDERS
-from transforms.domain.fraud import Order, alert_id
+from transforms.domain.fraud import Order, alert_id, order_flags
 from transforms.domain.fraud_rules import default_rules, parse_rules
 from transforms.errors import BadRecord
 from transforms.fraud import DetectFraud, FraudRows, decode_rows
@@ -36,6 +37,7 @@ from transforms.sharded_rows import DecodeRows, Decoding, encode_rows
 RULES = default_rules()
 LATENESS_MS = 10 * MINUTE
 SHARDS = 4
+LIRA = number_of("TRY")
 
 HIGH_ONLY = parse_rules(
     "{version: 1, currency: TRY, rules: {BURST: {kind: burst, orders: 3, within: 5m, above: 5000, risk_score: 0.9}}}"
@@ -98,9 +100,9 @@ def test_blocks_become_rows_by_shard_and_everything_else_is_accounted_for() -> N
             outputs.good | beam.FlatMap(rows_of),
             equal_to(
                 [
-                    (key_of(b"u-1"), "u-1", (T0, "o-1", 0 | 8 | 16, HIGH, "Istanbul")),
-                    (key_of(b"u-2"), "u-2", (T0, "o-2", 0, LOW, "İzmir")),
-                    (key_of(b"u-1"), "u-1", (T0, "o-3", 4 | 16, LOW, "Istanbul")),
+                    (key_of(b"u-1"), "u-1", (T0, "o-1", order_flags(0, True, LIRA), HIGH, "Istanbul")),
+                    (key_of(b"u-2"), "u-2", (T0, "o-2", order_flags(0, False, number_of("EUR")), LOW, "İzmir")),
+                    (key_of(b"u-1"), "u-1", (T0, "o-3", order_flags(4, False, LIRA), LOW, "Istanbul")),
                 ]
             ),
             "good",
@@ -131,7 +133,7 @@ def test_both_ways_of_reading_a_record_give_the_same_row() -> None:
     orders = [
         order(f"o-{i}", user="Gül", status=status, currency=currency, is_first_order=first, region="Çorum", at=T0 + i)
         for i, (status, currency, first) in enumerate(
-            itertools.product(("CREATED", "CANCELLED"), ("TRY", "EUR"), (False, True))
+            itertools.product(("CREATED", "CANCELLED"), ("TRY", "EUR", "JPY", "ZZZ"), (False, True))
         )
     ]
     framed, lines = block(orders), block(map(codec.to_json, orders), encoding="json")
@@ -219,6 +221,7 @@ def test_an_alert_carries_all_its_fields() -> None:
                             "event_time": T0 + 3 * MINUTE,
                             "detected_at": 0,
                             "related_events": ["o-1", "o-2", "o-3"],
+                            "currency": "TRY",
                         },
                     )
                 ]

@@ -32,7 +32,14 @@ from transforms.domain.revenue import MINUTE_MS, Figures, Order, add_up
 from transforms.domain.versions import MAX_LONG, version
 from transforms.keyed_state import shard_of
 from transforms.ledger import Counts, SumCounts
-from transforms.revenue import AddUpMinutes, CalculateRevenue, RevenueGathering, RevenueRows, decode_rows
+from transforms.revenue import (
+    AddUpMinutes,
+    CalculateRevenue,
+    RevenueGathering,
+    RevenueRows,
+    _currency_of,
+    decode_rows,
+)
 from transforms.sharded_rows import DecodeRows, Decoding, encode_rows
 
 START = T0 - T0 % MINUTE
@@ -50,6 +57,7 @@ ORDER_EVENTS = st.lists(
             "amount": AMOUNTS,
             "region": st.sampled_from(["Izmir", "Muğla", ""]),
             "is_first_order": st.booleans(),
+            "currency": st.sampled_from(["TRY", "EUR", "JPY", "QQQ"]),
             "items": st.lists(ITEMS, max_size=4),
         }
     ),
@@ -87,12 +95,12 @@ def test_a_row_holds_what_revenue_and_the_features_of_a_user_need() -> None:
     events = [
         order("o-1", user="Gül", amount=1_100, region="Muğla", is_first_order=True, items=[tea, bread, cups]),
         order("o-2", user="Gül", status="SHIPPED", items=[tea]),
-        order("o-3", user="Gül", at=T0 + 1, items=[]),
+        order("o-3", user="Gül", at=T0 + 1, items=[], currency="JPY"),
     ]
     assert rows_of([block(events)]) == {
         shard_of("Gül".encode(), SHARDS): [
-            ("Gül", "o-1", T0, 1_100, "Muğla", True, [("bread", 300), ("tea", 750)]),
-            ("Gül", "o-3", T0 + 1, 10_000, "Istanbul", False, []),
+            ("Gül", "o-1", T0, 1_100, "Muğla", True, [("bread", 300), ("tea", 750)], "TRY"),
+            ("Gül", "o-3", T0 + 1, 10_000, "Istanbul", False, [], "JPY"),
         ]
     }
 
@@ -113,12 +121,12 @@ def figures(element: tuple[bytes, bytes]) -> list[Figures]:
 
 
 def summed(taken: list[tuple[Any, int]]) -> dict[Key, Revenue]:
-    parts: dict[int, list[list[Figures]]] = defaultdict(list)
+    parts: dict[tuple[int, str], list[list[Figures]]] = defaultdict(list)
     for element, start in taken:
-        parts[start].append(figures(element))
+        parts[start, _currency_of(element[0])].append(figures(element))
     return {
-        (start, dimension, value): Revenue(*numbers)
-        for start, lists in parts.items()
+        (start, currency, dimension, value): Revenue(*numbers)
+        for (start, currency), lists in parts.items()
         for dimension, value, *numbers in add_up(lists)
     }
 
@@ -160,6 +168,36 @@ def test_repeats_and_any_division_into_batches_and_takes_give_the_oracles_sums(
     assert new + repeats == sum(each.order_status == "CREATED" for each in delivered)
 
 
+# What a release that knew no currencies left in a checkpoint: two orders of a log, and a snapshot of the same two, of
+# which all is pending.
+OLD_ROWS = bytes.fromhex(
+    "9297a3752d31a36f2d31cf000001a0c4501de064a5497a6d6972c39192a37465616497a3752d32a36f2d32cf000001a0c4501de11ea5497a6d"
+    "6972c290"
+)
+OLD_SNAPSHOT = bytes.fromhex(
+    "939192ce01c7387592a36f2d31a36f2d329192ce01c73875939392a5746f74616ca12a92a6726567696f6ea5497a6d697292a863617465676f"
+    "7279a37465619394cc8202020194cc8202020194640101019292a3752d319300010292a3752d3292000191ce01c73875"
+)
+
+
+def test_a_job_restored_from_a_release_without_currencies_goes_on_with_its_sums_as_lira() -> None:
+    gathering = RevenueGathering(LATENESS_MS)
+    for restore in (gathering.restore, gathering.add):
+        state = gathering.new()
+        restore(state, OLD_SNAPSHOT if restore == gathering.restore else OLD_ROWS)
+        new = [
+            ("u-1", "o-1", START, 100, "Izmir", True, [], "TRY"),  # a repeat
+            ("u-1", "o-3", START + 2, 7, "Izmir", False, [], "TRY"),
+            ("u-1", "o-4", START + 3, 9, "Izmir", False, [], "EUR"),
+        ]
+        assert gathering.add(state, encode_rows(new)).repeats == 1
+        taken = list(gathering.take(state, None))
+        assert {key for (key, _), _ in taken} == {b"", b"EUR"}, "lira is summed up under the key that it had"
+        found = summed(taken)
+        assert found[START, "TRY", "total", "*"] == Revenue(137, 3, 2, 1)
+        assert found[START, "EUR", "total", "*"] == Revenue(9, 1, 1, 0)
+
+
 def test_what_is_gathered_is_due_before_its_minute_is_over() -> None:
     gathering = RevenueGathering(LATENESS_MS)
     for at in (START, START + 1, START + 59_999):
@@ -171,7 +209,7 @@ def test_a_minute_is_forgotten_when_only_late_orders_can_belong_to_it() -> None:
     gathering = RevenueGathering(LATENESS_MS)
     state = gathering.new()
     assert not state
-    rows = [("u-1", f"o-{at}", at, 5, "Izmir", False, []) for at in (START, START + MINUTE)]
+    rows = [("u-1", f"o-{at}", at, 5, "Izmir", False, [], "TRY") for at in (START, START + MINUTE)]
     gathering.add(state, encode_rows(rows))
     list(gathering.take(state, None))
     gathering.expire(state, START + MINUTE - 1)
@@ -179,11 +217,11 @@ def test_a_minute_is_forgotten_when_only_late_orders_can_belong_to_it() -> None:
     assert gathering.add(state, encode_rows(rows)).repeats == 2
     gathering.expire(state, START + MINUTE)
     assert gathering.expires_ms(state) == START + 2 * MINUTE
-    same_user = [("u-1", f"new-{at}", at, 5, "Izmir", False, []) for at in (START, START + MINUTE)]
+    same_user = [("u-1", f"new-{at}", at, 5, "Izmir", False, [], "TRY") for at in (START, START + MINUTE)]
     gathering.add(state, encode_rows(same_user))
     found = summed(list(gathering.take(state, None)))
-    assert found[START, "total", "*"].unique_users == 1
-    assert found[START + MINUTE, "total", "*"].unique_users == 0  # seen before, and not forgotten
+    assert found[START, "TRY", "total", "*"].unique_users == 1
+    assert found[START + MINUTE, "TRY", "total", "*"].unique_users == 0  # seen before, and not forgotten
     gathering.expire(state, START + 2 * MINUTE)
     assert gathering.expires_ms(state) is None
     assert not state
@@ -199,7 +237,7 @@ def pipeline() -> beam.Pipeline:
 def keyed(revenue: RevenueWindow) -> tuple[Key, Revenue]:
     assert revenue.window_end == revenue.window_start + MINUTE_MS
     assert (revenue.pane, revenue.version) == ("ON_TIME", version(revenue.order_count, "ON_TIME"))
-    return (revenue.window_start, revenue.dimension, revenue.value), Revenue(
+    return (revenue.window_start, revenue.currency, revenue.dimension, revenue.value), Revenue(
         revenue.gmv_minor, revenue.order_count, revenue.unique_users, revenue.first_time_orders
     )
 
@@ -215,6 +253,7 @@ def test_shuffled_blocks_with_repeats_give_the_oracles_revenue_each_minute_once(
             amount=chance.choice([0, 10_000, MAX_LONG]),
             status=chance.choice(["CREATED"] * 4 + ["CANCELLED"]),
             region=chance.choice(["Izmir", "Muğla", "Ankara"]),
+            currency=chance.choice(["TRY", "EUR", "JPY", "KWD"]),
             is_first_order=chance.random() < 0.2,
             items=[
                 item(category=c, total_price_minor=chance.choice([1, MAX_LONG])) for c in chance.choices("abç", k=3)
@@ -245,9 +284,9 @@ Row = tuple[int, str, str, int, int, int]
 """Number of the minute, value, pane, version, gmv_minor, orders."""
 
 
-def sums(minute: int, *figures_: Figures) -> Event:
+def sums(minute: int, *figures_: Figures, key: bytes = b"") -> Event:
     at = Timestamp(micros=(START + minute * MINUTE) * 1000)
-    return lambda stream: stream.add_elements([TimestampedValue((b"", msgspec.msgpack.encode(figures_)), at)])
+    return lambda stream: stream.add_elements([TimestampedValue((key, msgspec.msgpack.encode(figures_)), at)])
 
 
 def watermark(at_ms: int) -> Event:
@@ -292,6 +331,14 @@ def test_a_minute_has_one_result_on_time_and_a_newer_one_for_every_correction() 
             (0, "*", "LATE", 4 * 3 + 2, 31, 3),
             (0, "Izmir", "LATE", 4 * 1 + 2, 20, 1),
         ],
+    )
+
+
+def test_a_minute_of_each_currency_is_summed_up_apart() -> None:
+    total = ("total", "*", 10, 1, 1, 0)
+    check_stream(
+        [sums(0, total), sums(0, total, key=b"JPY"), sums(0, total), watermark(START + HOUR)],
+        [(0, "*", "ON_TIME", 4 * 2 + 1, 20, 2), (0, "*", "ON_TIME", 4 * 1 + 1, 10, 1)],
     )
 
 

@@ -13,26 +13,40 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from schemas.currencies import code_of, decimal, number_of
 from schemas.events import FraudAlert
-from transforms.domain.fraud_rules import CREATED, STATUSES, Burst, FirstOrder, LocationChange, Rule, Rules
+from transforms.domain.fraud_rules import CREATED, STATUSES, Amounts, Burst, FirstOrder, LocationChange, Rule, Rules
 
-__all__ = ["AMOUNT_COMPARABLE", "FIRST_ORDER", "Detector", "Order", "UserOrders", "alert_id", "order_flags", "prune"]
+__all__ = ["FIRST_ORDER", "Detector", "Order", "UserOrders", "alert_id", "order_flags", "prune", "renewed"]
 
 # event_time_ms, order_id, flags, amount_minor, region. A plain tuple: it sorts as the semantics want, and a hundred
 # thousand users' worth of them is held in memory.
 Order = tuple[int, str, int, int, str]
 UserOrders = list[Order]  # sorted
+_NEVER = 1 << 63  # more than any amount
 _Find = Callable[[UserOrders, int], Iterator[tuple[int, int]]]
 
-# flags: the status in the low three bits, then
+# flags: the status in the low three bits, then whether it is a first order, then the number of the currency.
 FIRST_ORDER = 8
-AMOUNT_COMPARABLE = 16  # the amount is in the rules' currency
 STATUS_BITS = 7
+_CURRENCY_SHIFT = 5
+# Of releases that did not keep the currency: whether it was that of the rules.
+_IN_RULES_CURRENCY = 16
+_NO_CURRENCY = number_of("XXX")  # ISO 4217's; no rule has an amount in it
 
 
-def order_flags(status: Any, is_first_order: Any, amount_comparable: Any) -> Any:
-    """Status (0 to 5), first order and comparable amount (0 or 1) as one number; or whole columns of them."""
-    return status | is_first_order * FIRST_ORDER | amount_comparable * AMOUNT_COMPARABLE
+def order_flags(status: Any, is_first_order: Any, currency: Any) -> Any:
+    """Status (0 to 5), first order (0 or 1) and number of the currency as one number; or whole columns of them."""
+    return status | is_first_order * FIRST_ORDER | currency << _CURRENCY_SHIFT
+
+
+def renewed(order: Order, currency: str) -> Order:
+    """An order of a checkpoint; `currency` is that of the rules."""
+    at_ms, order_id, flags, amount_minor, region = order
+    if flags >> _CURRENCY_SHIFT:
+        return order
+    number = number_of(currency) if flags & _IN_RULES_CURRENCY else _NO_CURRENCY
+    return at_ms, order_id, order_flags(flags & STATUS_BITS, (flags & FIRST_ORDER) >> 3, number), amount_minor, region
 
 
 def alert_id(rule: str, user_id: str, order_id: str) -> str:
@@ -107,14 +121,8 @@ def prune(orders: UserOrders, floors_ms: list[int]) -> None:
 
 
 def _burst(rule: Burst) -> _Find:
-    need, span_ms, mask = rule.orders, rule.span_ms, STATUS_BITS
-    want = rule.status
-    above = -1
-    if rule.above_minor is not None:
-        above, mask, want = rule.above_minor, mask | AMOUNT_COMPARABLE, want | AMOUNT_COMPARABLE
-
-    def matches(o: Order) -> bool:
-        return o[2] & mask == want and o[3] > above
+    need, span_ms = rule.orders, rule.span_ms
+    matches = _matcher(rule)
 
     def find(orders: UserOrders, at: int) -> Iterator[tuple[int, int]]:
         new = orders[at]
@@ -147,11 +155,29 @@ def _burst(rule: Burst) -> _Find:
     return find
 
 
+def _matcher(rule: Burst) -> Callable[[Order], bool]:
+    """Which orders a burst counts. One in a currency without an amount has none that is too high."""
+    want = rule.status
+    if rule.above_minor is None:
+        return lambda o: o[2] & STATUS_BITS == want
+    above = _by_number(rule.above_minor)
+
+    def matches(o: Order) -> bool:
+        return o[2] & STATUS_BITS == want and o[3] > above.get(o[2] >> _CURRENCY_SHIFT, _NEVER)
+
+    return matches
+
+
+def _by_number(amounts: Amounts) -> dict[int, int]:
+    return {number_of(code): minor for code, minor in amounts}
+
+
 def _first_order(rule: FirstOrder) -> _Find:
-    want = FIRST_ORDER | AMOUNT_COMPARABLE
+    above = _by_number(rule.above_minor)
 
     def find(orders: UserOrders, at: int) -> Iterator[tuple[int, int]]:
-        if orders[at][2] & want == want and orders[at][3] > rule.above_minor:
+        _, _, flags, amount_minor, _ = orders[at]
+        if flags & FIRST_ORDER and amount_minor > above.get(flags >> _CURRENCY_SHIFT, _NEVER):
             yield at, at
 
     return find
@@ -188,16 +214,17 @@ def _location_change(rule: LocationChange) -> _Find:
 
 def _alert(rule: Rule, user_id: str, orders: UserOrders, first: int, last: int, detected_at_ms: int) -> FraudAlert:
     order = orders[last]
+    currency = code_of(order[2] >> _CURRENCY_SHIFT)
     match rule:
         case Burst():
-            mask = STATUS_BITS | (AMOUNT_COMPARABLE if rule.above_minor is not None else 0)
-            least = -1 if rule.above_minor is None else rule.above_minor
-            related = [o[1] for o in orders[first : last + 1] if o[2] & mask == order[2] & mask and o[3] > least]
-            above = f" above {rule.above_minor / 100:.2f}" if rule.above_minor is not None else ""
+            pattern = [o for o in orders[first : last + 1] if _matcher(rule)(o)]
+            related = [o[1] for o in pattern]
+            above = _above(rule.above_minor, {o[2] >> _CURRENCY_SHIFT for o in pattern}) if rule.above_minor else ""
             text = f"{rule.orders} {STATUSES[rule.status]} orders{above} within {_span(rule.span_ms)}"
         case FirstOrder():
             related = [order[1]]
-            text = f"first order of {order[3] / 100:.2f}, above {rule.above_minor / 100:.2f}"
+            above = _above(rule.above_minor, {order[2] >> _CURRENCY_SHIFT})
+            text = f"first order of {decimal(order[3], currency)} {currency},{above}"
         case LocationChange():
             related = [orders[first][1], order[1]]
             text = f"order from {order[4]} within {_span(rule.span_ms)} of one from {orders[first][4]}"
@@ -212,7 +239,14 @@ def _alert(rule: Rule, user_id: str, orders: UserOrders, first: int, last: int, 
         event_time=order[0],
         detected_at=detected_at_ms,
         related_events=related,
+        currency=currency,
     )
+
+
+def _above(amounts: Amounts, numbers: set[int]) -> str:
+    """The amounts of those currencies that are in a pattern."""
+    those = [f"{decimal(minor, code)} {code}" for code, minor in amounts if number_of(code) in numbers]
+    return f" above {' or '.join(those)}"
 
 
 def _span(span_ms: int) -> str:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from importlib.resources import files  # not paths: Spark imports us from a zip
 from typing import Any, get_args
 
 import yaml
 
+from schemas import currencies
 from schemas.events import OrderStatus
 from transforms.domain.durations import parse_duration_ms
 
-__all__ = ["STATUSES", "Burst", "FirstOrder", "LocationChange", "Rule", "RuleError", "Rules", "default_rules"]
+__all__ = [
+    "STATUSES",
+    "Amounts",
+    "Burst",
+    "FirstOrder",
+    "LocationChange",
+    "Rule",
+    "RuleError",
+    "Rules",
+    "default_rules",
+]
 
 STATUSES: tuple[str, ...] = get_args(OrderStatus)
 CREATED = STATUSES.index("CREATED")
+
+Amounts = tuple[tuple[str, int], ...]
+"""Currency and minor units, in the order of the currencies."""
 
 
 class RuleError(ValueError):
@@ -25,23 +37,23 @@ class RuleError(ValueError):
 
 @dataclass(frozen=True)
 class Burst:
-    """At least `orders` orders of one status, each above `above_minor` if given, within `span_ms`."""
+    """At least `orders` orders of one status, each above `above_minor` in its currency if given, within `span_ms`."""
 
     name: str
     risk_score: float
     orders: int
     span_ms: int
     status: int = CREATED
-    above_minor: int | None = None
+    above_minor: Amounts | None = None
 
 
 @dataclass(frozen=True)
 class FirstOrder:
-    """A user's first order, above an amount."""
+    """A user's first order, above an amount in its currency."""
 
     name: str
     risk_score: float
-    above_minor: int
+    above_minor: Amounts
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ class Rules:
     """A validated rule set.
 
     Attributes:
-      currency: amounts are compared only for orders in it.
+      currency: of amounts for which no other is said.
     """
 
     currency: str
@@ -78,17 +90,22 @@ class Rules:
         spans += [0 for r in self.rules if isinstance(r, FirstOrder) and status == CREATED]
         return max(spans, default=None)
 
-    def least_minor(self, status: int) -> int | None:
-        """Orders of this status at or below this amount touch no rule; -1: every one does; None: none does."""
-        floors: list[int] = []
+    def least_minor(self, status: int) -> dict[str, int] | None:
+        """By currency: orders of this status at or below this amount touch no rule, and those in others touch none;
+        None: every order of this status does."""
+        floors: dict[str, int] = {}
         for rule in self.rules:
-            if isinstance(rule, Burst) and rule.status == status:
-                floors.append(-1 if rule.above_minor is None else rule.above_minor)
-            elif isinstance(rule, LocationChange) and status == CREATED:
-                floors.append(-1)
-            elif isinstance(rule, FirstOrder) and status == CREATED:
-                floors.append(rule.above_minor)
-        return min(floors, default=None)
+            if isinstance(rule, LocationChange):
+                above: Amounts | None = None if status == CREATED else ()
+            elif isinstance(rule, Burst):
+                above = rule.above_minor if status == rule.status else ()
+            else:
+                above = rule.above_minor if status == CREATED else ()
+            if above is None:
+                return None
+            for code, minor in above:
+                floors[code] = min(minor, floors.get(code, minor))
+        return floors
 
 
 def default_rules() -> Rules:
@@ -111,13 +128,14 @@ def parse_rules(text: str) -> Rules:
     _only(document, {"version", "currency", "rules"}, "the file")
     if document.get("version") != 1:
         raise RuleError(f"version: {document.get('version')!r} is not known; this release reads version 1")
-    currency = document.get("currency")
-    if not (isinstance(currency, str) and re.fullmatch(r"[A-Z]{3}", currency)):
-        raise RuleError(f"currency: {currency!r} is not three capital letters")
+    try:
+        currency = currencies.currency(document.get("currency"))
+    except ValueError as e:
+        raise RuleError(f"currency: {e}") from None
     rules = document.get("rules")
     if not isinstance(rules, dict):
         raise RuleError("rules: a mapping from rule name to rule is needed")
-    return Rules(currency, tuple(_rule(str(name), fields) for name, fields in rules.items()))
+    return Rules(currency, tuple(_rule(str(name), fields, currency) for name, fields in rules.items()))
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -138,7 +156,7 @@ _FIELDS = {
 }
 
 
-def _rule(name: str, fields: Any) -> Rule:
+def _rule(name: str, fields: Any, currency: str) -> Rule:
     if not isinstance(fields, dict):
         raise RuleError(f"{name}: a mapping is needed")
     kind = fields.get("kind")
@@ -149,7 +167,7 @@ def _rule(name: str, fields: Any) -> Rule:
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
         raise RuleError(f"{name}: risk_score {score!r} is not a number from 0 to 1")
     if kind == "first_order":
-        return FirstOrder(name, float(score), _minor(name, fields.get("above")))
+        return FirstOrder(name, float(score), _amounts(name, fields.get("above"), currency))
     if kind == "location_change":
         return LocationChange(name, float(score), _span(name, fields))
     orders, status = fields.get("orders"), fields.get("status", "CREATED")
@@ -157,7 +175,7 @@ def _rule(name: str, fields: Any) -> Rule:
         raise RuleError(f"{name}: orders {orders!r} is not a whole number of at least 2")
     if status not in STATUSES:
         raise RuleError(f"{name}: status {status!r} is not one of {', '.join(STATUSES)}")
-    above = _minor(name, fields["above"]) if "above" in fields else None
+    above = _amounts(name, fields["above"], currency) if "above" in fields else None
     return Burst(name, float(score), orders, _span(name, fields), STATUSES.index(status), above)
 
 
@@ -177,13 +195,12 @@ def _span(name: str, fields: dict[str, Any]) -> int:
     return span_ms
 
 
-def _minor(name: str, amount: Any) -> int:
+def _amounts(name: str, above: Any, currency: str) -> Amounts:
+    """A plain amount is in the default currency; a mapping has one for each of its currencies."""
+    amounts = above if isinstance(above, dict) else {currency: above}
+    if not amounts:
+        raise RuleError(f"{name}: above names no currency")
     try:
-        if isinstance(amount, bool):
-            raise InvalidOperation
-        minor = Decimal(str(amount)) * 100
-        if not minor.is_finite() or minor != int(minor) or not 0 <= minor < 1 << 62:
-            raise InvalidOperation
-    except InvalidOperation as e:
-        raise RuleError(f"{name}: above {amount!r} is not an amount of money with at most two decimals") from e
-    return int(minor)
+        return tuple(sorted((code, currencies.minor(amount, code)) for code, amount in amounts.items()))
+    except ValueError as e:
+        raise RuleError(f"{name}: above {e}") from None

@@ -1,6 +1,7 @@
 """Revenue per minute: what an order adds to which figures, and how figures add up. Pure; tested by properties.
 
-A minute's revenue is counted in all, for each category among the items, and for each shipping region. Every figure is a
+Each currency is a world of its own: amounts of two are never added, and a minute here is that of one. Its revenue is
+counted in all, for each category among the items, and for each shipping region. Every figure is a
 sum over orders, but for the distinct users; those are counted where all orders of a user come together, once each, so
 that their numbers add up too. No order of arrival, no division of orders into batches and no division of users into
 shards makes a difference.
@@ -30,9 +31,9 @@ __all__ = [
 
 MINUTE_MS = 60_000
 
-Order = tuple[str, str, int, int, str, bool, list[tuple[str, int]]]
+Order = tuple[str, str, int, int, str, bool, list[tuple[str, int]], str]
 """user_id, order_id, event_time_ms, total_amount_minor, shipping_region, is_first_order; category and its items' total,
-for each among its items."""
+for each among its items; currency."""
 
 Figures = tuple[Dimension, str, int, int, int, int]
 """dimension, value, and what there is of them: gmv_minor, orders, distinct users, first orders."""
@@ -45,7 +46,8 @@ _FEW = 8
 
 
 class Minute:
-    """The revenue of one minute of event time, of some users: what came since it was last taken, and who was ever seen.
+    """The revenue of one minute of event time in one currency, of some users: what came since it was last taken, and
+    who was ever seen.
 
     A minute numbers its figures, in the order in which they appear. Most users have one order in a minute, so what is
     kept of a user is small: a tuple of the numbers of the figures they count in, and a set only once there are more.
@@ -62,8 +64,8 @@ class Minute:
         self._number("total", "*")
 
     def add(self, order: Order) -> None:
-        """Takes in an order of this minute that is no repeat."""
-        user_id, _, _, amount_minor, region, is_first_order, categories = order
+        """Takes in an order of this minute and currency that is no repeat."""
+        user_id, _, _, amount_minor, region, is_first_order, categories, _ = order
         figures = self._figures
         number = self._regions.get(region)
         if number is None:
@@ -142,7 +144,7 @@ def category_totals(items: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
 
 
 def add_up(parts: Iterable[Iterable[Figures]]) -> list[Figures]:
-    """The figures of one minute from those of its parts."""
+    """The figures of one minute and currency from those of its parts."""
     sums: dict[tuple[Dimension, str], list[int]] = {}
     for part in parts:
         for dimension, value, *numbers in part:
@@ -155,7 +157,7 @@ def add_up(parts: Iterable[Iterable[Figures]]) -> list[Figures]:
     return [(*key, min(gmv, MAX_LONG), orders, users, first) for key, (gmv, orders, users, first) in sums.items()]
 
 
-def revenue_rows(figures: Iterable[Figures], start_ms: int, pane: Pane) -> list[RevenueWindow]:
+def revenue_rows(figures: Iterable[Figures], start_ms: int, currency: str, pane: Pane) -> list[RevenueWindow]:
     """The rows of the minute that starts then, one for each figure."""
     return [
         RevenueWindow(
@@ -169,6 +171,7 @@ def revenue_rows(figures: Iterable[Figures], start_ms: int, pane: Pane) -> list[
             first_time_orders=first_orders,
             pane=pane,
             version=version(orders, pane),
+            currency=currency,
         )
         for dimension, value, gmv_minor, orders, users, first_orders in figures
     ]

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -22,7 +23,7 @@ import redis
 
 from connections.secrets import read_secret
 from connections.store import store_options
-from schemas import features
+from schemas import currencies, features
 from schemas.addresses import StoreUrl
 from schemas.events import FraudAlert, RevenueWindow, UserSession
 from schemas.store_errors import About, about, distrusted, words_of
@@ -52,7 +53,10 @@ _BATCH = 500
 _BATCH_BYTES = 4 << 20  # of rows in one call
 _MOST_BYTES = 1 << 20  # of a value: the least to which a store's proto-max-bulk-len may be set
 _GIVE_UP_S = 120
-_USERS = (features.USER_TTL_S, *features.USER_PREFIXES)
+
+
+def _users(currency: str) -> tuple[Any, ...]:
+    return features.USER_TTL_S, *features.USER_PREFIXES, currency
 
 
 class StoreError(Exception):
@@ -246,20 +250,20 @@ def write_rows(rows: beam.PCollection[Any], fn: beam.DoFn) -> beam.PCollection[B
 class WriteAlertsToRedis(beam.PTransform):
     """Stores alerts for the API, and the users' features that come of them."""
 
-    def __init__(self, url: StoreUrl | str, job: str):
+    def __init__(self, url: StoreUrl | str, job: str, currency: str = currencies.DEFAULT):
         super().__init__()
-        self._fn = WriteRowsFn(url, _alerts, job)
+        self._fn = WriteRowsFn(url, partial(_alerts, currency), job)
 
     def expand(self, alerts: beam.PCollection[FraudAlert]) -> beam.PCollection[BadRecord]:
         return write_rows(alerts, self._fn)
 
 
-def _alerts() -> StoreTable:
+def _alerts(currency: str) -> StoreTable:
     return StoreTable(
         redis_scripts.ALERTS,
         (features.RECENT_ALERTS_KEY, features.FRESHNESS_KEY, features.ALERT_LOG_KEY),
         (
-            *_USERS,
+            *_users(currency),
             features.ALERTS_PER_USER,
             features.ALERTS_RECENT,
             features.ALERT_FAMILY,
@@ -276,24 +280,24 @@ class WriteSessionsToRedis(beam.PTransform):
     content.
     """
 
-    def __init__(self, url: StoreUrl | str, job: str):
+    def __init__(self, url: StoreUrl | str, job: str, currency: str = currencies.DEFAULT):
         super().__init__()
-        self._fn = WriteRowsFn(url, _sessions, job)
+        self._fn = WriteRowsFn(url, partial(_sessions, currency), job)
 
     def expand(self, sessions: beam.PCollection[UserSession]) -> beam.PCollection[BadRecord]:
         return write_rows(sessions, self._fn)
 
 
-def _sessions() -> StoreTable:
+def _sessions(currency: str) -> StoreTable:
     return StoreTable(
         redis_scripts.SESSIONS,
         (features.RECENT_SESSIONS_KEY, features.OPEN_SESSIONS_KEY, features.FRESHNESS_KEY),
-        (*_USERS, features.SESSIONS_PER_USER, features.SESSIONS_RECENT, features.SESSION_FAMILY),
-        _session_arguments,
+        (*_users(currency), features.SESSIONS_PER_USER, features.SESSIONS_RECENT, features.SESSION_FAMILY),
+        partial(_session_arguments, currency),
     )
 
 
-def _session_arguments(session: UserSession) -> tuple[Any, ...]:
+def _session_arguments(currency: str, session: UserSession) -> tuple[Any, ...]:
     return (
         session.user_id,
         session.session_id,
@@ -301,7 +305,7 @@ def _session_arguments(session: UserSession) -> tuple[Any, ...]:
         0 if session.deleted else session.session_end,
         features.session_version(session),
         int(session.pane == "EARLY" and not session.deleted),
-        features.session_json(session),
+        features.session_json(session, currency),
     )
 
 
@@ -312,19 +316,19 @@ class WriteOrderFeaturesToRedis(beam.PTransform):
     amount in minor units.
     """
 
-    def __init__(self, url: StoreUrl | str, job: str):
+    def __init__(self, url: StoreUrl | str, job: str, currency: str = currencies.DEFAULT):
         super().__init__()
-        self._fn = WriteRowsFn(url, _orders, job)
+        self._fn = WriteRowsFn(url, partial(_orders, currency), job)
 
     def expand(self, orders: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection[BadRecord]:
         return write_rows(orders, self._fn)
 
 
-def _orders() -> StoreTable:
+def _orders(currency: str) -> StoreTable:
     return StoreTable(
         redis_scripts.ORDERS,
         (features.FRESHNESS_KEY,),
-        (*_USERS, features.ORDERS_PER_USER, features.HOUR_MS, features.DAY_MS, features.ORDER_FAMILY),
+        (*_users(currency), features.ORDERS_PER_USER, features.HOUR_MS, features.DAY_MS, features.ORDER_FAMILY),
         _order_arguments,
         lambda keyed: msgspec.msgpack.decode(keyed[1]),
     )
@@ -332,7 +336,8 @@ def _orders() -> StoreTable:
 
 def _order_arguments(order: list[Any]) -> tuple[Any, ...]:
     user_id, order_id, event_time, amount_minor, *_ = order
-    return user_id, order_id, event_time, amount_minor
+    currency = (*order, currencies.DEFAULT)[7]  # a release that knew none had no eighth
+    return user_id, order_id, event_time, amount_minor, currency
 
 
 class WriteRevenueToRedis(beam.PTransform):
@@ -341,9 +346,9 @@ class WriteRevenueToRedis(beam.PTransform):
     Input: RevenueWindow, early, final and corrected ones, in any order; a version below 2^53 stands for one content.
     """
 
-    def __init__(self, url: StoreUrl | str, job: str):
+    def __init__(self, url: StoreUrl | str, job: str, currency: str = currencies.DEFAULT):  # noqa: ARG002 - rows name theirs
         super().__init__()
-        self._fn = WriteRowsFn(url, _revenue, job)
+        self._fn = _WriteRevenueFn(url, _revenue, job)
 
     def expand(self, revenue: beam.PCollection[RevenueWindow]) -> beam.PCollection[BadRecord]:
         return write_rows(revenue, self._fn)
@@ -352,16 +357,33 @@ class WriteRevenueToRedis(beam.PTransform):
 def _revenue() -> StoreTable:
     return StoreTable(
         redis_scripts.REVENUE,
-        (features.REVENUE_MINUTES_KEY, features.FRESHNESS_KEY),
+        (features.REVENUE_CURRENCIES_KEY, features.FRESHNESS_KEY),
         (
             features.REVENUE_TTL_S,
             features.REVENUE_MINUTES,
             features.REVENUE_MINUTE_PREFIX,
+            features.REVENUE_MINUTES_PREFIX,
             features.REVENUE_FAMILY,
             features.USER_TTL_S,
         ),
-        lambda row: (row.window_start, features.revenue_field(row), row.version, features.revenue_value(row)),
+        lambda row: (
+            row.currency,
+            row.window_start,
+            features.revenue_field(row),
+            row.version,
+            features.revenue_value(row),
+        ),
     )
+
+
+class _WriteRevenueFn(WriteRowsFn):
+    """Takes over, before it writes, the minutes of a release that knew no currencies."""
+
+    def setup(self) -> None:
+        super().setup()
+        keys = [features.OLD_REVENUE_MINUTES_KEY, features.REVENUE_CURRENCIES_KEY]
+        prefixes = [features.REVENUE_MINUTE_PREFIX, features.REVENUE_MINUTES_PREFIX]
+        self._run(redis_scripts.ADOPT, keys, [*prefixes, currencies.DEFAULT])
 
 
 class WriteLedgerToRedis(beam.PTransform):

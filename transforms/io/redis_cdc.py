@@ -213,7 +213,7 @@ _CUSTOMER_KEYS: Final = (inventory.CUSTOMER_TTL_S, inventory.CUSTOMER_PREFIX, in
 class _WriteCdcToRedis(beam.PTransform):
     """Input: lists of rows, or rows, in any order. Output: see `transforms.io.redis.write_rows`."""
 
-    def __init__(self, url: StoreUrl | str, job: str):
+    def __init__(self, url: StoreUrl | str, job: str, currency: str = ""):  # noqa: ARG002 - rows name theirs
         super().__init__()
         self._url, self._job = url, job
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from schemas import currencies
 from schemas.times import LAST_MS
 
-__all__ = ["ALERTS", "FRESHNESS", "LEDGER", "ORDERS", "REVENUE", "SESSIONS"]
+__all__ = ["ADOPT", "ALERTS", "FRESHNESS", "LEDGER", "ORDERS", "REVENUE", "SESSIONS"]
 
 FRESHNESS = """
 local clock = redis.call('TIME')
@@ -30,13 +31,15 @@ local function fresh(hash, family, newest)
 end
 """
 
+_EXPONENTS = ", ".join(f"{code}={digits}" for code, digits in currencies.EXPONENTS.items() if digits != 2)
+
 _USERS = (
     FRESHNESS
-    + f"\nlocal LAST_MS = {LAST_MS}\n"
+    + f"\nlocal LAST_MS, LIRA = {LAST_MS}, '{currencies.DEFAULT}'\nlocal exponents = {{{_EXPONENTS}}}\n"
     + r"""
 local ttl = ARGV[1]
 local features_of, alerts_of, alert_ids_of = ARGV[2], ARGV[3], ARGV[4]
-local sessions_of, session_ids_of, orders_of, json_of = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local sessions_of, session_ids_of, orders_of, json_of, shop = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 
 local escapes = {
   ['"'] = '\\"', ['\\'] = '\\\\', ['\b'] = '\\b', ['\f'] = '\\f', ['\n'] = '\\n', ['\r'] = '\\r', ['\t'] = '\\t'
@@ -47,9 +50,11 @@ local function text(value)
   end) .. '"'
 end
 
-local function amount(minor)
-  minor = string.rep('0', 3 - #minor) .. minor
-  return string.sub(minor, 1, -3) .. '.' .. string.sub(minor, -2)
+local function amount(minor, currency)
+  local digits = exponents[currency] or 2
+  if digits == 0 then return minor end
+  minor = string.rep('0', digits + 1 - #minor) .. minor
+  return string.sub(minor, 1, -digits - 1) .. '.' .. string.sub(minor, -digits)
 end
 
 -- The civil date of a day since 1970, counted in eras of 400 years that begin on 1 March.
@@ -77,14 +82,22 @@ end
 
 -- The user's features as the API returns them: `features.user_features_json`, byte for byte.
 local function tell(user)
-  local seen, orders_1h, spend_1h, orders_24h, spend_24h, ordered, session, alerts, kind, alerted = unpack(redis.call(
-    'HMGET', features_of .. user, 'last_seen', 'orders_1h', 'spend_1h_minor', 'orders_24h', 'spend_24h_minor',
-    'last_order_at', 'last_session', 'alerts', 'last_alert_type', 'last_alert_at'))
+  local seen, orders_1h, orders_24h, spend, ordered, session, alerts, kind, alerted, old_1h, old_24h = unpack(
+    redis.call('HMGET', features_of .. user, 'last_seen', 'orders_1h', 'orders_24h', 'spend_minor', 'last_order_at',
+      'last_session', 'alerts', 'last_alert_type', 'last_alert_at', 'spend_1h_minor', 'spend_24h_minor'))
   if not (seen or ordered or session or alerted) then return end  -- nothing but retracted sessions
+  if not spend and old_24h then spend = LIRA .. ' ' .. old_1h .. ' ' .. old_24h end
+  local hour, day, every = '0', '0', {}
+  for currency, of_hour, of_day in string.gmatch(spend or '', '(%u+) (%d+) (%d+)') do
+    if currency == shop then hour, day = of_hour, of_day end
+    every[#every + 1] = '"' .. currency .. '":{"spend_1h":' .. amount(of_hour, currency) ..
+      ',"spend_24h":' .. amount(of_day, currency) .. '}'
+  end
   redis.call('SET', json_of .. user, table.concat({
     '{"user_id":', text(user), ',"last_seen":', seen and time(seen) or 'null',
-    ',"orders_1h":', orders_1h or '0', ',"spend_1h":', amount(spend_1h or '0'),
-    ',"orders_24h":', orders_24h or '0', ',"spend_24h":', amount(spend_24h or '0'),
+    ',"orders_1h":', orders_1h or '0', ',"spend_1h":', amount(hour, shop),
+    ',"orders_24h":', orders_24h or '0', ',"spend_24h":', amount(day, shop),
+    ',"currency":"', shop, '","spend_by_currency":{', table.concat(every, ','), '}',
     ',"last_order_at":', ordered and time(ordered) or 'null', ',"last_session":', session or 'null',
     ',"alerts":', alerts or '0', ',"last_alert_type":', kind and text(kind) or 'null',
     ',"last_alert_at":', alerted and time(alerted) or 'null', '}'
@@ -136,15 +149,16 @@ end
 """
 )
 
-# In the scripts about users ARGV begins with the TTL in s and `features.USER_PREFIXES`, here "of users".
+# In the scripts about users ARGV begins with the TTL in s, `features.USER_PREFIXES` and the shop's currency, here "of
+# users".
 # KEYS: recent, freshness, log. ARGV: of users, per user, recent, family, logged, then per alert: user, id, event time,
 # JSON.
 ALERTS: Final = (
     _USERS
     + """
-local per_user, recent, family, logged = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], ARGV[12]
+local per_user, recent, family, logged = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12], ARGV[13]
 local shared, users, newest = {KEYS[1]}, {}, 0
-for i = 13, #ARGV, 4 do
+for i = 14, #ARGV, 4 do
   local user, id, at, json = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3]
   if replace(alerts_of .. user, alert_ids_of .. user, shared, 'alert_id', id, at, at, nil, json) then
     redis.call('ZADD', KEYS[1], at, json)
@@ -175,9 +189,9 @@ redis.call('EXPIRE', KEYS[2], ttl)
 SESSIONS: Final = (
     _USERS
     + """
-local per_user, recent, family = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
+local per_user, recent, family = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
 local shared, users, newest = {KEYS[1], KEYS[2]}, {}, 0
-for i = 12, #ARGV, 7 do
+for i = 13, #ARGV, 7 do
   local user, id, start, ended, version, open, json = unpack(ARGV, i, i + 6)
   if replace(sessions_of .. user, session_ids_of .. user, shared, 'session_id', id, version, start, start, json) then
     redis.call('ZADD', KEYS[1], start, json)
@@ -212,19 +226,23 @@ redis.call('EXPIRE', KEYS[3], ttl)
 """
 )
 
-# KEYS: freshness. ARGV: of users, per user, an hour, a day in ms, family, then per order: user, id, event time, amount.
+# KEYS: freshness. ARGV: of users, per user, an hour, a day in ms, family, then per order: user, id, event time, amount,
+# currency.
 ORDERS: Final = (
     _USERS
     + """
-local per_user, hour, day, family = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
+local per_user, hour, day, family = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
 
--- Amounts have up to 19 digits: the last nine are summed apart from the others.
-local function add(sum, minor)
-  sum.orders = sum.orders + 1
+-- Amounts have up to 19 digits: the last nine are summed apart from the others. A sum of each currency.
+local function add(sums, currency, minor)
+  local sum = sums[currency] or {high = 0, low = 0}
+  sums[currency] = sum
+  sums.orders = sums.orders + 1
   sum.high = sum.high + (tonumber(string.sub(minor, 1, -10)) or 0)
   sum.low = sum.low + tonumber(string.sub(minor, -9))
 end
 local function digits(sum)
+  if not sum then return '0' end
   local high, low = sum.high + math.floor(sum.low / 1e9), sum.low % 1e9
   if high > 9223372036 or (high == 9223372036 and low > 854775807) then return '9223372036854775807' end
   if high == 0 then return string.format('%.0f', low) end
@@ -232,12 +250,12 @@ local function digits(sum)
 end
 
 local users, newest = {}, 0
-for i = 13, #ARGV, 4 do
-  local user, id, at, minor = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3]
+for i = 14, #ARGV, 5 do
+  local user, id, at, minor, currency = unpack(ARGV, i, i + 4)
   if tonumber(at) <= far and not users[user] then
     redis.call('ZREMRANGEBYSCORE', orders_of .. user, string.format('(%.0f', far), '+inf')
   end
-  redis.call('ZADD', orders_of .. user, 'GT', at, minor .. ':' .. id)
+  redis.call('ZADD', orders_of .. user, 'GT', at, minor .. '|' .. currency .. '|' .. id)
   users[user] = true
   newest = math.max(newest, tonumber(at))
 end
@@ -246,18 +264,27 @@ for user in pairs(users) do
   local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
   redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('(%.0f', tonumber(last) - day))
   redis.call('ZREMRANGEBYRANK', key, 0, -per_user - 1)
-  local in_hour, in_day = {orders = 0, high = 0, low = 0}, {orders = 0, high = 0, low = 0}
+  local in_hour, in_day, codes = {orders = 0}, {orders = 0}, {}
   local kept, counted = redis.call('ZREVRANGE', key, 0, -1, 'WITHSCORES'), {}
   for i = 1, #kept, 2 do
-    local minor, id = string.match(kept[i], '^(%d+):(.*)$')
+    local minor, currency, id = string.match(kept[i], '^(%d+)|(%u+)|(.*)$')
+    if not minor then  -- of a release that knew no currencies
+      minor, id = string.match(kept[i], '^(%d+):(.*)$')
+      currency = LIRA
+    end
     if not counted[id] then  -- an order_id counts once, also when it came with two amounts
       counted[id] = true
-      add(in_day, minor)
-      if tonumber(kept[i+1]) >= tonumber(last) - hour then add(in_hour, minor) end
+      if not in_day[currency] then codes[#codes + 1] = currency end
+      add(in_day, currency, minor)
+      if tonumber(kept[i+1]) >= tonumber(last) - hour then add(in_hour, currency, minor) end
     end
   end
-  redis.call('HSET', features_of .. user, 'orders_1h', in_hour.orders, 'spend_1h_minor', digits(in_hour),
-    'orders_24h', in_day.orders, 'spend_24h_minor', digits(in_day), 'last_order_at', last)
+  table.sort(codes)
+  for i, currency in ipairs(codes) do
+    codes[i] = currency .. ' ' .. digits(in_hour[currency]) .. ' ' .. digits(in_day[currency])
+  end
+  redis.call('HSET', features_of .. user, 'orders_1h', in_hour.orders, 'orders_24h', in_day.orders,
+    'spend_minor', table.concat(codes, ';'), 'last_order_at', last)
   seen(user, tonumber(last))
   keep(user)
 end
@@ -266,33 +293,62 @@ redis.call('EXPIRE', KEYS[1], ttl)
 """
 )
 
-# KEYS: minutes, freshness. ARGV: TTL in s, minutes, prefix of a minute's key, family, TTL of freshness, then per row:
-# start, field, version, value.
+# KEYS: currencies, freshness. ARGV: TTL in s, minutes of a currency, prefixes of a minute's key and of the list of
+# minutes, family, TTL of freshness, then per row: currency, start, field, version, value.
 REVENUE: Final = (
     FRESHNESS
     + """
-local ttl, minutes, prefix, family = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local newest = 0
-for i = 6, #ARGV, 4 do
-  local start, field, version, value = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3]
-  local stored = redis.call('HGET', prefix .. start, field)
+local ttl, most, minute_of, minutes_of, family = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local newest, currencies = 0, {}
+for i = 7, #ARGV, 5 do
+  local currency, start, field, version, value = unpack(ARGV, i, i + 4)
+  local minute = minute_of .. currency .. ':' .. start
+  local stored = redis.call('HGET', minute, field)
   if not stored or tonumber(string.match(stored, '^%S+')) < tonumber(version) then
-    redis.call('HSET', prefix .. start, field, value)
+    redis.call('HSET', minute, field, value)
   end
-  redis.call('EXPIRE', prefix .. start, ttl)
-  redis.call('ZADD', KEYS[1], start, start)
-  newest = math.max(newest, tonumber(start))
+  redis.call('EXPIRE', minute, ttl)
+  redis.call('ZADD', minutes_of .. currency, start, start)
+  currencies[currency] = math.max(currencies[currency] or 0, tonumber(start))
 end
-local over = redis.call('ZCARD', KEYS[1]) - minutes
-if over > 0 then
-  local out = redis.call('ZPOPMIN', KEYS[1], over)
-  for i = 1, #out, 2 do redis.call('DEL', prefix .. out[i]) end
+for currency, start in pairs(currencies) do
+  local minutes = minutes_of .. currency
+  local over = redis.call('ZCARD', minutes) - most
+  if over > 0 then
+    local out = redis.call('ZPOPMIN', minutes, over)
+    for i = 1, #out, 2 do redis.call('DEL', minute_of .. currency .. ':' .. out[i]) end
+  end
+  redis.call('EXPIRE', minutes, ttl)
+  redis.call('ZADD', KEYS[1], 'GT', start, currency)
+  newest = math.max(newest, start)
 end
 redis.call('EXPIRE', KEYS[1], ttl)
 fresh(KEYS[2], family, newest)
-redis.call('EXPIRE', KEYS[2], ARGV[5])
+redis.call('EXPIRE', KEYS[2], ARGV[6])
 """
 )
+
+# Minutes of a release that knew no currencies become those of one; what this release has written meanwhile stays.
+# KEYS: the old list of minutes, the currencies. ARGV: prefixes of a minute's key and of the list of minutes, currency.
+ADOPT: Final = """
+local minute_of, minutes_of, currency = ARGV[1], ARGV[2], ARGV[3]
+local old = redis.call('ZRANGE', KEYS[1], 0, -1)
+for _, start in ipairs(old) do
+  local minute = minute_of .. currency .. ':' .. start
+  if redis.call('EXISTS', minute_of .. start) == 1 and redis.call('RENAMENX', minute_of .. start, minute) == 1 then
+    redis.call('ZADD', minutes_of .. currency, start, start)
+    redis.call('ZADD', KEYS[2], 'GT', start, currency)
+  end
+end
+if #old > 0 then
+  local ttl = redis.call('TTL', KEYS[1])
+  for _, key in ipairs({minutes_of .. currency, KEYS[2]}) do
+    if redis.call('TTL', key) < ttl then redis.call('EXPIRE', key, ttl) end
+  end
+  redis.call('DEL', KEYS[1])
+end
+return #old
+"""
 
 # A ledger replaces an older one: of an earlier run, or of this run with fewer records in.
 # KEYS: ledger. ARGV: TTL in s, start of the run in ms, records in, then name and value of the other fields.

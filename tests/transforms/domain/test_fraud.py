@@ -7,18 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.currencies import number_of
 from schemas.events import FraudAlert, OrderEvent
 from tests.build import HIGH, LOW, MINUTE, SECOND, T0, order
 from tests.oracle import expected_alerts
-from transforms.domain.fraud import Detector, Order, UserOrders, alert_id, order_flags, prune
+from transforms.domain.fraud import Detector, Order, UserOrders, alert_id, order_flags, prune, renewed
 from transforms.domain.fraud_rules import STATUSES, default_rules, parse_rules
 
 RULES = default_rules()
 LATENESS_MS = 10 * MINUTE
 
 
-def as_order(event: OrderEvent, currency: str = "TRY") -> Order:
-    flags = order_flags(STATUSES.index(event.order_status), event.is_first_order, event.currency == currency)
+def as_order(event: OrderEvent) -> Order:
+    flags = order_flags(STATUSES.index(event.order_status), event.is_first_order, number_of(event.currency))
     return (event.event_time, event.order_id, flags, event.total_amount_minor, event.shipping_region)
 
 
@@ -209,6 +210,34 @@ def test_amounts_in_another_currency_are_not_compared() -> None:
     assert found(order(amount=HIGH, currency="EUR", is_first_order=True)) == []
 
 
+def test_each_currency_has_its_own_amount_in_its_own_minor_units() -> None:
+    text = """
+    version: 1
+    currency: TRY
+    rules:
+      TWO: {kind: burst, orders: 2, within: 5m, above: {TRY: 5000.00, JPY: 20000, KWD: 10.500}, risk_score: 0.5}
+      FIRST: {kind: first_order, above: {JPY: 20000}, risk_score: 0.1}
+    """
+    amounts = {"TRY": 500_000, "JPY": 20_000, "KWD": 10_500, "EUR": 1 << 60}
+    exactly = [order(f"e-{c}", at=T0, amount=n, currency=c, is_first_order=True) for c, n in amounts.items()]
+    above = [order(f"o-{c}", at=T0, amount=n + 1, currency=c, is_first_order=True) for c, n in amounts.items()]
+    assert Run(Detector(parse_rules(text))).arrive(exactly).alerts == []
+    alerts = Run(Detector(parse_rules(text))).arrive(sorted(above, key=lambda o: o.order_id)).alerts
+    assert {(a.alert_type, a.order_id, a.currency, a.description) for a in alerts} == {
+        ("FIRST", "o-JPY", "JPY", "first order of 20001 JPY, above 20000 JPY"),
+        ("TWO", "o-KWD", "KWD", "2 CREATED orders above 20000 JPY or 10.500 KWD within 5 min"),
+        ("TWO", "o-TRY", "TRY", "2 CREATED orders above 10.500 KWD or 5000.00 TRY within 5 min"),
+    }
+
+
+def test_an_order_of_a_checkpoint_without_currencies_is_compared_if_it_was() -> None:
+    comparable, other, new = 0 | 8 | 16, 4, order_flags(0, True, number_of("EUR"))
+    lira = (T0, "o-1", order_flags(0, True, number_of("TRY")), HIGH, "Izmir")
+    assert renewed((T0, "o-1", comparable, HIGH, "Izmir"), "TRY") == lira
+    assert renewed((T0, "o-1", other, HIGH, "Izmir"), "TRY")[2] == order_flags(4, False, number_of("XXX"))
+    assert renewed((T0, "o-1", new, HIGH, "Izmir"), "TRY")[2] == new
+
+
 def test_another_region_exactly_ten_minutes_later_is_an_anomaly_and_a_millisecond_more_is_none() -> None:
     first = order("o-1", at=T0, region="Istanbul")
     assert found(first, order("o-2", at=T0 + 10 * MINUTE, region="Izmir")) == [("LOCATION_ANOMALY", "o-2")]
@@ -265,10 +294,10 @@ def test_users_have_nothing_to_do_with_each_other() -> None:
 def test_the_score_and_the_text_are_the_rules() -> None:
     burst = next(a for a in Run().arrive(spread(3, MINUTE, amount=HIGH)).alerts if a.alert_type == "HIGH_VALUE_BURST")
     assert burst.risk_score == 0.95
-    assert burst.description == "3 CREATED orders above 5000.00 within 5 min"
+    assert burst.description == "3 CREATED orders above 5000.00 TRY within 5 min"
     assert burst.related_events == ["o-1", "o-2", "o-3"]
     (first,) = Run().arrive([order(amount=650_000, is_first_order=True)]).alerts
-    assert (first.risk_score, first.description) == (0.75, "first order of 6500.00, above 5000.00")
+    assert (first.risk_score, first.description) == (0.75, "first order of 6500.00 TRY, above 5000.00 TRY")
     (anomaly,) = Run().arrive([order("o-1"), order("o-2", region="Izmir")]).alerts
     assert (anomaly.risk_score, anomaly.description) == (0.70, "order from Izmir within 10 min of one from Istanbul")
     (cancelled,) = Run().arrive(spread(3, MINUTE, status="CANCELLED")).alerts
@@ -295,7 +324,7 @@ def test_rules_of_another_file_are_followed() -> None:
     run = Run(Detector(parse_rules(text)))
     shipped = [order(f"o-{i}", at=T0 + i * 1_500, status="SHIPPED") for i in range(2)]
     for event in [*shipped, order("o-9", amount=1_051, currency="EUR", is_first_order=True)]:
-        orders, new = run.users.setdefault("u-1", []), as_order(event, currency="EUR")
+        orders, new = run.users.setdefault("u-1", []), as_order(event)
         assert run.detector.add(orders, new)
         run.alerts += run.detector.completed("u-1", orders, new, 0)
     assert run.found == [("FIRST", "u-1", "o-9"), ("TWO", "u-1", "o-1")]

@@ -55,9 +55,9 @@ def test_the_rules_that_are_shipped_are_those_of_the_semantics() -> None:
     rules = default_rules()
     assert rules.currency == "TRY"
     assert {r.name: r for r in rules.rules} == {
-        "HIGH_VALUE_BURST": Burst("HIGH_VALUE_BURST", 0.95, 3, 300_000, CREATED, 500_000),
+        "HIGH_VALUE_BURST": Burst("HIGH_VALUE_BURST", 0.95, 3, 300_000, CREATED, (("TRY", 500_000),)),
         "RAPID_ORDERS": Burst("RAPID_ORDERS", 0.85, 3, 300_000, CREATED, None),
-        "HIGH_VALUE_FIRST_ORDER": FirstOrder("HIGH_VALUE_FIRST_ORDER", 0.75, 500_000),
+        "HIGH_VALUE_FIRST_ORDER": FirstOrder("HIGH_VALUE_FIRST_ORDER", 0.75, (("TRY", 500_000),)),
         "LOCATION_ANOMALY": LocationChange("LOCATION_ANOMALY", 0.70, 600_000),
         "SUSPICIOUS_PATTERN": Burst("SUSPICIOUS_PATTERN", 0.60, 3, 1_800_000, CANCELLED, None),
     }
@@ -65,8 +65,8 @@ def test_the_rules_that_are_shipped_are_those_of_the_semantics() -> None:
 
 def test_a_file_is_read_as_it_says() -> None:
     assert parse_rules(yaml.safe_dump(RULES)).rules == (
-        Burst("BURST", 0.95, 3, 300_000, CREATED, 500_000),
-        FirstOrder("FIRST", 0.75, 500_000),
+        Burst("BURST", 0.95, 3, 300_000, CREATED, (("TRY", 500_000),)),
+        FirstOrder("FIRST", 0.75, (("TRY", 500_000),)),
         LocationChange("MOVED", 0.7, 600_000),
     )
 
@@ -76,7 +76,15 @@ def test_a_file_is_read_as_it_says() -> None:
 )
 def test_amounts_are_exact_in_minor_units(amount: Any, minor: int) -> None:
     rule = parse_rules(with_field("rules.FIRST.above", amount)).rules[1]
-    assert rule == FirstOrder("FIRST", 0.75, minor)
+    assert rule == FirstOrder("FIRST", 0.75, (("TRY", minor),))
+
+
+def test_an_amount_is_in_minor_units_of_the_default_currency_or_of_those_that_are_named() -> None:
+    in_yen = yaml.safe_load(with_field("currency", "JPY"))
+    assert parse_rules(yaml.safe_dump(in_yen)).rules[1] == FirstOrder("FIRST", 0.75, (("JPY", 5_000),))
+    several = with_field("rules.FIRST.above", {"TRY": 5000.00, "KWD": 1.234, "JPY": 20000, "EUR": "150.5"})
+    amounts = (("EUR", 15_050), ("JPY", 20_000), ("KWD", 1_234), ("TRY", 500_000))
+    assert parse_rules(several).rules[1] == FirstOrder("FIRST", 0.75, amounts)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +105,7 @@ def test_amounts_are_exact_in_minor_units(amount: Any, minor: int) -> None:
         (with_field("currency", "TRYY"), "currency: 'TRYY' is not three capital letters"),
         (with_field("currency", "T1Y"), "currency: 'T1Y' is not three capital letters"),
         (with_field("currency", "TRİ"), "currency: 'TRİ' is not three capital letters"),
+        (with_field("currency", "QQQ"), "currency: 'QQQ' is not a currency of ISO 4217"),
         (without("rules"), "rules: a mapping from rule name to rule is needed"),
         (with_field("rules", ["BURST"]), "rules: a mapping from rule name to rule is needed"),
         (with_field("rules", {}), "rules: at least one rule is needed"),
@@ -122,7 +131,14 @@ def test_amounts_are_exact_in_minor_units(amount: Any, minor: int) -> None:
         (with_field("rules.BURST.within", 5), "BURST: within '5' is not a duration"),
         (with_field("rules.BURST.within", "0s"), "BURST: within must be above 0"),
         (with_field("rules.MOVED.within", "soon"), "MOVED: within 'soon' is not a duration"),
-        (without("rules.FIRST.above"), "FIRST: above None is not an amount of money with at most two decimals"),
+        (without("rules.FIRST.above"), "FIRST: above None is not an amount of money in TRY, which has at most 2 dec"),
+        (with_field("rules.FIRST.above", {"JPY": 1.5}), "FIRST: above 1.5 is not .* in JPY, which has no decimals"),
+        (with_field("rules.FIRST.above", {"KWD": 1.2345}), "FIRST: above 1.2345 is not .* at most 3 decimals"),
+        (with_field("rules.FIRST.above", {"eur": 1}), "FIRST: above 'eur' is not three capital letters"),
+        (with_field("rules.FIRST.above", {7: 1}), "FIRST: above 7 is not three capital letters"),
+        (with_field("rules.FIRST.above", {"QQQ": 1}), "FIRST: above 'QQQ' is not a currency of ISO 4217"),
+        (with_field("rules.FIRST.above", {"EUR": None}), "FIRST: above None is not an amount of money in EUR"),
+        (with_field("rules.FIRST.above", {}), "FIRST: above names no currency"),
         (with_field("rules.FIRST.above", "much"), "FIRST: above 'much' is not an amount of money"),
         (with_field("rules.FIRST.above", -1), "FIRST: above -1 is not an amount of money"),
         (with_field("rules.FIRST.above", 0.001), "FIRST: above 0.001 is not an amount of money"),
@@ -141,7 +157,7 @@ def test_a_file_that_cannot_be_used_is_refused_with_rule_and_reason(text: str, w
 
 @pytest.mark.parametrize(
     ("status", "span_ms", "least_minor"),
-    [("CREATED", 600_000, -1), ("CANCELLED", 1_800_000, -1), ("SHIPPED", None, None), ("REFUNDED", None, None)],
+    [("CREATED", 600_000, None), ("CANCELLED", 1_800_000, None), ("SHIPPED", None, {}), ("REFUNDED", None, {})],
 )
 def test_how_long_and_from_which_amount_an_order_matters(status: str, span_ms: Any, least_minor: Any) -> None:
     rules = default_rules()
@@ -150,10 +166,12 @@ def test_how_long_and_from_which_amount_an_order_matters(status: str, span_ms: A
 
 
 def test_with_rules_about_high_amounts_only_a_low_order_matters_to_none() -> None:
-    rules = Rules("TRY", (Burst("B", 0.5, 3, 60_000, SHIPPED, 9_000), FirstOrder("F", 0.5, 5_000)))
-    assert (rules.least_minor(SHIPPED), rules.span_ms(SHIPPED)) == (9_000, 60_000)
-    assert (rules.least_minor(CREATED), rules.span_ms(CREATED)) == (5_000, 0)
-    assert rules.least_minor(CANCELLED) is None
+    high = Burst("B", 0.5, 3, 60_000, SHIPPED, (("EUR", 400), ("TRY", 9_000)))
+    higher = Burst("C", 0.5, 3, 60_000, SHIPPED, (("TRY", 9_500),))
+    rules = Rules("TRY", (high, higher, FirstOrder("F", 0.5, (("TRY", 5_000),))))
+    assert (rules.least_minor(SHIPPED), rules.span_ms(SHIPPED)) == ({"EUR": 400, "TRY": 9_000}, 60_000)
+    assert (rules.least_minor(CREATED), rules.span_ms(CREATED)) == ({"TRY": 5_000}, 0)
+    assert rules.least_minor(CANCELLED) == {}
 
 
 def test_a_rule_that_is_there_twice_is_refused() -> None:

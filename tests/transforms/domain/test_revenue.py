@@ -38,6 +38,7 @@ def order_events(draw: st.DrawFn) -> list[OrderEvent]:
             "amount": AMOUNTS,
             "region": st.sampled_from(["Izmir", "Muğla", "total", ""]),
             "is_first_order": st.booleans(),
+            "currency": st.sampled_from(["TRY", "EUR", "JPY"]),
             "items": st.lists(items, max_size=4),
         }
     )
@@ -53,13 +54,14 @@ def row(event: OrderEvent) -> Order:
         event.shipping_region,
         event.is_first_order,
         category_totals((each.category, each.total_price_minor) for each in event.items),
+        event.currency,
     )
 
 
-def revenue(parts: dict[int, list[list[Figures]]]) -> dict[Key, Revenue]:
+def revenue(parts: dict[tuple[int, str], list[list[Figures]]]) -> dict[Key, Revenue]:
     return {
-        (number * MINUTE_MS, dimension, value): Revenue(*numbers)
-        for number, lists in parts.items()
+        (number * MINUTE_MS, currency, dimension, value): Revenue(*numbers)
+        for (number, currency), lists in parts.items()
         for dimension, value, *numbers in add_up(lists)
     }
 
@@ -70,10 +72,10 @@ def test_any_order_of_arrival_division_by_user_and_moment_of_taking_gives_the_or
 ) -> None:
     expected = expected_revenue(events)
     chance.shuffle(events)
-    minutes: dict[tuple[int, bool], Minute] = defaultdict(Minute)
-    parts: dict[int, list[list[Figures]]] = defaultdict(list)
+    minutes: dict[tuple[tuple[int, str], bool], Minute] = defaultdict(Minute)
+    parts: dict[tuple[int, str], list[list[Figures]]] = defaultdict(list)
     for event in events:
-        number = event.event_time // MINUTE_MS
+        number = event.event_time // MINUTE_MS, event.currency
         minute = minutes[number, event.user_id == "u-1"]
         minute.add(row(event))
         match chance.randrange(4):
@@ -90,15 +92,15 @@ def test_any_order_of_arrival_division_by_user_and_moment_of_taking_gives_the_or
 
 def test_a_minute_ends_with_its_last_millisecond() -> None:
     expected = expected_revenue([order("o-1", at=START + 59_999), order("o-2", at=START + 60_000)])
-    assert {start for start, _, _ in expected} == {START, START + MINUTE}
-    (first,) = revenue_rows([("total", "*", 5, 1, 1, 0)], START, "EARLY")
-    assert (first.window_start, first.window_end) == (START, START + 60_000)
+    assert {start for start, *_ in expected} == {START, START + MINUTE}
+    (first,) = revenue_rows([("total", "*", 5, 1, 1, 0)], START, "JPY", "EARLY")
+    assert (first.window_start, first.window_end, first.currency) == (START, START + 60_000, "JPY")
 
 
 def test_a_user_counts_once_in_each_figure_that_has_an_order_of_theirs() -> None:
     minute = Minute()
-    minute.add(("u-1", "o-1", START, 10, "Izmir", True, [("books", 6), ("tea", 4)]))
-    minute.add(("u-1", "o-2", START, 20, "Muğla", False, [("tea", 20)]))
+    minute.add(("u-1", "o-1", START, 10, "Izmir", True, [("books", 6), ("tea", 4)], "TRY"))
+    minute.add(("u-1", "o-2", START, 20, "Muğla", False, [("tea", 20)], "TRY"))
     assert sorted(minute.take()) == [
         ("category", "books", 6, 1, 1, 1),
         ("category", "tea", 24, 2, 1, 1),
@@ -106,8 +108,8 @@ def test_a_user_counts_once_in_each_figure_that_has_an_order_of_theirs() -> None
         ("region", "Muğla", 20, 1, 1, 0),
         ("total", "*", 30, 2, 1, 1),
     ]
-    minute.add(("u-1", "o-3", START, 1, "Izmir", False, []))
-    minute.add(("u-2", "o-4", START, 2, "Izmir", False, [("toys", 2)]))
+    minute.add(("u-1", "o-3", START, 1, "Izmir", False, [], "TRY"))
+    minute.add(("u-2", "o-4", START, 2, "Izmir", False, [("toys", 2)], "TRY"))
     assert sorted(minute.take()) == [
         ("category", "toys", 2, 1, 1, 0),
         ("region", "Izmir", 3, 2, 1, 0),
@@ -118,7 +120,7 @@ def test_a_user_counts_once_in_each_figure_that_has_an_order_of_theirs() -> None
 def test_a_user_of_very_many_figures_is_remembered_in_all_of_them_also_by_a_snapshot() -> None:
     def new_users(minute: Minute) -> int:
         for i in range(50):
-            minute.add(("bot", f"o-{i}", START, 1, f"r-{i}", False, []))
+            minute.add(("bot", f"o-{i}", START, 1, f"r-{i}", False, [], "TRY"))
         return sum(users for *_, users, _ in minute.take())
 
     minute = Minute()

@@ -17,7 +17,7 @@ from google.cloud import bigquery as google_bigquery
 from schemas.tables import TABLES, Table, resources
 from stack.ports import pick_free
 from tests.bigquery_emulator import PROJECT, Emulator
-from tests.build import T0, alert, click, order
+from tests.build import T0, alert, click, minute, order
 from transforms.errors import BadRecord
 from transforms.io.bigquery import (
     BigQueryUnusableError,
@@ -130,6 +130,7 @@ def test_every_table_gives_back_the_rows_that_were_written(
         "real_time_revenue": [
             {"window_start": T0, "window_end": T0 + 60_000, "dimension": "region", "value": "*", "gmv_minor": most}
             | {"order_count": 0, "unique_users": 1, "first_time_orders": 0, "pane": "LATE", "version": most}
+            | {"currency": "JPY"}
         ],
         "orders": [versioned(order(at=253_402_300_799_999)), versioned(order("o-2", at=1, items=[]))],
         "clickstream": [versioned(click()), versioned(click("c-2", category="a\"'\n\\", quantity=3, referrer=""))],
@@ -166,6 +167,17 @@ def test_the_current_view_has_the_newest_version_of_each_key_once_whatever_was_w
     write(dataset, SESSIONS, rows + rows[:4], tmp_path)
     assert len(bigquery.rows(dataset, SESSIONS)) == 2 * len(rows) + 4
     assert in_order(bigquery.rows(dataset, SESSIONS, SESSIONS.view)) == in_order(newest)
+
+
+def test_rows_of_a_release_without_currencies_are_lira_in_the_current_view(
+    bigquery: Emulator, dataset: str, tmp_path: Path
+) -> None:
+    table = TABLES["real_time_revenue"]
+    new = [msgspec.to_builtins(minute(version=version, currency=code)) for version, code in ((2, "TRY"), (1, "JPY"))]
+    old = [{**new[0], "version": 1, "currency": None}, {**new[0], "value": "old", "currency": None}]
+    assert write(dataset, table, [*new, *old], tmp_path / "rows", []) == []
+    shown = {(row["currency"], row["value"], row["version"]) for row in bigquery.rows(dataset, table, of=table.view)}
+    assert shown == {("TRY", "*", 2), ("JPY", "*", 1), ("TRY", "old", 2)}
 
 
 def test_the_current_view_of_changes_has_no_row_that_was_deleted_or_older_than_the_last_time_its_table_was_emptied(

@@ -19,7 +19,7 @@ from stack import Stack
 from tests.build import HOUR, MINUTE, T0, alert, minute, session
 from tests.live import eventually
 from tests.store import Order, Write, order, write
-from transforms.io.redis import _WriteLedgerFn
+from transforms.io.redis import _revenue, _WriteLedgerFn, _WriteRevenueFn
 from transforms.ledger import Counts
 
 pytestmark = pytest.mark.stack
@@ -115,33 +115,40 @@ def model(writes: Iterable[Write]) -> dict[str, Any]:
         last = max(o[2] for o in of[tuple] if o[0] == user)
         saw(user, last)
         times: dict[str, int] = {}
-        for _, order_id, at, amount, *_ in (o for o in of[tuple] if o[0] == user):
-            member = f"{amount}:{order_id}"
+        for _, order_id, at, amount, *_, currency in (o for o in of[tuple] if o[0] == user):
+            member = f"{amount}|{currency}|{order_id}"
             times[member] = max(at, times.get(member, 0))
         day = sorted((at, member) for member, at in times.items() if at >= last - DAY)[-features.ORDERS_PER_USER :]
         keys[features.user_orders_key(user)] = [(member, at) for at, member in day]
-        day = list({member.split(":")[1]: (at, member) for at, member in day}.values())  # the newest of an order_id
-        hour = [(at, member) for at, member in day if at >= last - HOUR]
+        newest_of = {member.split("|")[2]: (at, *member.split("|")[:2]) for at, member in day}
+        hour = [(amount, code) for at, amount, code in newest_of.values() if at >= last - HOUR]
+        spend = [
+            f"{code} {spent(code, hour)} {spent(code, [each[1:] for each in newest_of.values()])}"
+            for code in sorted({code for _, _, code in newest_of.values()})
+        ]
         users.setdefault(user, {}).update(
             orders_1h=str(len(hour)),
-            spend_1h_minor=str(min(HUGE, sum(int(member.split(":")[0]) for _, member in hour))),
-            orders_24h=str(len(day)),
-            spend_24h_minor=str(min(HUGE, sum(int(member.split(":")[0]) for _, member in day))),
+            orders_24h=str(len(newest_of)),
+            spend_minor=";".join(spend),
             last_order_at=str(last),
         )
 
-    minutes = sorted({r.window_start for r in of[RevenueWindow]})[-features.REVENUE_MINUTES :]
-    for start in minutes:
-        fields: dict[str, RevenueWindow] = {}
-        for r in sorted(of[RevenueWindow], key=lambda r: r.version):
-            if r.window_start == start:
-                fields[f"{r.dimension}:{r.value}"] = r
-        keys[features.revenue_minute_key(start)] = {
-            name: f"{r.version} {r.gmv_minor} {r.order_count} {r.unique_users} {r.first_time_orders} {r.window_end}"
-            for name, r in fields.items()
-        }
-    if minutes:
-        keys["sf:revenue:minutes"] = [(str(start), start) for start in minutes]
+    by_currency: list[tuple[str, int]] = []
+    for currency in {r.currency for r in of[RevenueWindow]}:
+        rows = sorted((r for r in of[RevenueWindow] if r.currency == currency), key=lambda r: r.version)
+        minutes = sorted({r.window_start for r in rows})[-features.REVENUE_MINUTES :]
+        for start in minutes:
+            keys[features.revenue_minute_key(currency, start)] = {
+                f"{r.dimension}:{r.value}": (
+                    f"{r.version} {r.gmv_minor} {r.order_count} {r.unique_users} {r.first_time_orders} {r.window_end}"
+                )
+                for r in rows
+                if r.window_start == start
+            }
+        keys[features.revenue_minutes_key(currency)] = [(str(start), start) for start in minutes]
+        by_currency.append((currency, minutes[-1]))
+    if by_currency:
+        keys["sf:revenue:currencies"] = sorted(by_currency, key=lambda each: (each[1], each[0]))
 
     for user, at in seen.items():
         users.setdefault(user, {})["last_seen"] = str(at)
@@ -160,6 +167,11 @@ def model(writes: Iterable[Write]) -> dict[str, Any]:
     return keys
 
 
+def spent(currency: str, orders: Iterable[tuple[str, str]]) -> int:
+    return min(HUGE, sum(int(amount) for amount, code in orders if code == currency))
+
+
+CURRENCIES = st.sampled_from(["TRY", "EUR", "JPY", "QQQ"])
 user_ids = st.sampled_from(["u-1", "u-2", 'ü:{"'])
 steps = st.integers(0, 7)
 
@@ -191,14 +203,15 @@ def sessions(draw: st.DrawFn) -> UserSession:
 def orders(draw: st.DrawFn) -> Order:
     at = T0 + draw(st.sampled_from([0, 1, HOUR, HOUR + 1, DAY, DAY + 1, DAY + HOUR]))
     amount = draw(st.sampled_from([5, 999_999_999, 10**18 + 1, HUGE]))
-    return order(f"o-{draw(st.integers(0, 1))}", at, amount, draw(user_ids))
+    return order(f"o-{draw(st.integers(0, 1))}", at, amount, draw(user_ids), draw(CURRENCIES))
 
 
 @st.composite
 def revenue(draw: st.DrawFn) -> RevenueWindow:
     dimension, value = draw(st.sampled_from([("total", "*"), ("category", "ev: 1"), ("region", "*")]))
     version = draw(st.integers(1, 3))
-    return minute(T0 + draw(steps) * MINUTE, dimension, value, version=version, gmv_minor=version * 1_000)
+    figures = {"version": version, "gmv_minor": version * 1_000, "currency": draw(CURRENCIES)}
+    return minute(T0 + draw(steps) * MINUTE, dimension, value, **figures)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
@@ -295,15 +308,38 @@ def test_an_older_version_of_a_minute_replaces_nothing(valkey: Stack, db: redis.
     rows = [minute(T0, version=version, gmv_minor=version) for version in (2, 3, 1)]
     for batch in [rows] if together else [[row] for row in rows]:
         write(valkey.redis_url, batch)
-    assert db.hget(features.revenue_minute_key(T0), "total:*") == features.revenue_value(rows[1]).encode()
+    assert db.hget(features.revenue_minute_key("TRY", T0), "total:*") == features.revenue_value(rows[1]).encode()
 
 
 def test_an_order_id_that_came_with_two_amounts_counts_once_with_the_newest(valkey: Stack, db: redis.Redis) -> None:
     write(valkey.redis_url, [order("o-1", T0 + 1, 7), order("o-1", T0, 500), order("o-2", T0, 30)])
-    assert db.hmget("sf:user:u-1", "orders_1h", "spend_1h_minor", "orders_24h", "spend_24h_minor") == [
-        *(b"2", b"37"),
-        *(b"2", b"37"),
-    ]
+    assert db.hmget("sf:user:u-1", "orders_1h", "orders_24h", "spend_minor") == [b"2", b"2", b"TRY 37 37"]
+
+
+def test_what_a_release_without_currencies_left_is_lira_and_goes_on(valkey: Stack, db: redis.Redis) -> None:
+    db.zadd("sf:revenue:minutes", {str(T0): T0, str(T0 + MINUTE): T0 + MINUTE})
+    old = features.revenue_value(minute(T0, version=8)).encode()
+    for start in (T0, T0 + MINUTE):
+        db.hset(f"sf:revenue:minute:{start}", "total:*", old)
+    db.expire("sf:revenue:minutes", 3_600)
+    db.zadd("sf:orders:user:u-1", {"700:o-1": T0 - 1, "40:o:2": T0 - 2})
+    db.hset("sf:user:u-2", mapping={"last_order_at": T0, "orders_24h": 1, "spend_1h_minor": 5, "spend_24h_minor": 995})
+    newer = minute(T0 + MINUTE, version=12, gmv_minor=9)
+    fn = _WriteRevenueFn(valkey.redis_url, _revenue)
+    write(valkey.redis_url, [newer, minute(T0, currency="EUR")])
+    for _ in range(2):  # also where it is done again
+        fn.setup()
+        fn.teardown()
+    assert not db.exists("sf:revenue:minutes")
+    assert db.zrange(features.revenue_minutes_key("TRY"), 0, -1) == [str(T0).encode(), str(T0 + MINUTE).encode()]
+    assert db.hget(features.revenue_minute_key("TRY", T0), "total:*") == old
+    assert db.hget(features.revenue_minute_key("TRY", T0 + MINUTE), "total:*") == features.revenue_value(newer).encode()
+    assert db.ttl(features.revenue_minutes_key("TRY")) > 0
+    write(valkey.redis_url, [order("o-1", T0 - 1, 700), order("o-3", T0, 300, currency="EUR")])
+    assert db.hmget("sf:user:u-1", "orders_24h", "spend_minor") == [b"3", b"EUR 300 300;TRY 740 740"]
+    write(valkey.redis_url, [alert(user_id="u-2")])
+    told = json.loads(db.get(features.user_features_key("u-2")))
+    assert told["spend_by_currency"] == {"TRY": {"spend_1h": 0.05, "spend_24h": 9.95}}
 
 
 def test_a_ledger_is_that_of_the_latest_run_as_far_as_it_has_come(valkey: Stack, db: redis.Redis) -> None:
@@ -325,7 +361,7 @@ def test_a_ledger_is_that_of_the_latest_run_as_far_as_it_has_come(valkey: Stack,
 @pytest.mark.parametrize("amount", [0, 1, 999_999_999, 10**9, 123_456_789_012_345_678, HUGE])
 def test_sums_are_exact_up_to_the_largest_amount(valkey: Stack, db: redis.Redis, amount: int) -> None:
     write(valkey.redis_url, [order("o-1", T0, amount), order("o-2", T0, 1)])
-    assert db.hget("sf:user:u-1", "spend_1h_minor") == str(min(amount + 1, HUGE)).encode()
+    assert db.hget("sf:user:u-1", "spend_minor") == b"TRY %d %d" % (2 * (min(amount + 1, HUGE),))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -334,22 +370,26 @@ def test_sums_are_exact_up_to_the_largest_amount(valkey: Stack, db: redis.Redis,
     kind=st.text(max_size=20),
     at=st.integers(1, (1 << 53) - 1) | st.integers(1, 4_102_444_800_000),
     amount=st.integers(0, HUGE) | st.integers(0, 1_000),
+    currency=CURRENCIES,
 )
 @example(
-    user='"/\x00\x1f\x7f\\\u2028', kind="\b\f\n\r\t", at=951_782_400_000 - 1, amount=7
+    user='"/\x00\x1f\x7f\\\u2028', kind="\b\f\n\r\t", at=951_782_400_000 - 1, amount=7, currency="TRY"
 )  # the end of 28 February 2000
-@example(user="u", kind="k", at=951_868_799_999, amount=10)  # and of the 29th
-@example(user="u", kind="k", at=253_402_300_800_000, amount=HUGE)  # beyond the last year that can be written
+@example(user="u", kind="k", at=951_868_799_999, amount=10, currency="JPY")  # and of the 29th
+@example(
+    user="u", kind="k", at=253_402_300_800_000, amount=HUGE, currency="CLF"
+)  # beyond the last year that can be written
 def test_the_json_that_the_scripts_make_is_the_contracts_byte_for_byte(
-    valkey: Stack, db: redis.Redis, user: str, kind: str, at: int, amount: int
+    valkey: Stack, db: redis.Redis, user: str, kind: str, at: int, amount: int, currency: str
 ) -> None:
     db.flushall()
-    for rows in ([order("o-1", at, amount, user)], [alert(user_id=user, alert_type=kind)], [session(user)]):
+    orders = [order("o-1", at, amount, user, currency), order("o-2", at, 5, user, "KWD")]
+    for rows in (orders, [alert(user_id=user, alert_type=kind)], [session(user)]):
         write(valkey.redis_url, rows)
         made = db.get(features.user_features_key(user))
         assert made == features.user_features_json(user, db.hgetall(features.user_key(user)))
     known = json.loads(made)
-    assert (known["user_id"], known["last_alert_type"], known["orders_1h"]) == (user, kind, 1)
+    assert (known["user_id"], known["last_alert_type"], known["orders_1h"]) == (user, kind, 2)
 
 
 @pytest.mark.parametrize(
