@@ -318,8 +318,8 @@ _SHOP = [
     Flag(
         "currency",
         "currency",
-        "the shop's currency (ISO 4217), for the revenue of sessions, as clicks name none, and for a user's spend as one "
-        "number; orders name their own, and amounts in different currencies are never added",
+        "the shop's currency (ISO 4217), for the revenue of sessions, as clicks name none, and for a user's spend as "
+        "one number; orders name their own, and amounts in different currencies are never added",
         currencies.DEFAULT,
     ),
 ]
