@@ -96,7 +96,7 @@ def test_a_row_has_the_fields_of_the_table(tmp_path: Path) -> None:
         codec.write_container(out, OrderEvent, golden())
     rows, letters, _ = run(tmp_path, "orders.avro")
     assert letters == []
-    minute = {"window_start": START, "window_end": START + 60_000, "pane": "ON_TIME"}
+    minute = {"window_start": START, "window_end": START + 60_000, "pane": "ON_TIME", "currency": "TRY"}
     found = [row for row in rows if row["window_start"] == START and row["dimension"] != "region"]
     assert sorted(found, key=lambda row: row["value"]) == [
         {
