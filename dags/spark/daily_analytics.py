@@ -487,6 +487,9 @@ def _parse(argv: Sequence[str]) -> Any:
         help="maintain expires older snapshots (default: %(default)s)",
     )
     options = parser.parse_args(argv)
+    options.day = options.day._replace(zone=options.time_zone)
+    if options.day.date > datetime.now(ZoneInfo(options.time_zone)).date():
+        parser.stop(f"--date: {options.day} lies in the future")
     chosen = options.step or ["all"]
     options.steps = [step for step in STEPS if step in chosen or "all" in chosen]
     for step in options.steps:
@@ -497,9 +500,6 @@ def _parse(argv: Sequence[str]) -> Any:
     if not options.catalog_conf:
         parser.stop("--catalog: is needed, or --catalog_conf")
     options.rules = options.rules or default_rules()
-    options.day = options.day._replace(zone=options.time_zone)
-    if options.day.date > datetime.now(ZoneInfo(options.time_zone)).date():
-        parser.stop(f"--date: {options.day} lies in the future")
     options.accept = frozenset(options.accept)
     return options
 
