@@ -6,12 +6,15 @@ extensions and reserved names are stepped over. Specification: https://protobuf.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from typing import Any, Final
 
 from google.protobuf import descriptor_pb2
+from google.protobuf.message import DecodeError
 
-__all__ = ["ProtoTextError", "parse_proto"]
+__all__ = ["ProtoTextError", "file_of", "parse_proto"]
 
 _MAX_CHARS = 1 << 20
 _MAX_DEPTH = 32
@@ -30,6 +33,9 @@ _SCALARS: Final[dict[str, Any]] = {
 }
 
 
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{8,}={0,2}")
+
+
 class ProtoTextError(ValueError):
     """It is no .proto file, or has something that is not read here."""
 
@@ -39,6 +45,18 @@ def parse_proto(text: str, name: str) -> descriptor_pb2.FileDescriptorProto:
     if len(text) > _MAX_CHARS:
         raise ProtoTextError(f"longer than {_MAX_CHARS} characters")
     return _Parser([m["token"] for m in _TOKEN.finditer(text) if m["token"]], name).file()
+
+
+def file_of(text: str, name: str) -> descriptor_pb2.FileDescriptorProto:
+    """Of a .proto file's text, or of a descriptor in base64. Raises: ProtoTextError."""
+    if len(text) <= _MAX_CHARS and _BASE64.fullmatch(text):
+        try:
+            file = descriptor_pb2.FileDescriptorProto.FromString(base64.b64decode(text, validate=True))
+        except (binascii.Error, DecodeError) as e:
+            raise ProtoTextError(f"neither text nor a descriptor in base64: {e}") from e
+        file.name = name
+        return file
+    return parse_proto(text, name)
 
 
 class _Parser:

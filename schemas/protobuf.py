@@ -27,7 +27,7 @@ class Message:
     """The messages of a file.
 
     Args:
-      text: of the file.
+      text: of the file; or, as the Python client registers it, its descriptor in base64.
       imports: name → text of the files that it imports, and those in turn; Google's own need not be there.
 
     Raises: ProtobufError.
@@ -37,7 +37,7 @@ class Message:
         # Here, as all that reads no Protobuf should not pay for it.
         from google.protobuf import descriptor_pool, message_factory
 
-        from schemas.proto_text import ProtoTextError, parse_proto
+        from schemas.proto_text import ProtoTextError, file_of
 
         pool, added = descriptor_pool.DescriptorPool(), set[str]()
 
@@ -46,7 +46,7 @@ class Message:
                 return
             if depth > _MAX_INDEXES:
                 raise ProtobufError(f"imports nested more than {_MAX_INDEXES} deep, or in a circle")
-            file = parse_proto(source, name)
+            file = file_of(source, name)
             for needed in file.dependency:
                 if needed in imports:
                     add(needed, imports[needed], depth + 1)

@@ -7,6 +7,9 @@ import random
 from typing import Any
 
 import pytest
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
 from google.protobuf import descriptor_pool, message_factory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +91,20 @@ def test_old_and_new_clients_say_differently_which_message_it_is(header: bytes) 
     assert message().fields(header + an_order())["id"] == "o-1"
 
 
+def test_what_confluents_own_client_registers_and_writes_is_read() -> None:
+    """It registers descriptors in base64, not text, and what they import as references."""
+    client = SchemaRegistryClient.new_client({"url": "mock://"})
+    kind = order_class()
+    sent = kind.FromString(an_order())
+    payload = ProtobufSerializer(kind, client, {"use.deprecated.format": False})(
+        sent, SerializationContext("t", MessageField.VALUE)
+    )
+    assert payload is not None
+    found = client.get_schema(int.from_bytes(payload[1:5], "big"))
+    imports = {r.name: client.get_version(r.subject, r.version).schema.schema_str for r in found.references}
+    assert Message(found.schema_str, imports).fields(payload[5:]) == message().fields(SECOND + an_order())
+
+
 def test_a_lone_zero_is_the_first_message_and_indexes_go_into_it() -> None:
     assert message().fields(b"\0\x0a\x01t") == {"trace": "t"}
     assert message().fields(b"\x04\x02\x00\x0a\x01s")["sku"] == "s"
@@ -138,6 +155,7 @@ def test_a_message_nested_without_end_is_refused() -> None:
         ("message A { string a = x; }", "a number"),
         ("message A { string a = 99999999999; }", "no number of a field"),
         ("message A { Nobody a = 1; }", ""),
+        ("helloworld", "neither text nor a descriptor"),
         ("hello", "where a declaration should be"),
         ('syntax = "proto9";', "proto9"),
         ('import "else.proto"; message A {}', "else.proto"),
