@@ -17,7 +17,7 @@ from stack.service import Place, Service, behind_tls
 __all__ = ["Valkey"]
 
 # A script may do what its caller may. Nobody but the administrator lists keys, sees others' commands or flushes.
-_WRITER = "+@read +@write +@scripting +@connection -@dangerous -@blocking -script|flush -script|kill"
+_WRITER = "+@read +@write +@scripting +@connection +time -@dangerous -@blocking -script|flush -script|kill"
 _READER = "+@read +@connection +@transaction +@scripting +incrby +expire +xread -@dangerous"
 
 
