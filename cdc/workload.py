@@ -331,12 +331,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--password_file", type=Path, metavar="FILE", help="password of the URL's user (default: PGPASSWORD)"
     )
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how containers are stopped; PID 1 has no default for it
+    stopped: list[int] = []
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     started = last = time.monotonic()
 
     def progress(number: int) -> None:
         nonlocal last
+        if stopped:
+            raise KeyboardInterrupt  # here, as a transaction that is cut in two leaves its connection unusable
         if time.monotonic() - last > 2:
             last = time.monotonic()
             print(f"{number} transactions, {number / (last - started):.0f}/s", file=sys.stderr, flush=True)
@@ -344,6 +346,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         where = Database.parse(options.database)
         with where.connect(owner_password(options.password_file, options.database)) as connection:
+            # SIGTERM is how containers are stopped, and PID 1 has no default for it.
+            for each in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, lambda number, _: stopped.append(number))
             done = run(connection, options.transactions, seed=seed, rate=options.rate, progress=progress)
     except WrongInput as error:
         parser.stop(error)
