@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 
 from beam_pipelines import archive, flags, fraud, options, runners, sinks, templates
 from schemas.flags import UsageError
+from schemas.framing import FORMATS
 from schemas.jobs import JOBS, Flag
+from schemas.mapping import SHIPPED
 from tests.beam_pipelines.test_options import WRONG
 from tests.live import ROOT
 
@@ -49,6 +51,8 @@ GOOD = {
     "dead_letters": [f"{KAFKA}/dlq.fraud-detector", "gs://bucket/refused"],
     "late": [f"{KAFKA}/late.fraud-detector", "gs://bucket"],
     "registry": [REQUIRED["registry"], "http://10.0.0.4:8081"],
+    "format": ["auto", *FORMATS],
+    "mapping": [*SHIPPED],
     "kafka_config": ["secret://shop-1/kafka"],
     "registry_config": ["secret://shop-1/registry"],
     "store_config": ["secret://shop-1/store"],
@@ -77,6 +81,8 @@ GOOD_OF = {
 BAD = {
     "output": ["redis://user:secret@h:6379/0", f"{BIGQUERY},{BIGQUERY}", "out", "/tmp/out", f"{BIGQUERY}  {BIGQUERY}"],
     "input": ["gs://bucket/orders.avro", "orders.avro", "kafka://h:9092,h:/t", f"{KAFKA}/orders {KAFKA}/orders "],
+    "format": ["xml"],
+    "mapping": ["mapping.yaml", "gs://bucket/mapping.json"],
     "kafka_config": ["kafka.properties", "secret://shop-1/kafka?ca=x", "secret://x/kafka"],
     "registry_config": ["gs://bucket/registry.properties"],
     "store_config": ["/etc/store.properties"],
