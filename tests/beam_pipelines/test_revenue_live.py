@@ -169,7 +169,10 @@ def test_the_newest_version_of_every_row_is_the_oracles(stack: Stack, sent: Sent
     by_kafka = [decoder.decode(message.value()) for message in messages]
     assert newest(by_kafka) == sent.revenue
     for message, row in zip(messages, by_kafka, strict=True):
-        assert (message.key().decode(), message.timestamp()[1]) == (f"{row.dimension}:{row.value}", row.window_start)
+        assert (message.key().decode(), message.timestamp()[1]) == (
+            f"{row.currency}:{row.dimension}:{row.value}",
+            row.window_start,
+        )
 
 
 def test_a_killed_task_manager_changes_nothing_and_an_open_minute_is_seen_to_grow(
