@@ -67,7 +67,6 @@ class Config:
       rows: whether to emit archived records as rows, too, which requires decoding them.
       records_per_file: offsets of a partition that a file covers; part of the archive's file names.
       flush_every_s: how long a record may wait to be written; None for bounded input.
-      watermark_lead_ms: how far Beam's watermark runs ahead of the one that decides lateness.
     """
 
     decoding: Decoding
@@ -75,15 +74,12 @@ class Config:
     rows: bool = False
     records_per_file: int = 100_000
     flush_every_s: float | None = None
-    watermark_lead_ms: int = 0
 
     def __post_init__(self) -> None:
         if self.records_per_file < 1:
             raise ValueError("records_per_file must be at least 1")
         if self.flush_every_s is not None and self.flush_every_s <= 0:
             raise ValueError("flush_every_s must be above 0")
-        if self.watermark_lead_ms < 0:
-            raise ValueError("watermark_lead_ms must not be negative")
 
     def store(self, table: Table, ends: Callable[[], dict[int, int]] | None = None) -> Store:
         """
@@ -96,8 +92,7 @@ class Config:
             folder = FileSystems.join(*self.folder.subfolder(table.name))
             write = ArchiveFolder(folder, table.kind.record, table.id_of).write
             accounts = AccountFolder(FileSystems.join(*self.folder.subfolder("accounts"), table.name))
-        keep_ms = self.decoding.allowed_lateness_ms + self.watermark_lead_ms
-        return Store(write, self.rows, self.records_per_file, self.flush_every_s, keep_ms, accounts, ends)
+        return Store(write, self.rows, self.records_per_file, self.flush_every_s, self.decoding.keep_ms, accounts, ends)
 
 
 class Input(NamedTuple):
@@ -155,7 +150,6 @@ def make_config(flags: argparse.Namespace, settings: Settings) -> Config:
         rows=any(not isinstance(url, Folder) for url in settings.outputs),
         records_per_file=flags.records_per_file,
         flush_every_s=None if settings.bounded else flags.flush_every,
-        watermark_lead_ms=settings.watermark_lead_ms,
     )
 
 

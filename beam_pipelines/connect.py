@@ -56,6 +56,7 @@ def decoding(settings: Settings) -> Decoding:
         max_parallelism=settings.max_parallelism,
         format=settings.format,
         mapping=settings.mapping,
+        watermark_lead_ms=settings.watermark_lead_ms,
     )
 
 

@@ -27,6 +27,8 @@ What replay guarantees:
 - This holds for one replay at a time of a topic or folder, for as long as the broker keeps the group's offsets
   (offsets.retention.minutes, by default 7 days after the last replay or discard; a warning is printed if letters are
   kept longer). The same letters in two places, such as a topic and its export, count as two sets.
+
+Long, as four commands share what they open, count and print.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 `read` accepts all that a template's pattern accepts (except ports above 65535), so that a launch that Dataflow accepts
 does not fail minutes later on a machine started for it.
+
+Long, as it is mostly declarations: every common flag is here.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from schemas.addresses import Address
 from schemas.flags import Parser, UsageError
 from schemas.framing import FORMATS
 from schemas.jobs import Flag, Job
+from schemas.logs import FORMATS as LOG_FORMATS
 from schemas.mapping import SHIPPED, MappingError, parse_mapping, shipped
 from transforms.domain.durations import parse_duration_ms
 from transforms.domain.sizes import parse_size_bytes
@@ -162,6 +165,7 @@ KINDS: dict[str, Kind] = {
         lambda text: None if text == "auto" else _at_least_one(text), f"auto|{_COUNT}", {"$ref": "#/$defs/readers"}
     ),
     "on_lost": _choice("continue", "stop", chart=True),
+    "log_format": _choice(*LOG_FORMATS, chart=True),
     "kafka_read": _choice("blocks", "native"),
     "format": _choice("auto", *FORMATS, chart=True),
     "until": _choice("latest"),
@@ -291,6 +295,13 @@ _PLACES = [
         "size",
         "folder output of Kafka input: or once it is this large; until then its rows are in the job's state",
         "16MiB",
+    ),
+    Flag(
+        "log_format",
+        "log_format",
+        "of log lines, on standard error; workers of embedded Flink have it, too",
+        "text",
+        left_out="Dataflow has fields of its own for log lines",
     ),
     Flag(
         "until",

@@ -48,14 +48,11 @@ class Config:
     """What the pipeline computes, apart from where it reads and writes.
 
     Attributes:
-      watermark_lead_ms: how far Beam's watermark runs ahead of the one that decides lateness; state is kept that much
-        longer.
       max_orders_per_user: bound of a user's state; beyond it the oldest orders are dropped.
     """
 
     decoding: Decoding
     rules: Rules = field(default_factory=default_rules)
-    watermark_lead_ms: int = 0
     max_orders_per_user: int = 1_000
 
     def __post_init__(self) -> None:
@@ -74,14 +71,14 @@ def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
     """The job without its source and sinks: orders in blocks → alerts, dead letters, late records and counts."""
     orders = blocks | "Orders" >> DecodeRows(ORDERS, FraudRows(config.rules), config.decoding)
     alerts, repeats = orders.good | "Fraud" >> DetectFraud(
-        config.rules, config.decoding.allowed_lateness_ms + config.watermark_lead_ms, config.max_orders_per_user
+        config.rules, config.decoding.keep_ms, config.max_orders_per_user
     )
     counts = (orders.counts, repeats) | "Counts" >> beam.Flatten()
     return Outputs(alerts, orders.bad, orders.late, counts)
 
 
 def make_config(flags: argparse.Namespace, settings: Settings) -> Config:
-    return Config(connect.decoding(settings), _rules(flags.rules), settings.watermark_lead_ms)
+    return Config(connect.decoding(settings), _rules(flags.rules))
 
 
 def results(outputs: Outputs) -> list[Results]:

@@ -16,8 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from beam_pipelines import flags, sinks, templates
 from docker.grafana.dashboards import dashboards
+from schemas.avro_of import avro_of
 from schemas.flags import Parser
 from schemas.jobs import JOBS, LETTERS, Flag, Job, topics
 from schemas.tables import resources, table
@@ -58,6 +61,7 @@ def artefacts(jobs: Iterable[Job], root: Path = ROOT) -> dict[str, str]:
             _schema(jobs, json.loads((root / _CHART / "values.schema.json").read_text()))
         ),
     }
+    found |= _schemas({rows.record for job in jobs for rows in job.tables}, root)
     found |= {f"docker/dataflow/{job.module}.metadata.json": _json(templates.metadata(job)) for job in jobs}
     found |= {f"{_CHART}/files/dashboards/{name}": text for name, text in dashboards().items()}
     sections: dict[str, Callable[[tuple[Job, ...]], Iterator[str]]] = {
@@ -66,6 +70,7 @@ def artefacts(jobs: Iterable[Job], root: Path = ROOT) -> dict[str, str]:
         "docker/compose.yaml": _services,
         "README.md": _rows,
         "docs/architecture.md": _deliveries,
+        "docs/semantics.md": _remembered,
     }
     return found | {path: _with_section(root / path, lines(jobs)) for path, lines in sections.items()}
 
@@ -90,6 +95,18 @@ def _with_version(chart: Path, project: Path) -> str:
 
 def _json(content: Any) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _schemas(records: Iterable[type[msgspec.Struct]], root: Path) -> dict[str, str]:
+    """The Avro schemas of records that have none, and their first versions; from then on they are changed by hand."""
+    found = {}
+    for record in records:
+        path, first = f"schemas/avro/{record.__name__}.avsc", f"schemas/avro/history/{record.__name__}/1.avsc"
+        if not (root / first).exists():
+            there = root / path
+            text = there.read_text() if there.exists() else _json(avro_of(record))
+            found |= {first: text} if there.exists() else {path: text, first: text}
+    return found
 
 
 def _tables(jobs: Sequence[Job]) -> dict[str, Any]:
@@ -225,6 +242,18 @@ def _deliveries(jobs: Sequence[Job]) -> Iterator[str]:  # noqa: ARG001 - sinks a
     yield "| sink | repeated writes |"
     yield "|---|---|"
     yield from (f"| {sink.name} | {sink.delivery} |" for sink in sinks.SINKS)
+    yield ""
+
+
+def _remembered(jobs: Sequence[Job]) -> Iterator[str]:
+    yield ""
+    yield "| job | remembers | for so long after its event time | because |"
+    yield "|---|---|---|---|"
+    for job in jobs:
+        for state in job.state:
+            spans = " + ".join([f"`--{span}`" for span in state.spans] + [state.until] * bool(state.until))
+            within = f", less than `--{state.within}`" if state.within else ""
+            yield f"| {job.module} | {state.what} | {spans}{within} | {state.why} |"
     yield ""
 
 

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import threading
+from functools import partial
 
 import grpc
 
+from schemas.logs import Logs
+
 __all__ = ["quieten"]
 
+_LOG = logging.getLogger(__name__)
 _NOISE = re.compile(
     "Unparseable argument|Really (starting|destroying)|Waiting for grpc|Failed to read inputs in the data plane"
 )
 
 
-def quieten() -> None:
+def quieten(as_: Logs) -> None:
     """Warnings and errors to stderr, without those that say nothing to whoever runs a job."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(lambda record: not _NOISE.match(str(record.msg)))
-    threading.excepthook = _report
+    as_.set_up(logging.WARNING).addFilter(lambda record: not _NOISE.match(str(record.msg)))
+    threading.excepthook = partial(_report, as_)
+    if as_.form == "json":
+        sys.excepthook = lambda *error: _LOG.critical("ended by an error", exc_info=error)
 
 
-def _report(args: threading.ExceptHookArgs) -> None:
+def _report(as_: Logs, args: threading.ExceptHookArgs) -> None:
     # Beam's threads die of a connection that was closed; what it was closed for is reported by whoever closed it.
-    if not issubclass(args.exc_type, grpc.RpcError):
+    if issubclass(args.exc_type, grpc.RpcError):
+        return
+    if as_.form == "json" and args.exc_value is not None:
+        _LOG.error("a thread died", exc_info=args.exc_value)
+    else:
         threading.__excepthook__(args)

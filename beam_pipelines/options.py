@@ -20,10 +20,11 @@ from beam_pipelines.sinks import Folder, KafkaUrl, Sink
 from schemas.addresses import Address, scrub, shown
 from schemas.flags import Parser, UsageError
 from schemas.jobs import LETTERS, Job
+from schemas.logs import Logs
 from schemas.mapping import parse_mapping
 from transforms.io.folder import Rolling
 
-__all__ = ["FLINK_ONLY", "Settings", "input_url", "parse"]
+__all__ = ["FLINK_ONLY", "Settings", "check_state", "input_url", "parse"]
 
 _BETWEEN_URLS = re.compile(r"\s+(?=[a-z]+://)")
 
@@ -91,6 +92,7 @@ class Settings:
       mapping: text of the mapping, if messages are not ours.
       report: folder of this machine for what a run that ends says in the end.
       currency: the shop's.
+      logs: how launcher and workers log.
       started_ms: when the job was started.
     """
 
@@ -114,6 +116,7 @@ class Settings:
     max_parallelism: int
     roll: Rolling
     currency: str
+    logs: Logs
     format: str = "auto"
     mapping: str | None = None
     report: str | None = None
@@ -157,6 +160,16 @@ def parse(job: Job, argv: Sequence[str]) -> tuple[argparse.Namespace, Settings, 
     return flags, _settings(job, flags), rest
 
 
+def check_state(flags: argparse.Namespace, settings: Settings) -> None:
+    """Compares for how long state is kept with its bound. Raises: UsageError."""
+    for state in settings.job.state:
+        kept_ms = sum(getattr(flags, span) for span in state.spans) + settings.watermark_lead_ms
+        if state.within and getattr(flags, state.within) <= kept_ms:
+            spans = ", ".join(f"--{span}" for span in state.spans)
+            reason = f"must be more than {spans} and, with --kafka_read=native, --out_of_orderness together"
+            raise UsageError(f"--{state.within}", reason)
+
+
 def _settings(job: Job, flags: argparse.Namespace) -> Settings:
     given = [flags.input] if isinstance(flags.input, str) else _listed(flags.input) or flags_.inputs(job)
     inputs = tuple(read("--input", input_url, text).connected(flags) for text in given)
@@ -198,6 +211,7 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         format=getattr(flags, "format", "auto"),
         mapping=_mapping(job, getattr(flags, "mapping", None)),
         currency=flags.currency,
+        logs=Logs(flags.log_format, job.name),
     )
 
 

@@ -48,19 +48,14 @@ class Config:
 
     Attributes:
       early_every_s: how often to emit results for open minutes; None for bounded input, which needs none.
-      watermark_lead_ms: how far Beam's watermark runs ahead of the one that decides lateness; minutes stay open that
-        much longer.
     """
 
     decoding: Decoding
     early_every_s: int | None = None
-    watermark_lead_ms: int = 0
 
     def __post_init__(self) -> None:
         if self.early_every_s is not None and self.early_every_s < 1:
             raise ValueError("early_every_s must be at least 1")
-        if self.watermark_lead_ms < 0:
-            raise ValueError("watermark_lead_ms must not be negative")
 
 
 class Outputs(NamedTuple):
@@ -80,16 +75,14 @@ class Outputs(NamedTuple):
 def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
     """The job without its source and sinks: orders in blocks → revenue, dead letters, late records and counts."""
     orders = blocks | "Orders" >> DecodeRows(ORDERS, RevenueRows(), config.decoding)
-    revenue, tracked = orders.good | "Revenue" >> CalculateRevenue(
-        config.decoding.allowed_lateness_ms + config.watermark_lead_ms, config.early_every_s
-    )
+    revenue, tracked = orders.good | "Revenue" >> CalculateRevenue(config.decoding.keep_ms, config.early_every_s)
     counts = (orders.counts, tracked) | "Counts" >> beam.Flatten()
     return Outputs(revenue, orders.good, orders.bad, orders.late, counts)
 
 
 def make_config(flags: argparse.Namespace, settings: Settings) -> Config:
     early_every_s = None if settings.bounded else flags.early_every
-    return Config(connect.decoding(settings), early_every_s, settings.watermark_lead_ms)
+    return Config(connect.decoding(settings), early_every_s)
 
 
 def results(outputs: Outputs) -> list[Results]:

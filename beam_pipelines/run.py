@@ -12,7 +12,11 @@ from typing import Any, Protocol, cast
 
 import apache_beam as beam
 
+<<<<<<< HEAD
 from beam_pipelines import connect, flags, options, report, runners
+=======
+from beam_pipelines import connect, flags, logs, options, runners
+>>>>>>> 9eb72d7 (Catalogue: jobs, records and sinks declared in modules of their own; one store connection; logs set up once)
 from beam_pipelines.options import Settings
 from beam_pipelines.sinks import Folder, KafkaUrl, Results
 from schemas.flags import UsageError
@@ -53,6 +57,8 @@ def run(job: Job, argv: Sequence[str] | None = None) -> None:
     source: Callable[[Settings], Callable[[beam.Pipeline], Any]] = getattr(its, "source", connect.source)
     try:
         given, settings, rest = options.parse(job, sys.argv[1:] if argv is None else argv)
+        logs.quieten(settings.logs)
+        options.check_state(given, settings)
         config = its.make_config(given, settings)
         read = source(settings)
         connect.check(settings)
@@ -60,6 +66,7 @@ def run(job: Job, argv: Sequence[str] | None = None) -> None:
         pipeline_options = runners.pipeline_options(settings, rest)
     except UsageError as e:
         flags.parser(job).stop(e)
+<<<<<<< HEAD
     with tempfile.TemporaryDirectory(prefix="streamforge-") as folder:
         if settings.bounded and not any(flag.startswith("--output_executable_path") for flag in rest):
             settings = replace(settings, report=folder)
@@ -78,3 +85,9 @@ def _say(lines: Iterable[str]) -> None:
 
 def _place(letters: KafkaUrl | Folder) -> str:
     return f"topic {letters.topic}" if isinstance(letters, KafkaUrl) else f"{letters.path}/dead_letters"
+=======
+    with runners.running(pipeline_options, settings.logs) as pipeline:
+        outputs = its.build(read(pipeline), config)
+        late = getattr(outputs, "late", None)
+        connect.write(its.results(outputs), outputs.dead_letters, late, outputs.counts, settings)
+>>>>>>> 9eb72d7 (Catalogue: jobs, records and sinks declared in modules of their own; one store connection; logs set up once)

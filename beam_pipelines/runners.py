@@ -25,10 +25,11 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineState
 
-from beam_pipelines import dataflow, logs, worker_pool
+from beam_pipelines import dataflow, worker_pool
 from beam_pipelines.options import Settings
 from beam_pipelines.sinks import KafkaUrl
 from schemas.flags import UsageError
+from schemas.logs import Logs
 
 __all__ = ["first_error", "pipeline_options", "running"]
 
@@ -65,7 +66,7 @@ _NATIVE_BUNDLE_MS = "100"
 
 
 @contextmanager
-def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
+def running(options: PipelineOptions, as_: Logs = Logs()) -> Iterator[beam.Pipeline]:
     """A pipeline that runs at the end of the block, until its input ends or it is stopped (Ctrl-C, SIGTERM).
 
     With --output_executable_path it writes a jar that runs the job, and ends.
@@ -73,10 +74,9 @@ def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
     When stopped, embedded Flink ends with this process; a job on a remote Flink continues, as it is stopped there. On
     Dataflow nothing waits: a flex template's launcher must exit before the job can start.
     """
-    logs.quieten()
     for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in what a script starts with &
         signal.signal(number, signal.default_int_handler)
-    with _workers(options):
+    with _workers(options, as_):
         pipeline = beam.Pipeline(options=options)
         yield pipeline
         result = None
@@ -106,7 +106,7 @@ def first_error(text: str) -> str | None:
 
 
 @contextmanager
-def _workers(options: PipelineOptions) -> Iterator[None]:
+def _workers(options: PipelineOptions, as_: Logs) -> Iterator[None]:
     """Worker processes for embedded Flink, while the job runs.
 
     Beam would run all of them as threads of this process, and one interpreter lock would be shared by what could be
@@ -117,7 +117,7 @@ def _workers(options: PipelineOptions) -> Iterator[None]:
     if _runner_of(options) != "FlinkRunner" or flink.flink_master not in _EMBEDDED or portable.environment_type:
         yield
         return
-    with worker_pool.pool() as address:
+    with worker_pool.pool(as_=as_) as address:
         portable.environment_type, portable.environment_config = "EXTERNAL", address
         yield
 

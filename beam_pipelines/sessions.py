@@ -29,7 +29,6 @@ from beam_pipelines.options import Settings
 from beam_pipelines.run import run
 from beam_pipelines.sinks import Folder, Results
 from schemas.events import UserSession
-from schemas.flags import UsageError
 from schemas.jobs import JOBS
 from transforms.blocks import Block
 from transforms.decode import CLICKS
@@ -52,8 +51,6 @@ class Config:
       max_session_ms: no session reaches this length.
       early_every_ms: how long a click may wait for a first result; None for bounded input, which has no early results.
       only_once: whether all input is read before the first result, as with files: then no result is ever retracted.
-      watermark_lead_ms: how far Beam's watermark runs ahead of the one that decides lateness; sessions can be corrected
-        that much longer.
     """
 
     decoding: Decoding
@@ -61,18 +58,15 @@ class Config:
     max_session_ms: int = MAX_SESSION_MS
     early_every_ms: int | None = None
     only_once: bool = False
-    watermark_lead_ms: int = 0
 
     def __post_init__(self) -> None:
         if self.gap_ms < 1:
             raise ValueError("gap_ms must be at least 1")
-        least_ms = self.gap_ms + self.decoding.allowed_lateness_ms + self.watermark_lead_ms
+        least_ms = self.gap_ms + self.decoding.keep_ms
         if self.max_session_ms <= least_ms:
             raise ValueError(f"max_session_ms must be more than the gap and the allowed lateness, {least_ms}")
         if self.early_every_ms is not None and self.early_every_ms < 1:
             raise ValueError("early_every_ms must be at least 1")
-        if self.watermark_lead_ms < 0:
-            raise ValueError("watermark_lead_ms must not be negative")
 
 
 class Outputs(NamedTuple):
@@ -87,7 +81,7 @@ def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
     clicks = blocks | "Clicks" >> DecodeRows(CLICKS, ClickRows(), config.decoding)
     sessions, tracked = clicks.good | "Sessions" >> AggregateSessions(
         config.gap_ms,
-        config.decoding.allowed_lateness_ms + config.watermark_lead_ms,
+        config.decoding.keep_ms,
         config.early_every_ms,
         config.max_session_ms,
         only_once=config.only_once,
@@ -97,19 +91,12 @@ def build(blocks: beam.PCollection[Block], config: Config) -> Outputs:
 
 
 def make_config(flags: argparse.Namespace, settings: Settings) -> Config:
-    if flags.max_session <= flags.session_gap + settings.allowed_lateness_ms + settings.watermark_lead_ms:
-        raise UsageError(
-            "--max_session",
-            "must be more than --session_gap, --allowed_lateness and, with "
-            "--kafka_read=native, --out_of_orderness together",
-        )
     return Config(
         decoding=connect.decoding(settings),
         gap_ms=flags.session_gap,
         max_session_ms=flags.max_session,
         early_every_ms=None if settings.bounded else flags.early_every,
         only_once=isinstance(settings.input, Folder),
-        watermark_lead_ms=settings.watermark_lead_ms,
     )
 
 

@@ -2,6 +2,8 @@
 
 To add one, add a class here and to SINKS, and its PTransform in `transforms.io`; then every job that writes tables can
 write to it. Rewrites after a failure must not change what readers see.
+
+Long, as all sinks are here, so that what one of them refuses can be compared with the next.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 from urllib.parse import urlsplit
 
 import apache_beam as beam
@@ -24,13 +26,13 @@ from connections.kafka import Brokers
 from connections.settings import SettingsError
 from schemas import jobs, tables
 from schemas.addresses import Address, StoreUrl, nearly_url, shown
+from schemas.avro_of import schema_of
 from schemas.codec import encode, parse_schema
-from schemas.events import avro_schema
 from schemas.flags import UsageError
 from schemas.jobs import Job
 from transforms.errors import BadRecord
 from transforms.io.bigquery import BigQueryUnusableError, WriteToBigQueryTable, check_tables
-from transforms.io.folder import WriteToFolder
+from transforms.io.folder import Rolling, WriteToFolder
 from transforms.io.kafka import KafkaRecord, KafkaTopic, WriteLettersToKafka, WriteToKafka
 from transforms.io.kafka.access import missing
 from transforms.io.kafka.limits import topic_settings
@@ -38,9 +40,6 @@ from transforms.io.redis import StoreRefusedError, WriteLedgerToRedis, check_sto
 from transforms.io.registry import Registry
 from transforms.ledger import Counts
 from transforms.letter_envelopes import LEAST_LIMIT, NO_LIMIT, envelopes
-
-if TYPE_CHECKING:
-    from beam_pipelines.options import Settings
 
 __all__ = ["SINKS", "BigQueryUrl", "Folder", "KafkaUrl", "RedisUrl", "Results", "Sink", "host_and_port", "output"]
 
@@ -71,6 +70,17 @@ class Results:
     label: str = ""
     letters: bool = True
     files: bool = True
+
+
+class Settings(Protocol):
+    """What sinks want to know of a job's settings, which are `beam_pipelines.options.Settings`."""
+
+    job: Job
+    inputs: tuple[KafkaUrl | Folder, ...]
+    dead_letters: KafkaUrl | Folder
+    registry: Address
+    rolling: Rolling | None
+    started_ms: int
 
 
 class Sink:
@@ -435,7 +445,7 @@ class AvroEncoder:
         self._registry, self._topic, self._rows = registry, topic, rows
 
     def __call__(self) -> Callable[[Any], KafkaRecord]:
-        schema = avro_schema(self._rows.record)
+        schema = schema_of(self._rows.record)
         parsed, to_key, to_time = parse_schema(schema), topic_key(self._rows), attrgetter(self._rows.topic_time)
         ids: list[int] = []
 

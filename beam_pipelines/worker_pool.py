@@ -33,6 +33,7 @@ from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 
 from beam_pipelines import logs
 from schemas.flags import Parser
+from schemas.logs import Logs, add_log_format
 from transforms.in_hand import SIZE, said
 
 __all__ = ["cause", "pool"]
@@ -58,12 +59,14 @@ class _Worker:
 
 
 class _Pool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
-    """Args:
-    folder: for what workers say.
+    """
+    Args:
+      folder: for what workers say.
+      as_: how they log.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, as_: Logs = Logs()) -> None:
+        self._folder, self._logs = folder, as_
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(_PRELOAD)
         forkserver.ensure_running()  # it imports while Flink starts
@@ -76,7 +79,7 @@ class _Pool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
             in_hand = self._folder / uuid.uuid4().hex
             in_hand.write_bytes(bytes(SIZE))
             with self._lock:
-                arguments = (request.control_endpoint.url, request.worker_id, str(in_hand), self._deaths)
+                arguments = (request.control_endpoint.url, request.worker_id, str(in_hand), self._deaths, self._logs)
                 process = self._processes.Process(target=_work, args=arguments, name=request.worker_id, daemon=True)
                 process.start()
                 self._deaths = 0
@@ -127,25 +130,28 @@ def cause(status: int) -> str:
     return f"{name} (out of memory, or someone's kill)" if name == "SIGKILL" else name
 
 
-def _work(control: str, worker_id: str, in_hand: str, deaths: int) -> None:
+def _work(control: str, worker_id: str, in_hand: str, deaths: int, as_: Logs) -> None:
     """A worker's life. It ends by itself when the runner closes the connection, and so also when that was killed."""
     from apache_beam.runners.worker.sdk_worker import SdkHarness
 
     from transforms.in_hand import keep_in
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the launcher, which stops the workers
-    logs.quieten()
+    logs.quieten(as_)
     faulthandler.enable()  # of a segmentation fault, Python's stack
-    with Path(in_hand).open("r+b") as file:
-        keep_in(mmap.mmap(file.fileno(), SIZE), deaths)
     try:
+        with Path(in_hand).open("r+b") as file:
+            keep_in(mmap.mmap(file.fileno(), SIZE), deaths)
         SdkHarness(control, worker_id=worker_id, state_cache_size=0, data_buffer_time_limit_ms=0).run()
     except grpc.RpcError as e:
         _LOG.info("the runner closed the connection: %s", e)
+    except Exception:  # noqa: BLE001 - multiprocessing would print it, whatever the format
+        _LOG.critical("a worker ended by an error", exc_info=True)
+        sys.exit(1)
 
 
 @contextmanager
-def pool(port: int = 0, host: str = "127.0.0.1") -> Iterator[str]:
+def pool(port: int = 0, host: str = "127.0.0.1", as_: Logs = Logs()) -> Iterator[str]:
     """Runs a pool; yields its address, for --environment_config.
 
     Not "localhost": gRPC is content with a free port that someone else has on one of the addresses that this means.
@@ -154,7 +160,7 @@ def pool(port: int = 0, host: str = "127.0.0.1") -> Iterator[str]:
       OSError: the port is in use.
     """
     folder = tempfile.TemporaryDirectory(prefix="streamforge-workers-")
-    servicer = _Pool(Path(folder.name))
+    servicer = _Pool(Path(folder.name), as_)
     # The keep-alive options are those of Beam's own pool.
     server = grpc.server(
         futures.ThreadPoolExecutor(8),
@@ -189,13 +195,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         default="127.0.0.1",
         help="address to listen on; use another for remote task managers (default: %(default)s)",
     )
+    add_log_format(parser)
+    parser.add_argument("--job", default="", metavar="NAME", help="whose workers these are, for the lines in JSON")
     flags = parser.parse_args(argv)
-    logs.quieten()
+    as_ = Logs(flags.log_format, flags.job)
+    logs.quieten(as_)
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
     try:
-        with pool(flags.port, flags.host) as address:
+        with pool(flags.port, flags.host, as_) as address:
             print(f"workers at {address}", flush=True)  # noqa: T201
             done.wait()
     except OSError as e:

@@ -3,6 +3,8 @@
 Every 50 ms it adds to a steady flow of orders one that raises an alert by itself: a new user's first order above 5000
 TRY. The clock starts when the broker has acknowledged that order and stops when a reader that polls the store every few
 milliseconds sees the alert. Without addresses it starts a stack and the fraud job.
+
+Long, as a benchmark is read as one story, from load to report.
 """
 
 from __future__ import annotations

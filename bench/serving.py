@@ -3,6 +3,8 @@
 All servers answer about the same users from the same Valkey on this machine, loaded by wrk in turns: our API with one
 alert list, one user's features, and features of 100 users at once; a Flask app that only says hello, on the same server
 with as many threads; Feast with as many features per user. Then each again at half its rate.
+
+Long, as a benchmark is read as one story, from load to report.
 """
 
 from __future__ import annotations

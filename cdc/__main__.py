@@ -1,4 +1,7 @@
-"""python -m cdc: prepares the shop's database for capture, and manages its connector and replication slots."""
+"""python -m cdc: prepares the shop's database for capture, and manages its connector and replication slots.
+
+Long, as each command's flags stand beside what it does.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
 """Traffic for the shop's database: ordinary changes, and those that make capture hard.
 
 Orders move stock in one transaction; some are rolled back. Prices, customers, keys and columns change, rows go away.
+
+Long, as the shop that it plays is one state.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import signal
 import sys
@@ -21,8 +24,11 @@ from cdc import sample
 from cdc.database import LOCAL, Database, owner_password
 from cdc.errors import CdcError, WrongInput
 from schemas.flags import Parser
+from schemas.logs import Logs, add_log_format
 
 __all__ = ["Shop", "main"]
+
+_LOG = logging.getLogger("cdc.workload")
 
 _NEXT: Final = {
     "CREATED": ("CONFIRMED", "CONFIRMED", "CONFIRMED", "CANCELLED"),
@@ -330,8 +336,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--password_file", type=Path, metavar="FILE", help="password of the URL's user (default: PGPASSWORD)"
     )
+    add_log_format(parser)
     options = parser.parse_args(arguments)
     stopped: list[int] = []
+    Logs(options.log_format, "cdc.workload", "%(message)s").set_up(logging.INFO)
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     started = last = time.monotonic()
 
@@ -341,7 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise KeyboardInterrupt  # here, as a transaction that is cut in two leaves its connection unusable
         if time.monotonic() - last > 2:
             last = time.monotonic()
-            print(f"{number} transactions, {number / (last - started):.0f}/s", file=sys.stderr, flush=True)
+            _LOG.info(f"{number} transactions, {number / (last - started):.0f}/s")
 
     try:
         where = Database.parse(options.database)
@@ -353,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WrongInput as error:
         parser.stop(error)
     except CdcError as error:
-        print(f"cdc.workload: {error}", file=sys.stderr)
+        _LOG.error(f"cdc.workload: {error}")
         return 1
     for name, count in sorted(done.items(), key=lambda item: -item[1]):
         print(f"{count:>8} {name}")

@@ -5,5 +5,6 @@ kafka     its names as librdkafka has them
 java      its names as Kafka's Java clients have them
 registry  the schema registry's
 store     the online store's
+store_connection  its connections, which raise nothing but redis-py's errors
 secrets   Google's Secret Manager
 """

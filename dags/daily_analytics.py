@@ -2,6 +2,8 @@
 
 One file that needs only Airflow and its Google provider: the cluster fetches the job and its imports from the bucket.
 Parsing it reads no variable, no connection and no file.
+
+Long, as Airflow parses this file alone, and it imports nothing of ours then.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple
 
-from schemas.jobs import CAPTURED, JOBS, UNREAD, Job
+from schemas.jobs import CAPTURED, JOBS, Job
+from schemas.jobs.shop import CLICKS, INVENTORY, ORDERS
 
 __all__ = ["API", "CONNECT", "LETTERS_TOOL", "SIMULATOR", "Grant", "grants", "principals"]
 
@@ -67,7 +68,7 @@ def _of_api(jobs: tuple[Job, ...]) -> Iterator[Grant]:
 
 
 def _of_tools(jobs: tuple[Job, ...]) -> Iterator[Grant]:
-    for topic in (*(t for t in _read(jobs) if not t.startswith("cdc.")), *UNREAD):
+    for topic in (ORDERS, CLICKS, INVENTORY):
         yield Grant(SIMULATOR, "TOPIC", topic, ("WRITE", "DESCRIBE"), "events")
     for topic in (topic for job in jobs for topic in job.letters):
         yield Grant(LETTERS_TOOL, "TOPIC", topic, _READS, "letters")

@@ -9,6 +9,8 @@ Errors (all `CodecError`; a named one per cause, so that a dead letter can say w
     └── NotThisRecord     decoded, but a field is missing or has another type than the reader's
 
 `SchemaUnavailable` is not among them: it says nothing about the record.
+
+Long, as the three encodings share how errors are told.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ It marks as not ok what it does not support (maps, unions other than `[null, x]`
 every record that it cannot decode exactly. The caller passes those to `codec.Decoder`, which also says what is wrong.
 So this module never decides that a record is bad, only that it is good. No schema or datum can keep it busy: nothing
 recurses, array items take bytes, and there are at most `_MOST_ROUNDS` rounds.
+
+Long, as the passes over the bytes share their arrays.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ class UserSession(msgspec.Struct, frozen=True, kw_only=True):
     revenue_minor: Long
     device_type: str
     geo_region: str
-    primary_category: str | None
+    primary_category: str | None = None
     pane: Pane
     version: Long
     deleted: bool = False

@@ -40,6 +40,8 @@ is a function of the set of events that came, whatever their order:
 Releases that knew no currencies called every amount lira, and so does this one read what they left: order members
 `amount:order_id`, spend_1h_minor and spend_24h_minor of the hash, and minutes without a currency in their keys, which
 the revenue job renames when it starts (`redis_scripts.ADOPT`).
+
+Long, as it is one contract: keys, bounds, JSON.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@
         items: {each: properties.products, fields: {product_id: product_id, quantity: quantity}}
 
 docs/mapping.md has every form. A message becomes one record, is ignored, or is refused with all that is wrong with it.
+
+Long, as the expressions, their compiler and their errors are one language.
 """
 
 from __future__ import annotations

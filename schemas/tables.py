@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from schemas import jobs
-from schemas.events import avro_schema
+from schemas.avro_of import schema_of
 from schemas.features import rfc3339
 from schemas.jobs import Rows
 from schemas.times import clamp_ms
@@ -133,7 +133,7 @@ def _column(field: dict[str, Any]) -> Column:
 def table(rows: Rows) -> Table:
     return Table(
         rows.name,
-        columns_of(avro_schema(rows.record)),
+        columns_of(schema_of(rows.record)),
         rows.key,
         rows.day,
         rows.day_of_key,

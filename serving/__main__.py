@@ -11,6 +11,7 @@ from pathlib import Path
 from connections.kafka import kafka_file
 from connections.store import store_file
 from schemas.flags import Parser, typed
+from schemas.logs import add_log_format
 from serving import Config, ConfigError, api_keys
 
 __all__ = ["main"]
@@ -150,6 +151,7 @@ def _parser() -> Parser:
         metavar="{off,route,path}",
         help="log each request to standard output as JSON: its route, or also its path, which reveals user ids",
     )
+    add_log_format(parser)
     return parser
 
 
@@ -192,6 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rate_limit=args.rate_limit,
         cors_origins=tuple(args.cors_origin or ()),
         access_log=args.access_log,
+        log_format=args.log_format,
     )
     # Not before the flags are right: it takes a moment.
     from serving.connections import check_store

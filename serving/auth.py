@@ -12,9 +12,8 @@ import redis
 from flask import Flask, Response, current_app, g, request
 from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from connections.store_connection import connections
 from schemas import features
 from serving import answers, api_keys
 from serving.config import Config
@@ -89,11 +88,7 @@ def _limit_rate(app: Flask, config: Config) -> None:
     """
     metrics: Metrics = app.extensions["streamforge.metrics"]
     rate = limits.parse(config.rate_limit or "")
-    pool = redis.ConnectionPool(
-        connection_class=redis.SSLConnection if config.redis_url.tls else redis.Connection,
-        **store_settings(config),
-        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),  # a time-out is not repeated
-    )
+    pool = connections(config.redis_url, **store_settings(config))
     storage = RedisStorage("redis://", connection_pool=pool, key_prefix=features.RATE_LIMIT_PREFIX)
     limiter = FixedWindowRateLimiter(storage)
     off_until = 0.0

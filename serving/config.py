@@ -49,6 +49,7 @@ class Config:
       api_keys: the accepted keys; empty: no key is needed.
       rate_limit: requests per caller, such as 1000/second; None for no limit.
       access_log: a line per request on standard output: off, route, or path, which reveals user ids.
+      log_format: format of log lines on standard error: text or json.
       cors_origins: origins whose web pages may call, such as https://shop.example; no wildcard.
     """
 
@@ -69,6 +70,7 @@ class Config:
     rate_limit: str | None = None
     cors_origins: tuple[str, ...] = ()
     access_log: str = "off"
+    log_format: str = "text"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "redis_url", _store_url(self.redis_url, self.store_config))

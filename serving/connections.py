@@ -14,10 +14,11 @@ from typing import Any, cast
 import hiredis
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import Connection, SSLConnection
+from redis.connection import Connection
 from redis.retry import Retry
 
 from connections.store import store_options
+from connections.store_connection import StoreConnection, TlsStoreConnection
 from schemas.store_errors import about, distrusted, words_of
 from serving.config import Config, ConfigError
 
@@ -26,7 +27,7 @@ __all__ = ["Command", "Connections", "check_store", "store_settings"]
 Command = tuple[str | int | bytes, ...]
 
 
-class _Connection(Connection):
+class _Connection(StoreConnection):
     """Its time-out is the kernel's. Python's own polls before each call, which gives the interpreter's lock away twice
     as often; with several threads that costs as much again as the call."""
 
@@ -46,7 +47,7 @@ def store_settings(config: Config) -> dict[str, Any]:
 
 
 def check_store(config: Config) -> None:
-    """Whether the store lets us read; of one that does not answer, or not now, this says nothing.
+    """Whether the store is one, and lets us read; of one that does not answer, or not now, this says nothing.
 
     Raises: ConfigError.
     """
@@ -55,7 +56,7 @@ def check_store(config: Config) -> None:
     except redis.ResponseError as e:
         if about(words_of(e)) == "access":
             raise _refused(config, e) from None
-    except redis.AuthenticationError as e:
+    except (redis.AuthenticationError, redis.InvalidResponse) as e:
         raise _refused(config, e) from None
     except redis.RedisError as e:
         if distrusted(e):
@@ -74,7 +75,7 @@ class Connections:
     """
 
     def __init__(self, config: Config, count_open: Callable[[int], None]):
-        self._kind: type[Connection] = SSLConnection if config.redis_url.tls else _Connection
+        self._kind: type[Connection] = TlsStoreConnection if config.redis_url.tls else _Connection
         self._settings = store_settings(config) | {
             "retry": Retry(NoBackoff(), 0),
             "protocol": 3,
@@ -122,9 +123,6 @@ class Connections:
                 self._count_open(-1)
             if isinstance(e, redis.ConnectionError) and isinstance(e.__context__, BlockingIOError):
                 raise redis.TimeoutError("no answer in time") from e  # what the kernel's time-out looks like
-            if isinstance(e, Exception) and not isinstance(e, redis.RedisError):
-                # redis-py takes whatever comes while it connects for what a Redis says.
-                raise redis.InvalidResponse(f"what answers is no Redis: {type(e).__name__}") from e
             raise
         if not was_open:
             self._count_open(1)

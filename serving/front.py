@@ -3,6 +3,8 @@
 An ASGI application around a WSGI one. A request takes a thread once its body has arrived completely; an answer leaves
 its thread as a whole. Only an event stream has its own thread for as long as it lasts. Everything that a client can
 make this process hold is bounded by bytes, by number or by time (docs/adr/0037-bad-clients.md).
+
+Long, as the states of one request are one class.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from granian.server.common import AbstractServer
 from granian.server.mp import MPServer
 
 import serving
+from schemas.logs import Logs
 from serving.config import Config
 from serving.front import Front
 from serving.metrics_port import metrics_on
@@ -163,7 +164,7 @@ def _app_of_a_worker(config: Config) -> Front:
     # granian sets the worker's own right after this.
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, signal.SIG_DFL)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    Logs(config.log_format, "api").set_up(logging.INFO)
     app = serving.create_app(config)
     loop = asyncio.get_event_loop()  # which granian has made, and runs once it listens
     _at_stop(loop, app.extensions["streamforge.streams"].close)

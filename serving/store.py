@@ -2,6 +2,8 @@
 
 Alerts and sessions are stored as the JSON that clients get, so reads return bytes and nothing here decodes them, except
 the last one of a page, for the place where the next page goes on.
+
+Long, as every read of the store is here.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import signal
 import sys
 import threading
@@ -13,35 +14,40 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
+from schemas.logs import Logs
 from simulator.config import Config
 from simulator.flags import Flags, parse
 from simulator.run import NotAheadOfTheClock, Pace, Progress, Steady, run
 from simulator.sinks import AvroFiles, JsonlFiles, KafkaSink, Sink, SinkError, schema_ids
 from simulator.truth import Truth
 
+_LOG = logging.getLogger("simulator")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     flags = parse(sys.argv[1:] if arguments is None else arguments, round(time.time() * 1000))
+    Logs(flags.log_format, "simulator", "%(message)s").set_up(logging.INFO)
+    in_json = flags.log_format == "json"
     with ExitStack() as opened:
         try:
             truth_file = opened.enter_context(flags.truth.open("w", encoding="utf-8")) if flags.truth else None
         except OSError as e:
-            print(f"simulator: --truth: cannot write {flags.truth}: {e.strerror}", file=sys.stderr)
+            _LOG.error(f"simulator: --truth: cannot write {flags.truth}: {e.strerror}")
             return 2
         try:
             sink = _open(flags)
         except SinkError as e:
-            print(f"simulator: {e}", file=sys.stderr)
+            _LOG.error(f"simulator: {e}")
             return 2 if flags.folder else 1
         config = dataclasses.replace(flags.config, partitions=sink.partitions)
-        print(_greeting(config, flags), file=sys.stderr)
+        _LOG.info(_greeting(config, flags))
         truth = Truth(config, truth_file)
-        progress = Progress(truth, sink)
+        progress = Progress(truth, sink, log=_LOG.info if in_json else None)
         try:
             with _stopped_by_signals() as stop:
                 run(config, sink, truth, progress, _pace(flags), stop)
         except (SinkError, OSError) as e:  # OSError: the disk is full
-            print(f"\nsimulator: stopped after {truth.sent:,} events: {e}", file=sys.stderr)
+            _LOG.error(f"{'' if in_json else chr(10)}simulator: stopped after {truth.sent:,} events: {e}")
             return 1
         print(progress.summary())
     return 1 if sink.failed else 0

@@ -11,12 +11,10 @@ import msgspec
 
 from schemas.currencies import DEFAULT, currency
 from schemas.events import ClickstreamEvent, InventoryEvent, OrderEvent
+from schemas.jobs.shop import CLICKS, INVENTORY, ORDERS
 
 __all__ = ["CLICKS", "INVENTORY", "ORDERS", "RECORDS", "TOPICS", "Config", "ConfigError", "Event", "Kind"]
 
-CLICKS: Final = "clickstream.events"
-ORDERS: Final = "transactions.orders"
-INVENTORY: Final = "inventory.events"
 RECORDS: Final[dict[str, type[msgspec.Struct]]] = {
     CLICKS: ClickstreamEvent,
     ORDERS: OrderEvent,

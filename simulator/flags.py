@@ -16,6 +16,7 @@ from connections.registry import registry_file
 from schemas.addresses import Address, nearly_url, shown
 from schemas.currencies import DEFAULT
 from schemas.flags import Parser, typed
+from schemas.logs import add_log_format
 from simulator.config import TOPICS, Config, ConfigError
 from simulator.ticks import start_for
 from transforms.domain.durations import parse_duration_ms
@@ -57,6 +58,7 @@ class Flags(argparse.Namespace):
     registry_config: str | None
     truth: Path | None
     rate: float
+    log_format: str
 
 
 def _typed(convert: Callable[[str], Any], what: str) -> Callable[[str], Any]:
@@ -168,6 +170,7 @@ def _parser() -> Parser:
     for flag, kind, of in (("kafka", kafka_file, "Kafka"), ("registry", registry_file, "the registry")):
         text = f"how to connect to {of}, with passwords by reference (docs/security.md)"
         add(f"--{flag}_config", type=typed(kind), metavar="FILE", help=text)
+    add_log_format(parser)
     return parser
 
 

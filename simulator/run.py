@@ -6,6 +6,7 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import IO, Final, Protocol
 
 from simulator.arrival import arrivals
@@ -51,13 +52,13 @@ class NotAheadOfTheClock:
 
 
 class Progress:
-    """A line with rate and counts: in place on a terminal, else one every few seconds."""
+    """A line with rate and counts: in place on a terminal, else one every few seconds, into the log if there is one."""
 
-    def __init__(self, truth: Truth, sink: Sink, out: IO[str] = sys.stderr):
+    def __init__(self, truth: Truth, sink: Sink, out: IO[str] = sys.stderr, log: Callable[[str], object] | None = None):
         self._truth = truth
         self._sink = sink
-        self._out = out
-        self._in_place = out.isatty()
+        self._out, self._log = out, log
+        self._in_place = log is None and out.isatty()
         self._every = _SHOWN_EVERY_S[self._in_place]
         self._started = self._counted = time.monotonic()
         self._due = self._started + min(self._every, _FIRST_SHOWN_S)
@@ -71,12 +72,13 @@ class Progress:
         self._counted, self._sent_then = now, self._truth.sent
         self._due = now + self._every
         line = self._line(rate)
-        if self._in_place:
-            line = f"\r{line[: shutil.get_terminal_size().columns - 1]}\x1b[K"
+        if self._log is not None:
+            self._log(line)
         else:
-            line += "\n"
-        self._out.write(line)
-        self._out.flush()
+            self._out.write(
+                f"\r{line[: shutil.get_terminal_size().columns - 1]}\x1b[K" if self._in_place else f"{line}\n"
+            )
+            self._out.flush()
         self._truth.flush()
 
     def _line(self, rate: float) -> str:

@@ -12,6 +12,8 @@ ledgers allow for that.
 --cdc adds PostgreSQL with the shop's tables, a client that changes them, Debezium, and the job cdc.
 """
 
+# Long, as a demo is one story, from the first service to the last ledger.
+
 from __future__ import annotations
 
 import argparse
@@ -41,6 +43,7 @@ from schemas.access import API, SIMULATOR
 from schemas.currencies import currency
 from schemas.flags import Parser, typed
 from schemas.jobs import JOBS, LETTERS, Job
+from simulator.config import TOPICS
 from stack.children import Children, memory_bytes
 from stack.connect import Connect
 from stack.console import Console
@@ -61,8 +64,6 @@ _SERVICES = ("kafka", "registry", "valkey")
 _CDC_SERVICES = ("postgres", "connect")
 _PORTS = (*Kafka.ports, *Registry.ports, *Valkey.ports, *Postgres.ports, *Connect.ports, "api")
 _API_PORT = 8090
-_ORDERS, _CLICKS = "transactions.orders", "clickstream.events"
-_TOPICS = (_ORDERS, _CLICKS, "inventory.events")
 _SHARES = ("--fraud_share=0.2", "--bad_share=0.05", "--late_share=0.02", "--duplicate_share=0.03")
 
 _READY_S = 420.0  # several JVMs start at once, maybe on two cores
@@ -320,7 +321,7 @@ class _System:
     @property
     def topics(self) -> tuple[str, ...]:
         """All that somebody writes to."""
-        return (*_TOPICS, *(_CDC.topics if _CDC in self.jobs else ()))
+        return (*TOPICS, *(_CDC.topics if _CDC in self.jobs else ()))
 
     @property
     def truth(self) -> Path:

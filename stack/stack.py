@@ -1,4 +1,7 @@
-"""Starts, inspects and stops a set of services under one data folder."""
+"""Starts, inspects and stops a set of services under one data folder.
+
+Long, as what starts services must also find and stop them.
+"""
 
 import json
 import re

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,7 @@ NEVER = {
 }
 CLOCK_CALLS = {"now", "utcnow", "today"}  # of datetime and date
 
+MOST_LINES = 330  # about 300; a longer module says why: "Long, as …"
 EMPTY = ("transforms/__init__.py", "transforms/domain/__init__.py")
 SAYS_NOTHING = {"utils", "util", "helpers", "common", "base", "manager", "processor", "engine", "misc"}
 
@@ -64,6 +66,10 @@ def violations(root: Path) -> list[str]:
             continue
         if SAYS_NOTHING & {part.lower() for part in relative.with_suffix("").parts}:
             wrong.append(f"{relative}: the name says nothing")
+        text = path.read_text(encoding="utf-8")
+        is_long = text.count("\n") > MOST_LINES and relative.parts[0] != "tests"
+        if is_long and not re.search(r"^(# )?Long, as ", text, re.MULTILINE):
+            wrong.append(f"{relative}: has more than {MOST_LINES} lines, and does not say why")
         wrong += [f"{relative}:{line}: {why}" for line, why in _wrong_imports(path, relative, root)]
     return wrong
 
@@ -169,6 +175,7 @@ def test_every_part_that_the_design_separates_has_modules_that_are_looked_at() -
         ("newcomer/x.py", "", "newcomer.x belongs to no part"),
         ("transforms/__init__.py", "from transforms import fraud", "transforms/__init__.py is not empty"),
         ("serving/utils.py", "", "serving/utils.py: the name says nothing"),
+        ("serving/long.py", "x = 1\n" * 331, "serving/long.py: has more than 330 lines"),
         ("stack/base/x.py", "", "stack/base/x.py: the name says nothing"),
     ],
 )
@@ -191,6 +198,7 @@ def test_a_planted_violation_is_found(tmp_path: Path, path: str, source: str, wh
         ("beam_pipelines/runners.py", "def f():\n    from stack.flink import job_server_jar"),
         ("simulator/x.py", "from transforms.domain.durations import y\nfrom transforms.io.registry import Registry"),
         ("schemas/features.py", "from datetime import datetime\nx = datetime.fromtimestamp(0)"),
+        ("serving/long.py", '"""Many.\n\nLong, as it must be.\n"""\n' + "x = 1\n" * 331),
         ("stack/demo.py", "import serving\nimport simulator\nimport beam_pipelines.fraud"),
         ("dags/spark/sessions.py", "from transforms.domain import sessions\nimport schemas.events"),
     ],

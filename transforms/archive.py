@@ -3,6 +3,8 @@
 A topic's partition arrives in order, without end: `transforms.archive_topic` keeps the files of the current range of
 offsets and rewrites each as it grows. Input files arrive in any order and end: here, each range is gathered completely
 and written once.
+
+Long, as the wiring of batch and stream share rows and files.
 """
 
 from __future__ import annotations

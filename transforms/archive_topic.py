@@ -2,6 +2,8 @@
 
 A partition arrives in order, without end. Its state is a log of what was read. The files and the account of the current
 range of offsets are derived from it, so they come out the same after any failure, and are rewritten as they grow.
+
+Long, as the step, its log and its accounts must change together.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """Debezium's records in blocks → current state, history and low-stock alerts, wired for Beam; the rules are in
-`transforms.domain.cdc`."""
+`transforms.domain.cdc`.
+
+Long, as decoding and stock share the rows that they pass on.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Whole blocks go through `schemas.columns`; a record that columns cannot confirm as good goes through `schemas.codec` by
 itself, which either reads it or says what is wrong. One bad record costs one dead letter.
+
+Long, as the ways of reading a block, by columns and one by one, sort into one result.
 """
 
 from __future__ import annotations

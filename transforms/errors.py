@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
+from typing import NamedTuple
+
 import msgspec
 
-__all__ = ["ATTEMPTS_HEADER", "LATE_BY_REPLAY", "UNREADABLE_HEADERS", "BadRecord", "attempts_before", "sent_back"]
+__all__ = [
+    "ATTEMPTS_HEADER",
+    "LATE_BY_REPLAY",
+    "UNREADABLE_HEADERS",
+    "BadRecord",
+    "SinkLetters",
+    "attempts_before",
+    "sent_back",
+]
 
 ATTEMPTS_HEADER = "streamforge-attempts"
 """Set by `beam_pipelines.dead_letters replay`; absent on a record's first delivery."""
@@ -62,3 +74,42 @@ def attempts_before(headers: list[tuple[str, bytes | None]]) -> int:
 def sent_back(headers: dict[int, list[tuple[str, bytes | None]]]) -> list[int]:
     """Of a block's messages, the numbers of those that replay sent back."""
     return [i for i, of_one in headers.items() if attempts_before(of_one)]
+
+
+class SinkLetters(NamedTuple):
+    """Makes dead letters of rows that a sink refuses; the same row always makes the same one, but for `seen_at`.
+
+    Attributes:
+      where: the sink's address, without secrets; the letters' topic.
+    """
+
+    job: str
+    stage: str
+    where: str
+
+    def letter(
+        self,
+        payload: bytes | None,
+        error_class: str,
+        message: str,
+        *,
+        key: bytes | None = None,
+        timestamp: int = 0,
+        headers: list[tuple[str, bytes | None]] | None = None,
+    ) -> BadRecord:
+        return BadRecord(
+            payload=payload,
+            job=self.job,
+            stage=self.stage,
+            error_class=error_class,
+            error_message=message,
+            topic=self.where,
+            partition=0,
+            offset=int.from_bytes(hashlib.sha256((key or b"") + (payload or b"")).digest()[:7]),
+            timestamp=timestamp,
+            key=key,
+            headers=headers or [],
+            schema_id=None,
+            attempts=1,
+            seen_at=time.time_ns() // 1_000_000,
+        )

@@ -1,4 +1,7 @@
-"""Clicks in blocks → sessions, wired for Beam; the aggregation itself is in `transforms.domain.sessions`."""
+"""Clicks in blocks → sessions, wired for Beam; the aggregation itself is in `transforms.domain.sessions`.
+
+Long, as the step's state and its windows are two halves of one rule.
+"""
 
 from __future__ import annotations
 

@@ -50,6 +50,7 @@ class Decoding:
       job: name written into dead letters.
       shards: number of shards; part of a savepoint.
       allowed_lateness_ms: a valid record further behind its partition's watermark is late.
+      watermark_lead_ms: how far Beam's watermark runs ahead of the one that tells late records.
       make_fetch: called in the worker; returns what asks for writer schemas.
       lands_replays: see `BlockDecoder`.
       format: what payloads of a topic are framed as; see `BlockDecoder`.
@@ -65,14 +66,22 @@ class Decoding:
     max_parallelism: int = MAX_PARALLELISM
     format: str = "auto"
     mapping: str | None = None
+    watermark_lead_ms: int = 0
 
     def __post_init__(self) -> None:
         if self.allowed_lateness_ms < 0:
             raise ValueError("allowed_lateness_ms must not be negative")
+        if self.watermark_lead_ms < 0:
+            raise ValueError("watermark_lead_ms must not be negative")
         if self.shards < 1:
             raise ValueError("shards must be at least 1")
         if self.max_parallelism < 1:
             raise ValueError("max_parallelism must be at least 1")
+
+    @property
+    def keep_ms(self) -> int:
+        """How far Beam's watermark may be past a record that is not late: what it may meet is kept for as long."""
+        return self.allowed_lateness_ms + self.watermark_lead_ms
 
 
 class ShardedRows(NamedTuple):

@@ -15,6 +15,8 @@ Publishing looks for the gates' verdicts about exactly what is staged, and refus
 Exit status: 0 done; 1 failed; 2 a wrong flag; 3 a gate failed: its report is written, nothing is published.
 """
 
+# Long, as the steps of the day share its frames, and are read in their order.
+
 from __future__ import annotations
 
 import argparse

@@ -1,6 +1,8 @@
 """Grafana's dashboards, which `make generate` writes.
 
 Numbers of panels are fixed, as alerts link to them. A threshold that is drawn is that of the alert which watches it.
+
+Long, as it is data: a panel is a few lines.
 """
 
 from __future__ import annotations

@@ -7,11 +7,12 @@ import os
 import signal
 from pathlib import Path
 
+from schemas.logs import Logs
 from tests.build import block
 from transforms.in_hand import SIZE, decoding, keep_in
 
 
-def work(control: str, worker_id: str, in_hand: str, deaths: int) -> None:
+def work(control: str, worker_id: str, in_hand: str, deaths: int, as_: Logs) -> None:
     """As `worker_pool._work`; `control` says how it ends."""
     with Path(in_hand).open("r+b") as file:
         keep_in(mmap.mmap(file.fileno(), SIZE), deaths)

@@ -207,7 +207,11 @@ def test_rules_and_folders_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_a_config_that_cannot_be_is_refused() -> None:
-    for fields, why in (({"allowed_lateness_ms": -1}, "allowed_lateness_ms"), ({"shards": 0}, "shards")):
+    for fields, why in (
+        ({"allowed_lateness_ms": -1}, "allowed_lateness_ms"),
+        ({"watermark_lead_ms": -1}, "watermark_lead_ms"),
+        ({"shards": 0}, "shards"),
+    ):
         with pytest.raises(ValueError, match=why):
             Decoding(**{"job": "j", "shards": 1, "allowed_lateness_ms": 0, "make_fetch": make_fetch} | fields)
     with pytest.raises(ValueError, match="max_orders_per_user must be at least 1"):

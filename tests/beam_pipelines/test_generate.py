@@ -7,16 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import hcl2
+import msgspec
 import pytest
 import yaml
 
 from beam_pipelines import connect, flags, generate, options
 from beam_pipelines.run import run
+from schemas.events import Long
 from schemas.flags import UsageError
-from schemas.jobs import JOBS, Flag, Job, Rows
+from schemas.jobs import JOBS, Flag, Job, Rows, State
 from tests.live import ROOT
 
 NOW = generate.artefacts(JOBS.values())
+
+
+class CouponMinute(msgspec.Struct, frozen=True):
+    """Coupons of a minute."""
+
+    window_start: Long
+    value: str
+    version: Long
+
+
 COUPONS = Job(
     module="coupons",
     name="coupon-counter",
@@ -25,7 +37,7 @@ COUPONS = Job(
     tables=(
         Rows(
             "coupon_minutes",
-            "RevenueWindow",
+            CouponMinute,
             key=("window_start",),
             day="window_start",
             cluster_by=("value",),
@@ -36,7 +48,11 @@ COUPONS = Job(
     ),
     reads="topic `shop.coupons`, or files",
     writes="coupons by the minute to topic `analytics.coupons`",
-    flags=(Flag("least_value", "count", "coupons of less are not counted", "3", note="In minor units."),),
+    flags=(
+        Flag("least_value", "count", "coupons of less are not counted", "3", note="In minor units."),
+        Flag("coupon_life", "lasting", "how long a coupon can be used", "2h"),
+    ),
+    state=(State("coupons", "a late one counts", spans=("allowed_lateness",), within="coupon_life"),),
     online=False,
 )
 OF_OTHERS = {
@@ -77,14 +93,18 @@ def test_a_job_that_is_declared_is_in_everything_that_is_made_of_jobs() -> None:
     topics = json.loads(made["terraform/modules/kafka/topics.json"])
     assert topics.keys() >= {"shop.coupons", "analytics.coupons", "dlq.coupon-counter", "late.coupon-counter"}
     assert topics["dlq.coupon-counter"] == {"max.message.bytes": "4194304"}
-    assert "coupon_minutes_current" in json.loads(made["terraform/modules/bigquery/tables.json"])
+    tables = json.loads(made["terraform/modules/bigquery/tables.json"])
+    assert "coupon_minutes_current" in tables
+    assert [c["type"] for c in tables["coupon_minutes"]["schema"]["fields"]] == ["TIMESTAMP", "STRING", "INT64"]
+    assert json.loads(made["schemas/avro/CouponMinute.avsc"])["doc"] == "Coupons of a minute."
+    assert made["schemas/avro/history/CouponMinute/1.avsc"] == made["schemas/avro/CouponMinute.avsc"]
 
     values = yaml.safe_load(made["helm/streamforge/values.yaml"])["jobs"]["coupons"]
     assert values == {
         "enabled": True,
         "inputs": ["shop.coupons"],
         "outputs": {"topic": "analytics.coupons", "bigquery": True},
-        "flags": {"leastValue": 3},
+        "flags": {"leastValue": 3, "couponLife": "2h"},
     }
     assert json.loads(made["helm/streamforge/files/jobs.json"])["coupons"] == "coupon-counter"
     schema = json.loads(made["helm/streamforge/values.schema.json"])["properties"]["jobs"]
@@ -104,6 +124,8 @@ def test_a_job_that_is_declared_is_in_everything_that_is_made_of_jobs() -> None:
     template = json.loads(made["docker/dataflow/coupons.metadata.json"])
     assert {p["name"] for p in template["parameters"]} >= {"input", "output", "least_value"}
     assert "`python -m beam_pipelines.coupons` | topic `shop.coupons`, or files" in made["README.md"]
+    remembered = "| coupons | coupons | `--allowed_lateness`, less than `--coupon_life` | a late one counts |"
+    assert remembered in made["docs/semantics.md"]
 
 
 def _targets(text: str) -> list[dict[str, Any]]:
@@ -122,6 +144,19 @@ def test_its_command_line_comes_of_its_declaration() -> None:
     with pytest.raises(UsageError, match=r"--least_value: 0 is not a whole number of at least 1"):
         options.parse(COUPONS, ["--least_value=0"])
     assert "--least_value" in flags.parser(COUPONS).format_help()
+
+
+def test_what_state_must_keep_is_compared_with_its_bound_before_the_start() -> None:
+    def check(*argv: str) -> None:
+        given, settings, _ = options.parse(COUPONS, argv)
+        options.check_state(given, settings)
+
+    native = "--allowed_lateness=119m", "--kafka_read=native"
+    check("--allowed_lateness=119m")
+    check(*native, "--out_of_orderness=59s")
+    for too_long in (["--allowed_lateness=2h"], [*native, "--out_of_orderness=60s"]):
+        with pytest.raises(UsageError, match=r"--coupon_life: must be more than --allowed_lateness and"):
+            check(*too_long)
 
 
 def test_a_sink_for_which_a_job_has_nothing_is_refused() -> None:

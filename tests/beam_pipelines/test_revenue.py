@@ -189,6 +189,5 @@ def test_a_wrong_flag_stops_the_job_before_it_starts(flag: str, why: str, capsys
 
 def test_a_config_that_cannot_be_is_refused() -> None:
     decoding = Decoding("j", 1, 0, make_fetch)
-    for fields in ({"early_every_s": 0}, {"watermark_lead_ms": -1}):
-        with pytest.raises(ValueError, match=next(iter(fields))):
-            Config(decoding, **fields)
+    with pytest.raises(ValueError, match="early_every_s"):
+        Config(decoding, early_every_s=0)

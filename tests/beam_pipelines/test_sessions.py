@@ -181,6 +181,6 @@ def test_a_wrong_duration_stops_the_job_and_says_which(capsys: pytest.CaptureFix
 
 def test_a_config_that_cannot_be_is_refused() -> None:
     decoding = Decoding("j", 1, 0, make_fetch)
-    for field, least in (("gap_ms", 1), ("early_every_ms", 1), ("watermark_lead_ms", 0)):
+    for field in ("gap_ms", "early_every_ms"):
         with pytest.raises(ValueError, match=field):
-            Config(decoding, **{field: least - 1})
+            Config(decoding, **{field: 0})

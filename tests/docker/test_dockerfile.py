@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
 import re
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.markers import Marker
 
+from schemas.jobs import JOBS
 from tests.docker.dockerfile import problems, stages
 from tests.docker.images import ROOT, targets
 
@@ -116,15 +116,7 @@ def test_a_build_sees_nothing_but_what_is_named() -> None:
 
 
 def test_each_job_has_its_flex_image_and_every_image_a_name() -> None:
-    jobs = {
-        path.stem
-        for path in (ROOT / "beam_pipelines").glob("*.py")
-        if any(
-            isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "JOB" for n in ast.parse(path.read_text()).body
-        )
-    }
-    assert len(jobs) == 5
-    assert {name for name in targets() if name.startswith("flex-")} == {f"flex-{job}" for job in jobs}
+    assert {name for name in targets() if name.startswith("flex-")} == {f"flex-{job}" for job in JOBS}
     assert all(target.tags == (f"streamforge-{name}:dev",) for name, target in targets().items())
 
 

@@ -1,76 +1,69 @@
 from __future__ import annotations
 
-import typing
 from typing import Any, Literal
 
 import msgspec
 import pytest
 
 from schemas import events
-from schemas.events import (
-    CdcChange,
-    ClickstreamEvent,
-    FraudAlert,
-    InventoryEvent,
-    LowStockAlert,
-    OrderEvent,
-    OrderItem,
-    avro_schema,
-)
+from schemas.avro_of import avro_of
+from schemas.events import Long, avro_schema
+from schemas.jobs import TABLES
+from tests.schemas.test_evolution import NAMES
 
-RECORDS = [OrderEvent, ClickstreamEvent, InventoryEvent, FraudAlert, CdcChange, LowStockAlert]
+OF_TABLES = {rows.record.__name__: rows.record for rows in TABLES.values()}
 
 
-def _python_type(schema: Any) -> Any:
-    """The type that a record's field must have for an Avro type."""
-    primitives = {"string": str, "boolean": bool, "double": float, "int": events.Int, "long": events.Long}
-    if isinstance(schema, str):
-        return primitives[schema]
-    if isinstance(schema, list):
-        assert schema[0] == "null"
-        return _python_type(schema[1]) | None
-    match schema["type"]:
-        case "enum":
-            return Literal[tuple(schema["symbols"])]
-        case "array":
-            return list[_python_type(schema["items"])]  # type: ignore[misc]
-        case "record":
-            return getattr(events, schema["name"])
-    return _python_type(schema["type"])
+def record_of(name: str) -> Any:
+    return OF_TABLES.get(name) or getattr(events, name)
 
 
-def _fields(record: Any) -> list[tuple[str, Any]]:
-    hints = typing.get_type_hints(record, include_extras=True)
-    return [(f.name, hints[f.name]) for f in msgspec.structs.fields(record)]
+def without_docs(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {name: without_docs(part) for name, part in schema.items() if name != "doc"}
+    return [without_docs(part) for part in schema] if isinstance(schema, list) else schema
 
 
-@pytest.mark.parametrize("record", RECORDS)
-def test_a_record_has_the_fields_of_its_avro_schema_in_its_order_with_its_types(record: Any) -> None:
-    schema = avro_schema(record.__name__)
-    assert _fields(record) == [(f["name"], _python_type(f["type"])) for f in schema["fields"]]
+@pytest.mark.parametrize("name", NAMES)
+def test_a_record_is_what_its_avro_schema_says(name: str) -> None:
+    """Its fields in the schema's order, their types, which may be left out, and which are instants."""
+    assert without_docs(avro_of(record_of(name))) == without_docs(avro_schema(name))
 
 
-def test_the_lines_of_an_order_are_those_of_its_avro_schema() -> None:
-    schema = next(f["type"]["items"] for f in avro_schema("OrderEvent")["fields"] if f["name"] == "items")
-    assert _fields(OrderItem) == [(f["name"], _python_type(f["type"])) for f in schema["fields"]]
+@pytest.mark.parametrize("name", NAMES)
+def test_amounts_are_long(name: str) -> None:
+    fields = {field["name"]: field["type"] for field in avro_schema(name)["fields"]}
+    assert all("long" in kind for field, kind in fields.items() if field.endswith("_minor"))
 
 
-@pytest.mark.parametrize("record", RECORDS)
-def test_a_field_may_be_left_out_exactly_where_the_avro_schema_has_a_default(record: Any) -> None:
-    optional = [f["name"] for f in avro_schema(record.__name__)["fields"] if "default" in f]
-    assert [f.name for f in msgspec.structs.fields(record) if not f.required] == optional
+def test_the_schema_of_a_new_record_is_made_of_its_class() -> None:
+    class Coupon(msgspec.Struct, frozen=True):
+        """A coupon\n    was used."""
+
+        coupon_id: str
+        used_time: Long
+        kind: Literal["GIFT", "SALE"]
+        shares: list[float]
+        amount_minor: Long | None = None
+
+    assert avro_of(Coupon) == {
+        "type": "record",
+        "name": "Coupon",
+        "namespace": "streamforge",
+        "doc": "A coupon was used.",
+        "fields": [
+            {"name": "coupon_id", "type": "string"},
+            {"name": "used_time", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+            {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["GIFT", "SALE"]}},
+            {"name": "shares", "type": {"type": "array", "items": "double"}},
+            {"name": "amount_minor", "type": ["null", "long"], "default": None},
+        ],
+    }
 
 
-@pytest.mark.parametrize("record", RECORDS)
-def test_times_are_milliseconds_and_amounts_are_minor_units(record: Any) -> None:
-    for field in avro_schema(record.__name__)["fields"]:
-        if field["name"].endswith("_minor"):
-            assert "long" in field["type"]
-        if field["name"] in ("event_time", "detected_at"):
-            assert field["type"] == {"type": "long", "logicalType": "timestamp-millis"}
+def test_a_type_that_avro_does_not_have_is_refused() -> None:
+    class Odd(msgspec.Struct):
+        at: complex
 
-
-@pytest.mark.parametrize("record", RECORDS)
-def test_a_record_is_named_as_its_file_and_lies_in_our_namespace(record: Any) -> None:
-    schema = avro_schema(record.__name__)
-    assert (schema["name"], schema["namespace"]) == (record.__name__, "streamforge")
+    with pytest.raises(TypeError, match=r"at: .*complex.* by hand"):
+        avro_of(Odd)

@@ -1,6 +1,8 @@
 """Parses Debezium's changes of the shop's database: which change of a row is newest, and which columns are personal.
 
 Source of the rules: docs/semantics.md, "Changes of the database". Nothing here knows how records arrive.
+
+Long, as what a change says, and all the ways in which it may not say it, are one parser.
 """
 
 from __future__ import annotations

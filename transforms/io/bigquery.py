@@ -5,8 +5,6 @@ Which of Beam's methods writes, and what that guarantees: docs/adr/0012-bigquery
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -23,7 +21,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
 
 from schemas.tables import Column, RowError, Table, as_field, from_bigquery, resources, to_bigquery
-from transforms.errors import BadRecord
+from transforms.errors import BadRecord, SinkLetters
 
 __all__ = ["BigQueryUnusableError", "WriteToBigQueryTable", "alter_tables", "check_tables", "create_tables"]
 
@@ -57,7 +55,7 @@ class WriteToBigQueryTable(beam.PTransform):
     def __init__(self, dataset: str, table: Table, to_line: Callable[[Any], bytes], job: str):
         super().__init__()
         self._dataset, self._table, self._to_line = dataset, table, to_line
-        self._letters = _Letters(dataset, table, job)
+        self._letters = SinkLetters(job, "bigquery", f"bigquery://{dataset}.{table.name}")
 
     def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[BadRecord]:
         made = rows | "ToRow" >> beam.ParDo(_ToRowFn(self._table, self._to_line, self._letters)).with_outputs(
@@ -83,7 +81,7 @@ class WriteToBigQueryTable(beam.PTransform):
         bad.element_type = BadRecord
         if loads:
             return bad
-        refused = written.failed_rows_with_errors | "Refused" >> beam.ParDo(_RefusedFn(self._letters))
+        refused = written.failed_rows_with_errors | "Refused" >> beam.ParDo(_RefusedFn(self._table, self._letters))
         refused.element_type = BadRecord
         return (bad, refused) | "DeadLetters" >> beam.Flatten()
 
@@ -93,33 +91,8 @@ def _can_load(options: Any) -> bool:
     return bounded and (options.view_as(GoogleCloudOptions).temp_location or "").startswith("gs://")
 
 
-class _Letters:
-    """Makes dead letters of rows; the same row always makes the same one, but for `seen_at`."""
-
-    def __init__(self, dataset: str, table: Table, job: str):
-        self.table, self.name, self._job = table, f"bigquery://{dataset}.{table.name}", job
-
-    def letter(self, line: bytes, error_class: str, message: str) -> BadRecord:
-        return BadRecord(
-            payload=line,
-            job=self._job,
-            stage="bigquery",
-            error_class=error_class,
-            error_message=message,
-            topic=self.name,
-            partition=0,
-            offset=int.from_bytes(hashlib.sha256(line).digest()[:7]),
-            timestamp=0,
-            key=None,
-            headers=[],
-            schema_id=None,
-            attempts=1,
-            seen_at=time.time_ns() // 1_000_000,
-        )
-
-
 class _ToRowFn(beam.DoFn):
-    def __init__(self, table: Table, to_line: Callable[[Any], bytes], letters: _Letters):
+    def __init__(self, table: Table, to_line: Callable[[Any], bytes], letters: SinkLetters):
         self._table, self._to_line, self._letters = table, to_line, letters
 
     def process(self, element: Any) -> Iterator[Any]:
@@ -135,8 +108,8 @@ class _ToRowFn(beam.DoFn):
 
 
 class _RefusedFn(beam.DoFn):
-    def __init__(self, letters: _Letters):
-        self._letters = letters
+    def __init__(self, table: Table, letters: SinkLetters):
+        self._table, self._letters = table, letters
 
     def process(self, failed: tuple[str, dict[str, Any], list[dict[str, str]] | str]) -> Iterator[BadRecord]:
         _, row, errors = failed
@@ -144,8 +117,8 @@ class _RefusedFn(beam.DoFn):
             errors = [{"reason": "tooLarge", "message": errors}]
         for error in errors:
             if error.get("reason") in _NOT_THE_ROWS:
-                raise RuntimeError(f"{self._letters.name}: {error['reason']}: {error.get('message')}")
-        line = msgspec.json.encode(from_bigquery(self._letters.table, row))
+                raise RuntimeError(f"{self._letters.where}: {error['reason']}: {error.get('message')}")
+        line = msgspec.json.encode(from_bigquery(self._table, row))
         message = "; ".join(": ".join(filter(None, (e.get("location"), e.get("message")))) for e in errors)
         yield self._letters.letter(line, errors[0].get("reason", "unknown"), message)
 

@@ -9,6 +9,8 @@ is done has to be remembered:
 
 A job that goes back to its checkpoint writes letters again. They are told by `Identity`: the copies of a letter count
 once, and a copy of one that is done is done.
+
+Long, as topic and folder are two forms of one memory.
 """
 
 from __future__ import annotations

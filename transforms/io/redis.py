@@ -2,6 +2,8 @@
 
 Every write is idempotent: any repeat, in any order, leaves the same content. So retries, and input that is read again
 after a failure, change nothing.
+
+Long, as connection, retries and tables of the store are one writer.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import msgspec
 import redis
 
 from connections.secrets import read_secret
-from connections.store import store_options
+from connections.store_connection import connections
 from schemas import currencies, features
 from schemas.addresses import StoreUrl
 from schemas.events import FraudAlert, RevenueWindow, UserSession
@@ -89,8 +91,6 @@ def check_store(url: StoreUrl) -> None:
             if _about(e) != "state":
                 raise StoreRefusedError(f"{url} refuses: {url.hide(words_of(e))}") from None
             _LOG.warning("%s does not answer yet: %s", url, url.hide(words_of(e)))
-        except (AttributeError, LookupError, TypeError, ValueError):  # redis-py takes any reply for a Redis's
-            raise StoreRefusedError(f"{url}: what answers is not Redis") from None
 
 
 def _connect(url: StoreUrl | str) -> tuple[StoreUrl, redis.Redis]:
@@ -112,12 +112,12 @@ def _connect(url: StoreUrl | str) -> tuple[StoreUrl, redis.Redis]:
 
 
 def _open(url: StoreUrl, **more: Any) -> redis.Redis:
-    options = {"socket_timeout": 10, "socket_connect_timeout": 5, **store_options(url), **more}
-    return redis.Redis(**options, ssl=url.tls)
+    return redis.Redis.from_pool(connections(url, socket_timeout=10, socket_connect_timeout=5, **more))
 
 
 def _about(error: redis.RedisError) -> About:
-    if isinstance(error, redis.AuthenticationError) or distrusted(error):  # which are ConnectionErrors
+    # The first and the last are ConnectionErrors.
+    if isinstance(error, redis.AuthenticationError | redis.InvalidResponse) or distrusted(error):
         return "access"
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return "state"

@@ -2,6 +2,8 @@
 
 As everything in `transforms.io.redis`, any repeat of any write, in any order, leaves the same contents: of a row the
 newest version stays, deleted ones as their version alone, and figures change only with the rows that they are of.
+
+Long, as each script stands beside the table that fills it.
 """
 
 from __future__ import annotations

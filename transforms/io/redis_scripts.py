@@ -6,6 +6,8 @@ again (a retracted session stays, as a tombstone). So any replay, in any order, 
 
 A user's keys are built from prefixes and not named in KEYS, as a batch has hundreds: not for Redis Cluster, where they
 would need one hash slot. Numbers are doubles: times, versions and counts stay below 2^53; money is summed in two parts.
+
+Long, as the scripts share their functions about users.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from stack import Stack
 from tests.build import T0
 from transforms.domain.cdc import Customer, OrderPlace, Product
 from transforms.io import redis_cdc
+from transforms.io.redis import WriteRowsFn
 
 pytestmark = pytest.mark.stack
 
@@ -102,7 +103,7 @@ def write(stack: Stack, rows: list[Any]) -> None:
     for kind, make in WRITERS.items():
         same = [row for row in rows if type(row) is kind]
         if same:
-            run(redis_cdc.WriteRowsFn(stack.redis_url, make), [same] if kind is not LowStockAlert else same)
+            run(WriteRowsFn(stack.redis_url, make), [same] if kind is not LowStockAlert else same)
     emptied = [row for row in rows if type(row) is tuple]
     if emptied:
         run(redis_cdc._WriteEmptiedFn(stack.redis_url), [emptied])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
+from typing import Self
 
 import pytest
 import redis
 
 from schemas.addresses import StoreUrl
+from serving.config import Config, ConfigError
+from serving.connections import check_store as check_api_store
 from stack import Stack
 from tests.live import eventually
 from transforms.io.redis import RedisFn, StoreError, StoreRefusedError, check_store
@@ -133,16 +137,60 @@ def test_a_password_that_is_changed_meanwhile_is_said_loudly_and_waited_for(
     assert SECRET not in caplog.text
 
 
-@pytest.mark.parametrize("reply", [b":5\r\n", b"*-1\r\n", b"+OK\r\n", b"SSH-2.0-x\r\n"])
-def test_another_server_at_the_stores_address_is_refused_before_the_start(reply: bytes) -> None:
-    class Another(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            while self.request.recv(1_000):
-                self.wfile.write(reply)
+class Another(socketserver.ThreadingTCPServer):
+    """A server that is not Redis, and from its third connection on is the store: as a proxy whose store is away."""
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Another) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    daemon_threads = True
+
+    def __init__(self, reply: bytes, store: str = ""):
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.reply, self.store, self.left = reply, store, 2
+        self.url = StoreUrl(f"redis://127.0.0.1:{self.server_address[1]}/0")
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Answers(socketserver.BaseRequestHandler):
+    server: Another
+
+    def handle(self) -> None:
+        self.server.left -= 1
+        if self.server.left >= 0 or not self.server.store:
+            while self.request.recv(1_000):
+                self.request.sendall(self.server.reply)
+            return
+        host, _, port = self.server.store.rpartition(":")
+        with socket.create_connection((host, int(port))) as store:
+            while asked := self.request.recv(65_536):
+                store.sendall(asked)
+                self.request.sendall(store.recv(65_536))
+
+
+REPLIES = [b":5\r\n", b"*-1\r\n", b"+OK\r\n", b"SSH-2.0-x\r\n", b"~1\r\n*0\r\n"]
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_another_server_at_the_stores_address_is_refused_before_the_start(reply: bytes) -> None:
+    with Another(reply) as server:
         with pytest.raises(StoreRefusedError, match=r"not Redis|Protocol error"):
-            check_store(StoreUrl(f"redis://127.0.0.1:{server.server_address[1]}/0"))
-        server.shutdown()
+            check_store(server.url)
+        with pytest.raises(ConfigError, match=r"not Redis|Protocol error"):
+            check_api_store(Config(redis_url=server.url))
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_another_server_in_the_stores_place_is_waited_for_by_a_write(
+    valkey: Stack, db: redis.Redis, reply: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Another(reply, valkey.address("valkey")) as server:
+        fn = opened(server.url)
+        assert fn._run("return redis.call('SET', KEYS[1], 'x')", ["k"], []) == b"OK"
+        fn.teardown()
+    assert db.get("k") == b"x"
+    assert f"{server.url} cannot be written to" in caplog.text

@@ -1,4 +1,7 @@
-"""A reader of some partitions of a topic: their blocks, their clocks, lost records, and its position."""
+"""A reader of some partitions of a topic: their blocks, their clocks, lost records, and its position.
+
+Long, as position, clock and loss of a partition change together.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connections.kafka import Connection
-from transforms.errors import BadRecord
+from transforms.errors import BadRecord, SinkLetters
 from transforms.io.kafka.limits import message_limit
 from transforms.letter_envelopes import envelopes
 
@@ -199,7 +198,8 @@ class _ProduceFn(beam.DoFn):
 class _WriteRecordsFn(_ProduceFn):
     def __init__(self, servers: str, topic: str, make_encode: Callable[[], Callable[[Any], KafkaRecord]], job: str):
         super().__init__(servers, topic)
-        self._make_encode, self._job = make_encode, job
+        self._make_encode = make_encode
+        self._letters = SinkLetters(job, "kafka", f"kafka://{servers}/{topic}")
 
     def setup(self) -> None:
         super().setup()
@@ -213,23 +213,9 @@ class _WriteRecordsFn(_ProduceFn):
     def refuse(self, this: _Try) -> Iterator[BadRecord]:
         record, error = this.record, this.error
         assert error
-        value = record.value or b""
-        yield BadRecord(
-            payload=record.value,
-            job=self._job,
-            stage="kafka",
-            error_class=error.name(),
-            error_message=f"a record of {len(value):,} bytes: {error.str()}; the topic takes {self.limit:,}",
-            topic=f"kafka://{self._servers}/{self._topic}",
-            partition=0,
-            offset=int.from_bytes(hashlib.sha256((record.key or b"") + value).digest()[:7]),
-            timestamp=record.timestamp_ms,
-            key=record.key,
-            headers=record.headers,
-            schema_id=None,
-            attempts=1,
-            seen_at=time.time_ns() // 1_000_000,
-        )
+        message = f"a record of {len(record.value or b''):,} bytes: {error.str()}; the topic takes {self.limit:,}"
+        more = {"key": record.key, "timestamp": record.timestamp_ms, "headers": record.headers}
+        yield self._letters.letter(record.value, error.name(), message, **more)
 
 
 class _WriteLettersFn(_ProduceFn):

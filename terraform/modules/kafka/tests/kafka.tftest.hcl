@@ -21,17 +21,17 @@ run "managed" {
   }
 
   assert {
-    condition     = google_managed_kafka_topic.this["dlq.fraud-detector"].configs["max.message.bytes"] == "4194304"
+    condition     = alltrue([for name, topic in google_managed_kafka_topic.this : topic.configs["max.message.bytes"] == "4194304" if startswith(name, "dlq.")])
     error_message = "A dead letter may be larger than its record."
   }
 
   assert {
-    condition     = google_managed_kafka_topic.this["cdc.public.orders"].configs["max.message.bytes"] == "16777216"
+    condition     = alltrue([for name, topic in google_managed_kafka_topic.this : topic.configs["max.message.bytes"] == "16777216" if startswith(name, "cdc.")])
     error_message = "A change may be as large as the connector's producer lets it be."
   }
 
   assert {
-    condition     = google_managed_kafka_topic.this["transactions.orders"].configs["retention.ms"] == "604800000"
+    condition     = alltrue([for topic in google_managed_kafka_topic.this : topic.configs["retention.ms"] == "604800000"])
     error_message = "Records are kept 7 days."
   }
 
