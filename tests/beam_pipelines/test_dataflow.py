@@ -269,7 +269,8 @@ class Cloud(NamedTuple):
         }
         values |= {flag: self.topic(f"{side}.{job.name}") for flag, side in LETTERS.items()}
         for parameter in templates.parameters(JOBS[name]):
-            assert re.fullmatch(parameter["regexes"][0], values.get(parameter["name"], "gs://b1/x.yaml")), parameter
+            if parameter["name"] in values:
+                assert re.fullmatch(parameter["regexes"][0], values[parameter["name"]]), parameter
         return [f"--{flag}={value}" for flag, value in values.items()]
 
     def submit(self, name: str, *more: str) -> Submission:
