@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -12,19 +13,19 @@ from typing import Any, Protocol, cast
 
 import apache_beam as beam
 
-<<<<<<< HEAD
-from beam_pipelines import connect, flags, options, report, runners
-=======
-from beam_pipelines import connect, flags, logs, options, runners
->>>>>>> 9eb72d7 (Catalogue: jobs, records and sinks declared in modules of their own; one store connection; logs set up once)
+from beam_pipelines import connect, flags, logs, options, report, runners
 from beam_pipelines.options import Settings
 from beam_pipelines.sinks import Folder, KafkaUrl, Results
 from schemas.flags import UsageError
 from schemas.jobs import Job
+from schemas.logs import Logs
 from transforms.errors import BadRecord
 from transforms.ledger import Counts
 
 __all__ = ["Page", "page", "run"]
+
+_LOG = logging.getLogger(__name__)
+_LOG.setLevel(logging.INFO)
 
 
 class Outputs(Protocol):
@@ -62,32 +63,29 @@ def run(job: Job, argv: Sequence[str] | None = None) -> None:
         config = its.make_config(given, settings)
         read = source(settings)
         connect.check(settings)
-        _say(connect.formats_seen(settings))
+        _say(connect.formats_seen(settings), settings.logs)
         pipeline_options = runners.pipeline_options(settings, rest)
     except UsageError as e:
         flags.parser(job).stop(e)
-<<<<<<< HEAD
     with tempfile.TemporaryDirectory(prefix="streamforge-") as folder:
         if settings.bounded and not any(flag.startswith("--output_executable_path") for flag in rest):
             settings = replace(settings, report=folder)
-        with runners.running(pipeline_options) as pipeline:
+        with runners.running(pipeline_options, settings.logs) as pipeline:
             outputs = its.build(read(pipeline), config)
             late = getattr(outputs, "late", None)
             connect.write(its.results(outputs), outputs.dead_letters, late, outputs.counts, settings)
         if settings.report is not None:
-            _say(report.lines(folder, _place(settings.dead_letters)))
+            _say(report.lines(folder, _place(settings.dead_letters)), settings.logs)
 
 
-def _say(lines: Iterable[str]) -> None:
+def _say(lines: Iterable[str], as_: Logs) -> None:
+    """What whoever started the job should read, whatever level of log they want."""
     for line in lines:
-        sys.stderr.write(f"{line}\n")
+        if as_.form == "json":
+            _LOG.info("%s", line)
+        else:
+            sys.stderr.write(f"{line}\n")
 
 
 def _place(letters: KafkaUrl | Folder) -> str:
     return f"topic {letters.topic}" if isinstance(letters, KafkaUrl) else f"{letters.path}/dead_letters"
-=======
-    with runners.running(pipeline_options, settings.logs) as pipeline:
-        outputs = its.build(read(pipeline), config)
-        late = getattr(outputs, "late", None)
-        connect.write(its.results(outputs), outputs.dead_letters, late, outputs.counts, settings)
->>>>>>> 9eb72d7 (Catalogue: jobs, records and sinks declared in modules of their own; one store connection; logs set up once)
