@@ -1,4 +1,7 @@
-"""Orders in blocks → revenue per minute, wired for Beam; the aggregation itself is in `transforms.domain.revenue`."""
+"""Orders in blocks → revenue per minute, wired for Beam; the aggregation itself is in `transforms.domain.revenue`.
+
+Long, as rows, gathering and windows of a minute are one sum.
+"""
 
 from __future__ import annotations
 
