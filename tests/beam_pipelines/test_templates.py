@@ -65,9 +65,9 @@ GOOD_KIND = {
     "number": ["1", "100000", "10000000"],
     "readers": ["auto", "1", "2", "16"],
     "on_lost": ["continue", "stop"],
-    "format": ["auto", "json", "confluent"],
+    "format": ["auto", *FORMATS],
     "currency": ["TRY", "EUR", "JPY", "KWD"],
-    "mapping": ["ga4", "gs://bucket/ours.yaml"],
+    "mapping": [*SHIPPED, "gs://bucket/ours.yaml"],
 }
 GOOD_OF = {
     ("sessions", "session_gap"): ["30m", "1ms", "36500s"],
