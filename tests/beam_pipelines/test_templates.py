@@ -23,7 +23,7 @@ from beam_pipelines import archive, flags, fraud, options, runners, sinks, templ
 from schemas.flags import UsageError
 from schemas.framing import FORMATS
 from schemas.jobs import JOBS, Flag
-from schemas.mapping import SHIPPED
+from schemas.mapping import SHIPPED, parse_mapping, shipped
 from tests.beam_pipelines.test_options import WRONG
 from tests.live import ROOT
 
@@ -130,6 +130,9 @@ def ports_are_right(value: str) -> bool:
 
 def good(name: str, flag: str) -> list[str]:
     values = GOOD_OF.get((name, flag)) or GOOD.get(flag) or GOOD_KIND[kind(name, flag)]
+    if flag == "mapping":  # of a job that reads clicks, one that has them
+        shop = {text for text in SHIPPED if not JOBS[name].sections & parse_mapping(shipped(text)).sections.keys()}
+        return [text for text in values if text not in shop]
     if flag != "output":
         return values
     return [text for text in values if all(sinks.output(url).takes(JOBS[name]) for url in text.split(" "))]
