@@ -8,7 +8,7 @@ from typing import Any
 
 import apache_beam as beam
 import msgspec
-from apache_beam.transforms import window
+from apache_beam.transforms import trigger, window
 
 from transforms.errors import BadRecord
 
@@ -69,12 +69,19 @@ def commonest(reasons: Iterable[Reason]) -> list[Reason]:
 class CountReasons(beam.PTransform):
     """
     Input:  BadRecord, of an input that ends.
-    Output: JSON of the Reasons, the commonest first; nothing when nothing was refused.
+    Output: JSON of the Reasons, the commonest first; nothing when nothing was refused. The last one counts: Beam's own
+      runner takes any pause for the end.
     """
 
     def expand(self, letters: beam.PCollection[BadRecord]) -> beam.PCollection[bytes]:
         return (
             letters
-            | "Together" >> beam.WindowInto(window.GlobalWindows())
+            | "Together"
+            >> beam.WindowInto(
+                window.GlobalWindows(),
+                # Said in full, as Beam takes a topic that is read to its end for unbounded.
+                trigger=trigger.AfterWatermark(late=trigger.AfterCount(1)),
+                accumulation_mode=trigger.AccumulationMode.ACCUMULATING,
+            )
             | "Count" >> beam.CombineGlobally(_ReasonsCombineFn()).without_defaults()
         )

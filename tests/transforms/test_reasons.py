@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import apache_beam as beam
 import msgspec
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that, equal_to
 
 from transforms.errors import BadRecord
@@ -28,6 +30,14 @@ def test_messages_that_differ_in_their_values_are_one_reason_with_an_example() -
     with TestPipeline() as pipeline:
         counted = pipeline | beam.Create(letters) | CountReasons()
         assert_that(counted, equal_to([msgspec.json.encode(wanted)]))
+
+
+def test_a_topic_that_is_read_to_its_end_is_unbounded_to_beam() -> None:
+    letters = [letter("quantity is below 1: 0", 1), letter("quantity is below 1: -1", 2)]
+    wanted = [Reason("InvalidRecordError", 2, "quantity is below 1: -1 (t, partition 0, offset 2)")]
+    with TestPipeline(options=PipelineOptions(streaming=True)) as pipeline:
+        stream = TestStream().add_elements(letters).advance_watermark_to_infinity()
+        assert_that(pipeline | stream | CountReasons(), equal_to([msgspec.json.encode(wanted)]))
 
 
 def test_nothing_refused_is_nothing_said() -> None:
