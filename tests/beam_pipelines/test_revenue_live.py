@@ -199,7 +199,7 @@ def test_a_killed_task_manager_changes_nothing_and_an_open_minute_is_seen_to_gro
         assert job.wait_for_ledger(sent.ledger["in"], 300) == sent.ledger
         live.eventually(lambda: newest(rows_in_folder(out)) == sent.revenue, "the oracle's rows", 180, every_s=2)
 
-        minute = max(start for start, _, _ in sent.revenue) + 5 * MINUTE
+        minute = max(start for start, *_ in sent.revenue) + 5 * MINUTE
         _follow(stack, topic, out, minute)
         kafka, reached = (
             Kafka(stack.address("kafka"), ["revenue-calculator"]),
