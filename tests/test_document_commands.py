@@ -55,6 +55,7 @@ LIVE = {
     "stack": {
         **{name: ("stack/test_main.py", f'"{name}"') for name in ("up", "down", "status", "logs")},
         "fetch": ("../Makefile", "-m stack fetch"),  # `make setup`
+        "doctor": ("stack/test_doctor.py", '"doctor"'),
     },
     "stack.demo": {"": ("test_demo.py", '"stack.demo"')},
 }
