@@ -100,7 +100,7 @@ def test_files_are_no_stream() -> None:
     [
         ("project", "--project: is needed with DataflowRunner: the project that runs"),
         ("region", "--region: is needed with DataflowRunner: the region it runs in"),
-        ("temp_location", "--temp_location: is needed with DataflowRunner: a folder gs://"),
+        ("temp_location", "--temp_location: is needed with DataflowRunner: a gs:// folder"),
         ("sdk_container_image", "--sdk_container_image: is needed with DataflowRunner: workers get this job's code"),
     ],
 )
@@ -159,7 +159,7 @@ def test_what_cannot_work_on_dataflow_is_refused(flag: str, why: str) -> None:
 
 
 def test_without_a_flag_the_local_stack_is_refused() -> None:
-    assert refusal(*CLOUD).startswith("--input: 127.0.0.1 is each worker itself")
+    assert refusal(*CLOUD).startswith("--input: 127.0.0.1 would be each worker itself")
     with pytest.raises(UsageError, match=r"--output: \.stack/archive would be on each worker's own disk"):
         submitted_with(*CLOUD, f"--input={TOPICS}", "--registry=http://10.0.0.4:8081", job=archive.JOB)
 
