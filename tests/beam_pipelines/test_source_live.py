@@ -88,7 +88,8 @@ def test_a_topic_that_grows_is_swept_and_is_made_anew_is_read_and_what_it_lost_i
         live.add_partitions(admin, topic, 4)
         orders.send(100, [2, 3])
         assert job.wait_for_ledger(400) == ledger(400, 0)
-        live.eventually(said(pool, rf"topic {topic}: now also reading the new partitions \[2\]"), "a line names the partition")
+        now_reads = said(pool, rf"topic {topic}: now also reading the new partitions \[2\]")
+        live.eventually(now_reads, "a line names the partition")
         savepoint = live.take_savepoint(cluster.rest_url, job_id, tmp_path / "savepoints")
 
     live.add_partitions(admin, topic, 5)
