@@ -37,7 +37,7 @@ def test_a_job_run_twice_leaves_the_view_as_it_was(
     dataset = bigquery.make_dataset("fraud")
     url = f"bigquery://{dataset}"
     tables.main(["create", url])
-    assert capsys.readouterr().out.startswith(f"{dataset}: made fraud_alerts, fraud_alerts_current, user_sessions")
+    assert capsys.readouterr().out.startswith(f"{dataset}: created fraud_alerts, fraud_alerts_current, user_sessions")
     tables.main(["create", url])
     assert capsys.readouterr().out == f"{dataset}: nothing is missing\n"
 
