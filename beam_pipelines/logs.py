@@ -23,6 +23,7 @@ _NOISE = re.compile(
 def quieten(as_: Logs) -> None:
     """Warnings and errors to stderr, without those that say nothing to whoever runs a job."""
     as_.set_up(logging.WARNING).addFilter(lambda record: not _NOISE.match(str(record.msg)))
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # what it tries again is told by whoever asked, if at all
     threading.excepthook = partial(_report, as_)
     if as_.form == "json":
         sys.excepthook = lambda *error: _LOG.critical("ended by an error", exc_info=error)

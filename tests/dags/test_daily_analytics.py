@@ -272,7 +272,12 @@ def test_what_replay_sent_back_an_hour_or_a_day_late_is_in_the_next_batch_and_ex
     minute = order.event_time - order.event_time % 60_000
     spoilt = tmp_path / "spoilt"
     shutil.copytree(shop.stream, spoilt)
-    [total] = [r for r in shop.stream_rows("real_time_revenue") if (r["window_start"], r["value"]) == (minute, "*")]
+    place = (minute, order.currency, "*")
+    [total] = [
+        row
+        for row in shop.stream_rows("real_time_revenue")
+        if (row["window_start"], row["currency"], row["value"]) == place
+    ]
     wrong = {**total, "gmv_minor": total["gmv_minor"] + 7, "version": total["version"] + 1}
     (spoilt / "real_time_revenue" / "one-more.jsonl").write_text(json.dumps(wrong) + "\n")
     assert job.run(DAYS[1], "--step=reconcile", *flags, stream=spoilt)[0] == 3
