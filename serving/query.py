@@ -117,13 +117,13 @@ def listing(
     limit: int, cursor: Position | None, since: int | None, until: int | None, day: date | None, zone: str = "UTC"
 ) -> Listing:
     """The parameters of `LISTING` together; the day is one of that time zone. Raises: InvalidQuery."""
-    if day is not None:
-        if since is not None or until is not None:
-            raise InvalidQuery("day stands for since and until")
-        since, until = starts_ms(day, zone), starts_ms(day + timedelta(days=1), zone) - 1
     # Both are rounded inwards: those of one instant between two milliseconds have crossed by one.
     if since is not None and until is not None and since > until + 1:
         raise InvalidQuery("since must not be later than until")
+    if day is not None:
+        first, last = starts_ms(day, zone), starts_ms(day + timedelta(days=1), zone) - 1
+        since = first if since is None else max(since, first)
+        until = last if until is None else min(until, last)
     return Listing(limit, cursor, since, until)
 
 
@@ -267,7 +267,7 @@ DAY = Parameter(
     "day",
     _day,
     {"type": "string", "format": "date", "examples": ["2026-11-22"]},
-    "Only rows of this day in the server's time zone (see /info), instead of `since` and `until`.",
+    "Only rows of this day in the server's time zone (see /info); `since` and `until` narrow it.",
 )
 LISTING = (LIMIT, CURSOR, SINCE, UNTIL, DAY)
 

@@ -114,6 +114,7 @@ def _fill(url: str) -> None:
         for minute in range(-3, 30):
             start_ms = now_ms - now_ms % 60_000 + minute * 60_000
             store.hset(features.revenue_minute_key("TRY", start_ms), "total:*", f"1 12345 7 5 1 {start_ms + 60_000}")
+            store.zadd(features.REVENUE_CURRENCIES_KEY, {"TRY": start_ms})
 
 
 def _ports(logs: Path) -> Iterator[str]:

@@ -218,7 +218,7 @@ def test_sessions_and_ledgers_are_shown(visit, store, db, hour):
     expect(page.get_by_role("row", name=re.compile("archiver"))).to_contain_text("10 missing")
     expect(page.locator("#tile-ledger-more")).to_have_text("1 of 2 ledgers do not balance")
     db.hset(features.ledger_key("archiver"), mapping={"good": 1_000, "lost": 4_000})
-    expect(page.locator("#tile-ledger-more")).to_have_text("4,000 lost before they were read")
+    expect(page.locator("#tile-ledger-more")).to_have_text("4,000 lost before being read")
     expect(page.get_by_role("row", name=re.compile("archiver")).locator("td.bad")).to_have_text("4,000")
     expect(page.locator("#tile-sessions")).to_have_text("40")
     expect(page.locator("#sessions tbody tr")).to_have_count(12)

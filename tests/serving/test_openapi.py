@@ -55,10 +55,7 @@ def test_a_route_is_in_the_description_as_soon_as_it_is_in_the_app(app):
     assert told["summary"] == "A new one."
     assert [(p["name"], p["in"], p["required"]) for p in told["parameters"]] == [
         ("user_id", "path", True),
-        ("limit", "query", False),
-        ("cursor", "query", False),
-        ("since", "query", False),
-        ("until", "query", False),
+        *((parameter.name, "query", False) for parameter in LISTING),
     ]
     assert set(told["responses"]) == {"200", "400", "404", "500", "503"}
 
