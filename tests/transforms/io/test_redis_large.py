@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import redis
@@ -31,7 +32,7 @@ def small(db: redis.Redis) -> Iterator[redis.Redis]:
 def test_a_row_with_a_value_too_large_for_the_store_is_a_dead_letter_and_the_others_are_written_in_calls_it_takes(
     valkey: Stack, small: redis.Redis
 ) -> None:
-    fn = writers.WriteRowsFn(valkey.redis_url, writers._sessions, "session-aggregator")
+    fn = writers.WriteRowsFn(valkey.redis_url, partial(writers._sessions, "TRY"), "session-aggregator")
     rows = [session(user_id=f"u-{i}", session_id=f"u-{i}:{T0}", primary_category="x" * 100_000) for i in range(200)]
     rows[50:50] = [session(user_id="u-large", session_id=f"u-large:{T0}", primary_category="ü" * 600_000)]
     fn.setup()
