@@ -140,13 +140,13 @@ def test_revenue_is_the_same_however_users_are_divided(orders: list[OrderEvent],
         rows = [
             (
                 *(o.user_id, o.event_time, o.order_id, o.total_amount_minor, o.shipping_region, o.is_first_order),
-                *([i.category for i in o.items], [i.total_price_minor for i in o.items]),
+                *(o.currency, [i.category for i in o.items], [i.total_price_minor for i in o.items]),
             )
             for o in sorted(mine, key=lambda o: (o.event_time, o.order_id, o.user_id))
         ]
         figures += sum_up_minutes(iter(rows))
     rows = list(add_minutes(iter(sorted(figures))))
-    found = {(row[0], row[2], row[3]): Revenue(*row[4:8]) for row in rows}
+    found = {(row[0], row[-1], row[2], row[3]): Revenue(*row[4:8]) for row in rows}
     assert found == expected_revenue(orders)
     assert len(rows) == len(found)
 

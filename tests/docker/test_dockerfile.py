@@ -181,7 +181,10 @@ def imports(requirements: dict[str, str], ours: str, modules: str) -> subprocess
 
 @pytest.mark.parametrize(
     ("name", "ours", "modules"),
-    [("api", "schemas,serving", "serving"), ("simulator", "cdc,schemas,simulator,transforms", "simulator,cdc")],
+    [
+        ("api", "connections,schemas,serving", "serving"),
+        ("simulator", "cdc,connections,schemas,simulator,transforms", "simulator,cdc"),
+    ],
 )
 def test_a_small_image_has_all_that_its_modules_import(name: str, ours: str, modules: str) -> None:
     requirements = pins(REQUIREMENTS / f"{name}.txt")

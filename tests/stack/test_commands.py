@@ -29,6 +29,7 @@ def test_every_program_of_the_packages_has_a_name_and_one_line() -> None:
     }
     assert {module for module, _ in COMMANDS.values()} | {
         "stack.java",
+        "stack.tls_front",
         "cdc.workload",
         "beam_pipelines.generate",
     } == programs

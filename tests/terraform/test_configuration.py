@@ -126,7 +126,9 @@ def test_the_chart_writes_where_the_buckets_rules_look() -> None:
         "state": "gs://my-project-streamforge-state",
         "archive": "gs://my-project-streamforge-archive/archive",
     }
-    assert _all_locals("batch")["daily_analytics"]["archive"] == 'gs://${var.buckets["archive"]}/archive'
+    of_batch = _all_locals("batch")
+    assert of_batch["daily_analytics"]["archive"] == "${local.archive}"
+    assert of_batch["archive"] == 'gs://${var.buckets["archive"]}/archive'
 
 
 # Who may do what
