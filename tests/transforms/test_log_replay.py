@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.currencies import number_of
 from tests.transforms.test_gather import DUE_MS, Rows, _Timer
 from tests.transforms.test_keyed_state import Cells
 from transforms import keyed_state
 from transforms.archive import CLICKSTREAM, Store
 from transforms.archive_topic import _ArchiveTopicFn
+from transforms.domain.fraud import order_flags
 from transforms.domain.fraud_rules import default_rules
 from transforms.fraud import _DetectFraudFn
 from transforms.gather import _GatherFn
@@ -133,7 +135,7 @@ def an_order(id_: str, at_ms: int) -> Any:
 
 
 def a_fraud_row(id_: str, at_ms: int) -> Any:
-    return (f"u-{ord(id_[0]) % 2}", (at_ms, id_, 24, 900_000, "Izmir"))
+    return (f"u-{ord(id_[0]) % 2}", (at_ms, id_, order_flags(0, 1, number_of(RULES.currency)), 900_000, "Izmir"))
 
 
 def an_archived_row(id_: str, at_ms: int) -> Any:

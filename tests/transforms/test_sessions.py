@@ -26,6 +26,7 @@ from tests.oracle_sessions import Session, expected_sessions
 from transforms.blocks import Block
 from transforms.decode import CLICKS, BlockDecoder
 from transforms.domain.sessions import MAX_LONG, decode_burst
+from transforms.domain.validity import START_MS
 from transforms.keyed_state import shard_of
 from transforms.ledger import Counts
 from transforms.sessions import AggregateSessions, ClickGathering, ClickRows, decode_rows
@@ -41,7 +42,7 @@ valid_clicks = st.builds(
     click,
     st.sampled_from(["c-1", "c-2", "ç"]),
     user=st.sampled_from(["u-1", "u-2", "Gül"]),
-    at=st.integers(1, T0),
+    at=st.integers(START_MS, T0),
     event_type=st.sampled_from(["PAGE_VIEW", "PRODUCT_VIEW", "SEARCH", "ADD_TO_CART", "REMOVE_FROM_CART", "PURCHASE"]),
     device_type=st.sampled_from(["", "mobile"]),
     geo_region=st.sampled_from(["", "İzmir"]),
