@@ -207,16 +207,18 @@ def _time_ms(name: str, up: bool) -> Callable[[str], int]:
     return parse
 
 
+# No row is older than 2000, or as new; and none of a day beyond them has bounds that fit.
+_FIRST_DAY, _LAST_DAY = date(1971, 1, 1), date(9998, 12, 31)
+
+
 def _day(text: str) -> date:
     try:
         if not _DATE.fullmatch(text):
             raise ValueError("form")
         day = date.fromisoformat(text)
-        if not 1970 < day.year < 9999:
-            raise ValueError("range")
     except ValueError as e:
         raise InvalidQuery("day must be a date such as 2026-11-22") from e
-    return day
+    return min(max(day, _FIRST_DAY), _LAST_DAY)
 
 
 def _events(text: str) -> frozenset[str]:

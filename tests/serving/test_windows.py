@@ -126,7 +126,9 @@ def test_the_servers_currency_and_time_zone_are_the_defaults_and_told(valkey, db
     rows = client.get("/api/v1/revenue?day=2026-11-01&since=2026-11-01T05:00:00Z").json["data"]
     assert [row["window_start"] for row in rows] == ["2026-11-02T04:59:00.000Z"]
     assert client.get("/api/v1/revenue?day=2026-11-01&until=2026-10-01T05:00:00Z").json["data"] == []
-    for wrong in ("today", "2026-11-31", "2026-1-1", "20261101", "1970-01-01", "9999-12-31"):
+    for far in ("0001-01-01", "1970-01-01", "9999-12-31"):
+        assert client.get(f"/api/v1/sessions?day={far}").json["data"] == []
+    for wrong in ("today", "2026-11-31", "2026-1-1", "20261101", "10000-01-01"):
         assert client.get(f"/api/v1/sessions?day={wrong}").status_code == 400
 
 
