@@ -6,11 +6,10 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from bench import clicks, orders, ours
 from bench.measure import CommandFailed
-from bench.throughput import positive, services
+from bench.throughput import add_run_arguments, positive, services
 from stack.console import Console
 
 __all__ = ["add_arguments", "main"]
@@ -36,21 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", default=",".join(_FILL), metavar="A,B", help=f"any of {', '.join(_FILL)} (default: all)"
     )
-    parser.add_argument(
-        "--timeout", type=positive, default=600, metavar="S", help="timeout of a run, in seconds (default: 600)"
-    )
-    parser.add_argument("--kafka", metavar="HOST:PORT", help="use this running broker instead of starting one")
-    parser.add_argument("--registry", metavar="URL", help="that broker's schema registry")
-    parser.add_argument(
-        "--kafka-heap", default="768m", metavar="SIZE", help="heap of the broker it starts, as in -Xmx (default: 768m)"
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=Path(".stack/bench"),
-        metavar="DIR",
-        help="folder for the broker's data and logs (default: .stack/bench)",
-    )
+    add_run_arguments(parser)
 
 
 def main(options: argparse.Namespace) -> int:

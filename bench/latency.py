@@ -31,6 +31,7 @@ import redis
 from confluent_kafka import KafkaError, Message, Producer
 
 from bench.orders import FIRST_EVENT_MS, HIGH_VALUE_MINOR, Encoder, Spec, generate
+from bench.throughput import positive
 from schemas.codec import encode, parse_schema
 from schemas.events import OrderEvent, OrderItem, avro_schema
 from schemas.features import RECENT_ALERTS_KEY
@@ -68,14 +69,14 @@ class Latencies:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rate", type=_positive, default=1_000, metavar="N", help="orders per second (default: 1000)")
-    parser.add_argument("--seconds", type=_positive, default=60, metavar="S", help="how long to measure (default: 60)")
+    parser.add_argument("--rate", type=positive, default=1_000, metavar="N", help="orders per second (default: 1000)")
+    parser.add_argument("--seconds", type=positive, default=60, metavar="S", help="how long to measure (default: 60)")
     parser.add_argument("--warmup", type=int, default=20, metavar="S", help="traffic before measuring (default: 20)")
     parser.add_argument(
-        "--every", type=_positive, default=50, metavar="MS", help="interval between planted orders (default: 50)"
+        "--every", type=positive, default=50, metavar="MS", help="interval between planted orders (default: 50)"
     )
     parser.add_argument(
-        "--poll", type=_positive, default=5, metavar="MS", help="interval between reads of the store (default: 5)"
+        "--poll", type=positive, default=5, metavar="MS", help="interval between reads of the store (default: 5)"
     )
     parser.add_argument("--kafka", metavar="HOST:PORT", help="broker of a running fraud job")
     parser.add_argument("--registry", metavar="URL", help="that broker's schema registry")
@@ -89,12 +90,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the services it starts, emptied first (default: .stack/bench-latency)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def main(options: argparse.Namespace) -> int:

@@ -31,6 +31,7 @@ import redis
 
 from bench import feast
 from bench.contestants import PeerMissing
+from bench.throughput import positive
 from schemas import features
 from stack import Stack
 from stack.console import Console
@@ -87,19 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", default="1,2", metavar="N,…", help="worker counts to measure in turn (default: 1,2)"
     )
     parser.add_argument(
-        "--seconds", type=_positive, default=3, metavar="S", help="duration of each round, in seconds (default: 3)"
+        "--seconds", type=positive, default=3, metavar="S", help="duration of each round, in seconds (default: 3)"
     )
     parser.add_argument(
-        "--rounds", type=_positive, default=3, metavar="N", help="rounds per server; the median counts (default: 3)"
+        "--rounds", type=positive, default=3, metavar="N", help="rounds per server; the median counts (default: 3)"
     )
     parser.add_argument("--without_feast", action="store_true", help="leave out Feast, whose environment takes 1.5 GB")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -110,7 +105,7 @@ def main(options: argparse.Namespace) -> int:
     """
     if not shutil.which("wrk"):
         raise PeerMissing("wrk not found: install wrk (Debian: apt-get install wrk)")
-    worker_counts = [_positive(text) for text in options.workers.split(",")]
+    worker_counts = [positive(text) for text in options.workers.split(",")]
     console = Console(sys.stderr)
     python = None if options.without_feast else feast.install()
     folder = _CHECKOUT / ".stack" / "bench-serving"

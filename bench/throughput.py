@@ -22,7 +22,7 @@ from stack import Stack
 from stack.console import Console
 from stack.kafka import Kafka
 
-__all__ = ["Measurement", "add_arguments", "main", "positive", "services", "table"]
+__all__ = ["Measurement", "add_arguments", "add_run_arguments", "main", "positive", "services", "table"]
 
 _CONTESTANTS = (*PEERS, ours.NAME)
 
@@ -71,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeat", type=positive, default=1, metavar="N", help="runs of each; the median counts (default: 1)"
     )
+    add_run_arguments(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a drain needs: its timeout, and the flags that `services` reads."""
     parser.add_argument(
         "--timeout", type=positive, default=600, metavar="S", help="timeout of a run, in seconds (default: 600)"
     )
@@ -86,7 +92,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the broker's data and logs (default: .stack/bench)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
 
 
 def positive(text: str) -> int:
