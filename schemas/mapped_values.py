@@ -10,6 +10,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from schemas.currencies import EXPONENTS
+from schemas.times import START_MS
 
 __all__ = [
     "UNITS",
@@ -38,7 +39,7 @@ _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?", re.ASCII)
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?\s?(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?", re.ASCII
 )
-_PLAUSIBLE = (946_684_800, 4_102_444_800)  # 2000 to 2100, in seconds
+_PLAUSIBLE = (START_MS // 1000, 4_102_444_800)  # 2000 to 2100, in seconds
 
 
 class Fault(ValueError):

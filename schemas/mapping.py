@@ -235,23 +235,8 @@ class _Compiler:
 
     def __init__(self, section: str, blank: frozenset[str]):
         self._section = section
-        self._constants: dict[str, Any] = {
-            name: getattr(values, name)
-            for name in (
-                "any_of",
-                "flag",
-                "hashed",
-                "minor",
-                "money",
-                "number_at",
-                "pick",
-                "same",
-                "text",
-                "time_ms",
-                "whole",
-            )
-        }
-        self._constants |= {"Fault": values.Fault, "NotMappable": NotMappable, "BLANK": blank, "filled": None}
+        self._constants: dict[str, Any] = {name: getattr(values, name) for name in values.__all__}
+        self._constants |= {"NotMappable": NotMappable, "BLANK": blank}
         self._constants["filled"] = lambda value: None if type(value) is str and value in blank else value
 
     def compile(self, section: Any) -> tuple[Compiled, str]:

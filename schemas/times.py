@@ -11,8 +11,10 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-__all__ = ["END_MS", "LAST_MS", "clamp_ms", "ms_of_text", "starts_ms", "time_zone"]
+__all__ = ["END_MS", "LAST_MS", "START_MS", "clamp_ms", "ms_of_text", "starts_ms", "time_zone"]
 
+START_MS: Final = 946_684_800_000
+"""2000-01-01: no event is older, and milliseconds mistaken for another unit are."""
 END_MS: Final = 253_402_300_800_000
 """The year 10000."""
 LAST_MS: Final = END_MS - 1

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from schemas import codec
 from schemas.events import OrderEvent, avro_schema
+from schemas.times import START_MS
 from tests.build import (
     HIGH,
     HOUR,
@@ -33,7 +34,6 @@ from tests.build import (
 )
 from transforms.blocks import NO_WATERMARK_MS, Block
 from transforms.decode import ORDERS, BlockDecoder, DecodedBlock
-from transforms.domain.validity import START_MS
 from transforms.errors import ATTEMPTS_HEADER, LATE_BY_REPLAY, BadRecord
 from transforms.partition_clock import Clock, judge
 

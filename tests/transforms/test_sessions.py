@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from schemas import codec
 from schemas.events import ClickstreamEvent, UserSession
 from schemas.features import TOMBSTONE_VERSION
+from schemas.times import START_MS
 from tests.build import HOUR, MINUTE, T0, TotalOf, block, click, make_fetch
 from tests.oracle_sessions import Session, expected_sessions
 from transforms.blocks import Block
 from transforms.decode import CLICKS, BlockDecoder
 from transforms.domain.sessions import MAX_LONG, decode_burst
-from transforms.domain.validity import START_MS
 from transforms.keyed_state import shard_of
 from transforms.ledger import Counts
 from transforms.sessions import AggregateSessions, ClickGathering, ClickRows, decode_rows

@@ -14,11 +14,10 @@ import numpy.typing as npt
 from schemas.columns import Bools, Columns, Ints
 from schemas.events import ClickstreamEvent, OrderEvent
 from schemas.ids import MAX_ID_CHARS, is_id, wrong_with
-from schemas.times import END_MS
+from schemas.times import END_MS, START_MS
 
 __all__ = [
     "FUTURE_MS",
-    "START_MS",
     "InvalidRecordError",
     "check_click",
     "check_not_ahead",
@@ -29,8 +28,6 @@ __all__ = [
     "wrong_with_time",
 ]
 
-START_MS = 946_684_800_000
-"""2000-01-01: no event is older, and milliseconds taken for another unit are."""
 FUTURE_MS = 3_600_000
 """An event may be stamped this much later than its record before it is called wrong."""
 

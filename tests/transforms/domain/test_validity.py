@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from schemas import codec
 from schemas.columns import decode_columns, plan
 from schemas.events import ClickstreamEvent, OrderEvent, avro_schema
+from schemas.times import START_MS
 from tests import strategies
 from tests.build import HOUR, T0, click, item, order, payload
 from transforms.decode import CLICKS, ORDERS, RecordKind
-from transforms.domain.validity import START_MS, InvalidRecordError, check_click, check_order
+from transforms.domain.validity import InvalidRecordError, check_click, check_order
 
 STEPS = {kind: plan(codec.parse_schema(avro_schema(kind.record.__name__))) for kind in (ORDERS, CLICKS)}
 
