@@ -1,7 +1,7 @@
 # `make help` lists the targets. Everything lives in .venv and .stack; nothing is installed outside.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-# Where this is set, each of the many processes of a demo or a test would compile Beam anew: 11 s of CPU instead of 3.
+# Where this is set, each of the many processes of a demo or a test would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 # Which Python makes .venv; .ci/python looks for one that fits where this is empty.
 PYTHON ?=
@@ -22,7 +22,7 @@ $(STAMP): requirements-dev.txt setup.py
 	@python=$$(.ci/python $(PYTHON)) && { .ci/python $(BIN)/python >/dev/null 2>&1 && test -z "$(PYTHON)" \
 	  || { echo "setting up .venv with $$python ..."; $$python -m venv --clear .venv; }; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
