@@ -140,6 +140,7 @@ def read_blocks(settings: Settings, url: KafkaUrl) -> beam.PTransform:
         max_ahead_ms=settings.max_ahead_ms,
         until_end=settings.until_end,
         discover_every_s=settings.discover_every_s,
+        idle_after_ms=settings.idle_after_ms,
         on_lost=settings.on_lost,
         place=(settings.inputs.index(url), len(settings.inputs)),
         max_parallelism=settings.max_parallelism,

@@ -361,6 +361,12 @@ _READING = [
         "discover_every", "lasting", "how often to check for new partitions and for a topic that was recreated", "30s"
     ),
     Flag(
+        "idle_after",
+        "lasting",
+        "a partition without new records holds the watermark this long; then it follows the topic's other partitions",
+        "10s",
+    ),
+    Flag(
         "on_lost",
         "on_lost",
         "when Kafka has deleted records before they were read: count them as lost and continue, or stop the job",

@@ -177,7 +177,15 @@ def _fill(stack: Stack, database: Database, password: str, events: int, console:
     admin = AdminClient(kafka)  # which must live until it has answered
     for future in admin.create_topics([NewTopic(topic, 4, 1) for topic in topics]).values():
         future.result(30)
-    producer = Producer({**kafka, "linger.ms": 50, "partitioner": "murmur2_random", "compression.type": "lz4"})
+    producer = Producer(
+        {
+            **kafka,
+            "enable.idempotence": True,
+            "linger.ms": 50,
+            "partitioner": "murmur2_random",
+            "compression.type": "lz4",
+        }
+    )
     sent = 0
     while sent < events:
         number = sent // len(records)

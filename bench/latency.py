@@ -155,7 +155,7 @@ class _Run:
         self._writer_id = Registry(addresses.registry).register(f"{options.topic}-value", avro_schema("OrderEvent"))
         self._schema = parse_schema(avro_schema("OrderEvent"))
         self._store = redis.Redis.from_url(addresses.redis)
-        self._producer = Producer({"bootstrap.servers": addresses.kafka, "linger.ms": 1, "acks": "all"})
+        self._producer = Producer({"bootstrap.servers": addresses.kafka, "linger.ms": 1, "enable.idempotence": True})
         self._planted = 0
         self._event_time: dict[str, int] = {}  # of orders whose alert is not seen yet
         self._appended: dict[str, float] = {}

@@ -49,6 +49,7 @@ def fill(
             "linger.ms": 50,
             "batch.size": 1_000_000,
             "partitioner": "murmur2_random",
+            "enable.idempotence": True,
             "queue.buffering.max.messages": 200_000,
         }
     )

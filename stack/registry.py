@@ -1,6 +1,7 @@
 """Apicurio Registry, used through its Confluent-compatible API."""
 
 import json
+import time
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -12,6 +13,9 @@ from stack.ports import HOST
 from stack.service import Place, Service, behind_tls, fetch_url
 
 __all__ = ["Registry", "registry_url"]
+
+
+_SETTLE_S = 60.0  # "ready" comes before its database answers everything
 
 
 class Registry(Service):
@@ -45,11 +49,10 @@ class Registry(Service):
 
     def settle(self, place: Place) -> None:
         body = json.dumps({"compatibility": "BACKWARD"}).encode()  # NONE by default
-        if (
-            fetch_url(f"{registry_url(place)}/config", method="PUT", body=body, timeout_s=10, secure=place.secure)
-            is None
-        ):
-            raise StackError("registry: the global compatibility could not be set to BACKWARD")
+        url, deadline_s = f"{registry_url(place)}/config", time.monotonic() + _SETTLE_S
+        while fetch_url(url, method="PUT", body=body, timeout_s=10, secure=place.secure) is None:
+            if time.monotonic() > deadline_s:
+                raise StackError("registry: the global compatibility could not be set to BACKWARD")
 
 
 def registry_url(place: Place) -> str:

@@ -80,11 +80,18 @@ def fill_topic(stack: Stack, topic: str, messages: Iterable[Message], partitions
     """Sends the messages to a topic, which is made if it is not there; returns how many."""
     servers = stack.address("kafka")
     admin = AdminClient({"bootstrap.servers": servers})
-    if admin.list_topics(topic, timeout=10).topics[topic].error is not None:
+    if admin.list_topics(topic, timeout=60).topics[topic].error is not None:
         # retention.ms: event times may lie further back than Kafka keeps records by default.
         new = NewTopic(topic, partitions, 1, config={"retention.ms": "-1"})
         admin.create_topics([new])[topic].result(30)
-    producer = Producer({"bootstrap.servers": servers, "linger.ms": 20, "partitioner": "murmur2_random"})
+    producer = Producer(
+        {
+            "bootstrap.servers": servers,
+            "linger.ms": 20,
+            "partitioner": "murmur2_random",
+            "enable.idempotence": True,  # else what is tried again comes behind what followed it
+        }
+    )
     sent = 0
     refused: list[Any] = []
     for message in messages:
@@ -129,7 +136,7 @@ def add_partitions(admin: AdminClient, topic: str, number: int) -> None:
 
 def _see_partitions(admin: AdminClient, topic: str, number: int) -> None:
     """The controller answers a moment before the broker's metadata have them."""
-    eventually(lambda: len(admin.list_topics(topic, timeout=10).topics[topic].partitions) == number, "the partitions")
+    eventually(lambda: len(admin.list_topics(topic, timeout=60).topics[topic].partitions) == number, "the partitions")
 
 
 def messages_of(servers: str, topic: str) -> list[KafkaMessage]:
@@ -137,7 +144,7 @@ def messages_of(servers: str, topic: str) -> list[KafkaMessage]:
     settings = {"bootstrap.servers": servers, "group.id": "tests", "enable.partition.eof": True}
     consumer = Consumer(settings | {"auto.offset.reset": "earliest", "enable.auto.commit": False})
     try:
-        partitions = list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+        partitions = list(consumer.list_topics(topic, timeout=60).topics[topic].partitions)
         consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
         found, ended = [], set()
         deadline = time.monotonic() + 30 * PATIENCE
@@ -400,7 +407,7 @@ def flink_rest(url: str, path: str, body: object = None) -> Any:
     """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{url}/{path.lstrip('/')}", data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -464,5 +471,5 @@ def cancel(url: str, job_id: str, timeout_s: float = 60) -> None:
     """Ends a job on a cluster; its launcher then ends too."""
     request = urllib.request.Request(f"{url}/jobs/{job_id}?mode=cancel", method="PATCH")
     with contextlib.suppress(urllib.error.HTTPError):  # it has ended already
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=60).close()
     eventually(lambda: flink_rest(url, f"/jobs/{job_id}")["state"] in OVER, "the end of the job", timeout_s)

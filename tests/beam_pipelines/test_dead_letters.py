@@ -221,7 +221,7 @@ class Topics:
         self.url = f"kafka://{self.servers}/{self.letters}"
         self.admin = AdminClient({"bootstrap.servers": self.servers})
         self._make(self.source, self.letters)
-        self._producer = Producer({"bootstrap.servers": self.servers})
+        self._producer = Producer({"bootstrap.servers": self.servers, "enable.idempotence": True})
 
     def _make(self, *topics: str) -> None:
         config = {"retention.ms": "-1"}  # the tests' records are of some time ago

@@ -99,7 +99,7 @@ def busy(stack: Stack, topic: str, orders: Orders, start_ms: int) -> Iterator[li
     """Sends about 200 orders a second to partition 0, each 30 ms of event time after the one before; yields event
     times, the newest last."""
     sent, stop = [start_ms], threading.Event()
-    producer = Producer({"bootstrap.servers": stack.address("kafka"), "linger.ms": 5})
+    producer = Producer({"bootstrap.servers": stack.address("kafka"), "linger.ms": 5, "enable.idempotence": True})
 
     def send() -> None:
         while not stop.wait(0.05):
@@ -151,7 +151,7 @@ def test_beside_a_busy_partition_silent_ones_hold_nothing_up_but_an_open_transac
     make_topic(live_stack, topic, 4)
     orders = Orders(live_stack, topic)
     start_ms = (time.time_ns() // 1_000_000 - 10 * HOUR) // MINUTE * MINUTE
-    long_ago = [orders(f"first-{i}", f"v-{i}", start_ms - HOUR + i, 2) for i in range(3)]
+    long_ago = [orders(f"first-{i}", f"v-{i}", start_ms - 6 * HOUR + i, 2) for i in range(3)]
     live.fill_topic(live_stack, topic, long_ago)
 
     def seen(pane: str, minute: int, count: int | None = None) -> bool:
@@ -164,7 +164,7 @@ def test_beside_a_busy_partition_silent_ones_hold_nothing_up_but_an_open_transac
     first, inside, *behind = (orders(f"w-{i}", f"w-{i % 3}", start_ms + i * SECOND, 3) for i in range(8))
     live.fill_topic(live_stack, topic, [first])
 
-    flags = [*live.addresses(live_stack, topic, out), "--readers=1", "--roll_every=1s"]
+    flags = [*live.addresses(live_stack, topic, out), "--readers=1", "--roll_every=1s", "--allowed_lateness=4h"]
     with (
         live.job("--runner=FlinkRunner", *flags, folder=tmp_path, module="beam_pipelines.revenue") as job,
         busy(live_stack, topic, orders, start_ms) as sent,
@@ -180,7 +180,7 @@ def test_beside_a_busy_partition_silent_ones_hold_nothing_up_but_an_open_transac
         # From the idle partition: within the allowed lateness of the job, and not.
         live.fill_topic(live_stack, topic, [orders("v-behind", "v-1", minute + SECOND, 2)])
         live.eventually(lambda: seen("LATE", minute, 2_001), "the minute is corrected", 60, every_s=0.5)
-        live.fill_topic(live_stack, topic, [orders("v-far-behind", "v-2", start_ms - 30 * MINUTE, 2)])
+        live.fill_topic(live_stack, topic, [orders("v-far-behind", "v-2", start_ms - 5 * HOUR, 2)])
         live.eventually(lambda: refused(out), "what windows reach no more is named", 60, every_s=0.5)
         ledger = job.wait_for_ledger(len(sent))
     [(error, offset, reason)] = refused(out)

@@ -43,7 +43,12 @@ def test_without_flags_a_job_reads_and_writes_the_local_stack() -> None:
     assert (found.ledger, found.until_end, found.kafka_read, found.bounded) == (None, False, "blocks", False)
     assert (found.out_of_orderness_ms, found.allowed_lateness_ms) == (10_000, 600_000)
     assert found.max_ahead_ms == 3_600_000
-    assert (found.readers, found.discover_every_s, found.on_lost) == (None, 30.0, "continue")
+    assert (found.readers, found.discover_every_s, found.idle_after_ms, found.on_lost) == (
+        None,
+        30.0,
+        10_000,
+        "continue",
+    )
 
 
 def test_another_kafka_takes_its_outputs_along() -> None:
@@ -181,6 +186,7 @@ WRONG = [
     ("--max_ahead=0s", "--max_ahead: 0s is not a positive duration"),
     ("--readers=0", "--readers: 0 is not a whole number of at least 1"),
     ("--discover_every=0s", "--discover_every: 0s is not a positive duration"),
+    ("--idle_after=0s", "--idle_after: 0s is not a positive duration"),
     ("--on_lost=ignore", "--on_lost: invalid choice: 'ignore'"),
     ("--readers=two", "--readers: two is not a whole number of at least 1"),
     ("--state_shards=-1", "--state_shards: -1 is not a whole number of at least 1"),

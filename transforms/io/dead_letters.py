@@ -33,7 +33,8 @@ from transforms.domain.done_offsets import DoneOffsets
 from transforms.errors import BadRecord
 from transforms.io.files import make_folder, write_whole
 from transforms.io.kafka import KafkaTopic
-from transforms.io.resend import CONNECT_S, Unreachable, as_ours, patiently
+from transforms.io.kafka.patience import patiently
+from transforms.io.resend import CONNECT_S, Unreachable, as_ours
 from transforms.letter_envelopes import Cut, cut_of, read_envelope
 
 __all__ = [

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -12,46 +11,11 @@ from connections.kafka import Connection
 from transforms.io.kafka import KafkaRecord
 from transforms.io.kafka.topic import with_cause
 
-__all__ = ["CONNECT_S", "RecordSender", "Undelivered", "Unreachable", "as_ours", "patiently"]
+__all__ = ["CONNECT_S", "RecordSender", "Undelivered", "Unreachable", "as_ours"]
 
 CONNECT_S = 5.0
 _DELIVERY_S = 30.0
 _NO_ANSWER = (KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._PURGE_QUEUE)
-
-
-# What the broker, and the client, say of what was made a moment ago: a topic's leader, a group's coordinator.
-_NOT_YET = (
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.NOT_COORDINATOR,
-    KafkaError._WAIT_COORD,
-    KafkaError._TIMED_OUT,
-)
-_PATIENCE_S = 60.0
-# A topic that was made a moment ago: its broker does not know it yet. Most often it is a wrong name, so not for long.
-_UNHEARD_OF = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-_UNHEARD_OF_S = 3.0
-
-T = TypeVar("T")
-
-
-def patiently(ask: Callable[[], T]) -> T:
-    """What a broker that is there answers, as soon as it can.
-
-    Raises: KafkaException: it cannot, or not within a minute.
-    """
-    begin = time.monotonic()
-    while True:
-        try:
-            return ask()
-        except KafkaException as e:
-            code = e.args[0].code()
-            patience_s = _PATIENCE_S if code in _NOT_YET else _UNHEARD_OF_S if code in _UNHEARD_OF else -1.0
-            if time.monotonic() - begin > patience_s:
-                raise
-            time.sleep(0.2)
 
 
 class Unreachable(Exception):

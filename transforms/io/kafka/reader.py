@@ -30,7 +30,6 @@ from transforms.watermarks import PartitionClocks
 __all__ = ["Reader", "Source"]
 
 _LOG = logging.getLogger(__name__)
-_IDLE_MS = 10_000
 _QUIET_S = 0.5
 
 
@@ -40,6 +39,7 @@ class Source(NamedTuple):
     Attributes:
       stops: partition → the offset to stop at; None to go on for ever, also with partitions that are added.
       discover_every_s: how often the topic is looked at.
+      idle_after_ms: for so long a partition that was read to its end is waited for.
     """
 
     servers: str
@@ -49,6 +49,7 @@ class Source(NamedTuple):
     max_ahead_ms: int
     stops: Mapping[int, int] | None = None
     discover_every_s: float = 30.0
+    idle_after_ms: int = 10_000
     on_lost: OnLost = "continue"
     block_messages: int = 4_000
 
@@ -88,7 +89,7 @@ class Reader:
             {p: at.clock for p, at in self._at.items()},
             source.out_of_orderness_ms,
             source.max_ahead_ms,
-            _IDLE_MS,
+            source.idle_after_ms,
             _monotonic_ms(),
             watermark.micros // 1000 if watermark > MIN_TIMESTAMP else NO_WATERMARK_MS,
         )

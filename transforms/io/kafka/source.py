@@ -54,6 +54,7 @@ class ReadBlocksFromKafka(beam.PTransform):
         them. Part of a savepoint: a restored job keeps the number that it began with.
       until_end: stop at the end offsets of `topic` instead of going on for ever.
       discover_every_s: how often to look whether the topic has new partitions, or was made anew.
+      idle_after_ms: for so long a partition that was read to its end holds the watermark.
       on_lost: what to do when the log does not hold any more what was to be read.
       place: which of how many topics of the job this is.
       max_parallelism: of the runner.
@@ -69,6 +70,7 @@ class ReadBlocksFromKafka(beam.PTransform):
         max_ahead_ms: int,
         until_end: bool,
         discover_every_s: float = 30.0,
+        idle_after_ms: int = 10_000,
         on_lost: OnLost = "continue",
         block_messages: int = 4_000,
         place: tuple[int, int] = (0, 1),
@@ -86,6 +88,7 @@ class ReadBlocksFromKafka(beam.PTransform):
             max_ahead_ms,
             topic.ends if until_end else None,
             discover_every_s,
+            idle_after_ms,
             on_lost,
             block_messages,
         )

@@ -6,12 +6,14 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from connections.kafka import Connection
+from transforms.io.kafka.patience import patiently
 
 __all__ = ["KafkaTopic", "TopicNow", "TopicWatch", "with_cause"]
 
@@ -43,7 +45,8 @@ class KafkaTopic(NamedTuple):
                 raise KafkaException(topic.error)
             ends = {}
             for partition in sorted(topic.partitions):
-                _, ends[partition] = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=timeout_s)
+                at = TopicPartition(name, partition)  # one that was made a moment ago may have no leader yet
+                _, ends[partition] = patiently(partial(consumer.get_watermark_offsets, at, timeout=timeout_s))
             return KafkaTopic(servers, name, ends)
         except KafkaException as e:
             raise with_cause(e, connection, consumer) from None

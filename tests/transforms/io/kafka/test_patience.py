@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from transforms.io import resend
-from transforms.io.resend import patiently
+from transforms.io.kafka import patience
+from transforms.io.kafka.patience import patiently
 
 
-@pytest.mark.parametrize("code", [*resend._NOT_YET, *resend._UNHEARD_OF])
+@pytest.mark.parametrize("code", [*patience._NOT_YET, *patience._UNHEARD_OF])
 def test_a_coordinator_leader_or_topic_that_was_made_a_moment_ago_is_waited_for(
     code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -22,8 +22,8 @@ def test_a_coordinator_leader_or_topic_that_was_made_a_moment_ago_is_waited_for(
         return answer
 
     assert patiently(ask) == "there"
-    monkeypatch.setattr(resend, "_PATIENCE_S", 0)
-    monkeypatch.setattr(resend, "_UNHEARD_OF_S", 0)
+    monkeypatch.setattr(patience, "_PATIENCE_S", 0)
+    monkeypatch.setattr(patience, "_UNHEARD_OF_S", 0)
     answers[:] = [KafkaException(KafkaError(code))] * 3
     with pytest.raises(KafkaException):
         patiently(ask)
