@@ -12,11 +12,13 @@ import hcl2
 
 from tests.live import ROOT
 
-__all__ = ["ENVIRONMENTS", "MODULES", "TERRAFORM", "Resource", "blocks", "ranges", "read", "resources"]
+__all__ = ["ENVIRONMENTS", "MODULES", "ROOTS", "TERRAFORM", "Resource", "blocks", "ranges", "read", "resources"]
 
 TERRAFORM = ROOT / "terraform"
 MODULES = sorted(path for path in (TERRAFORM / "modules").iterdir() if path.is_dir())
 ENVIRONMENTS = sorted(path for path in (TERRAFORM / "environments").iterdir() if path.is_dir())
+ROOTS = [*ENVIRONMENTS, *sorted(path for path in (TERRAFORM / "examples").iterdir() if path.is_dir())]
+"""Where Terraform is started."""
 
 
 class Resource(NamedTuple):

@@ -48,6 +48,7 @@ class Copy:
 
     def __init__(self, folder: Path):
         self.root = folder / "terraform"
+        # Not the locks: they refuse every provider but the registry's.
         shutil.copytree(TERRAFORM, self.root, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
         self._settings = folder / "terraform.rc"
         self._from_registry = os.environ.get("STREAMFORGE_TERRAFORM_REGISTRY") == "1"

@@ -12,6 +12,7 @@ import yaml
 from tests.terraform.configuration import (
     ENVIRONMENTS,
     MODULES,
+    ROOTS,
     TERRAFORM,
     blocks,
     parsed,
@@ -20,8 +21,9 @@ from tests.terraform.configuration import (
     resources_of,
 )
 from tests.terraform.grants import forbidden
+from tests.terraform.provider_schema import PROVIDER_VERSION
 
-FOLDERS = [*MODULES, *ENVIRONMENTS]
+FOLDERS = [*MODULES, *ROOTS]
 GUIDE = TERRAFORM.parent / "docs" / "terraform.md"
 
 
@@ -58,6 +60,30 @@ def test_terraform_and_provider_have_the_version_that_the_tests_know(folder: Pat
     (terraform,) = next(file["terraform"] for path, file in read(folder) if path.name == "versions.tf")
     assert terraform["required_version"] == ">= 1.9"
     assert terraform["required_providers"] == [{"google": {"source": "hashicorp/google", "version": "~> 6.50"}}]
+
+
+@pytest.mark.parametrize("folder", ROOTS, ids=name_of)
+def test_a_root_locks_the_provider_that_it_asks_for_by_version_and_by_hash_for_every_platform(folder: Path) -> None:
+    locked = {
+        name: body
+        for block in parsed((folder / ".terraform.lock.hcl").read_text())["provider"]
+        for name, body in block.items()
+    }
+    wanted = {
+        (f"registry.terraform.io/{each['source']}", each["version"])
+        for module in FOLDERS
+        for _, file in read(module)
+        for terraform in file.get("terraform", [])
+        for providers in terraform["required_providers"]
+        for each in providers.values()
+    }
+    assert {(name, body["constraints"]) for name, body in locked.items()} == wanted
+    (google,) = locked.values()
+    assert google["version"] == PROVIDER_VERSION, "another than the one whose schema the tests know"
+    # The registry's list of the release: of eleven zips, and of its manifest.
+    packages = [found for found in google["hashes"] if re.fullmatch("zh:[0-9a-f]{64}", found)]
+    assert len(set(packages)) == 12
+    assert google["hashes"] == sorted(google["hashes"])
 
 
 @pytest.mark.parametrize("folder", ENVIRONMENTS, ids=name_of)

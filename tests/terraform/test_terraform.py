@@ -6,11 +6,15 @@ What the provider checks by code, and what Google answers, they do not: docs/ter
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.terraform.configuration import ROOTS
 from tests.terraform.offline import TERRAFORM, Copy
+from tests.terraform.provider_schema import PROVIDER_VERSION
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 
@@ -34,6 +38,17 @@ def test_it_is_valid(copy: Copy, folder: str) -> None:
     done = copy.run(folder, "validate", "-no-color")
     assert done.ok, done.text
     assert "Warning" not in done.text
+
+
+@pytest.mark.skipif(os.environ.get("STREAMFORGE_TERRAFORM_REGISTRY") == "1", reason="it is the registry's provider")
+@pytest.mark.parametrize("root", ROOTS, ids=lambda root: root.name)
+def test_a_root_takes_no_other_provider_than_the_one_that_it_locks(tmp_path: Path, root: Path) -> None:
+    copy, folder = Copy(tmp_path), str(root.relative_to(TERRAFORM))
+    shutil.copy(root / ".terraform.lock.hcl", copy.root / folder)
+    refused = copy.init(folder)  # the tests' own, of the same version
+    assert not refused.ok
+    assert f"package for registry.terraform.io/hashicorp/google {PROVIDER_VERSION}" in " ".join(refused.text.split())
+    assert "doesn't match any of the checksums" in " ".join(refused.text.replace("│", "").split())
 
 
 def test_every_environment_and_most_modules_have_tests_of_their_own() -> None:
