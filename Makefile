@@ -65,7 +65,7 @@ chart: $(STAMP)  ## build/chart/*.yaml: what the chart makes for each environmen
 
 sbom: $(STAMP)  ## build/sbom/*.json (CycloneDX): what the images have of Python, and what the Flink job server is made of
 	@mkdir -p build/sbom
-	@for image in api simulator worker; do $(BIN)/cyclonedx-py requirements docker/requirements/$$image.txt --output-reproducible --of JSON -o build/sbom/$$image.json || exit 1; echo "build/sbom/$$image.json"; done
+	@for image in api cdc simulator worker; do $(BIN)/cyclonedx-py requirements docker/requirements/$$image.txt --output-reproducible --of JSON -o build/sbom/$$image.json || exit 1; echo "build/sbom/$$image.json"; done
 	@cat docker/requirements/worker.txt docker/requirements/launcher.txt | $(BIN)/cyclonedx-py requirements - --output-reproducible --of JSON -o build/sbom/launcher.json && echo build/sbom/launcher.json
 	@mvn -q -B -Dstyle.color=never -f stack/maven/flink-job-server/pom.xml org.cyclonedx:cyclonedx-maven-plugin:2.9.1:makeBom -DoutputFormat=json -DoutputDirectory=$(CURDIR)/build/sbom -DoutputName=flink-job-server
 	@echo build/sbom/flink-job-server.json
@@ -104,7 +104,7 @@ lock: $(STAMP)  ## write requirements*.txt anew from the ranges in setup.py, for
 	$(COMPILE) --universal --python-version 3.11 --extra serving --extra gcp setup.py -o requirements.txt
 	$(COMPILE) --universal --python-version 3.11 --extra serving --extra gcp --extra stack --extra dev --extra bench -c requirements.txt setup.py -o requirements-dev.txt
 	@# Of images: 3.11.2 is Debian's Python.
-	for i in api build launcher simulator worker; do $(COMPILE) --no-annotate --python-version 3.11.2 -c requirements-dev.txt docker/requirements/$$i.in -o docker/requirements/$$i.txt || exit 1; done
+	for i in api build cdc launcher simulator worker; do $(COMPILE) --no-annotate --python-version 3.11.2 -c requirements-dev.txt docker/requirements/$$i.in -o docker/requirements/$$i.txt || exit 1; done
 
 clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psycopg
 
-from cdc import connect, database, limits, sample, server, slots
+from cdc import connect, database, limits, server, slots
 from cdc.database import Database
 from cdc.errors import CdcError, WrongInput
 from connections.kafka import Brokers, kafka_file
@@ -151,9 +151,17 @@ def _setup(options: argparse.Namespace) -> int:
     with where.connect(database.owner_password(options.password_file, options.database)) as connection:
         database.set_up(connection, options.secrets)
         if options.sample_data:
-            sample.fill(connection)
+            _fill(connection)
     print(f"{where.name} is ready for capture by the role {database.ROLE}")
     return 0
+
+
+def _fill(connection: psycopg.Connection) -> None:
+    try:
+        from cdc import sample  # of the simulator's catalogue, which the image for capture does not have
+    except ModuleNotFoundError as e:
+        raise WrongInput(f"--sample_data: {e}: the simulator's image has it") from e
+    sample.fill(connection)
 
 
 def _register(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ variable "REVISION" {
 }
 
 group "default" {
-  targets = ["api", "flink", "launcher", "simulator", "worker"]
+  targets = ["api", "cdc", "flink", "launcher", "simulator", "worker"]
 }
 
 target "_ours" {
@@ -31,6 +31,12 @@ target "api" {
   inherits = ["_ours"]
   target   = "api"
   tags     = ["${REGISTRY}streamforge-api:${TAG}"]
+}
+
+target "cdc" {
+  inherits = ["_ours"]
+  target   = "cdc"
+  tags     = ["${REGISTRY}streamforge-cdc:${TAG}"]
 }
 
 target "flink" {

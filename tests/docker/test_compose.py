@@ -102,10 +102,10 @@ def without(*path: str) -> Callable[[dict[str, Any]], None]:
         ),
         (set_to("api", "command", 0, value="--hots=0.0.0.0"), "api: its command is refused"),
         (set_to("simulator", "command", 1, value="--rate=fast"), "simulator: its command is refused"),
-        (set_to("connector", "command", 1, value="regster"), "connector: its command is refused"),
+        (set_to("connector", "command", 0, value="regster"), "connector: its command is refused"),
         (set_to("worker", "command", 0, value="--hots=127.0.0.1"), "worker: its command is refused"),
         (set_to("shop", "command", 1, value="--rat=10"), "shop: its command is refused"),
-        (set_to("slots", "command", 5, value="--prot=9187"), "slots: its command is refused"),
+        (set_to("slots", "command", 4, value="--prot=9187"), "slots: its command is refused"),
     ],
 )
 def test_a_planted_fault_is_found(fault: Callable[[dict[str, Any]], None], why: str) -> None:
@@ -225,7 +225,7 @@ def test_all_jobs_share_their_flags_and_a_volume_with_flink() -> None:
 
 def test_what_it_builds_are_images_of_the_list() -> None:
     built = {service["build"]["target"] for service in SERVICES.values() if "build" in service}
-    assert built == {"api", "flink", "launcher", "simulator", "worker"}
+    assert built == {"api", "cdc", "flink", "launcher", "simulator", "worker"}
     assert built < {target.stage for target in targets().values()}
 
 

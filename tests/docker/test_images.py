@@ -28,7 +28,7 @@ from tests.live import eventually
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(1800)]
 
 # Unpacked, in millions of bytes; docs/docker.md says what they were when it was written.
-MOST_MB = {"api": 120, "simulator": 150, "worker": 1100, "launcher": 1600, "flink": 750, "flex-fraud": 1100}
+MOST_MB = {"api": 120, "cdc": 120, "simulator": 150, "worker": 1100, "launcher": 1600, "flink": 750, "flex-fraud": 1100}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_an_image_is_of_its_size_runs_as_nobody_else_and_cannot_change_itself(im
     )
 
 
-@pytest.mark.parametrize("name", ["api", "simulator"])
+@pytest.mark.parametrize("name", ["api", "cdc", "simulator"])
 def test_the_small_images_hold_no_shell_and_no_installer_but_say_what_they_are_made_of(
     images: Images, name: str
 ) -> None:
@@ -86,6 +86,7 @@ def test_the_small_images_hold_no_shell_and_no_installer_but_say_what_they_are_m
     ("name", "packages"),
     [
         ("api", ["connections", "schemas", "serving"]),
+        ("cdc", ["cdc", "connections", "schemas"]),
         ("simulator", ["cdc", "connections", "schemas", "simulator", "transforms"]),
         ("worker", ["beam_pipelines", "connections", "schemas", "transforms"]),
     ],
@@ -135,6 +136,13 @@ def test_the_simulator_writes_files_from_its_image(images: Images) -> None:
     assert "200" in said
     assert (images.built("simulator").root / "tmp/shop/transactions.orders.jsonl").stat().st_size > 0
     assert "shop" in images.built("simulator").output("cdc", "register", "--dry_run", "--secrets=/run/capture")
+
+
+def test_the_image_for_capture_runs_its_commands_and_no_traffic(images: Images) -> None:
+    image = images.built("cdc")
+    assert "shop" in image.output("register", "--dry_run", "--secrets=/run/capture")
+    with pytest.raises(AssertionError, match="No module named 'simulator'"):
+        image.output("-m", "cdc.workload", entrypoint=["python"])
 
 
 def test_the_worker_image_holds_beams_program_and_a_pool_that_listens(images: Images, tmp_path: Path) -> None:

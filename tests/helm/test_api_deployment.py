@@ -56,10 +56,13 @@ def test_a_value_is_the_flag_of_the_same_name(tmp_path: Path) -> None:
         "rateLimit": "50/minute",
         "corsOrigins": ["https://shop.example", "https://admin.shop.example"],
         "accessLog": "route",
+        "timeZone": "Europe/Istanbul",
         "kafkaProgress": False,
         "batchReport": "gs://shop-lake/reports",
     }
-    found = parsed(container(values={"api": api})["args"], tmp_path)
+    values = {"api": api, "jobDefaults": {"flags": {"currency": "EUR"}}}
+    found = parsed(container(values=values)["args"], tmp_path)
+    assert (found.currency, found.time_zone) == ("EUR", "Europe/Istanbul")
     assert (found.workers, found.redis_timeout, found.redis_connections, found.streams) == (3, 0.25, 9, 0)
     assert (found.rate_limit, found.access_log, found.kafka) == ("50/minute", "route", None)
     assert found.cors_origin == api["corsOrigins"]

@@ -23,20 +23,13 @@ from stack.java import ADD_OPENS
 from stack.ports import pick_free
 from tests.helm.chart import CHART, ENVIRONMENTS, refusal, render, told
 from tests.helm.mounted import here
+from tests.helm.test_flags import snake
 from transforms.domain.fraud_rules import default_rules, parse_rules
 
 pytestmark = pytest.mark.deploy
 
 MODULES = {name: job.name for name, job in JOBS.items()}
 ALL = {"jobs": {module: {"enabled": True} for module in MODULES}}
-# Flags of the jobs that values cannot set, and why not.
-FROM_ELSEWHERE = {
-    *("input", "output", "dead_letters", "late", "registry"),  # made of kafka, redis, bigquery, storage, registry
-    *("rules", "hash_key"),  # files, made of values of their own
-    *("kafka_config", "registry_config", "store_config"),  # of kafka, registry, redis: configSecret
-    *("ledger", "until"),  # for input with an end
-    *("kafka_read", "expansion_service"),  # Beam's Java source needs a second service; ours has no need of it
-}
 
 
 def deployment(job: str, environment: str = "prod", values: Any = None) -> dict[str, Any]:
@@ -100,22 +93,11 @@ def test_topics_are_those_that_the_project_has(module: str) -> None:
     assert {url.rpartition("/")[2] for url in named} <= topics.TOPICS.keys()
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_flag_of_a_job_is_a_value_or_is_made_of_others(module: str) -> None:
-    given, _ = parsed(module, ["-m", f"beam_pipelines.{module}"])
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
-    settable = values["jobDefaults"]["flags"] | values["jobs"][module].get("flags", {})
-    assert {snake(name) for name in settable} >= vars(given).keys() - FROM_ELSEWHERE
-
-
-def snake(name: str) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
-
-
 @pytest.mark.parametrize(
     ("module", "values"),
     [
         ("fraud", {"allowedLateness": "7m", "outOfOrderness": "1500ms", "readers": 3, "stateShards": 16}),
+        ("fraud", {"mapping": "shopify", "format": "json"}),
         ("sessions", {"sessionGap": "45m", "maxSession": "6h", "earlyEvery": "1s"}),
         ("revenue", {"earlyEvery": "3s"}),
         ("archive", {"recordsPerFile": 5_000_000, "flushEvery": "2m"}),

@@ -48,8 +48,8 @@ def test_a_password_in_the_url_is_refused() -> None:
     assert "/slots/database" in refusal(values=values)
 
 
-def test_its_image_has_the_database_client() -> None:
-    assert container()["image"].endswith("/streamforge-simulator:0.1.0")
+def test_its_image_is_the_one_for_capture_and_not_the_one_that_generates_traffic() -> None:
+    assert container()["image"].endswith("/streamforge-cdc:0.1.0")
 
 
 def test_it_is_not_there_when_it_is_off() -> None:
