@@ -1,6 +1,6 @@
-"""Every flag of the programs that the chart starts can be set by its values. No helm: what a new flag breaks is seen by all.
+"""Every flag of the programs that the chart starts can be set by its values.
 
-That each is given, with the value that it should have, the tests of the rendered chart see.
+Without helm, so that `make test` sees what a new flag breaks. The tests of the rendered chart see the rest.
 """
 
 from __future__ import annotations
