@@ -27,7 +27,8 @@ SPIN = "import time\nwhile time.process_time() < 0.6: pass\n"
 
 @linux
 def test_cpu_of_children_counts_also_when_nobody_waited_for_them(tmp_path):
-    orphan = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SPIN!r}]); time.sleep(2)"
+    start = f"p = subprocess.Popen([sys.executable, '-c', {SPIN!r}], stdout=subprocess.PIPE)"
+    orphan = f"import subprocess, sys, time; {start}; p.stdout.read(); time.sleep(1)"  # it has ended, and is a zombie
     assert run(orphan, tmp_path).cpu_seconds >= 0.5
     waited = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SPIN!r}])"
     assert run(waited, tmp_path).cpu_seconds >= 0.6
@@ -35,8 +36,9 @@ def test_cpu_of_children_counts_also_when_nobody_waited_for_them(tmp_path):
 
 @linux
 def test_memory_is_that_of_all_processes_together(tmp_path):
-    hold = "x = bytearray(60_000_000); import time; time.sleep(1.5)"
-    both = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {hold!r}]); {hold}; p.wait()"
+    hold = "x = bytearray(60_000_000); print(flush=True); import time; time.sleep(1.5)"
+    start = f"p = subprocess.Popen([sys.executable, '-c', {hold!r}], stdout=subprocess.PIPE)"
+    both = f"import subprocess, sys; {start}; p.stdout.readline(); {hold}; p.wait()"
     assert run(hold, tmp_path).peak_mb > 57
     assert run(both, tmp_path).peak_mb > 115
 
