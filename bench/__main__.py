@@ -1,11 +1,11 @@
-"""python -m bench throughput | latency | jobs | cdc | serving"""
+"""python -m bench throughput | latency | jobs | cdc | serving | decode"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from bench import cdc, jobs, latency, serving, throughput
+from bench import cdc, decode, jobs, latency, serving, throughput
 from bench.contestants import PeerMissing
 from schemas.flags import Parser
 from stack import StackError
@@ -14,7 +14,14 @@ from stack import StackError
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog="bench", description="Measures the jobs and the API; bench/README.md says how.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    modules = {"throughput": throughput, "latency": latency, "jobs": jobs, "cdc": cdc, "serving": serving}
+    modules = {
+        "throughput": throughput,
+        "latency": latency,
+        "jobs": jobs,
+        "cdc": cdc,
+        "serving": serving,
+        "decode": decode,
+    }
     for name, module in modules.items():
         about = (module.__doc__ or "").strip()
         command = commands.add_parser(name, help=about.splitlines()[0], description=about)

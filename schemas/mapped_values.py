@@ -35,6 +35,7 @@ _MOST = (1 << 63) - 1
 _MOST_CHARS = 10_000
 # Not all that Decimal takes: no 1e999, no NaN, no digits of other scripts.
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+_USUAL = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,4}))?", re.ASCII)
 _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?", re.ASCII)
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?\s?(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?", re.ASCII
@@ -106,7 +107,12 @@ def exponent(currency: Any) -> int:
 
 def money(value: Any, currency: Any) -> int:
     """Main units as minor units. Finer than those is rounded, half away from zero."""
-    return _scaled(decimal(value), exponent(currency))
+    digits = exponent(currency)
+    if type(value) is str or type(value) is float:  # almost all: no Decimal is needed to add zeros
+        found = _USUAL.fullmatch(value if type(value) is str else repr(value))
+        if found and len(fraction := found[2] or "") <= digits:
+            return int(found[1] + fraction.ljust(digits, "0"))
+    return _scaled(decimal(value), digits)
 
 
 def _scaled(amount: Decimal, digits: int) -> int:

@@ -498,3 +498,49 @@ def test_data_of_a_container_file_are_read_with_its_schema() -> None:
 def test_a_container_file_of_something_else_gives_dead_letters(schema: Any) -> None:
     decoded = decoder().decode(block([b"", b"\x02x"], encoding="avro", schema=schema))
     assert [r.error_class for r in decoded.bad] == ["Undecodable"] * 2
+
+
+_SPOILT = st.sampled_from(
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"order_id":"\\ud800"}',
+        b'{"order_id":1e999}',
+        b"[" * 5_000,
+        b'{"order_id":NaN}',
+        b"\xef\xbb\xbf{}",
+        b"{\xff}",
+    ]
+)
+_FIELDS = st.dictionaries(
+    st.sampled_from([*OrderEvent.__struct_fields__, "other"]), st.none() | st.integers() | st.text(max_size=3)
+)
+
+
+def _json_of(given: tuple[OrderEvent, dict[str, Any]]) -> bytes:
+    record, changes = given
+    return msgspec.json.encode(msgspec.to_builtins(record) | changes)
+
+
+@given(
+    st.lists(
+        st.builds(order, st.text(max_size=3), currency=st.sampled_from(["TRY", "JPY", "QQQ", "eur"])).map(codec.to_json)
+        | st.tuples(st.builds(order), _FIELDS).map(_json_of)
+        | _SPOILT,
+        max_size=8,
+    )
+)
+def test_a_block_of_json_gives_what_its_messages_give_one_by_one(lines: list[bytes]) -> None:
+    alone, wanted, refused = codec.Decoder(OrderEvent, fetch), [], []
+    for i, line in enumerate(lines):
+        try:
+            record = alone.decode(line)
+            ORDERS.check(record, T0)
+        except (codec.CodecError, ValueError) as e:
+            refused.append((i, type(e).__name__))
+        else:
+            wanted.append((i, record))
+    decoded = decoder().decode(block(lines, times_ms=[T0] * len(lines)))
+    assert sorted(zip(decoded.numbers, decoded.records, strict=True), key=lambda each: each[0]) == wanted
+    assert sorted((bad.offset, bad.error_class) for bad in decoded.bad) == refused

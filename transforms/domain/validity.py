@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.columns import Bools, Columns, Ints
+from schemas.currencies import EXPONENTS
 from schemas.events import ClickstreamEvent, OrderEvent
 from schemas.ids import MAX_ID_CHARS, is_id, wrong_with
 from schemas.times import END_MS, START_MS
@@ -84,7 +85,7 @@ def _is_good_order(order: OrderEvent, record_time_ms: int) -> bool:
         and order.discount_minor >= 0
         and order.shipping_minor >= 0
         and order.total_amount_minor >= 0
-        and _CURRENCY.fullmatch(order.currency)
+        and (order.currency in EXPONENTS or _CURRENCY.fullmatch(order.currency))
         and START_MS <= order.event_time <= record_time_ms + FUTURE_MS
         and order.event_time < END_MS
     ):
