@@ -376,7 +376,7 @@ _READING = [
         "state_shards",
         "count",
         "shards of keyed state, spread evenly up to this --parallelism; fixed for the life of a job",
-        "64",
+        "32",
         asked="Shards of keyed state, and so its largest parallelism; fixed for the life of a job and its updates",
     ),
     Flag(

@@ -27,7 +27,7 @@ from transforms.revenue import RevenueRows
 __all__ = ["Row", "add_arguments", "main", "measure", "table"]
 
 _WRITER_ID = 1
-_SHARDS = 64
+_SHARDS = 32
 
 
 class Row(NamedTuple):
