@@ -22,13 +22,12 @@ from schemas.framing import format_of
 from schemas.mapping import Compiled, Envelope, NotMappable
 from schemas.resolution import Resolution, resolve
 from transforms.blocks import Block
+from transforms.domain.valid_columns import good_clicks, good_orders
 from transforms.domain.validity import (
     InvalidRecordError,
     check_click,
     check_not_ahead,
     check_order,
-    good_clicks,
-    good_orders,
     wrong_in_fields,
 )
 from transforms.errors import LATE_BY_REPLAY, BadRecord, attempts_before

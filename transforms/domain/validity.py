@@ -1,6 +1,6 @@
-"""Which decoded orders and clicks are valid: the business rules, for single records and for columns.
+"""Which decoded orders and clicks are valid: the business rules, one record at a time.
 
-Source of the rules: docs/semantics.md, "Valid records". The two forms must agree; a property test compares them.
+Source of the rules: docs/semantics.md, "Valid records". `valid_columns` has them for whole columns.
 """
 
 from __future__ import annotations
@@ -8,13 +8,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from schemas.columns import Bools, Columns, Ints
 from schemas.currencies import EXPONENTS
 from schemas.events import ClickstreamEvent, OrderEvent
-from schemas.ids import MAX_ID_CHARS, is_id, wrong_with
+from schemas.ids import is_id, wrong_with
 from schemas.times import END_MS, START_MS
 
 __all__ = [
@@ -23,8 +19,6 @@ __all__ = [
     "check_click",
     "check_not_ahead",
     "check_order",
-    "good_clicks",
-    "good_orders",
     "wrong_in_fields",
     "wrong_with_time",
 ]
@@ -32,8 +26,6 @@ __all__ = [
 FUTURE_MS = 3_600_000
 """An event may be stamped this much later than its record before it is called wrong."""
 
-# Bytes that an id may not have, or that begin a control character of two bytes (U+0080 to U+009F).
-_DOUBTFUL = np.isin(np.arange(256), [*range(0x20), 0x7F, 0xC2])
 _HALF_CENTURY_MS = 2_524_608_000_000  # 2050-01-01
 _AMOUNTS = ("subtotal_minor", "discount_minor", "shipping_minor", "total_amount_minor")
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
@@ -140,59 +132,3 @@ def check_not_ahead(event_time_ms: int, limit_ms: int) -> None:
         raise InvalidRecordError(
             f"event_time {event_time_ms} is from the future: its partition's clock allows none after {limit_ms}"
         )
-
-
-def good_orders(columns: Columns, record_times_ms: Ints) -> Bools:
-    """[n] which records are decoded and valid."""
-    ints = columns.ints
-    good = columns.ok & good_event_times(ints["event_time"], record_times_ms)
-    for name in ("subtotal_minor", "discount_minor", "shipping_minor", "total_amount_minor"):
-        good &= ints[name] >= 0
-    for name in ("order_id", "user_id"):
-        good &= _ids(columns, *columns.spans[name])
-    good &= _capitals(columns, *columns.spans["currency"])
-    if len(columns.rows["items"]):
-        wrong = (
-            (ints["items.quantity"] < 1) | (ints["items.unit_price_minor"] < 0) | (ints["items.total_price_minor"] < 0)
-        )
-        good[columns.rows["items"][wrong]] = False
-    return good
-
-
-def good_clicks(columns: Columns, record_times_ms: Ints) -> Bools:
-    """[n] which records are decoded and valid."""
-    ints = columns.ints
-    good = columns.ok & good_event_times(ints["event_time"], record_times_ms)
-    good &= (ints["price_minor"] >= 0) & (ints["quantity"] >= ints["quantity?"])
-    for name in ("event_id", "user_id"):
-        good &= _ids(columns, *columns.spans[name])
-    return good
-
-
-def good_event_times(event_times_ms: Ints, record_times_ms: Ints) -> Bools:
-    latest = np.minimum(record_times_ms + FUTURE_MS, END_MS - 1)
-    good: Bools = (event_times_ms >= START_MS) & (event_times_ms <= latest)
-    return good
-
-
-def _ids(columns: Columns, start: Ints, stop: Ints) -> Bools:
-    """Which spans are ids. The bytes of all are looked at together; those in doubt are then read, each as text."""
-    lengths = np.where(columns.ok, stop - start, 0)
-    in_data = np.repeat(start - (np.cumsum(lengths) - lengths), lengths)
-    in_data += np.arange(len(in_data))
-    doubtful = _DOUBTFUL[np.frombuffer(columns.data, np.uint8)[in_data]]
-    good: Bools = (lengths > 0) & (lengths <= MAX_ID_CHARS)
-    good[np.repeat(np.arange(len(lengths)), lengths)[doubtful]] = False
-    for i in np.nonzero(columns.ok & ~good)[0].tolist():
-        good[i] = is_id(columns.data[start[i] : stop[i]].decode())
-    return good
-
-
-def _capitals(columns: Columns, start: Ints, stop: Ints) -> Bools:
-    """Which spans are exactly three of A–Z."""
-    data: npt.NDArray[np.uint8] = np.frombuffer(columns.data + b"\0\0\0", np.uint8)
-    good: Bools = stop - start == 3
-    for i in range(3):
-        letter = data[np.minimum(start + i, len(data) - 1)]
-        good &= (letter >= ord("A")) & (letter <= ord("Z"))
-    return good
