@@ -70,7 +70,7 @@ class Plan:
         if is_file and letter.cut:
             return "is the head of a record in a file: it is too large for a letter"
         if self._to is None and is_file:
-            return "came from a file: say with --to=kafka://host:port/topic where they shall go"
+            return "came from a file or over HTTP: say with --to=kafka://host:port/topic where they shall go"
         if not self._sender.partitions(self.topic(letter)):
             return f"came from the topic {printable(record.topic)}, which the broker does not have"
         try:

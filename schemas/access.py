@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple
 
 from schemas.jobs import CAPTURED, JOBS, Job
-from schemas.jobs.shop import CLICKS, INVENTORY, ORDERS
+from schemas.jobs.shop import CLICKS, EVENTS_LETTERS, INVENTORY, ORDERS
 
 __all__ = ["API", "CONNECT", "LETTERS_TOOL", "SIMULATOR", "Grant", "grants", "principals"]
 
@@ -65,12 +65,15 @@ def _of_api(jobs: tuple[Job, ...]) -> Iterator[Grant]:
         yield Grant(API, "GROUP", job.name, ("DESCRIBE",), "how far the job has come (--kafka)")
     for topic in _read(jobs):
         yield Grant(API, "TOPIC", topic, ("DESCRIBE",), "where the topic ends")
+    for topic in (ORDERS, CLICKS):
+        yield Grant(API, "TOPIC", topic, ("WRITE", "DESCRIBE"), "events that it is sent (--events)")
+    yield Grant(API, "TOPIC", EVENTS_LETTERS, ("WRITE", "DESCRIBE"), "those that it refuses (--events)")
 
 
 def _of_tools(jobs: tuple[Job, ...]) -> Iterator[Grant]:
     for topic in (ORDERS, CLICKS, INVENTORY):
         yield Grant(SIMULATOR, "TOPIC", topic, ("WRITE", "DESCRIBE"), "events")
-    for topic in (topic for job in jobs for topic in job.letters):
+    for topic in (*(topic for job in jobs for topic in job.letters), EVENTS_LETTERS):
         yield Grant(LETTERS_TOOL, "TOPIC", topic, _READS, "letters")
     for topic in _read(jobs):
         yield Grant(LETTERS_TOOL, "TOPIC", topic, ("READ", "WRITE", "DESCRIBE"), "where a replay sends them back")

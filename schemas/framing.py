@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-__all__ = ["FORMATS", "FRAME_BYTES", "Framed", "Headers", "NotFramedError", "format_of", "looks_like", "unframe"]
+__all__ = ["BOM", "FORMATS", "FRAME_BYTES", "Framed", "Headers", "NotFramedError", "format_of", "looks_like", "unframe"]
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -40,7 +40,7 @@ _GUID_BYTES = 17
 _GUID_HEADERS = ("__value_schema_id", "value.schema.id")
 _SINGLE_OBJECT = b"\xc3\x01"
 _SINGLE_OBJECT_BYTES = 10
-_BOM = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
 _MAX_BASE64 = 16 << 20
 _LOOKS: Final = (
@@ -112,7 +112,7 @@ def unframe(payload: bytes | None, headers: Headers = (), wanted: str = "auto") 
         raise NotFramedError(_not(payload, found, wanted))
     match found:
         case "json":
-            return Framed(found, None, payload.removeprefix(_BOM))
+            return Framed(found, None, payload.removeprefix(BOM))
         case "single_object":
             if len(payload) < _SINGLE_OBJECT_BYTES:
                 raise NotFramedError(f"{len(payload)} bytes are too short for the 10-byte header of a single object")
@@ -151,7 +151,7 @@ def _unwrapped(payload: bytes, headers: Headers) -> Framed:
 
 def _structured(payload: bytes) -> Framed:
     try:
-        event = _cloud_event(payload.removeprefix(_BOM))
+        event = _cloud_event(payload.removeprefix(BOM))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise NotFramedError(f"not a CloudEvent: {e}") from e
     if isinstance(event.data, msgspec.Raw):
@@ -174,7 +174,7 @@ def _is_cloud_event(content_type: bytes | None) -> bool:
 def _begins_json(payload: bytes | memoryview) -> bool:
     if payload[:1] in (b"{", b"["):
         return True
-    return bytes(payload[:64]).removeprefix(_BOM).lstrip(_SPACE)[:1] in (b"{", b"[")
+    return bytes(payload[:64]).removeprefix(BOM).lstrip(_SPACE)[:1] in (b"{", b"[")
 
 
 def _not(payload: bytes, found: str | None, wanted: str) -> str:

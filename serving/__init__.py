@@ -43,6 +43,10 @@ def create_app(config: Config) -> Flask:
     )
     app.register_blueprint(routes.api)
     app.register_blueprint(inventory.api)
+    if config.events:
+        from serving.ingest.routes import open_door
+
+        open_door(app, config, metrics)
     if config.metrics_route:
         metrics.register_endpoint("/metrics", app)
     app.register_blueprint(reference.pages)

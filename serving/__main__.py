@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from connections.kafka import kafka_file
+from connections.registry import registry_file
 from connections.store import store_file
+from schemas.addresses import Address
 from schemas.flags import Parser, typed
 from schemas.logs import add_log_format
 from serving import Config, ConfigError, api_keys
@@ -91,7 +93,12 @@ def _parser() -> Parser:
         metavar="HOST:PORT",
         help="broker to ask how far the jobs lag, for health and metrics",
     )
-    for flag, kind, of in (("kafka", kafka_file, "that broker"), ("store", store_file, "the store")):
+    _add_events(parser)
+    for flag, kind, of in (
+        ("kafka", kafka_file, "Kafka"),
+        ("registry", registry_file, "the registry"),
+        ("store", store_file, "the store"),
+    ):
         parser.add_argument(
             f"--{flag}_config",
             type=typed(kind),
@@ -155,6 +162,48 @@ def _parser() -> Parser:
     return parser
 
 
+def _add_events(parser: Parser) -> None:
+    add = parser.add_argument_group("events over HTTP (docs/api.md)").add_argument
+    add(
+        "--events",
+        type=_setting("events", str),
+        metavar="kafka://HOST:PORT",
+        help="take events at POST /api/v1/events and produce them to this cluster",
+    )
+    add(
+        "--registry",
+        type=_setting("registry", Address),
+        default=Config.registry,
+        metavar="URL",
+        help="that cluster's schema registry (Confluent API); schemas are registered as <topic>-value",
+    )
+    add(
+        "--mapping",
+        type=_mapping,
+        action="append",
+        metavar="FILE",
+        help="also take other systems' events, at /api/v1/events/NAME: a YAML file NAME.yaml (docs/mapping.md), or "
+        "ga4, segment, shopify, snowplow or woocommerce; repeatable",
+    )
+    add(
+        "--webhooks",
+        metavar="FILE",
+        help="secrets with which requests for a mapping are signed, by reference; such requests need no key",
+    )
+    add(
+        "--event_rate",
+        type=_setting("event_rate", str),
+        default=Config.event_rate,
+        metavar="RATE",
+        help="answer 429 when a caller sends more events than this to a worker process",
+    )
+
+
+def _mapping(text: str) -> str:
+    _setting("mappings", lambda name: (name,))(text)
+    return text
+
+
 def _keys(path: str) -> tuple[api_keys.ApiKey, ...]:
     try:
         return api_keys.read(Path(path).read_text(encoding="ascii"))
@@ -179,6 +228,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             known += api_keys.read(os.environ[_KEYS_VARIABLE].replace(",", "\n"))
         except api_keys.InvalidKeys as e:
             return _failed(f"{_KEYS_VARIABLE}: {e}", 2)
+    for flag in ("mapping", "webhooks"):
+        if getattr(args, flag) and not args.events:
+            return _failed(f"--{flag} needs --events", 2)
     config = Config(
         redis_url=args.redis,
         redis_timeout_s=args.redis_timeout,
@@ -187,6 +239,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         time_zone=args.time_zone,
         kafka=args.kafka,
         kafka_config=args.kafka_config,
+        events=args.events,
+        registry=args.registry,
+        registry_config=args.registry_config,
+        mappings=tuple(args.mapping or ()),
+        webhooks=args.webhooks,
+        event_rate=args.event_rate,
         batch_report=args.batch_report,
         redis_connections=args.redis_connections,
         streams=args.streams,
@@ -204,6 +262,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_store(config)
     except ConfigError as e:
         return _failed(f"--redis: {e}", 2)
+    if config.events:
+        from serving.ingest.door import check_events
+
+        try:
+            check_events(config, args.host)
+        except ConfigError as e:
+            return _failed(str(e), 2)
 
     def announce() -> None:
         print(f"StreamForge on http://{args.host}:{args.port} (workers: {args.workers})", flush=True)

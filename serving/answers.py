@@ -21,10 +21,12 @@ __all__ = [
     "answer_errors",
     "compressed",
     "features_of_many",
+    "forbidden",
     "listing",
     "missing",
     "one",
     "one_ready",
+    "too_large",
     "too_many",
     "unauthorized",
     "unavailable",
@@ -65,8 +67,8 @@ def features_of_many(asked: list[str], known: list[bytes | None]) -> Response:
     )
 
 
-def one(data: Any, count: int = 1) -> Response:
-    return _json(msgspec.json.encode({"success": True, "data": data, "count": count}))
+def one(data: Any, count: int = 1, **more: Any) -> Response:
+    return _json(msgspec.json.encode({"success": True, "data": data, "count": count, **more}))
 
 
 def one_ready(data: bytes) -> Response:
@@ -84,14 +86,26 @@ def unauthorized(sentence: str) -> Response:
     return response
 
 
+def forbidden(sentence: str) -> Response:
+    return _failure(403, sentence)
+
+
+def too_large(sentence: str) -> Response:
+    return _failure(413, sentence)
+
+
 def too_many(sentence: str, retry_after_s: int) -> Response:
     response = _failure(429, sentence)
     response.headers["Retry-After"] = str(retry_after_s)
     return response
 
 
-def unavailable(sentence: str) -> Response:
-    response = _failure(503, sentence)
+def unavailable(sentence: str, **more: Any) -> Response:
+    """
+    Args:
+      more: of the answer, beside the sentence.
+    """
+    response = _json(msgspec.json.encode({"success": False, "error": sentence, **more}), 503)
     config = cast(Config, current_app.extensions["streamforge.config"])
     response.headers["Retry-After"] = str(math.ceil(config.retry_after_s))
     return response
@@ -122,8 +136,8 @@ def answer_errors(app: Flask) -> None:
         return _failure(400, str(error))
 
     @app.errorhandler(WrongContentType)
-    def _wrong_content_type(_: WrongContentType) -> Response:
-        return _failure(415, f"the body must be JSON, sent with Content-Type: {JSON}")
+    def _wrong_content_type(error: WrongContentType) -> Response:
+        return _failure(415, f"the body must be JSON, sent with Content-Type: {' or '.join(error.accepted)}")
 
     @app.errorhandler(StoreUnavailable)
     def _unavailable(_: StoreUnavailable) -> Response:

@@ -9,12 +9,14 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-__all__ = ["KEY_NAME", "ApiKey", "InvalidKeys", "owner", "read", "sha256"]
+__all__ = ["KEY_NAME", "SCOPES", "ApiKey", "InvalidKeys", "found", "read", "sha256"]
 
 KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_LINE = re.compile(rf"({KEY_NAME.pattern}):([0-9a-f]{{64}})")
+SCOPES: Final = ("read", "write")
+_SCOPE = "|".join(SCOPES)
+_LINE = re.compile(rf"({KEY_NAME.pattern}):([0-9a-f]{{64}})(?::((?:{_SCOPE})(?:\+(?:{_SCOPE}))*))?")
 
 
 class InvalidKeys(ValueError):
@@ -22,14 +24,20 @@ class InvalidKeys(ValueError):
 
 
 class ApiKey(NamedTuple):
-    """Whose key has which SHA-256, in hex. Several may have the same name: the old one and the new one."""
+    """Whose key has which SHA-256, in hex. Several may have the same name: the old one and the new one.
+
+    Attributes:
+      scopes: of `SCOPES`, what the key is for.
+    """
 
     name: str
     sha256: str
+    scopes: frozenset[str] = frozenset(["read"])
 
 
 def read(text: str) -> tuple[ApiKey, ...]:
-    """Keys of lines `name:sha256hex`; empty lines and those that begin with # are skipped.
+    """Keys of lines `name:sha256hex`, which read, or `name:sha256hex:read+write`; empty lines and those that begin with
+    # are skipped.
 
     Raises:
       InvalidKeys: a line is something else, or there is none.
@@ -42,9 +50,9 @@ def read(text: str) -> tuple[ApiKey, ...]:
         match = _LINE.fullmatch(line)
         if not match:
             raise InvalidKeys(
-                f"line {number} is not name:sha256hex; `python -m serving.keys new NAME` makes such lines"
+                f"line {number} is not name:sha256hex[:scopes]; `python -m serving.keys new NAME` makes such lines"
             )
-        keys.append(ApiKey(match[1], match[2]))
+        keys.append(ApiKey(match[1], match[2], frozenset((match[3] or "read").split("+"))))
     if not keys:
         raise InvalidKeys("no key in it: nobody could get in")
     return tuple(keys)
@@ -54,11 +62,10 @@ def sha256(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def owner(keys: Iterable[ApiKey], presented: str) -> str | None:
-    """The name of the key, None if it is not among them. Takes as long whether and wherever it is."""
-    digest = sha256(presented)
-    name = None
+def found(keys: Iterable[ApiKey], presented: str) -> ApiKey | None:
+    """The key that it is, None if it is not among them. Takes as long whether and wherever it is."""
+    digest, known = sha256(presented), None
     for key in keys:
         if hmac.compare_digest(key.sha256, digest):
-            name = key.name
-    return name
+            known = key
+    return known

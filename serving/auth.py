@@ -21,7 +21,7 @@ from serving.connections import store_settings
 from serving.metrics import Metrics
 from serving.openapi import Operation
 
-__all__ = ["guard", "is_known_caller"]
+__all__ = ["guard", "is_known_caller", "per_second"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +41,10 @@ def guard(app: Flask, config: Config) -> None:
         _limit_rate(app, config)
 
 
+def per_second(rate: str) -> float:
+    return limits.parse(rate).amount / limits.parse(rate).get_expiry()
+
+
 def is_known_caller() -> bool:
     """Whether the caller may be told what is behind keys: everybody, where there are none."""
     config: Config = current_app.extensions["streamforge.config"]
@@ -51,24 +55,40 @@ def _is_free() -> bool:
     """Whether the address is for everybody: pages, documents, metrics, health. A CORS preflight never has a key."""
     if request.method == "OPTIONS" or request.url_rule is None:
         return True
-    operation: Operation | None = getattr(current_app.view_functions[request.url_rule.endpoint], "operation", None)
+    operation = _operation()
     return operation.free if operation else not request.url_rule.rule.startswith("/api/")
 
 
 def _require_key(app: Flask, known: Sequence[api_keys.ApiKey]) -> None:
     @app.before_request
     def _check() -> Response | None:
-        names = [api_keys.owner(known, presented) for presented in _presented()]
-        if _is_free():
-            if names and None not in names:
-                g.caller = f"key/{names[0]}"
+        if "caller" in g:  # who signed the request, which is no key's owner
             return None
-        if not names:
+        keys = [api_keys.found(known, presented) for presented in _presented()]
+        if _is_free():
+            if keys and None not in keys:
+                g.caller = f"key/{keys[0].name}"  # type: ignore[union-attr]
+            return None
+        if not keys:
             return answers.unauthorized("this address needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY")
-        if None in names:  # also beside a right one: a wrong key never passes unnoticed
-            return answers.unauthorized("unknown API key")
-        g.caller = f"key/{names[0]}"
+        wanted = _scope()
+        for key in keys:
+            if key is None:  # also beside a right one: a wrong key never passes unnoticed
+                return answers.unauthorized("unknown API key")
+            if wanted not in key.scopes:
+                return answers.forbidden(f"this key may not {wanted}: it is for {' and '.join(sorted(key.scopes))}")
+            g.caller = f"key/{key.name}"
         return None
+
+
+def _scope() -> str:
+    operation = _operation()
+    return operation.scope if operation else "read"
+
+
+def _operation() -> Operation | None:
+    rule = request.url_rule
+    return getattr(current_app.view_functions[rule.endpoint], "operation", None) if rule else None
 
 
 def _presented() -> Iterator[str]:

@@ -8,15 +8,17 @@ from pathlib import Path
 
 from connections.kafka import Brokers
 from schemas import currencies, times
-from schemas.addresses import StoreUrl
+from schemas.addresses import Address, StoreUrl, shown
 from serving.api_keys import ApiKey
 
 __all__ = ["Config", "ConfigError"]
 
 
 _LOCAL = StoreUrl("redis://127.0.0.1:6379/0")
+_LOCAL_REGISTRY = Address("http://127.0.0.1:8081/apis/ccompat/v7")
 _RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour|day)")
 _SERVERS = re.compile(r"[^\s,:/@]+:\d{1,5}(,[^\s,:/@]+:\d{1,5})*")
+_EVENTS = re.compile(rf"kafka://{_SERVERS.pattern}")
 _FOLDER = re.compile(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/[^\s?#]*)?|file:///\S+|[^:]+")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:.]+\](:\d{1,5})?")
 
@@ -41,6 +43,12 @@ class Config:
       time_zone: where the shop's days begin and end, as an IANA name.
       kafka: host:port of the broker to ask for the jobs' progress, several separated by commas; None: do not ask.
       kafka_config: file that says how to connect to it, with secrets by reference.
+      events: kafka://host:port[,host:port] of the cluster that takes events sent over HTTP, with `kafka_config`; None:
+        nobody can send any.
+      registry, registry_config: of that cluster's schemas.
+      mappings: by which events of others are read: shipped names, or YAML files.
+      webhooks: file of the secrets that requests are signed with.
+      event_rate: events that each caller may send to each process.
       batch_report: folder of the daily batch's reports, local or gs://, for metrics; None: no such metrics.
       metrics_dir: folder in which worker processes share their metrics; None for a single process.
       metrics_route: whether the app serves /metrics itself, not on a separate port.
@@ -62,6 +70,12 @@ class Config:
     time_zone: str = "UTC"
     kafka: str | None = None
     kafka_config: str | None = None
+    events: str | None = None
+    registry: Address = _LOCAL_REGISTRY
+    registry_config: str | None = None
+    mappings: tuple[str, ...] = ()
+    webhooks: str | None = None
+    event_rate: str = "1000/second"
     batch_report: str | None = None
     metrics_dir: Path | None = None
     metrics_route: bool = True
@@ -92,17 +106,41 @@ class Config:
             raise ConfigError(f"time_zone {e}") from None
         if self.kafka is not None and not _SERVERS.fullmatch(self.kafka):
             raise ConfigError(f"kafka must be host:port, with commas between several, not {self.kafka!r}")
+        if self.events is not None and not _EVENTS.fullmatch(self.events):
+            raise ConfigError(
+                f"events must be kafka://host:port, with commas between several, not {shown(self.events)}"
+            )
+        if self.mappings:
+            _check_mappings(self.mappings)
         if self.batch_report is not None and not _FOLDER.fullmatch(self.batch_report):
             raise ConfigError(f"batch_report must be a folder or gs://bucket/path, not {self.batch_report!r}")
         if not 0 <= self.streams <= 1000:
             raise ConfigError(f"streams must be between 0 and 1000, not {self.streams}")
-        if self.rate_limit is not None and not _RATE.fullmatch(self.rate_limit):
-            raise ConfigError(f"rate_limit must be such as 1000/second, 50/minute or 10/hour, not {self.rate_limit!r}")
+        for name, rate in (("rate_limit", self.rate_limit), ("event_rate", self.event_rate)):
+            if rate is not None and not _RATE.fullmatch(rate):
+                raise ConfigError(f"{name} must be such as 1000/second, 50/minute or 10/hour, not {rate!r}")
         if self.access_log not in ("off", "route", "path"):
             raise ConfigError(f"access_log must be off, route or path, not {self.access_log!r}")
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ConfigError(f"cors_origins must be such as https://shop.example, without a path, not {origin!r}")
+
+
+def _check_mappings(mappings: tuple[str, ...]) -> None:
+    # Here, as only a server that takes events needs it.
+    from serving.ingest.intake import mapping_name, read_mapping
+
+    names = []
+    for text in mappings:
+        try:
+            names.append(mapping_name(text))
+            read_mapping(text)
+        except OSError as e:
+            raise ConfigError(f"mapping {text} cannot be read: {e.strerror or e}") from None
+        except ValueError as e:
+            raise ConfigError(f"mapping {text}: {e}") from None
+        if names[-1] in names[:-1]:
+            raise ConfigError(f"mapping {names[-1]} is there twice")
 
 
 def _store_url(url: StoreUrl | str, config: str | None) -> StoreUrl:

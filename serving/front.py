@@ -90,14 +90,18 @@ class Front:
       threads: requests that are answered at once.
       max_body_bytes: of one request.
       probes: paths that have a thread of their own, and wait for no other request.
+      slow: what paths begin with whose requests wait for another system; they have as many threads of their own.
     """
 
-    def __init__(self, app: WSGIApplication, threads: int, max_body_bytes: int, probes: Iterable[str]):
+    def __init__(
+        self, app: WSGIApplication, threads: int, max_body_bytes: int, probes: Iterable[str], slow: str | None = None
+    ):
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._bodies_bytes = 0
         self._turns, self._apart = Turns(threads), Turns(1)
-        self._probes = frozenset(probes)
+        self._probes, self._slow = frozenset(probes), slow
+        self._slow_turns = self._turns if slow is None else Turns(threads)
         self._answered: deque[tuple[asyncio.Future[_Answer], _Answer]] = deque()
         self._is_due = False  # whether the loop is going to look at what is answered
         self._names: dict[bytes, str] = {}
@@ -139,7 +143,10 @@ class Front:
         return schedule
 
     def _turns_of(self, scope: dict[str, Any]) -> Turns:
-        return self._apart if scope["path"] in self._probes else self._turns
+        path = scope["path"]
+        if path in self._probes:
+            return self._apart
+        return self._slow_turns if self._slow is not None and path.startswith(self._slow) else self._turns
 
     def _environ(self, scope: dict[str, Any]) -> WSGIEnvironment:
         host, port = scope["server"]

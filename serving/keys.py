@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from schemas.flags import Parser
-from serving.api_keys import KEY_NAME, sha256
+from serving.api_keys import KEY_NAME, SCOPES, sha256
 
 __all__ = ["main"]
 
@@ -23,14 +23,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="python -m serving.keys",
         description="Creates API keys. Prints two lines: the key itself, for its owner and never shown again, and "
-        "NAME:SHA256, for the file of `python -m serving --api_keys=FILE`.",
+        "NAME:SHA256[:SCOPES], for the file of `python -m serving --api_keys=FILE`.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="new")
     new = commands.add_parser("new", help="create a key", description="Creates a key.")
     new.add_argument("name", type=_name, metavar="NAME", help="the key's owner; rate limits count per name")
-    name = parser.parse_args(argv).name
-    key = "sf_" + secrets.token_urlsafe(32)
-    sys.stdout.write(f"{key}\n{name}:{sha256(key)}\n")
+    new.add_argument(
+        "--scope",
+        choices=SCOPES,
+        action="append",
+        help="what the key is for: read answers, or write events (POST /events); repeatable (default: read)",
+    )
+    args = parser.parse_args(argv)
+    key, scopes = "sf_" + secrets.token_urlsafe(32), "+".join(dict.fromkeys(args.scope or []))
+    sys.stdout.write(f"{key}\n{args.name}:{sha256(key)}{scopes and f':{scopes}'}\n")
     return 0
 
 

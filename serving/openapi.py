@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -43,6 +43,7 @@ Send your API key with every request that needs one, as `Authorization: Bearer K
 _MEANING = {
     400: "A parameter or the body is invalid, or the parameter does not exist.",
     401: "The API key is missing or unknown.",
+    403: "The API key is for something else.",
     413: f"The body is larger than {MAX_BODY_BYTES >> 20} MiB.",
     415: "The body is not JSON, or its Content-Type is not.",
     429: "Too many requests; retry after the seconds in `Retry-After`.",
@@ -55,7 +56,11 @@ _RETRY_AFTER = {
 
 
 class WrongContentType(Exception):
-    """The body's Content-Type is not JSON."""
+    """The body's Content-Type is none of those that are accepted."""
+
+    def __init__(self, *accepted: str):
+        super().__init__()
+        self.accepted = accepted
 
 
 @dataclass(frozen=True)
@@ -66,29 +71,42 @@ class Operation:
       answer: the content of a 200: a type, sent as JSON, or a media type.
       path, query, headers: the parameters.
       body: the type of the JSON body.
+      media: media types of a body that the view reads by itself, as bytes; the first is JSON.
       missing: what a 404 means; None if there is none.
+      busy: what a 503 means, other than that the store is down.
       needs_store: whether it answers 503 when the store is down.
       free: needs no API key and does not count against the rate limit.
+      scope: what a key must be for.
+      signed: a signature may stand for a key.
+      counted: whether it answers 429 also where no rate limit is set.
+      failed: types of failures that say more than others, by status.
     """
 
     answer: type | str
     path: Sequence[Parameter]
     query: Sequence[Parameter]
     headers: Sequence[Parameter]
-    body: type | None
-    missing: str | None
-    busy: str | None
-    needs_store: bool
-    free: bool
+    body: type | None = None
+    media: Sequence[str] = ()
+    missing: str | None = None
+    busy: str | None = None
+    needs_store: bool = True
+    free: bool = False
+    scope: str = "read"
+    signed: bool = False
+    counted: bool = False
+    failed: Mapping[int, type] = field(default_factory=dict)
 
     def failures(self, keys: bool, limited: bool) -> dict[int, str]:
         """What each status other than 200 means."""
         statuses = [400]
         if keys and not self.free:
+            statuses += [401, 403]
+        elif self.signed:
             statuses.append(401)
-        if self.body:
+        if self.body or self.media:
             statuses += [413, 415]
-        if limited and not self.free:
+        if (limited and not self.free) or self.counted:
             statuses.append(429)
         statuses.append(500)
         if self.needs_store:
@@ -107,17 +125,13 @@ def operation(
     path: Sequence[Parameter] = (),
     query: Sequence[Parameter] = (),
     headers: Sequence[Parameter] = (),
-    body: type | None = None,
-    missing: str | None = None,
-    busy: str | None = None,
-    needs_store: bool = True,
-    free: bool = False,
+    **more: Any,
 ) -> Callable[[V], V]:
     """Declares a view, as `Operation` says. It gets the values that it declares by name, the body as `body`.
 
     The view's docstring becomes summary (first line) and description.
     """
-    declared = Operation(answer, path, query, headers, body, missing, busy, needs_store, free)
+    declared = Operation(answer, path, query, headers, **more)
 
     def declare(view: V) -> V:
         read = _reader(declared)
@@ -147,6 +161,8 @@ def _reader(declared: Operation) -> Callable[[Mapping[str, str]], dict[str, Any]
             values |= query.read(in_headers, given)
         if decoder:
             values["body"] = _body(decoder)
+        elif declared.media:
+            values["body"] = _bytes(declared.media)
         return values
 
     return read
@@ -154,13 +170,19 @@ def _reader(declared: Operation) -> Callable[[Mapping[str, str]], dict[str, Any]
 
 def _body(decoder: msgspec.json.Decoder[Any]) -> Any:
     if request.mimetype != JSON:
-        raise WrongContentType
+        raise WrongContentType(JSON)
     try:
         return decoder.decode(request.get_data())
     except msgspec.ValidationError as e:
         raise InvalidQuery(f"the body does not match its schema in /docs: {str(e)[:200]}") from e
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise InvalidQuery("the body is not JSON") from e
+
+
+def _bytes(accepted: Sequence[str]) -> bytes:
+    if request.mimetype not in accepted or request.headers.get("Content-Encoding", "identity") != "identity":
+        raise WrongContentType(*accepted)
+    return request.get_data()
 
 
 def operations(app: Flask) -> Iterator[tuple[Rule, str, Callable[..., Any], Operation | None]]:
@@ -179,7 +201,9 @@ def document(app: Flask, version: str, keys: bool, limited: bool) -> dict[str, A
       limited: requests are counted.
     """
     declared = [(rule, method, view, found) for rule, method, view, found in operations(app) if found]
-    types = [t for *_, found in declared for t in (found.answer, found.body) if isinstance(t, type)]
+    types = [
+        t for *_, found in declared for t in (found.answer, found.body, *found.failed.values()) if isinstance(t, type)
+    ]
     types = list(dict.fromkeys([Failure, *types]))
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     paths: dict[str, dict[str, Any]] = {}
@@ -220,9 +244,11 @@ def _operation(rule: Rule, view: Callable[..., Any], declared: Operation, keys: 
         told["parameters"] = parameters
     if declared.body:
         told["requestBody"] = {"required": True, "content": {JSON: {"schema": _schema(declared.body)}}}
+    elif declared.media:
+        told["requestBody"] = {"required": True, "content": {media: {"schema": {}} for media in declared.media}}
     good = {"description": _first_line(declared.answer), "content": _content(declared.answer)}
     bad = {
-        str(status): {"description": meaning, "content": _content(Failure)}
+        str(status): {"description": meaning, "content": _content(declared.failed.get(status, Failure))}
         | ({"headers": _RETRY_AFTER} if status in (429, 503) else {})
         for status, meaning in declared.failures(keys, limited).items()
     }

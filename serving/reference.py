@@ -201,7 +201,8 @@ def _example(path: str, method: str, told: Mapping[str, Any]) -> str:
     address = re.sub(r"{(\w+)_id}", r"\1-1", path)  # {user_id}: user-1
     command = f"curl {flags} '{_HOST}{address}'"
     if method == "post":
-        command += """ -H 'Content-Type: application/json' -d '{"user_ids":["user-1","user-2"]}'"""
+        body = '{"user_ids":["user-1","user-2"]}' if told["operationId"] == "features_of_users" else "@events.json"
+        command += f" -H 'Content-Type: application/json' -d '{body}'"
     return command + (" -H 'X-API-Key: KEY'" if "security" in told else "")
 
 

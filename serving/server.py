@@ -121,7 +121,7 @@ def _with_threads(server: AbstractServer[Any], requests: int) -> None:
 
 def threads(config: Config) -> int:
     """Of each worker, at most: one for each request that is being answered, and one for each open stream."""
-    return config.redis_connections + config.streams
+    return config.redis_connections * (2 if config.events else 1) + config.streams
 
 
 def _may_open() -> int:
@@ -170,7 +170,8 @@ def _app_of_a_worker(config: Config) -> Front:
     _at_stop(loop, app.extensions["streamforge.streams"].close)
     if sys.platform == "linux":
         loop.call_soon(_give_up_on_clients_that_take_nothing)
-    front = Front(app, config.redis_connections, MAX_BODY_BYTES, probes=["/api/v1/health/live"])
+    slow = "/api/v1/events" if config.events else None
+    front = Front(app, config.redis_connections, MAX_BODY_BYTES, ["/api/v1/health/live"], slow)
     _let_it_schedule(front)
     return front
 

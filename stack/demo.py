@@ -20,6 +20,7 @@ import argparse
 import contextlib
 import fcntl
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -43,6 +44,7 @@ from schemas.access import API, SIMULATOR
 from schemas.currencies import currency
 from schemas.flags import Parser, typed
 from schemas.jobs import JOBS, LETTERS, Job
+from schemas.mapping import SHIPPED
 from simulator.config import TOPICS
 from stack.children import Children, memory_bytes
 from stack.connect import Connect
@@ -343,9 +345,11 @@ class _System:
         stores = [
             f"--redis={stack.redis_url}",
             f"--kafka={stack.address('kafka')}",
-            *stack.flags(API, "kafka", "store"),
+            *stack.flags(API, "kafka", "store", "registry"),
         ]
-        self.children.start("api", "serving", [f"--port={api_port}", *stores])
+        events = [f"--events=kafka://{stack.address('kafka')}", f"--registry={stack.registry_url}"]
+        events += [f"--mapping={name}" for name in SHIPPED]
+        self.children.start("api", "serving", [f"--port={api_port}", *stores, *events])
         topics = [f"--output=kafka://{stack.address('kafka')}", f"--registry={stack.registry_url}"]
         topics += stack.flags(SIMULATOR, "kafka", "registry")
         self.children.start("simulator", "simulator", [*pace, *_SHARES, f"--truth={self.truth}", *topics])
@@ -413,6 +417,12 @@ class _System:
         except FileNotFoundError:
             return dict.fromkeys(("in", *_OUTCOMES), 0)
 
+    def posted(self) -> dict[str, int]:
+        """Records in each topic that the API was sent."""
+        said = (fetch_url(f"{self.api}/metrics") or b"").decode()
+        found = re.findall(r'^streamforge_events_produced_total{topic="([^"]+)"} (\S+)', said, re.MULTILINE)
+        return {topic: int(float(count)) for topic, count in found}
+
     def is_quiet(self, job: _Job) -> bool:
         """Whether its ledger and its rows have not changed for a while."""
         written = [job.ledger(self.home), *self.tables.glob("*")]
@@ -449,6 +459,7 @@ StreamForge runs on {system.api}
   revenue    curl -s {system.api}/api/v1/revenue/realtime
   sessions   curl -s '{system.api}/api/v1/sessions?open=true&limit=3'
   one user   curl -s {system.api}/api/v1/features/USER_ID   (sessions/USER_ID, fraud-alerts/USER_ID){stock}
+  events     POST {system.api}/api/v1/events   (an order of your own: README, "Quick start")
   health     curl -s {system.api}/api/v1/health
   metrics    curl -s {system.api}/metrics
   logs       {system.home / "logs"}
@@ -508,7 +519,7 @@ def _settle(system: _System, before: Mapping[str, int], console: Console) -> int
     begin = time.monotonic()
     while True:
         system.children.require(*(job.name for job in system.jobs))
-        sent = lines[-1]["topics"] | _changes(system, before)
+        sent = _with(lines[-1]["topics"], system.posted()) | _changes(system, before)
         accounts = [_account(system, job, sent, before) for job in system.jobs]
         found = system.found(frauds)
         arrived = all(account.missing <= 0 for account in accounts) and all(found)
@@ -531,6 +542,14 @@ def _account(
     mine = [planted[topic] for topic in job.topics]
     sums = {name: sum(each[name] for each in mine) for name in ("sent", "good", "bad", "late", "duplicates")}
     return _Account(job.calls_itself, system.ledger(job), sums, sum(before[topic] for topic in job.topics))
+
+
+def _with(planted: Mapping[str, Mapping[str, int]], posted: Mapping[str, int]) -> dict[str, Mapping[str, int]]:
+    """And what was sent to the API, which takes good ones alone."""
+    return {
+        topic: {name: n + posted.get(topic, 0) * (name in ("sent", "good")) for name, n in counts.items()}
+        for topic, counts in planted.items()
+    }
 
 
 def _changes(system: _System, before: Mapping[str, int]) -> dict[str, dict[str, int]]:

@@ -1,11 +1,12 @@
 """The project's topics and their partitions, created by `stack up`."""
 
-from schemas.jobs import JOBS, topics
+from schemas.jobs import JOBS, LETTER_TOPIC, topics
+from schemas.jobs.shop import EVENTS_LETTERS
 
 __all__ = ["TOPICS", "config"]
 
 PARTITIONS = 4
-_CONFIGS = topics(JOBS.values())
+_CONFIGS = topics(JOBS.values()) | {EVENTS_LETTERS: LETTER_TOPIC}
 TOPICS: dict[str, int] = dict.fromkeys(_CONFIGS, PARTITIONS)
 
 

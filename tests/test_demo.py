@@ -24,6 +24,7 @@ from stack.console import SILENT
 from stack.ports import HOST, is_free, pick_free
 from tests.live import eventually
 
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 LISTS = ("fraud-alerts", "sessions?open=true", "sessions", "revenue")
 PORTS = ("kafka", "kafka-controller", "registry", "valkey", "api")
 LEDGER = r"^{} +([\d,]+) +([\d,]+) +([\d,]+) +([\d,]+) +([\d,]+)$"
@@ -122,6 +123,7 @@ def test_only_ledgers_that_balance_and_hold_all_that_was_sent_give_status_0(
         jobs=demo._JOBS,
         children=SimpleNamespace(stop=lambda *_: None, require=lambda *_: None),
         ledger=lambda job: ledgers[job.name],
+        posted=dict,
         is_quiet=lambda _: True,
         found=lambda _: [],
     )
@@ -147,6 +149,7 @@ def test_planted_fraud_that_was_not_found_is_named_and_gives_status_1(
         jobs=(demo._FRAUD,),
         children=SimpleNamespace(stop=lambda *_: None, require=lambda *_: None),
         ledger=lambda _: BALANCED,
+        posted=dict,
         is_quiet=lambda _: True,
         found=lambda frauds: [i >= unseen for i in range(len(frauds))],
     )
@@ -181,6 +184,12 @@ def test_what_debezium_wrote_has_arrived_when_the_ledger_holds_as_much(
         assert demo._settle(system, dict.fromkeys(demo._CDC.topics, 0), console) == status
     assert stopped == ["simulator", "workload"]
     assert f"cdc-processor {'':<6}{40:>14,}" in capsys.readouterr().out
+
+
+def test_what_was_sent_to_the_api_is_counted_beside_the_simulators() -> None:
+    found = demo._with({"transactions.orders": SENT, "inventory.events": SENT}, {"transactions.orders": 3})
+    assert found["transactions.orders"] == SENT | {"sent": 13, "good": 10}
+    assert found["inventory.events"] == SENT
 
 
 def test_a_missing_ledger_is_waited_for_and_not_taken_for_arrived(tmp_path: Path) -> None:
@@ -284,6 +293,13 @@ def users_with_alerts(api: str) -> Iterator[dict[str, Any]]:
         yield get(f"{api}/features/{user_id}")["data"]
 
 
+def send_readmes_order(port: int) -> Any:
+    """As the quick start says, at another port."""
+    [command] = re.findall(r"^curl -s http://127.0.0.1:8090/api/v1/events .*?}'$", README, re.MULTILINE | re.DOTALL)
+    done = subprocess.run(["bash", "-c", command.replace("8090", str(port))], capture_output=True, check=True)
+    return json.loads(done.stdout)
+
+
 def known_to_fraud_and_revenue(user: dict[str, Any]) -> bool:
     return bool(user["alerts"] and user["spend_24h"])
 
@@ -300,6 +316,10 @@ def test_the_demo_shows_every_jobs_results_accounts_for_every_record_and_leaves_
         eventually(lambda: any(map(known_to_fraud_and_revenue, users_with_alerts(api))), "a user of two jobs", 120)
         session = shown["sessions"][0]
         assert get(f"{api}/features/{session['user_id']}")["data"]["last_session"]["user_id"] == session["user_id"]
+        order = send_readmes_order(ports["api"])
+        assert (order["accepted"], order["count"]) == (1, 1)
+        mine = eventually(lambda: get(f"{api}/fraud-alerts/me")["data"], "an alert on the README's order", 120)
+        assert (mine[0]["alert_type"], mine[0]["order_id"]) == ("HIGH_VALUE_FIRST_ORDER", "mine-1")
         started = descendants(process.pid)
         process.send_signal(signal.SIGINT)  # a demo for a set time could end before all of this is seen
         said = read_until(process, "planted fraud:")

@@ -14,7 +14,7 @@ from schemas.jobs.cdc import CAPTURED
 from schemas.jobs.declaration import LETTERS, Flag, Job, Rows, State
 from schemas.jobs.shop import INVENTORY
 
-__all__ = ["CAPTURED", "JOBS", "LETTERS", "TABLES", "Flag", "Job", "Rows", "State", "topics"]
+__all__ = ["CAPTURED", "JOBS", "LETTERS", "LETTER_TOPIC", "TABLES", "Flag", "Job", "Rows", "State", "topics"]
 
 _MODULES: Final = (
     "fraud",
@@ -25,6 +25,9 @@ _MODULES: Final = (
 )
 JOBS: Final[dict[str, Job]] = {module: import_module(f"{__name__}.{module}").JOB for module in _MODULES}
 TABLES: Final[dict[str, Rows]] = {rows.name: rows for job in JOBS.values() for rows in job.tables}
+
+LETTER_TOPIC: Final = {"max.message.bytes": "4194304"}
+"""Settings of a topic of dead letters."""
 
 
 def topics(jobs: Iterable[Job]) -> dict[str, dict[str, str]]:
@@ -38,5 +41,5 @@ def topics(jobs: Iterable[Job]) -> dict[str, dict[str, str]]:
         for topic in job.topics:
             found[topic] = {"max.message.bytes": "16777216"} if topic.startswith("cdc.") else {}
         found |= {rows.topic: {} for rows in job.tables if rows.topic}
-        found |= {topic: {"max.message.bytes": "4194304"} for topic in job.letters}
+        found |= dict.fromkeys(job.letters, LETTER_TOPIC)
     return found

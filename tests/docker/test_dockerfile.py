@@ -181,7 +181,7 @@ def imports(requirements: dict[str, str], ours: str, modules: str, absent: str) 
 @pytest.mark.parametrize(
     ("name", "ours", "modules", "absent", "needed"),
     [
-        ("api", "connections,schemas,serving", "serving", "", "msgspec"),
+        ("api", "connections,schemas,serving,transforms", "serving", "", "msgspec"),
         # Those two generate what a shop would have: the simulator's image has them.
         ("cdc", "cdc,connections,schemas", "cdc", "cdc.sample,cdc.workload", "psycopg"),
         ("simulator", "cdc,connections,schemas,simulator,transforms", "simulator,cdc", "", "msgspec"),

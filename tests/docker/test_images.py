@@ -85,7 +85,7 @@ def test_the_small_images_hold_no_shell_and_no_installer_but_say_what_they_are_m
 @pytest.mark.parametrize(
     ("name", "packages"),
     [
-        ("api", ["connections", "schemas", "serving"]),
+        ("api", ["connections", "schemas", "serving", "transforms"]),
         ("cdc", ["cdc", "connections", "schemas"]),
         ("simulator", ["cdc", "connections", "schemas", "simulator", "transforms"]),
         ("worker", ["beam_pipelines", "connections", "schemas", "transforms"]),

@@ -22,6 +22,8 @@ _FILES = {
     "store/store.properties": (CHART / "files" / "store.properties").read_text(),
     "store/password": "drawn\n",
     "store/ca.pem": "",
+    "webhooks/webhooks.properties": "shopify.secret=${file:/etc/streamforge/webhooks/shopify}\n",
+    "webhooks/shopify": "drawn\n",
     "api-keys/keys": f"somebody:{'0' * 64}\n",
 }
 

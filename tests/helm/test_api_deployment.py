@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import serving
+import serving.ingest.door
 from serving.__main__ import _parser
 from tests.helm.chart import ENVIRONMENTS, refusal, render, told
 from tests.helm.mounted import here
@@ -69,10 +70,39 @@ def test_a_value_is_the_flag_of_the_same_name(tmp_path: Path) -> None:
     assert found.batch_report == api["batchReport"]
 
 
+EVENTS = {"enabled": True, "mappings": ["shopify"], "webhooksSecret": {"name": "shop-webhooks"}, "rate": "9/second"}
+
+
+def test_events_are_taken_where_the_values_say_so_and_signed_by_a_secret(tmp_path: Path) -> None:
+    values = {"api": {"events": EVENTS}}
+    found = parsed(container(values=values)["args"], tmp_path)
+    told_ = told("prod")
+    assert (found.events, found.event_rate) == (f"kafka://{told_['kafka']['servers']}", "9/second")
+    assert str(found.registry) == told_["registry"]["url"]
+    assert found.mapping == ["shopify"]
+    serving.ingest.door.check_events(
+        serving.Config(events=found.events, api_keys=found.api_keys, mappings=("shopify",), webhooks=found.webhooks),
+        found.host,
+    )
+    spec = deployment(values=values)["template"]["spec"]
+    assert {"name": "webhooks", "secret": {"secretName": "shop-webhooks"}} in spec["volumes"]
+    assert parsed(container()["args"], tmp_path).events is None
+
+
+def test_events_without_keys_are_refused() -> None:
+    assert "api.keysSecret is needed" in refusal("dev", {"api": {"events": {"enabled": True}}})
+
+
 def test_every_flag_of_the_server_is_given_or_can_be(tmp_path: Path) -> None:
     everything = {
         "kafka": {"configSecret": {"name": "kafka-login"}},
-        "api": {"rateLimit": "1/second", "corsOrigins": ["https://shop.example"], "batchReport": "gs://shop-lake/r"},
+        "registry": {"configSecret": {"name": "registry-login"}},
+        "api": {
+            "rateLimit": "1/second",
+            "corsOrigins": ["https://shop.example"],
+            "batchReport": "gs://shop-lake/r",
+            "events": EVENTS,
+        },
     }
     given = {a.partition("=")[0].removeprefix("--") for a in container(values=everything)["args"][2:]}
     assert given == vars(_parser().parse_args([])).keys()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from schemas.access import CONNECT, SIMULATOR, grants, principals
+from schemas.access import API, CONNECT, LETTERS_TOOL, SIMULATOR, grants, principals
 from schemas.jobs import JOBS, topics
+from schemas.jobs.shop import CLICKS, EVENTS_LETTERS, ORDERS
 
 
 def allowed(principal: str, operation: str) -> set[str]:
@@ -26,4 +27,7 @@ def test_every_topic_has_somebody_who_writes_it_and_every_grant_is_of_a_principa
 
 def test_nobody_reads_what_a_job_wrote_in_the_simulators_name() -> None:
     assert allowed(SIMULATOR, "READ") == set()
+    assert allowed(API, "READ") == set()
+    assert allowed(API, "WRITE") == {ORDERS, CLICKS, EVENTS_LETTERS}
+    assert allowed(LETTERS_TOOL, "READ") >= {EVENTS_LETTERS}
     assert allowed(CONNECT, "WRITE").isdisjoint({job.topic for job in JOBS.values()})
