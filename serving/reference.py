@@ -198,7 +198,7 @@ def _bounds(schema: Mapping[str, Any], low: str, high: str) -> str:
 
 def _example(path: str, method: str, told: Mapping[str, Any]) -> str:
     flags = "-sN" if "text/event-stream" in told["responses"]["200"]["content"] else "-s"
-    address = re.sub(r"{(\w+)_id}", r"\1-1", path)  # {user_id}: user-1
+    address = re.sub(r"{(\w+)_id}", r"\1-1", path).replace("{mapping}", "shopify")  # {user_id}: user-1
     command = f"curl {flags} '{_HOST}{address}'"
     if method == "post":
         body = '{"user_ids":["user-1","user-2"]}' if told["operationId"] == "features_of_users" else "@events.json"

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import json
+import time
 
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connections.settings import SettingsError
-from schemas.events import ClickstreamEvent, OrderEvent
+from schemas.events import OrderEvent
+from schemas.jobs.shop import EVENTS_API, EVENTS_LETTERS
 from schemas.mapping import SHIPPED, parse_mapping, shipped
 from serving import Config, ConfigError, api_keys, create_app, keys
 from serving.__main__ import main
 from serving.api_keys import ApiKey
 from serving.ingest.budget import Budget
-from serving.ingest.door import Door, Fate, Unavailable, check_events
-from serving.ingest.deliveries import Placed
+from serving.ingest.deliveries import Failed, Placed, Unreachable
+from serving.ingest.door import Unavailable, check_events
 from serving.ingest.intake import KINDS, MAX_EVENT_BYTES, Intake, Refused, named_headers
 from serving.ingest.routes import MOST_EVENTS, PATH
 from serving.ingest.webhooks import HEADERS, Webhooks
@@ -29,10 +31,11 @@ from tests import foreign, strategies
 from tests.build import HOUR, T0, block, click, order
 from tests.described import hold_to_its_document
 from transforms.decode import CLICKS, ORDERS, BlockDecoder
+from transforms.letter_envelopes import read_envelope
 
 NOWHERE = {"events": "kafka://127.0.0.1:1", "registry": "http://127.0.0.1:1/none"}
 READER, WRITER = (ApiKey(name, api_keys.sha256(name), frozenset([name])) for name in ("read", "write"))
-SECRET = "hush-hush"  # noqa: S105 - of a test
+SECRET = "hush-hush"
 
 
 def body(*records: msgspec.Struct) -> bytes:
@@ -43,32 +46,39 @@ def signed(raw: bytes, secret: str = SECRET) -> str:
     return base64.b64encode(hmac.new(secret.encode(), raw, hashlib.sha256).digest()).decode()
 
 
+class Broker:
+    """Stands for Kafka: takes, refuses or leaves open each record as its topic says."""
+
+    def __init__(self, says=None):
+        self.says, self.records = says or {}, []
+
+    def send(self, records):
+        if not records:
+            return []
+        says = [self.says.get(record.topic, Placed(0, 7)) for record in records]
+        if Unreachable in says:
+            raise Unreachable
+        self.records += records
+        return says
+
+
+def opened(broker, **settings):
+    """A client, held to the document, of an app whose door leads to this broker."""
+    app = create_app(Config(**{**NOWHERE, **settings}))
+    hold_to_its_document(app, keys="api_keys" in settings)
+    door = app.extensions["streamforge.door"]
+    door._schemas._ids = {kind.topic: 1 for kind in KINDS.values()}
+    door._deliveries = broker
+    return app.test_client()
+
+
 @pytest.fixture
-def judge(monkeypatch):
-    """The door's intake without Kafka: a good event is accepted, and one that is not is told why."""
-
-    def take(self, mapping, route, events, headers):
-        fates = []
-        for raw in events:
-            try:
-                made = self._intakes[mapping].read(raw, headers, T0, lambda kind, record: msgspec.json.encode(record))
-                fates.append(Fate("accepted" if made else "ignored", [(each.topic, Placed(0, 1)) for each in made]))
-            except Refused as e:
-                fates.append(Fate("refused", (), e.stage, e.error_class, str(e), is_kept=True))
-        return fates
-
-    monkeypatch.setattr(Door, "take", take)
-
-
-@pytest.fixture
-def serve(judge, tmp_path):
-    def make(webhooks: str = "", **settings):
+def serve(tmp_path):
+    def make(webhooks: str = "", broker=None, **settings):
         if webhooks:
             (tmp_path / "webhooks").write_text(webhooks)
             settings["webhooks"] = str(tmp_path / "webhooks")
-        app = create_app(Config(**{**NOWHERE, **settings}))
-        hold_to_its_document(app, keys="api_keys" in settings)
-        return app.test_client()
+        return opened(broker or Broker(), **settings)
 
     return make
 
@@ -94,7 +104,7 @@ def send(client, raw: bytes, path: str = PATH, content_type: str = "application/
 def test_one_event_an_array_or_lines_are_taken(serve, raw, content_type):
     answer = send(serve(), raw, content_type=content_type)
     assert (answer.status_code, answer.json["accepted"]) == (200, 1)
-    assert answer.json["data"][0]["records"] == [{"topic": KINDS["orders"].topic, "partition": 0, "offset": 1}]
+    assert answer.json["data"][0]["records"] == [{"topic": KINDS["orders"].topic, "partition": 0, "offset": 7}]
 
 
 def test_each_event_has_its_answer_in_the_order_sent(serve):
@@ -136,7 +146,9 @@ def test_an_event_too_large_for_a_topic_costs_itself(serve):
     assert told[0]["error_class"] == "TooLarge"
 
 
-@given(st.binary(max_size=300) | st.text(max_size=100).map(str.encode), st.sampled_from(["own", *SHIPPED]), st.booleans())
+@given(
+    st.binary(max_size=300) | st.text(max_size=100).map(str.encode), st.sampled_from(["own", *SHIPPED]), st.booleans()
+)
 def test_no_body_makes_our_code_fail(raw, name, lines):
     client = _fuzzed()
     path = PATH if name == "own" else f"{PATH}/{name}"
@@ -169,30 +181,10 @@ def test_no_change_of_a_real_message_makes_our_code_fail(data, name, seed):
     assert not [each for each in told.json.get("data", []) if each.get("error_class") == "UnexpectedError"], raw
 
 
+@functools.cache
 def _fuzzed():
-    """A client whose door only judges; made once, as hypothesis asks many times."""
-    global _CLIENT  # noqa: PLW0603
-    if _CLIENT is None:
-        app = create_app(Config(**NOWHERE, mappings=SHIPPED, event_rate="100000000/second"))
-        door = app.extensions["streamforge.door"]
-        door._schemas._ids = {kind.topic: 1 for kind in KINDS.values()}
-        encode = door._schemas.encoder()
-
-        def take(mapping, route, events, headers):
-            fates = []
-            for raw in events:
-                try:
-                    fates.append(Fate("accepted" if door._intakes[mapping].read(raw, {}, T0, encode) else "ignored"))
-                except Refused as e:
-                    fates.append(Fate("refused", (), e.stage, e.error_class, str(e), is_kept=True))
-            return fates
-
-        door.take = take
-        _CLIENT = app.test_client()
-    return _CLIENT
-
-
-_CLIENT = None
+    """Made once, as hypothesis asks many times."""
+    return opened(Broker(), mappings=SHIPPED, event_rate="100000000/second")
 
 
 # What is a good event
@@ -205,7 +197,8 @@ def test_an_event_is_judged_as_a_job_judges_it_word_for_word(record):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"currency": "try"}, {"event_time": T0 // 1000}, {"items": [{}]}, {"order_status": "NEW"}, {"user_id": 5}]
+    "changes",
+    [{"currency": "try"}, {"event_time": T0 // 1000}, {"items": [{}]}, {"order_status": "NEW"}, {"user_id": 5}],
 )
 def test_what_is_wrong_is_said_in_the_words_of_a_dead_letter(changes):
     _same_as_the_jobs(msgspec.json.encode(msgspec.to_builtins(order()) | changes), ORDERS)
@@ -219,14 +212,15 @@ def _same_as_the_jobs(raw, kind, name=None, headers=None):
     given_headers = [(key, value.encode()) for key, value in (headers or {}).items()]
     taken = block([raw], times_ms=[T0], headers={0: given_headers} if headers else {})
     done = decoder.decode(taken)
-    try:
-        made = Intake(None if name is None else shipped(name)).read(raw, headers or {}, T0, lambda _, r: r)
-    except Refused as e:
+    intake = Intake(None if name is None else shipped(name))
+    if done.bad:
+        with pytest.raises(Refused) as e:
+            intake.read(raw, headers or {}, T0, lambda _, r: r)
         [bad] = done.bad
-        assert (e.stage, e.error_class, str(e)[:1000]) == (bad.stage, bad.error_class, bad.error_message)
-        return
-    assert done.bad == []
-    assert [each.value for each in made if isinstance(each.value, kind.record)] == done.records
+        found = (e.value.stage, e.value.error_class, str(e.value)[:1000])
+        assert found == (bad.stage, bad.error_class, bad.error_message)
+    else:
+        assert [each.value for each in intake.read(raw, headers or {}, T0, lambda _, r: r)] == done.records
 
 
 @pytest.mark.parametrize("name", ["shopify", "woocommerce"])
@@ -283,9 +277,60 @@ def test_a_mapping_sees_the_headers_that_it_names_and_no_others():
 
 def test_an_hour_ahead_is_by_the_clock_of_the_server():
     read = Intake(None).read
-    assert read(msgspec.json.encode(order(at=T0 + HOUR)), {}, T0, lambda _, r: b"")
+    assert read(msgspec.json.encode(order(at=T0 + HOUR)), {}, T0, lambda *_: b"")
     with pytest.raises(Refused, match="more than 1 h after"):
-        read(msgspec.json.encode(order(at=T0 + HOUR + 1)), {}, T0, lambda _, r: b"")
+        read(msgspec.json.encode(order(at=T0 + HOUR + 1)), {}, T0, lambda *_: b"")
+
+
+# What became of it
+
+
+ORDERS_TOPIC = KINDS["orders"].topic
+LOST, NOT_TAKEN = Failed("timed out", of_the_record=False), Failed("too large", of_the_record=True)
+ORDER, CLICK, BAD = order("a"), click("c"), {"order_id": ""}
+
+
+@pytest.mark.parametrize(
+    ("topics", "status", "fates", "kept"),
+    [
+        ({}, 200, ["accepted", "accepted", "refused"], [True]),
+        ({ORDERS_TOPIC: LOST}, 503, ["unknown", "accepted", "refused"], [True]),
+        ({ORDERS_TOPIC: NOT_TAKEN}, 200, ["refused", "accepted", "refused"], [True, True]),
+        ({EVENTS_LETTERS: LOST}, 503, ["accepted", "accepted", "refused"], [False]),
+        ({EVENTS_LETTERS: Unreachable}, 503, ["accepted", "accepted", "refused"], [False]),
+        ({ORDERS_TOPIC: Unreachable}, 503, [], []),
+    ],
+)
+def test_a_200_is_a_promise_and_anything_less_a_503_that_says_what_became_of_each(topics, status, fates, kept):
+    answer = send(opened(Broker(topics)), msgspec.json.encode([ORDER, CLICK, BAD]))
+    assert answer.status_code == status
+    told = answer.json.get("data", [])
+    assert [each["status"] for each in told] == fates
+    assert [each.get("dead_letter", False) for each in told if each["status"] == "refused"] == kept
+    assert ("Retry-After" in answer.headers) is (status == 503)
+
+
+def test_a_record_is_stamped_with_its_event_time_and_never_ahead_of_the_clock():
+    broker = Broker()
+    now = time.time_ns() // 1_000_000
+    told = send(opened(broker), body(order("past", at=T0), order("ahead", at=now + HOUR // 2))).json
+    assert told["accepted"] == 2
+    past, ahead = (record.timestamp_ms for record in broker.records)
+    assert past == T0
+    assert now <= ahead <= time.time_ns() // 1_000_000
+
+
+def test_a_letter_has_the_event_as_it_came_and_is_the_same_each_time():
+    broker = Broker()
+    client = opened(broker)
+    raw = b'{"order_id":  "\xc3\xbc"}'
+    for _ in range(2):
+        assert send(client, raw).json["refused"] == 1
+    one, other = (read_envelope(record.value) for record in broker.records)
+    assert one.payload == raw
+    assert (one.topic, one.job, one.stage, one.attempts) == (PATH, EVENTS_API, "decode", 1)
+    assert (one.topic, one.partition, one.offset) == (other.topic, other.partition, other.offset)
+    assert {record.topic for record in broker.records} == {EVENTS_LETTERS}
 
 
 # Who may send
@@ -306,7 +351,8 @@ def test_a_key_writes_or_reads_as_it_says(serve):
 
 
 @pytest.mark.parametrize(
-    ("flags", "scopes"), [([], {"read"}), (["--scope=write"], {"write"}), (["--scope=read", "--scope=write"], {"read", "write"})]
+    ("flags", "scopes"),
+    [([], {"read"}), (["--scope=write"], {"write"}), (["--scope=read", "--scope=write"], {"read", "write"})],
 )
 def test_a_made_key_has_the_scopes_that_were_asked_for(capsys, flags, scopes):
     keys.main(["new", "ann", *flags])
@@ -333,7 +379,15 @@ def test_a_signed_request_needs_no_key_and_a_wrong_signature_does_not_pass(serve
         ).status_code
 
     assert status(signed(raw)) == 200
-    wrong = ["", "ü", signed(raw, "other"), signed(raw + b" "), signed(raw)[:-1], signed(raw) + "x", signed(raw).lower()]
+    wrong = [
+        "",
+        "ü",
+        signed(raw, "other"),
+        signed(raw + b" "),
+        signed(raw)[:-1],
+        signed(raw) + "x",
+        signed(raw).lower(),
+    ]
     assert [status(each) for each in wrong] == [401] * len(wrong)
     assert status(signed(raw), raw + b" ") == 401
     assert status("wrong", **{"X-API-Key": "write"}) == 401, "also beside a right key"
@@ -406,9 +460,9 @@ def test_a_file_of_secrets_that_cannot_be_used_ends_the_start_without_showing_th
 
 def test_a_server_that_strangers_reach_takes_events_with_keys_alone(capsys):
     check_events(Config(**NOWHERE), "127.0.0.1")
-    check_events(Config(**NOWHERE, api_keys=(READER,)), "0.0.0.0")  # noqa: S104
+    check_events(Config(**NOWHERE, api_keys=(READER,)), "0.0.0.0")
     with pytest.raises(ConfigError, match="anybody could send events"):
-        check_events(Config(**NOWHERE), "0.0.0.0")  # noqa: S104
+        check_events(Config(**NOWHERE), "0.0.0.0")
     assert main(["--mapping=shopify"]) == 2
     assert "--mapping needs --events" in capsys.readouterr().err
 

@@ -119,7 +119,11 @@ def test_what_is_accepted_is_in_its_topic_as_a_job_reads_it_and_what_is_refused_
 
 def tool(*words):
     done = subprocess.run(
-        [sys.executable, "-m", "beam_pipelines.dead_letters", *words], capture_output=True, text=True, check=True, cwd=ROOT
+        [sys.executable, "-m", "beam_pipelines.dead_letters", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
     )
     return done.stdout
 
