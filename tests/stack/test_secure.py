@@ -8,11 +8,13 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 from confluent_kafka.admin import (
@@ -31,6 +33,7 @@ from stack import Stack
 from stack.ports import pick_free
 from stack.secure import ADMIN, Secure, write_private
 from tests import live
+from tests.build import click
 from transforms.domain.fraud import alert_id
 from transforms.io.kafka import KafkaRecord
 from transforms.io.kafka.sink import _WriteRecordsFn
@@ -206,7 +209,9 @@ def test_api_and_tools_work_with_their_own_rights(stack: Stack, planted: list[di
     )
     assert letters.returncode == 0, letters.stderr
     port = pick_free(set())
-    flags = [f"--port={port}", f"--redis={stack.redis_url}", f"--kafka={kafka}", *stack.flags(API, "kafka", "store")]
+    flags = [f"--port={port}", f"--redis={stack.redis_url}", f"--kafka={kafka}"]
+    flags += [f"--events=kafka://{kafka}", f"--registry={stack.registry_url}"]
+    flags += stack.flags(API, "kafka", "store", "registry")
     with (tmp_path / "api.log").open("wb") as log:
         api = subprocess.Popen([sys.executable, "-m", "serving", *flags], stdout=log, stderr=log, cwd=live.ROOT)
     try:
@@ -218,6 +223,16 @@ def test_api_and_tools_work_with_their_own_rights(stack: Stack, planted: list[di
             return b""
 
         assert json.loads(live.eventually(answer, "the API answers"))["success"]
+        # A click, which no test of this file counts, and what is none.
+        sent = urllib.request.Request(
+            f"http://127.0.0.1:{port}/api/v1/events",
+            msgspec.json.encode([click(at=time.time_ns() // 1_000_000), {}]),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(sent, timeout=30) as told:
+            fates = json.loads(told.read())["data"]
+        assert fates[0]["status"] == "accepted"
+        assert fates[1]["dead_letter"]
     finally:
         api.terminate()
         api.wait(60)
