@@ -105,6 +105,13 @@ def test_who_asks_kafka_for_nothing_does_not_reach_it() -> None:
     assert not may(policies("prod", {"api": {"kafkaProgress": False}}), "api", "managed kafka", 9092)
 
 
+def test_an_api_that_takes_events_reaches_kafka_and_the_registry() -> None:
+    api = {"kafkaProgress": False, "events": {"enabled": True}}
+    found = policies("prod", {"api": api, "registry": {"url": "https://registry.shop/ccompat"}})
+    assert may(found, "api", "managed kafka", 9092)
+    assert may(found, "api", "kafka in the cluster", 443)
+
+
 def test_the_api_reaches_googles_storage_only_to_read_the_daily_batchs_reports() -> None:
     assert not may(policies("prod", {"api": {"batchReport": ""}}), "api", "google apis", 443)
     assert may(policies("prod"), "api", "google apis", 443)
