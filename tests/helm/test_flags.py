@@ -40,5 +40,6 @@ def test_every_flag_of_a_job_is_a_value_or_is_made_of_others(module: str) -> Non
 
 def test_every_flag_of_the_api_is_given() -> None:
     template = (CHART / "templates" / "api-deployment.yaml").read_text()
-    given = {*re.findall(r"--(\w+)=", template), "kafka_config", "store_config"}  # those by connectionFlags
+    given = {*re.findall(r"--(\w+)=", template)}
+    given |= {"kafka_config", "registry_config", "store_config"}  # by connectionFlags
     assert given == vars(_parser().parse_args([])).keys()
