@@ -21,7 +21,7 @@ from serving.connections import store_settings
 from serving.metrics import Metrics
 from serving.openapi import Operation
 
-__all__ = ["guard", "is_known_caller", "per_second"]
+__all__ = ["guard", "is_known_caller", "parsed"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,8 +41,10 @@ def guard(app: Flask, config: Config) -> None:
         _limit_rate(app, config)
 
 
-def per_second(rate: str) -> float:
-    return limits.parse(rate).amount / limits.parse(rate).get_expiry()
+def parsed(rate: str) -> tuple[int, int]:
+    """How many in how many seconds."""
+    found = limits.parse(rate)
+    return found.amount, found.get_expiry()
 
 
 def is_known_caller() -> bool:

@@ -15,12 +15,12 @@ _MOST_CALLERS = 10_000
 class Budget:
     """
     Args:
-      per_s: events a second; a second's worth may come at once. A batch is taken as a whole, however large, and what it
-        exceeds is waited for before the next one.
+      events, seconds: so many in so long; they may come at once. A batch is taken as a whole, however large, and what
+        it has beyond the budget is waited for before the next one.
     """
 
-    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic):
-        self._per_s, self._most, self._clock = per_s, max(per_s, 1.0), clock
+    def __init__(self, events: int, seconds: float, clock: Callable[[], float] = time.monotonic):
+        self._per_s, self._most, self._clock = events / seconds, float(events), clock
         self._lock = threading.Lock()
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # caller → events, as of when
 

@@ -92,7 +92,7 @@ def open_door(app: Flask, config: Config, metrics: Metrics) -> None:
     door = Door(config, metrics)
     webhooks = Webhooks(config.webhooks, door.mappings)
     app.extensions["streamforge.door"] = door
-    app.extensions["streamforge.event_budget"] = Budget(auth.per_second(config.event_rate))
+    app.extensions["streamforge.event_budget"] = Budget(*auth.parsed(config.event_rate))
     app.register_blueprint(api)
 
     @app.before_request

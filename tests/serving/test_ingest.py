@@ -502,7 +502,7 @@ def test_a_caller_is_held_to_a_rate_of_events_and_others_are_not(serve):
 
 def test_a_budget_fills_again_and_a_batch_that_exceeds_it_is_paid_off():
     now = [0.0]
-    budget = Budget(10, clock=lambda: now[0])
+    budget = Budget(10, 1, clock=lambda: now[0])
     assert budget.spend("a", 25) == 0
     assert budget.spend("a", 1) == pytest.approx(1.6)
     now[0] = 1.6
@@ -513,7 +513,7 @@ def test_a_budget_fills_again_and_a_batch_that_exceeds_it_is_paid_off():
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.integers(1, 40)), max_size=40))
 def test_over_time_nobody_sends_more_than_the_rate_and_one_batch(asked):
-    now, sent, budget = 0.0, 0, Budget(10, clock=lambda: now)
+    now, sent, budget = 0.0, 0, Budget(10, 1, clock=lambda: now)
     for pause_s, events in asked:
         now += pause_s
         wait_s = budget.spend("a", events)
@@ -523,7 +523,7 @@ def test_over_time_nobody_sends_more_than_the_rate_and_one_batch(asked):
 
 
 def test_callers_that_are_forgotten_do_not_pile_up():
-    budget = Budget(10, clock=lambda: 0.0)
+    budget = Budget(10, 1, clock=lambda: 0.0)
     for n in range(10_050):
         budget.spend(str(n), 1)
     assert len(budget._left) == 10_000
