@@ -48,20 +48,18 @@ class Webhooks:
     def __init__(self, path: str | None, mappings: Collection[str]):
         self._path, self._mappings = path, mappings
         self._watch = None if path is None else Watch(self._look)
-        self._signed = {} if self._watch is None else _signed(self._watch.settings, str(path))
+        self._signed = {} if self._watch is None else _signed(self._watch.settings, str(path), mappings)
 
     def _look(self) -> Mapping[str, object]:
         found = files.read(str(self._path))
-        for name in _signed(found, str(self._path)):
-            if name not in self._mappings:
-                raise SettingsError(f"{self._path}: {name}.secret: there is no --mapping of that name")
+        _signed(found, str(self._path), self._mappings)
         return found
 
     def header(self, mapping: str) -> str | None:
         """Where a signature of requests for this mapping is; None: they have none."""
         if self._watch is not None and self._watch.changed():
             self._watch = Watch(self._look)
-            self._signed = _signed(self._watch.settings, str(self._path))
+            self._signed = _signed(self._watch.settings, str(self._path), self._mappings)
         return self._signed[mapping].header if mapping in self._signed else None
 
     def is_right(self, mapping: str, signature: str, body: bytes) -> bool:
@@ -73,13 +71,15 @@ class Webhooks:
         return right
 
 
-def _signed(settings: Mapping[str, object], path: str) -> dict[str, _Signed]:
+def _signed(settings: Mapping[str, object], path: str, known: Collection[str]) -> dict[str, _Signed]:
     """Raises: SettingsError."""
     mappings = []
     for setting in settings:
         mapping, _, name = setting.partition(".")
         if name not in _NAMES:
             raise SettingsError(f"{path}: {setting} is none of {', '.join(f'MAPPING.{n}' for n in _NAMES)}")
+        if mapping not in known:
+            raise SettingsError(f"{path}: {setting}: there is no --mapping of that name")
         mappings.append(mapping)
     found = {}
     for mapping in dict.fromkeys(mappings):
