@@ -27,6 +27,7 @@ from schemas.framing import FORMATS
 from schemas.jobs import Flag, Job
 from schemas.logs import FORMATS as LOG_FORMATS
 from schemas.mapping import SHIPPED, MappingError, parse_mapping, shipped
+from schemas.store_keys import PREFIX, PREFIX_PATTERN, store_prefix
 from transforms.domain.durations import parse_duration_ms
 from transforms.domain.sizes import parse_size_bytes
 from transforms.key_groups import MAX_PARALLELISM
@@ -144,6 +145,7 @@ KINDS: dict[str, Kind] = {
     "kafka_file": Kind(kafka_file, SETTINGS),
     "registry_file": Kind(registry_file, SETTINGS),
     "store_file": Kind(store_file, SETTINGS),
+    "store_prefix": Kind(store_prefix, PREFIX_PATTERN),
     "currency": Kind(currencies.currency, _CURRENCIES, {"type": "string", "pattern": f"^({_CURRENCIES})$"}),
     "duration": Kind(parse_duration_ms, f"0(ms|s|m|h|d)|{_LASTING}", _DURATION),
     "lasting": Kind(_lasting_ms, _LASTING, _DURATION),
@@ -203,7 +205,7 @@ def of_job(job: Job) -> dict[str, list[Flag]]:
     """All flags of a job, in the groups and order of --help."""
     return {
         "input, output": [_input(job), _output(job), *_letters(job), *_PLACES, *_SHOP],
-        "connections": [*_CONNECTIONS, *([_STORE] if job.online else [])],
+        "connections": [*_CONNECTIONS, *(_STORE if job.online else [])],
         OWN: list(job.flags),
         "reading": [*_READING, _readers(job)],
     }
@@ -324,7 +326,15 @@ _CONNECTIONS = [
     _connection("kafka", "Kafka", "librdkafka's or the Java client's"),
     _connection("registry", "the schema registry", "its clients'"),
 ]
-_STORE = _connection("store", "the online store", "its URL's options as")
+_STORE = [
+    _connection("store", "the online store", "its URL's options as"),
+    Flag(
+        "store_prefix",
+        "store_prefix",
+        "what the keys of this installation begin with in the online store; two that share a server need two",
+        PREFIX,
+    ),
+]
 _SHOP = [
     Flag(
         "currency",

@@ -30,6 +30,7 @@ from schemas.avro_of import schema_of
 from schemas.codec import encode, parse_schema
 from schemas.flags import UsageError
 from schemas.jobs import Job
+from schemas.store_keys import PREFIX
 from transforms.errors import BadRecord
 from transforms.io.bigquery import BigQueryUnusableError, WriteToBigQueryTable, check_tables
 from transforms.io.folder import Rolling, WriteToFolder
@@ -57,8 +58,8 @@ class Results:
 
     Attributes:
       table: of `schemas.jobs`, that these are rows of; None: only `to_redis` writes them.
-      to_redis: (address, the job's name, the shop's currency) → the write to the online store; its output are dead
-        letters.
+      to_redis: (address, the job's name, the shop's currency, its keys' prefix) → the write to the online store; its
+        output are dead letters.
       label: in the steps' names, for a job with several results.
       letters: whether the write to the online store can refuse one of them.
       files: whether a folder gets them as JSON lines.
@@ -66,7 +67,7 @@ class Results:
 
     rows: beam.PCollection[Any]
     table: str | None
-    to_redis: Callable[[StoreUrl | str, str, str], beam.PTransform] | None = None
+    to_redis: Callable[[StoreUrl | str, str, str, str], beam.PTransform] | None = None
     label: str = ""
     letters: bool = True
     files: bool = True
@@ -141,9 +142,11 @@ class RedisUrl(Sink):
 
     Attributes:
       url: or, as secret://, the name of one that Secret Manager keeps.
+      prefix: what the installation's keys begin with.
     """
 
     url: StoreUrl | str
+    prefix: str = PREFIX
 
     schemes = ("redis", "rediss", "secret")
     usage = "redis://host:port/db (or secret://project/secret, if Google's Secret Manager keeps that)"
@@ -161,11 +164,14 @@ class RedisUrl(Sink):
         return cls(text)
 
     def connected(self, flags: argparse.Namespace) -> RedisUrl:
-        if (file := getattr(flags, "store_config", None)) is None:  # which a job without a store does not have
+        if not hasattr(flags, "store_config"):  # of a job without a store
             return self
+        own = replace(self, prefix=flags.store_prefix)
+        if flags.store_config is None:
+            return own
         if not isinstance(self.url, StoreUrl):
             raise UsageError("--store_config", "is for redis:// and rediss://; what secret:// names has all in it")
-        return RedisUrl(StoreUrl(self.url, file))
+        return replace(own, url=StoreUrl(self.url, flags.store_config))
 
     @classmethod
     def takes(cls, job: Job) -> bool:
@@ -179,7 +185,7 @@ class RedisUrl(Sink):
         """One that does not answer is waited for, by the workers: perhaps it only cannot be reached from here."""
         if isinstance(self.url, StoreUrl):
             try:
-                check_store(self.url)
+                check_store(self.url, self.prefix)
             except StoreRefusedError as e:
                 raise UsageError(flag, e) from None
             except SettingsError as e:
@@ -188,13 +194,14 @@ class RedisUrl(Sink):
     def write(self, results: Results, settings: Settings, place: int) -> bool:
         if results.to_redis is not None:
             label = f"{results.label or 'Redis'}{place}"
-            refused = results.rows | label >> results.to_redis(self.url, settings.job.name, settings.currency)
+            write = results.to_redis(self.url, settings.job.name, settings.currency, self.prefix)
+            refused = results.rows | label >> write
             if results.letters:
                 write_letters(refused, settings, label)
         return results.to_redis is not None
 
     def write_ledger(self, total: beam.PCollection[Counts], settings: Settings, place: int) -> None:
-        write = WriteLedgerToRedis(self.url, settings.job.name, settings.started_ms)
+        write = WriteLedgerToRedis(self.url, settings.job.name, settings.started_ms, self.prefix)
         total | f"LedgerRedis{place}" >> write
 
 

@@ -32,6 +32,7 @@ from bench.topics import end_offsets
 from cdc import workload
 from cdc.database import TABLES, Database
 from schemas import inventory
+from schemas.store_keys import KEYS
 from stack import Stack
 from stack.console import Console
 
@@ -153,7 +154,7 @@ def _latency(
 
 def _until_seen(store: redis.Redis, product: str, price: int, deadline: float) -> float | None:
     while time.monotonic() < deadline:
-        stored: Any = store.hget(inventory.PRODUCTS_KEY, product)
+        stored: Any = store.hget(KEYS.products, product)
         row = inventory.product_of(stored)
         if row is not None and json.loads(row)["price"] == price / 100:
             return time.monotonic()

@@ -32,7 +32,7 @@ import redis
 from bench import feast
 from bench.contestants import PeerMissing
 from bench.throughput import positive
-from schemas import features
+from schemas.store_keys import KEYS
 from stack import Stack
 from stack.console import Console
 from stack.ports import pick_free
@@ -131,7 +131,7 @@ def _fill(url: str) -> list[bytes]:
     write(url, [session(user, T0 + k * HOUR) for user in users for k in range(2)])
     write(url, [order(f"{user}-{k}", T0 + k, 12_345, user) for user in users for k in range(5)])
     with redis.Redis.from_url(url) as db:
-        found = db.mget([features.user_features_key(user) for user in users])
+        found = db.mget([KEYS.user_features(user) for user in users])
     rows = []
     for text in found:
         row = json.loads(text)

@@ -1,5 +1,6 @@
 """The online store's layout: keys, values and times to live. Writers (`transforms/io/redis.py`) and readers
-(`serving/store.py`) both use this module and nothing else, so that they cannot disagree.
+(`serving/store.py`) both use this module and the names in `schemas.store_keys`, so that they cannot disagree. `sf` is
+the installation's prefix (--store_prefix).
 
     sf:features:{user_id}           STRING  the user's features as JSON, made of the hash whenever that changes
     sf:user:{user_id}               HASH  the user's features, see below
@@ -61,50 +62,29 @@ __all__ = [
     "ALERTS_PER_USER",
     "ALERTS_RECENT",
     "ALERT_FAMILY",
-    "ALERT_LOG_KEY",
     "DAY_MS",
-    "FRESHNESS_KEY",
     "HOUR_MS",
     "LEDGER_TTL_S",
-    "OLD_REVENUE_MINUTES_KEY",
     "OPEN_MARK",
-    "OPEN_SESSIONS_KEY",
     "ORDERS_PER_USER",
     "ORDER_FAMILY",
-    "RATE_LIMIT_PREFIX",
-    "RECENT_ALERTS_KEY",
-    "RECENT_SESSIONS_KEY",
-    "REVENUE_CURRENCIES_KEY",
     "REVENUE_FAMILY",
     "REVENUE_MINUTES",
-    "REVENUE_MINUTES_PREFIX",
-    "REVENUE_MINUTE_PREFIX",
     "REVENUE_TTL_S",
     "SESSIONS_PER_USER",
     "SESSIONS_RECENT",
     "SESSION_FAMILY",
     "TOMBSTONE_MARK",
     "TOMBSTONE_VERSION",
-    "USER_PREFIXES",
     "USER_TTL_S",
     "alert_json",
-    "ledger_key",
     "revenue_field",
     "revenue_json",
-    "revenue_minute_key",
-    "revenue_minutes_key",
     "revenue_value",
     "rfc3339",
     "session_json",
     "session_version",
-    "user_alert_ids_key",
-    "user_alerts_key",
     "user_features_json",
-    "user_features_key",
-    "user_key",
-    "user_orders_key",
-    "user_session_ids_key",
-    "user_sessions_key",
 ]
 
 HOUR_MS: Final = 3_600_000
@@ -122,32 +102,10 @@ SESSIONS_RECENT: Final = 10_000
 ORDERS_PER_USER: Final = 1_000
 REVENUE_MINUTES: Final = 48 * 60
 
-RECENT_ALERTS_KEY: Final = "sf:alerts:recent"
-ALERT_LOG_KEY: Final = "sf:alerts:log"
-RECENT_SESSIONS_KEY: Final = "sf:sessions:recent"
-OPEN_SESSIONS_KEY: Final = "sf:sessions:open"
-REVENUE_MINUTE_PREFIX: Final = "sf:revenue:minute:"
-OLD_REVENUE_MINUTES_KEY: Final = "sf:revenue:minutes"
-REVENUE_MINUTES_PREFIX: Final = "sf:revenue:minutes:"
-REVENUE_CURRENCIES_KEY: Final = "sf:revenue:currencies"
-FRESHNESS_KEY: Final = "sf:freshness"
-RATE_LIMIT_PREFIX: Final = "sf:rate"
-
 ALERT_FAMILY: Final = "fraud_alerts"
 SESSION_FAMILY: Final = "sessions"
 REVENUE_FAMILY: Final = "revenue"
 ORDER_FAMILY: Final = "orders"
-
-USER_PREFIXES: Final = (
-    "sf:user:",
-    "sf:alerts:user:",
-    "sf:alerts:ids:",
-    "sf:sessions:user:",
-    "sf:sessions:ids:",
-    "sf:orders:user:",
-    "sf:features:",
-)
-"""What a user's keys begin with; the user_id follows."""
 
 TOMBSTONE_VERSION: Final = (1 << 53) - 1
 """The version of a session that was retracted: the greatest. Readers of JSON, and Lua, count exactly up to here."""
@@ -155,46 +113,6 @@ TOMBSTONE_MARK: Final = b'"deleted":true}'
 """How the JSON of a retracted session ends, and no other."""
 OPEN_MARK: Final = b'"open":true}'
 """How the JSON of a session in progress ends, and no other."""
-
-
-def user_key(user_id: str) -> str:
-    return f"sf:user:{user_id}"
-
-
-def user_features_key(user_id: str) -> str:
-    return f"sf:features:{user_id}"
-
-
-def user_alerts_key(user_id: str) -> str:
-    return f"sf:alerts:user:{user_id}"
-
-
-def user_alert_ids_key(user_id: str) -> str:
-    return f"sf:alerts:ids:{user_id}"
-
-
-def user_sessions_key(user_id: str) -> str:
-    return f"sf:sessions:user:{user_id}"
-
-
-def user_session_ids_key(user_id: str) -> str:
-    return f"sf:sessions:ids:{user_id}"
-
-
-def user_orders_key(user_id: str) -> str:
-    return f"sf:orders:user:{user_id}"
-
-
-def revenue_minute_key(currency: str, start_ms: int) -> str:
-    return f"{REVENUE_MINUTE_PREFIX}{currency}:{start_ms}"
-
-
-def revenue_minutes_key(currency: str) -> str:
-    return f"{REVENUE_MINUTES_PREFIX}{currency}"
-
-
-def ledger_key(job: str) -> str:
-    return f"sf:ledger:{job}"
 
 
 def rfc3339(time_ms: int) -> str:

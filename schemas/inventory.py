@@ -30,30 +30,15 @@ from schemas.features import rfc3339
 
 __all__ = [
     "CUSTOMER_FAMILY",
-    "CUSTOMER_ORDERS_PREFIX",
-    "CUSTOMER_PREFIX",
     "CUSTOMER_TTL_S",
-    "EMPTIED_KEY",
     "INVENTORY_FAMILY",
     "INVENTORY_TTL_S",
-    "LOW_KEY",
-    "PRODUCTS_ALL_KEY",
-    "PRODUCTS_KEY",
-    "STOCK_ALERTS_KEY",
     "STOCK_ALERTS_RECENT",
     "customer_figures",
     "product_json",
     "product_of",
     "stock_alert_json",
 ]
-
-PRODUCTS_KEY: Final = "sf:inventory:products"
-PRODUCTS_ALL_KEY: Final = "sf:inventory:all"
-LOW_KEY: Final = "sf:inventory:low"
-STOCK_ALERTS_KEY: Final = "sf:inventory:alerts"
-CUSTOMER_PREFIX: Final = "sf:customer:"
-CUSTOMER_ORDERS_PREFIX: Final = "sf:customer-orders:"
-EMPTIED_KEY: Final = "sf:cdc:emptied"
 
 INVENTORY_TTL_S: Final = 30 * 24 * 3600
 CUSTOMER_TTL_S: Final = 400 * 24 * 3600
@@ -90,7 +75,7 @@ def product_json(
 
 
 def product_of(stored: bytes | None) -> bytes | None:
-    """The JSON in a field of PRODUCTS_KEY; None for a product that is not there, or no more."""
+    """The JSON in a field of `Keys.products`; None for a product that is not there, or no more."""
     return stored.partition(b" ")[2] or None if stored else None
 
 

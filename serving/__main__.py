@@ -67,6 +67,13 @@ def _parser() -> Parser:
         help="URL of the online store, redis:// or rediss:// (TLS)",
     )
     parser.add_argument(
+        "--store_prefix",
+        type=_setting("store_prefix", str),
+        default=Config.store_prefix,
+        metavar="NAME",
+        help="what this installation's keys in the store begin with; as the jobs'",
+    )
+    parser.add_argument(
         "--redis_timeout",
         type=_setting("redis_timeout_s", float),
         default=Config.redis_timeout_s,
@@ -235,6 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         redis_url=args.redis,
         redis_timeout_s=args.redis_timeout,
         store_config=args.store_config,
+        store_prefix=args.store_prefix,
         currency=args.currency,
         time_zone=args.time_zone,
         kafka=args.kafka,

@@ -14,7 +14,7 @@ from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from connections.store_connection import connections
-from schemas import features
+from schemas.store_keys import Keys
 from serving import answers, api_keys
 from serving.config import Config
 from serving.connections import store_settings
@@ -111,7 +111,7 @@ def _limit_rate(app: Flask, config: Config) -> None:
     metrics: Metrics = app.extensions["streamforge.metrics"]
     rate = limits.parse(config.rate_limit or "")
     pool = connections(config.redis_url, **store_settings(config))
-    storage = RedisStorage("redis://", connection_pool=pool, key_prefix=features.RATE_LIMIT_PREFIX)
+    storage = RedisStorage("redis://", connection_pool=pool, key_prefix=Keys(config.store_prefix).rate)
     limiter = FixedWindowRateLimiter(storage)
     off_until = 0.0
     is_failing = False

@@ -9,6 +9,7 @@ from pathlib import Path
 from connections.kafka import Brokers
 from schemas import currencies, times
 from schemas.addresses import Address, StoreUrl, shown
+from schemas.store_keys import PREFIX, store_prefix
 from serving.api_keys import ApiKey
 
 __all__ = ["Config", "ConfigError"]
@@ -34,6 +35,7 @@ class Config:
     Attributes:
       redis_url: redis:// or rediss:// (TLS), with user, password and options as `StoreUrl` reads them; may be text.
       store_config: file that says how to connect to it, with secrets by reference.
+      store_prefix: what the installation's keys begin with, before a colon.
       redis_timeout_s: timeout for connecting and for an answer, unless `redis_url` sets others. A request waits at most
         twice this long.
       redis_connections: requests answered at once per process, each with a thread and a connection. More threads would
@@ -63,6 +65,7 @@ class Config:
 
     redis_url: StoreUrl = _LOCAL
     store_config: str | None = None
+    store_prefix: str = PREFIX
     redis_timeout_s: float = 0.5
     redis_connections: int = 4
     retry_after_s: float = 1.0
@@ -100,6 +103,10 @@ class Config:
             currencies.currency(self.currency)
         except ValueError as e:
             raise ConfigError(f"currency {e}") from None
+        try:
+            store_prefix(self.store_prefix)
+        except ValueError as e:
+            raise ConfigError(f"store_prefix {e}") from None
         try:
             times.time_zone(self.time_zone)
         except ValueError as e:

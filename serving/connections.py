@@ -20,6 +20,7 @@ from redis.retry import Retry
 from connections.store import store_options
 from connections.store_connection import StoreConnection, TlsStoreConnection
 from schemas.store_errors import about, distrusted, words_of
+from schemas.store_keys import Keys
 from serving.config import Config, ConfigError
 
 __all__ = ["Command", "Connections", "check_store", "store_settings"]
@@ -52,7 +53,7 @@ def check_store(config: Config) -> None:
     Raises: ConfigError.
     """
     try:
-        Connections(config, lambda _: None).ask(("EXISTS", "sf:check"))
+        Connections(config, lambda _: None).ask(("EXISTS", Keys(config.store_prefix).check("api")))
     except redis.ResponseError as e:
         if about(words_of(e)) == "access":
             raise _refused(config, e) from None

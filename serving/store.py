@@ -20,6 +20,7 @@ import msgspec
 import redis
 
 from schemas import features, inventory, jobs
+from schemas.store_keys import Keys
 from serving.config import Config
 from serving.connections import Command, Connections
 
@@ -33,12 +34,6 @@ _LEDGER_FIELDS = (b"in", b"good", b"dead_letters", b"late", b"duplicates")
 _LOST = b"lost"
 _MINUTES_WITHOUT_TOTAL = 3  # a minute's dimensions are written one by one: so many of the newest may lack theirs yet
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_OF_THE_JOBS = (
-    *(("HGETALL", features.ledger_key(job)) for job in JOBS),
-    ("ZCARD", features.OPEN_SESSIONS_KEY),
-    ("HGETALL", features.FRESHNESS_KEY),
-)
-"""What health and a scrape ask for."""
 _MINUTE_MS = 60_000
 _RECENT_MS = 5 * _MINUTE_MS
 _MOST_CURRENCIES = 50  # in metrics, where each is a series for good; a producer may send any three letters
@@ -156,6 +151,13 @@ class Store:
         self._shut_until = 0.0
         self._failing = False
         self._connections = Connections(config, count_open)
+        self._keys = keys = Keys(config.store_prefix)
+        # What health and a scrape ask for.
+        self._of_the_jobs: tuple[Command, ...] = (
+            *(("HGETALL", keys.ledger(job)) for job in JOBS),
+            ("ZCARD", keys.open_sessions),
+            ("HGETALL", keys.freshness),
+        )
 
     def alerts(
         self,
@@ -173,12 +175,12 @@ class Store:
           after: the last row of the page before.
           since_ms, until_ms: bounds of the event time, both inclusive.
         """
-        key = features.RECENT_ALERTS_KEY if user_id is None else features.user_alerts_key(user_id)
+        key = self._keys.recent_alerts if user_id is None else self._keys.user_alerts(user_id)
         return self._page(key, _ALERT, limit, after, since_ms, until_ms)
 
     def alert_log(self, after: tuple[int, int], count: int) -> list[tuple[tuple[int, int], bytes]]:
         """Alerts in the order in which the store got them, as id and JSON: at most `count` after an id."""
-        [entries] = self._ask(("XRANGE", features.ALERT_LOG_KEY, f"({after[0]}-{after[1]}", "+", "COUNT", count))
+        [entries] = self._ask(("XRANGE", self._keys.alert_log, f"({after[0]}-{after[1]}", "+", "COUNT", count))
         return [((int(at), int(number)), fields[1]) for entry, fields in entries for at, number in [entry.split(b"-")]]
 
     def sessions(
@@ -195,8 +197,8 @@ class Store:
         Args:
           only_open: those that are in progress.
         """
-        everyone = features.OPEN_SESSIONS_KEY if only_open else features.RECENT_SESSIONS_KEY
-        key = everyone if user_id is None else features.user_sessions_key(user_id)
+        everyone = self._keys.open_sessions if only_open else self._keys.recent_sessions
+        key = everyone if user_id is None else self._keys.user_sessions(user_id)
         page = self._page(key, _SESSION, limit, after, since_ms, until_ms)
         rows = [row for row in page.rows if not row.endswith(features.TOMBSTONE_MARK)]
         if only_open and user_id is not None:
@@ -205,7 +207,7 @@ class Store:
 
     def currencies(self) -> list[str]:
         """Those of which there are minutes, by their codes."""
-        [codes] = self._ask(("ZRANGE", features.REVENUE_CURRENCIES_KEY, 0, -1))
+        [codes] = self._ask(("ZRANGE", self._keys.currencies, 0, -1))
         return sorted(code.decode() for code in codes)
 
     def revenue(
@@ -237,14 +239,14 @@ class Store:
     def _minutes(
         self, currency: str, newest: int | str, oldest: int | str, count: int
     ) -> tuple[list[int], list[bytes | None]]:
-        [found] = self._ask(_newest_first(features.revenue_minutes_key(currency), newest, oldest, count))
+        [found] = self._ask(_newest_first(self._keys.revenue_minutes(currency), newest, oldest, count))
         starts = [int(start) for start in found]
-        minutes = self._ask(*(("HGETALL", features.revenue_minute_key(currency, start)) for start in starts))
+        minutes = self._ask(*(("HGETALL", self._keys.revenue_minute(currency, start)) for start in starts))
         return starts, [features.revenue_json(currency, *minute) for minute in zip(starts, minutes, strict=True)]
 
     def product(self, product_id: str) -> bytes | None:
         """A product as JSON; None when there is none."""
-        [stored] = self._ask(("HGET", inventory.PRODUCTS_KEY, product_id))
+        [stored] = self._ask(("HGET", self._keys.products, product_id))
         return inventory.product_of(stored)
 
     def products(
@@ -263,7 +265,7 @@ class Store:
           low_stock: those whose stock is at their threshold or below.
           product_id: this one only.
         """
-        key = inventory.LOW_KEY if low_stock else inventory.PRODUCTS_ALL_KEY
+        key = self._keys.low_products if low_stock else self._keys.all_products
         first, last = b"[", b"+"
         # A comma follows the id in its JSON: the hyphen, which is the next character, is beyond that row and no other.
         if product_id is not None:
@@ -286,23 +288,23 @@ class Store:
         until_ms: int | None = None,
     ) -> Page:
         """Low-stock alerts, as `alerts`; each with its product as that is now, as `product`."""
-        page = self._page(inventory.STOCK_ALERTS_KEY, _ALERT, limit, after, since_ms, until_ms)
+        page = self._page(self._keys.stock_alerts, _ALERT, limit, after, since_ms, until_ms)
         if not page.rows:
             return page
         ids = [msgspec.json.decode(row, type=_OfProduct).product_id for row in page.rows]
-        [stored] = self._ask(("HMGET", inventory.PRODUCTS_KEY, *ids))
+        [stored] = self._ask(("HMGET", self._keys.products, *ids))
         products = [inventory.product_of(each) or b"null" for each in stored]
         rows = [b'%b,"product":%b}' % (row[:-1], now) for row, now in zip(page.rows, products, strict=True)]
         return Page(rows, page.end)
 
     def features_of(self, user_id: str) -> bytes | None:
         """What is known of a user, as JSON; None when nothing is."""
-        [known] = self._ask(("GET", features.user_features_key(user_id)))
+        [known] = self._ask(("GET", self._keys.user_features(user_id)))
         return cast("bytes | None", known)
 
     def features_of_many(self, user_ids: Sequence[str]) -> list[bytes | None]:
         """As `features_of`, of each user, in the order asked."""
-        [known] = self._ask(("MGET", *map(features.user_features_key, user_ids)))
+        [known] = self._ask(("MGET", *map(self._keys.user_features, user_ids)))
         return cast("list[bytes | None]", known)
 
     def _page(
@@ -343,14 +345,14 @@ class Store:
         """How long Redis took, the ledgers of the jobs that have written one, how many sessions are in progress, and
         `freshness_s`."""
         start = time.perf_counter()
-        *hashes, open_sessions, newest = self._ask(*_OF_THE_JOBS)
+        *hashes, open_sessions, newest = self._ask(*self._of_the_jobs)
         latency_ms = (time.perf_counter() - start) * 1000
         ledgers = {job: _ledger(fields) for job, fields in zip(JOBS, hashes, strict=True) if fields}
         return Health(round(latency_ms, 3), ledgers, open_sessions, _freshness_s(newest))
 
     def freshness_s(self) -> dict[str, float]:
         """Per feature family: seconds from the newest event time in the store to now."""
-        [newest] = self._ask(("HGETALL", features.FRESHNESS_KEY))
+        [newest] = self._ask(("HGETALL", self._keys.freshness))
         return _freshness_s(newest)
 
     def readings(self) -> Readings:
@@ -359,12 +361,12 @@ class Store:
         # A younger minute still grows.
         minute_ms = now_ms - now_ms % _MINUTE_MS - 2 * _MINUTE_MS
         *hashes, open_sessions, newest, alerts, codes = self._ask(
-            *_OF_THE_JOBS,
-            _newest_first(features.RECENT_ALERTS_KEY, now_ms, now_ms - _RECENT_MS, _RECENT_ALERTS),
-            _newest_first(features.REVENUE_CURRENCIES_KEY, "+inf", minute_ms, _MOST_CURRENCIES),
+            *self._of_the_jobs,
+            _newest_first(self._keys.recent_alerts, now_ms, now_ms - _RECENT_MS, _RECENT_ALERTS),
+            _newest_first(self._keys.currencies, "+inf", minute_ms, _MOST_CURRENCIES),
         )
         codes = [code.decode() for code in codes]
-        totals = self._ask(*(("HGET", features.revenue_minute_key(code, minute_ms), "total:*") for code in codes))
+        totals = self._ask(*(("HGET", self._keys.revenue_minute(code, minute_ms), "total:*") for code in codes))
         written = {job: fields for job, fields in zip(JOBS, hashes, strict=True) if fields}
         updated = {job: fields.get(b"updated_ms") for job, fields in written.items()}
         return Readings(

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from schemas import currencies, features
+from schemas.store_keys import KEYS
 from serving.store import Store, StoreUnavailable
 
 __all__ = ["Stream", "Streams", "TooManyStreams", "Wanted"]
@@ -210,7 +211,7 @@ class Streams:
         try:
             subject = self._subject.decode(text)
         except msgspec.DecodeError as e:  # written by somebody else; it must not end all streams until it is gone
-            _LOG.warning("entry %d-%d of %s is no alert: %s", *event_id, features.ALERT_LOG_KEY, e)
+            _LOG.warning("entry %d-%d of %s is no alert: %s", *event_id, KEYS.alert_log, e)
         else:
             yield _Alert(event_id, subject, b"id: %d-%d\nevent: alert\ndata: %b\n\n" % (*event_id, text))
 

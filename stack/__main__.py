@@ -14,6 +14,7 @@ from schemas.access import grants
 from schemas.addresses import Address, StoreUrl
 from schemas.flags import Parser, typed
 from schemas.jobs import JOBS
+from schemas.store_keys import PREFIX, store_prefix
 from stack import doctor
 from stack.console import Console
 from stack.errors import StackError
@@ -92,6 +93,7 @@ def _parser() -> Parser:
     elsewhere.add_argument("--redis", metavar="URL", type=typed(StoreUrl))
     for system, kind in (("kafka", kafka_file), ("registry", registry_file), ("store", store_file)):
         elsewhere.add_argument(f"--{system}_config", metavar="FILE", type=typed(kind), help="how to connect to it")
+    elsewhere.add_argument("--store_prefix", metavar="NAME", type=typed(store_prefix), default=PREFIX)
     elsewhere.add_argument("--bigquery", metavar="PROJECT.DATASET")
     elsewhere.add_argument("--folder", action="append", default=[], help="write, read and delete a file in it")
     elsewhere.add_argument(
@@ -161,6 +163,7 @@ def _doctor(options: argparse.Namespace) -> int:
         kafka=options.kafka and Brokers(options.kafka, options.kafka_config),
         registry=options.registry and Address(options.registry, options.registry_config),
         redis=options.redis and StoreUrl(options.redis, options.store_config),
+        prefix=options.store_prefix,
         bigquery=options.bigquery,
         folders=tuple(options.folder),
     )

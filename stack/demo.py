@@ -39,12 +39,12 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from connections.kafka import Connection
-from schemas import features
 from schemas.access import API, SIMULATOR
 from schemas.currencies import currency
 from schemas.flags import Parser, typed
 from schemas.jobs import JOBS, LETTERS, Job
 from schemas.mapping import SHIPPED
+from schemas.store_keys import KEYS
 from simulator.config import TOPICS
 from stack.children import Children, memory_bytes
 from stack.connect import Connect
@@ -436,14 +436,14 @@ class _System:
 
     def alerts(self) -> int:
         with redis.Redis(**self.stack.store) as store:
-            return cast(int, store.zcard(features.RECENT_ALERTS_KEY))
+            return cast(int, store.zcard(KEYS.recent_alerts))
 
     def found(self, frauds: Sequence[Mapping[str, Any]]) -> list[bool]:
         """Which planted frauds have their alert in the store."""
         with redis.Redis(**self.stack.store) as store, store.pipeline(transaction=False) as asked:
             for f in frauds:
                 alert = alert_id(f["rule"], f["user_id"], f["order_id"])
-                asked.hexists(features.user_alert_ids_key(f["user_id"]), alert)
+                asked.hexists(KEYS.user_alert_ids(f["user_id"]), alert)
             return [bool(answer) for answer in asked.execute()]
 
 

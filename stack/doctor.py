@@ -28,6 +28,7 @@ from connections.registry import registry_client
 from connections.store import store_options
 from schemas.addresses import Address, StoreUrl
 from schemas.jobs import JOBS, topics
+from schemas.store_keys import PREFIX, Keys
 from stack.errors import StackError
 from stack.java import java, java_version
 from stack.ports import holder, is_free
@@ -40,7 +41,6 @@ __all__ = ["Addresses", "Finding", "local", "system", "told"]
 _PATIENCE_S = 10
 _DISK = 2 << 30  # what the services are downloaded to, and a day of the demo's data
 _SKEW_S = 10.0  # as the default of --out_of_orderness
-_PROBE = "streamforge:doctor"
 _MUTE = logging.getLogger("stack.doctor.client")
 _MUTE.addHandler(logging.NullHandler())
 _MUTE.propagate = False
@@ -62,6 +62,7 @@ class Addresses:
     Attributes:
       jobs: whose topics have to be there.
       kafka, registry, redis: with the files that say how to connect.
+      prefix: of the installation's keys.
       bigquery: project.dataset.
       folders: written to and read from; local or gs://.
     """
@@ -70,6 +71,7 @@ class Addresses:
     kafka: Brokers | None = None
     registry: Address | None = None
     redis: StoreUrl | None = None
+    prefix: str = PREFIX
     bigquery: str | None = None
     folders: tuple[str, ...] = ()
 
@@ -109,7 +111,7 @@ def system(at: Addresses) -> Iterator[Finding]:
     if at.registry:
         yield _look("registry's rules", _registry, at.registry)
     if at.redis:
-        yield _look("store", _store, at.redis)
+        yield _look("store", _store, at.redis, Keys(at.prefix).check("doctor"))
         yield _look("clock", _clock, at.redis)
     if at.bigquery:
         yield _look("tables", _tables, at.bigquery, at.jobs)
@@ -195,13 +197,13 @@ def _registry(url: Address) -> str:
     return f"{url}, compatibility {level}"
 
 
-def _store(url: StoreUrl) -> str:
+def _store(url: StoreUrl, probe: str) -> str:
     client = _redis(url)
     policy = client.info("memory").get("maxmemory_policy")
     if policy != "noeviction":
         raise _Wrong(f"maxmemory-policy is {policy}: set noeviction, or users of whom much is known look new")
-    client.set(_PROBE, "1", ex=_PATIENCE_S)
-    if client.getdel(_PROBE) != b"1":
+    client.set(probe, "1", ex=_PATIENCE_S)
+    if client.getdel(probe) != b"1":
         raise _Wrong("what is written is not read again: is it a replica?")
     return "written and read"
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from schemas.access import API
 from schemas.jobs import JOBS
+from schemas.store_keys import KEYS
 from stack.errors import StackError
 from stack.ports import HOST
 from stack.secure import ADMIN, Secure, write_private
@@ -73,8 +74,8 @@ def _users(secure: Secure) -> Iterator[str]:
     yield user(ADMIN, "~* &* +@all")
     for job in JOBS.values():
         if job.online:
-            yield user(job.name, f"~sf:* {_WRITER}")
-    yield user(API, f"~sf:* {_READER}")
+            yield user(job.name, f"~{KEYS.first}* {_WRITER}")
+    yield user(API, f"~{KEYS.first}* {_READER}")
 
 
 def _server() -> str:

@@ -27,8 +27,8 @@ from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from bench.orders import Encoder, Spec, generate
-from schemas import features
 from schemas.events import OrderEvent, avro_schema
+from schemas.store_keys import KEYS
 from stack import Stack
 from stack.flink import Cluster, job_server_jar
 from stack.java import ADD_OPENS, jvm
@@ -384,7 +384,7 @@ def wait_for_alerts(folder: Path, expected: set[Alert]) -> None:
 def alerts_in_redis(url: str) -> set[Alert]:
     client = redis.Redis.from_url(url)
     try:
-        keys = list(client.scan_iter(features.user_alerts_key("*"), count=1_000))
+        keys = list(client.scan_iter(KEYS.user_alerts("*"), count=1_000))
         rows = [json.loads(row) for key in keys for row in client.zrange(key, 0, -1)]
     finally:
         client.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 from schemas import currencies
 from schemas.events import FraudAlert, RevenueWindow, UserSession
+from schemas.store_keys import PREFIX
 from transforms.io import redis
 from transforms.sharded_rows import encode_rows
 
@@ -27,9 +28,9 @@ def order(order_id: str, at: int, amount: int = 100, user: str = "u-1", currency
     return user, order_id, at, amount, "Izmir", False, [], currency
 
 
-def write(url: str, rows: Sequence[Write]) -> None:
+def write(url: str, rows: Sequence[Write], prefix: str = PREFIX) -> None:
     """What Beam does with a bundle of one writer; the rows are of one kind."""
-    fn = redis.WriteRowsFn(url, _TABLES[type(rows[0])])
+    fn = redis.WriteRowsFn(url, _TABLES[type(rows[0])], prefix=prefix)
     fn.setup()
     fn.start_bundle()
     if isinstance(rows[0], tuple):

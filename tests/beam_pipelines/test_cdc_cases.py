@@ -12,6 +12,7 @@ import redis
 import tests
 from beam_pipelines.cdc import main
 from schemas import inventory
+from schemas.store_keys import KEYS
 from stack import Stack
 from tests.beam_pipelines.test_cdc import current
 from tests.beam_pipelines.test_fraud import rows
@@ -43,11 +44,11 @@ class Shop:
         return dict(json.loads(ledger.read_text()))
 
     def products(self) -> dict[str, dict[str, Any]]:
-        found = {i.decode(): inventory.product_of(v) for i, v in self._db.hgetall(inventory.PRODUCTS_KEY).items()}
+        found = {i.decode(): inventory.product_of(v) for i, v in self._db.hgetall(KEYS.products).items()}
         return {i: json.loads(v) for i, v in found.items() if v}
 
     def orders_of(self, customer: str) -> int:
-        return int(self._db.hget(f"{inventory.CUSTOMER_PREFIX}{customer}", "orders") or 0)
+        return int(self._db.hget(f"{KEYS.customers}{customer}", "orders") or 0)
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         return rows(self._folder / "out" / table)

@@ -18,6 +18,7 @@ import redis
 
 from schemas import codec, inventory
 from schemas.events import LowStockAlert, avro_schema
+from schemas.store_keys import KEYS
 from stack import Stack
 from stack.flink import Cluster
 from tests import live
@@ -87,15 +88,15 @@ def comparable(row: dict[str, Any]) -> dict[str, Any]:
 
 def in_store(stack: Stack) -> dict[str, Any]:
     with redis.Redis.from_url(stack.redis_url) as db:
-        stored = {i.decode(): inventory.product_of(v) for i, v in db.hgetall(inventory.PRODUCTS_KEY).items()}
+        stored = {i.decode(): inventory.product_of(v) for i, v in db.hgetall(KEYS.products).items()}
         products = {i: json.loads(v) for i, v in stored.items() if v}
-        assert {json.loads(v)["product_id"] for v in db.zrange(inventory.PRODUCTS_ALL_KEY, 0, -1)} == products.keys()
-        low = {json.loads(v)["product_id"] for v in db.zrange(inventory.LOW_KEY, 0, -1)}
+        assert {json.loads(v)["product_id"] for v in db.zrange(KEYS.all_products, 0, -1)} == products.keys()
+        low = {json.loads(v)["product_id"] for v in db.zrange(KEYS.low_products, 0, -1)}
         customers = {}
-        for key in db.scan_iter(f"{inventory.CUSTOMER_PREFIX}*", count=1_000):
+        for key in db.scan_iter(f"{KEYS.customers}*", count=1_000):
             figures = inventory.customer_figures(db.hgetall(key))
             if figures is not None:
-                customers[key.decode().removeprefix(inventory.CUSTOMER_PREFIX)] = figures
+                customers[key.decode().removeprefix(KEYS.customers)] = figures
     for row in products.values():
         row["updated_at"] = datetime.fromisoformat(row["updated_at"])
     return {"products": products, "low": low, "customers": customers}
@@ -212,7 +213,7 @@ def test_store_and_history_equal_the_tables_after_random_transactions_with_every
 
     assert {(each.product_id, each.version) for each in alerts_in_topic(stack)} == wanted
     with redis.Redis.from_url(stack.redis_url) as db:
-        stored = [json.loads(row)["alert_id"] for row in db.zrange(inventory.STOCK_ALERTS_KEY, 0, -1)]
+        stored = [json.loads(row)["alert_id"] for row in db.zrange(KEYS.stock_alerts, 0, -1)]
     assert len(stored) == len(set(stored)) == len(wanted)
     personal = (b"@example", b'"full_name\\', b'"phone\\')
     out = b"".join(part.read_bytes() for part in (tmp_path / "out" / "cdc_changes").iterdir())

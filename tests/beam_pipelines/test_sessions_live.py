@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 
-from schemas import codec, features
+from schemas import codec
 from schemas.events import ClickstreamEvent, UserSession, avro_schema
+from schemas.store_keys import KEYS
 from stack import Stack
 from stack.flink import Cluster
 from tests import live
@@ -183,7 +184,7 @@ def sessions_in_redis(url: str) -> dict[str, tuple[float, ...]]:
     """session_id → what was counted, of those that are not retracted."""
     client = redis.Redis.from_url(url)
     try:
-        keys = list(client.scan_iter(features.user_sessions_key("*"), count=1_000))
+        keys = list(client.scan_iter(KEYS.user_sessions("*"), count=1_000))
         rows = [json.loads(row) for key in keys for row in client.zrange(key, 0, -1)]
     finally:
         client.close()

@@ -14,7 +14,7 @@ from bench import __main__ as bench
 from bench.latency import percentile
 from schemas.codec import Decoder
 from schemas.events import FraudAlert, OrderEvent
-from schemas.features import RECENT_ALERTS_KEY, alert_json
+from schemas.features import alert_json
 from stack import Stack
 from transforms.io.registry import Registry
 
@@ -57,7 +57,7 @@ class StandIn(threading.Thread):
             while waiting and waiting[0][0] <= time.monotonic():
                 _, order = waiting.pop(0)
                 if not (self._forgetful and order.order_id.endswith("7")):
-                    store.zadd(RECENT_ALERTS_KEY, {alert_json(alert(order)): order.event_time})
+                    store.zadd({alert_json(alert(order)): order.event_time})
         consumer.close()
 
 

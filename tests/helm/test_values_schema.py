@@ -31,6 +31,7 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
         ({"registry": {"url": "registry.shop:8081"}}, "/registry/url"),
         ({"redis": {"url": "rediss://:secret@10.0.0.3:6378/0"}}, "/redis/url"),
         ({"redis": {"url": "10.0.0.3:6378"}}, "/redis/url"),
+        ({"redis": {"prefix": "shop:b"}}, "/redis/prefix"),
         ({"redis": {"inCluster": {"image": "valkey/valkey:latest"}}}, "/redis/inCluster/image"),
         ({"redis": {"inCluster": {"maxMemory": "512Mi"}}}, "/redis/inCluster/maxMemory"),
         ({"googleCloud": {"project": "My Project"}}, "/googleCloud/project"),

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.orders import Spec
 from cdc.slots import Slot, exposition
-from schemas import features
+from schemas.store_keys import KEYS
 from stack import Stack
 from stack.flink import Cluster
 from stack.ports import pick_free
@@ -110,11 +110,11 @@ def _fill(url: str) -> None:
     now_ms = int(time.time() * 1000)
     write(url, [alert(time_ms=now_ms)])
     with redis.Redis.from_url(url) as store:
-        store.hset(features.FRESHNESS_KEY, mapping={"orders": now_ms, "revenue": now_ms, "sessions": now_ms})
+        store.hset(KEYS.freshness, mapping={"orders": now_ms, "revenue": now_ms, "sessions": now_ms})
         for minute in range(-3, 30):
             start_ms = now_ms - now_ms % 60_000 + minute * 60_000
-            store.hset(features.revenue_minute_key("TRY", start_ms), "total:*", f"1 12345 7 5 1 {start_ms + 60_000}")
-            store.zadd(features.REVENUE_CURRENCIES_KEY, {"TRY": start_ms})
+            store.hset(KEYS.revenue_minute("TRY", start_ms), "total:*", f"1 12345 7 5 1 {start_ms + 60_000}")
+            store.zadd(KEYS.currencies, {"TRY": start_ms})
 
 
 def _ports(logs: Path) -> Iterator[str]:

@@ -18,6 +18,7 @@ from schemas.features import (
     session_json,
     user_features_json,
 )
+from schemas.store_keys import KEYS
 from tests.build import MINUTE, T0, alert, minute, session
 
 
@@ -178,40 +179,40 @@ def test_spend_is_by_currency_and_that_of_the_shop_stands_alone() -> None:
 
 def test_keys_begin_with_our_prefix_and_no_two_families_share_one() -> None:
     keys = [
-        features.user_alerts_key("u"),
-        features.user_alert_ids_key("u"),
-        features.user_key("u"),
-        features.user_sessions_key("u"),
-        features.user_session_ids_key("u"),
-        features.user_orders_key("u"),
-        features.user_features_key("u"),
-        features.revenue_minute_key("TRY", 0),
-        features.revenue_minutes_key("TRY"),
-        features.OLD_REVENUE_MINUTES_KEY,
-        features.REVENUE_CURRENCIES_KEY,
-        features.RECENT_SESSIONS_KEY,
-        features.OPEN_SESSIONS_KEY,
-        features.ledger_key("u"),
-        features.RECENT_ALERTS_KEY,
-        features.FRESHNESS_KEY,
+        KEYS.user_alerts("u"),
+        KEYS.user_alert_ids("u"),
+        KEYS.user("u"),
+        KEYS.user_sessions("u"),
+        KEYS.user_session_ids("u"),
+        KEYS.user_orders("u"),
+        KEYS.user_features("u"),
+        KEYS.revenue_minute("TRY", 0),
+        KEYS.revenue_minutes("TRY"),
+        KEYS.minutes_without_currency,
+        KEYS.currencies,
+        KEYS.recent_sessions,
+        KEYS.open_sessions,
+        KEYS.ledger("u"),
+        KEYS.recent_alerts,
+        KEYS.freshness,
     ]
     assert all(key.startswith("sf:") for key in keys)
     assert len(set(keys)) == len(keys)
 
 
 def test_no_user_can_be_named_so_that_the_key_is_another_ones() -> None:
-    assert features.user_alerts_key("recent") != features.RECENT_ALERTS_KEY
-    assert features.user_alerts_key("a:b") != features.user_alerts_key("a") + "b"
+    assert KEYS.user_alerts("recent") != KEYS.recent_alerts
+    assert KEYS.user_alerts("a:b") != KEYS.user_alerts("a") + "b"
 
 
 def test_the_prefixes_are_those_of_all_keys_of_a_user() -> None:
     keys = {
-        features.user_key("u"),
-        features.user_alerts_key("u"),
-        features.user_alert_ids_key("u"),
-        features.user_sessions_key("u"),
-        features.user_session_ids_key("u"),
-        features.user_orders_key("u"),
-        features.user_features_key("u"),
+        KEYS.user("u"),
+        KEYS.user_alerts("u"),
+        KEYS.user_alert_ids("u"),
+        KEYS.user_sessions("u"),
+        KEYS.user_session_ids("u"),
+        KEYS.user_orders("u"),
+        KEYS.user_features("u"),
     }
-    assert {prefix + "u" for prefix in features.USER_PREFIXES} == keys
+    assert {prefix + "u" for prefix in KEYS.of_user} == keys

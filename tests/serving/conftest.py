@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 
 from schemas import features
 from schemas.events import FraudAlert
+from schemas.store_keys import KEYS
 from serving import Config, create_app
 from stack import Stack
 from tests.described import hold_to_its_document
@@ -49,7 +50,7 @@ def store_alerts(db: redis.Redis, alerts: Iterable[FraudAlert]) -> None:
     """Puts alerts where the layout says they are."""
     with db.pipeline() as commands:
         for each in alerts:
-            for key in (features.RECENT_ALERTS_KEY, features.user_alerts_key(each.user_id)):
+            for key in (KEYS.recent_alerts, KEYS.user_alerts(each.user_id)):
                 commands.zadd(key, {features.alert_json(each): each.event_time})
         commands.execute()
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from schemas import features
+from schemas import features, store_keys
 from serving import Config, ConfigError, api_keys, create_app, openapi
 from serving.__main__ import main
 from serving.api_keys import ApiKey, InvalidKeys
@@ -194,7 +194,7 @@ def failures(client):
 
 def test_without_a_key_health_tells_no_more_than_that_the_store_answers(serve, db):
     client = serve(api_keys=KEYS)
-    db.hset(features.ledger_key("archiver"), mapping={"in": 5, "good": 5, "updated_ms": 1})
+    db.hset(KEYS.ledger("archiver"), mapping={"in": 5, "good": 5, "updated_ms": 1})
     for headers in ({}, {"X-API-Key": "wrong"}, {"X-API-Key": KEY, "Authorization": "Bearer wrong"}):
         answer = client.get("/api/v1/health", headers=headers)
         assert (answer.status_code, answer.json["data"].keys()) == (200, {"status", "redis"})
@@ -255,4 +255,4 @@ def test_settings_that_cannot_be_right_are_refused_by_name(field, bad):
 
 
 def test_the_prefix_of_what_is_counted_is_part_of_the_layout():
-    assert f"{features.RATE_LIMIT_PREFIX}:" in features.__doc__
+    assert f"{store_keys.KEYS.rate}:" in features.__doc__

@@ -11,7 +11,7 @@ import redis
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from schemas import features
+from schemas.store_keys import KEYS
 from stack import Stack
 from tests import browser as shop
 from tests.build import MINUTE, alert, minute, session
@@ -210,15 +210,15 @@ def test_an_alert_opens_to_the_orders_behind_it_and_its_user(visit, hour):
 def test_sessions_and_ledgers_are_shown(visit, store, db, hour):
     counts = {"in": 1_010, "good": 1_000, "dead_letters": 6, "late": 3, "duplicates": 1}
     now = time.time_ns() // 1_000_000
-    db.hset(features.ledger_key("fraud-detector"), mapping=counts | {"updated_ms": now})
-    db.hset(features.ledger_key("archiver"), mapping=counts | {"good": 990, "updated_ms": now, "lost": 0})
+    db.hset(KEYS.ledger("fraud-detector"), mapping=counts | {"updated_ms": now})
+    db.hset(KEYS.ledger("archiver"), mapping=counts | {"good": 990, "updated_ms": now, "lost": 0})
     page = visit().open()
     fraud = page.get_by_role("row", name=re.compile("fraud-detector"))
     expect(fraud).to_contain_text("balances")
     expect(fraud).to_contain_text("1,010")
     expect(page.get_by_role("row", name=re.compile("archiver"))).to_contain_text("10 missing")
     expect(page.locator("#tile-ledger-more")).to_have_text("1 of 2 ledgers do not balance")
-    db.hset(features.ledger_key("archiver"), mapping={"good": 1_000, "lost": 4_000})
+    db.hset(KEYS.ledger("archiver"), mapping={"good": 1_000, "lost": 4_000})
     expect(page.locator("#tile-ledger-more")).to_have_text("4,000 lost before being read")
     expect(page.get_by_role("row", name=re.compile("archiver")).locator("td.bad")).to_have_text("4,000")
     expect(page.locator("#tile-sessions")).to_have_text("40")
@@ -243,7 +243,7 @@ def with_progress(seen, **jobs):
 
 
 def test_how_far_the_jobs_are_behind_is_shown_also_of_those_without_a_ledger(visit, store, db, hour):
-    db.hset(features.ledger_key("fraud-detector"), mapping={"in": 7, "good": 7})
+    db.hset(KEYS.ledger("fraud-detector"), mapping={"in": 7, "good": 7})
     page = with_progress(visit(), fraud_detector=(12_345, 90.5), archiver=(0, None)).open()
     fraud = page.get_by_role("row", name=re.compile("fraud-detector"))
     expect(fraud).to_contain_text("12,345")
@@ -258,7 +258,7 @@ def test_how_far_the_jobs_are_behind_is_shown_also_of_those_without_a_ledger(vis
 def test_on_a_desk_every_column_of_the_pipelines_and_all_tiles_in_one_row_are_seen(visit, store, db, hour, width):
     counts = {"in": 9_876_543, "good": 9_865_432, "dead_letters": 7_654, "late": 2_345, "duplicates": 1_112}
     for job in ("fraud-detector", "revenue-calculator", "session-aggregator"):
-        db.hset(features.ledger_key(job), mapping=counts | {"updated_ms": time.time_ns() // 1_000_000, "lost": 12_345})
+        db.hset(KEYS.ledger(job), mapping=counts | {"updated_ms": time.time_ns() // 1_000_000, "lost": 12_345})
     seen = with_progress(
         visit(viewport={"width": width, "height": 1000}),
         **dict.fromkeys(("fraud_detector", "revenue_calculator", "session_aggregator"), (123_456, 4_000)),
@@ -307,7 +307,7 @@ def test_products_low_on_stock_are_shown(visit, store, db, hour):
     page = visit().open()
     expect(page.locator("#sessions tbody tr")).not_to_have_count(0)
     expect(page.locator("#inventory")).to_be_hidden()
-    db.hset(features.ledger_key("cdc-processor"), mapping={"in": 1, "good": 1})
+    db.hset(KEYS.ledger("cdc-processor"), mapping={"in": 1, "good": 1})
     page.reload()
     expect(page.locator("#inventory .empty")).to_be_visible()
     write_products(store, [of_product(1, "few", 3), of_product(2, "many", 30)])

@@ -8,7 +8,7 @@ from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas import features
+from schemas.store_keys import KEYS
 from serving import Config, create_app, openapi
 from tests.build import HOUR, T0, session
 from tests.store import order, write
@@ -161,6 +161,6 @@ def test_a_short_answer_is_not_worth_compressing(client, stored, make_alert):
 
 def test_the_longest_id_reaches_its_own_keys_and_no_others(client, db):
     user = "x" * 256
-    db.set(features.user_features_key(user + "y"), b'{"other":true}')
+    db.set(KEYS.user_features(user + "y"), b'{"other":true}')
     assert client.get(f"{PATH}/{user}").status_code == 404
     assert client.get(f"{PATH}/{user}y").status_code == 400

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import serving
 from schemas import features
+from schemas.store_keys import KEYS
 from serving import Config, create_app
 
 T0 = 1_790_000_000_123
@@ -118,7 +119,7 @@ def test_no_input_makes_the_server_fail(client, user, args):
 
 
 def test_health_names_the_ledgers(client, db):
-    db.hset(features.ledger_key("fraud-detector"), mapping={"in": 5, "good": 5, "updated_ms": T0})
+    db.hset(KEYS.ledger("fraud-detector"), mapping={"in": 5, "good": 5, "updated_ms": T0})
     answer = client.get("/api/v1/health")
     assert answer.status_code == 200
     assert answer.json["data"]["status"] == "ok"

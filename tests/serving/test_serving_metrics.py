@@ -4,8 +4,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_flask_exporter import PrometheusMetrics
 
-from schemas import features
 from schemas.events import RevenueWindow
+from schemas.store_keys import KEYS
 from serving import Config, create_app
 from tests.store import write
 
@@ -21,7 +21,7 @@ def value(family, name, **labels):
 
 
 def test_names_types_and_labels_are_the_promised_ones(client, db):
-    db.hset(features.FRESHNESS_KEY, "fraud_alerts", int(time.time() * 1000) - 5000)
+    db.hset(KEYS.freshness, "fraud_alerts", int(time.time() * 1000) - 5000)
     found = families(client)
     assert {name: family.type for name, family in found.items()} == {
         "streamforge_http_requests": "counter",
@@ -64,8 +64,8 @@ def test_the_address_is_prometheus_flask_exporter_s_and_holds_none_of_its_own_se
 def test_ledgers_are_told_by_job_and_outcome_with_their_age(client, db):
     counts = {"in": 10, "good": 6, "dead_letters": 2, "late": 1, "duplicates": 1}
     written_ms = int(time.time() * 1000) - 30_000
-    db.hset(features.ledger_key("archiver"), mapping=counts | {"updated_ms": written_ms, "run_ms": 1})
-    db.hset(features.ledger_key("cdc-processor"), mapping={"in": "many", "late": 3, "updated_ms": "9" * 40})
+    db.hset(KEYS.ledger("archiver"), mapping=counts | {"updated_ms": written_ms, "run_ms": 1})
+    db.hset(KEYS.ledger("cdc-processor"), mapping={"in": "many", "late": 3, "updated_ms": "9" * 40})
     found = families(client)
     told = {(s.labels["job"], s.labels["outcome"]): s.value for s in found["streamforge_ledger_records"].samples}
     assert told == {("archiver", name): number for name, number in counts.items()} | {("cdc-processor", "late"): 3}
@@ -76,8 +76,8 @@ def test_ledgers_are_told_by_job_and_outcome_with_their_age(client, db):
 
 def test_what_was_lost_is_told_apart_and_only_of_jobs_that_say_so(client, db):
     counts = {"in": 5, "good": 5, "updated_ms": 1}
-    db.hset(features.ledger_key("archiver"), mapping=counts | {"lost": 7})
-    db.hset(features.ledger_key("fraud-detector"), mapping=counts)
+    db.hset(KEYS.ledger("archiver"), mapping=counts | {"lost": 7})
+    db.hset(KEYS.ledger("fraud-detector"), mapping=counts)
     found = families(client)
     told = {sample.labels["job"]: sample.value for sample in found["streamforge_ledger_lost_records"].samples}
     assert told == {"archiver": 7}
@@ -92,7 +92,7 @@ def test_the_shop_s_numbers_are_told(client, db, valkey, stored, make_alert):
     minutes = [before_ms - before_ms % 60_000 + n * 60_000 for n in range(-3, 2)]
     write(valkey.redis_url, [revenue(start, orders=100 + n) for n, start in enumerate(minutes)])
     write(valkey.redis_url, [revenue(start, orders=9, currency="JPY") for start in minutes])
-    db.zadd(features.OPEN_SESSIONS_KEY, {"a": 1, "b": 2})
+    db.zadd(KEYS.open_sessions, {"a": 1, "b": 2})
     stored(
         make_alert(1, time_ms=before_ms),
         make_alert(2, time_ms=before_ms - 200_000),

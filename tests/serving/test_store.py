@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from schemas import features
+from schemas.store_keys import KEYS
 from serving import Config
 from serving.store import JOBS, Position, Store, StoreUnavailable, epoch_ms
 
@@ -115,14 +116,14 @@ def test_a_page_after_the_window_is_empty(store, stored, make_alert):
 
 def test_health_shows_the_ledgers_that_jobs_have_written(store, db):
     counts = {"in": 10, "good": 6, "dead_letters": 2, "late": 1, "duplicates": 1}
-    db.hset(features.ledger_key("fraud-detector"), mapping=counts | {"updated_ms": T0, "run_ms": T0})
+    db.hset(KEYS.ledger("fraud-detector"), mapping=counts | {"updated_ms": T0, "run_ms": T0})
     assert store.health().ledgers == {"fraud-detector": counts | {"updated_at": features.rfc3339(T0)}}
     assert store.health().latency_ms > 0
     assert "fraud-detector" in JOBS
 
 
 def test_a_ledger_with_foreign_values_does_not_break_health(store, db):
-    db.hset(features.ledger_key("archiver"), mapping={"in": "many", "good": "-1", "late": 3, "updated_ms": "9" * 40})
+    db.hset(KEYS.ledger("archiver"), mapping={"in": "many", "good": "-1", "late": 3, "updated_ms": "9" * 40})
     assert store.health().ledgers == {"archiver": {"late": 3}}
 
 
@@ -130,7 +131,7 @@ def test_all_that_a_scrape_tells_is_two_round_trips_however_much_there_is(store,
     asked = []
     ask = store._connections.ask
     monkeypatch.setattr(store._connections, "ask", lambda *commands, **how: asked.append(1) or ask(*commands, **how))
-    db.hset(features.ledger_key(JOBS[0]), mapping={"in": 3, "good": 3, "updated_ms": int(time.time() * 1000)})
+    db.hset(KEYS.ledger(JOBS[0]), mapping={"in": 3, "good": 3, "updated_ms": int(time.time() * 1000)})
     readings = store.readings()
     assert readings.ledgers == {JOBS[0]: {"in": 3, "good": 3}}
     assert readings.ledger_age_s == {JOBS[0]: pytest.approx(0, abs=5)}
@@ -139,14 +140,14 @@ def test_all_that_a_scrape_tells_is_two_round_trips_however_much_there_is(store,
 
 def test_features_of_many_come_in_the_order_asked_with_none_for_the_unknown(store, db):
     for user in ("ada", "bob"):
-        db.set(features.user_features_key(user), f"features of {user}")
+        db.set(KEYS.user_features(user), f"features of {user}")
     ada, bob = b"features of ada", b"features of bob"
     assert store.features_of_many(["bob", "nobody", "ada", "bob"]) == [bob, None, ada, bob]
     assert (store.features_of("ada"), store.features_of("nobody")) == (ada, None)
 
 
 def test_freshness_is_the_age_of_the_newest_event(store, db):
-    db.hset(features.FRESHNESS_KEY, mapping={"fraud_alerts": int(time.time() * 1000) - 60_000, "odd": "x"})
+    db.hset(KEYS.freshness, mapping={"fraud_alerts": int(time.time() * 1000) - 60_000, "odd": "x"})
     assert store.freshness_s() == {"fraud_alerts": pytest.approx(60, abs=5)}
 
 
@@ -220,7 +221,7 @@ def test_a_frozen_store_holds_threads_for_one_time_out_only_and_recovers_by_itse
 
 
 def test_an_answer_that_is_an_error_is_a_failure_of_the_store(store, db, errors):
-    db.set(features.RECENT_ALERTS_KEY, "not a sorted set")
+    db.set(KEYS.recent_alerts, "not a sorted set")
     with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
         store.alerts(None, 10)
     with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
@@ -230,7 +231,7 @@ def test_an_answer_that_is_an_error_is_a_failure_of_the_store(store, db, errors)
 
 def test_an_error_among_answers_leaves_none_of_them_to_the_next_question(store, db, stored, make_alert):
     stored(make_alert())
-    db.set(features.ledger_key(JOBS[0]), "not a hash")
+    db.set(KEYS.ledger(JOBS[0]), "not a hash")
     with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
         store.health()
     assert store.alerts(None, 10).rows == [features.alert_json(make_alert())]

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas import features
+from schemas.store_keys import KEYS
 from serving import Config
 from serving.store import Store
 from serving.stream import Streams, TooManyStreams, Wanted
@@ -116,7 +117,7 @@ def test_whoever_is_cut_off_and_comes_back_misses_nothing_and_hears_nothing_twic
     left = len(times) - len(heard)
     heard += [data for _, _, data in first(stream, left)] if left else []
     streams.close()
-    assert heard == [entry[b"alert"] for _, entry in db.xrange(features.ALERT_LOG_KEY)]
+    assert heard == [entry[b"alert"] for _, entry in db.xrange(KEYS.alert_log)]
     assert len(heard) == len(times)
 
 
@@ -222,10 +223,10 @@ def test_closing_ends_every_stream_while_it_waits(streams):
 def test_an_entry_that_is_no_alert_is_left_out(streams, valkey, db, caplog):
     stream = streams.open(Wanted(ALERTS))
     for _ in range(3):
-        db.xadd(features.ALERT_LOG_KEY, {"alert": "{}"})
+        db.xadd(KEYS.alert_log, {"alert": "{}"})
     write(valkey.redis_url, [alert()])
     assert [data for _, _, data in first(stream, 1)] == [features.alert_json(alert())]
-    db.xadd(features.ALERT_LOG_KEY, {"alert": "{}"})
+    db.xadd(KEYS.alert_log, {"alert": "{}"})
     polls = streams.polls
     eventually(lambda: streams.polls > polls + 5, "the log is read again and again")
     assert caplog.text.count("is no alert") == 4, "once each"

@@ -26,9 +26,9 @@ from confluent_kafka.admin import (
 
 from connections import settings
 from connections.kafka import Brokers, Connection
-from schemas import features
 from schemas.access import API, LETTERS_TOOL, SIMULATOR
 from schemas.jobs import JOBS
+from schemas.store_keys import KEYS
 from stack import Stack
 from stack.ports import pick_free
 from stack.secure import ADMIN, Secure, write_private
@@ -121,7 +121,7 @@ def test_fraud_is_found_and_no_secret_is_seen(
         wanted = [(f["user_id"], alert_id(f["rule"], f["user_id"], f["order_id"])) for f in planted]
 
         def all_found() -> bool:
-            return all(store.hexists(features.user_alert_ids_key(user), alert) for user, alert in wanted)
+            return all(store.hexists(KEYS.user_alert_ids(user), alert) for user, alert in wanted)
 
         live.eventually(all_found, f"{len(wanted)} planted frauds in the store")
         live.eventually(lambda: list((tmp_path / "state").rglob("_metadata")), "a checkpoint")

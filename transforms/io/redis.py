@@ -29,6 +29,7 @@ from schemas import currencies, features
 from schemas.addresses import StoreUrl
 from schemas.events import FraudAlert, RevenueWindow, UserSession
 from schemas.store_errors import About, about, distrusted, words_of
+from schemas.store_keys import PREFIX, Keys
 from transforms.errors import BadRecord
 from transforms.io import redis_scripts
 from transforms.ledger import Counts
@@ -57,8 +58,8 @@ _MOST_BYTES = 1 << 20  # of a value: the least to which a store's proto-max-bulk
 _GIVE_UP_S = 120
 
 
-def _users(currency: str) -> tuple[Any, ...]:
-    return features.USER_TTL_S, *features.USER_PREFIXES, currency
+def _users(currency: str, keys: Keys) -> tuple[Any, ...]:
+    return features.USER_TTL_S, *keys.of_user, currency
 
 
 class StoreError(Exception):
@@ -79,14 +80,14 @@ return redis.call('DEL', KEYS[1])
 """
 
 
-def check_store(url: StoreUrl) -> None:
+def check_store(url: StoreUrl, prefix: str = PREFIX) -> None:
     """Whether the store takes what jobs write; of one that does not answer, or not now, this says nothing.
 
     Raises: StoreRefusedError.
     """
     with contextlib.closing(_open(url)) as client:
         try:
-            client.eval(_PROBE, 1, f"sf:check:{uuid.uuid4().hex}")
+            client.eval(_PROBE, 1, Keys(prefix).check(uuid.uuid4().hex))
         except redis.RedisError as e:
             if _about(e) != "state":
                 raise StoreRefusedError(f"{url} refuses: {url.hide(words_of(e))}") from None
@@ -128,11 +129,12 @@ class RedisFn(beam.DoFn):
     """A connection, opened in the worker, and retries: a store that cannot be written to stops the reading, it loses
     nothing."""
 
-    def __init__(self, url: StoreUrl | str):
-        self._url = url
+    def __init__(self, url: StoreUrl | str, prefix: str = PREFIX):
+        self._url, self._prefix = url, prefix
 
     def setup(self) -> None:
         self._address, self._client = _connect(self._url)
+        self._keys = Keys(self._prefix)
 
     def teardown(self) -> None:
         self._client.close()
@@ -178,13 +180,13 @@ class StoreTable:
 class WriteRowsFn(RedisFn):
     """Writes rows, many in one go. One with a value that not every store takes is no row but a dead letter."""
 
-    def __init__(self, url: StoreUrl | str, table: Callable[[], StoreTable], job: str = ""):
-        super().__init__(url)
+    def __init__(self, url: StoreUrl | str, table: Callable[[Keys], StoreTable], job: str = "", prefix: str = PREFIX):
+        super().__init__(url, prefix)
         self._make_table, self._job = table, job
 
     def setup(self) -> None:
         super().setup()
-        self._table = self._make_table()
+        self._table = self._make_table(self._keys)
 
     def start_bundle(self) -> None:
         self._rows = self._bytes = 0
@@ -250,20 +252,20 @@ def write_rows(rows: beam.PCollection[Any], fn: beam.DoFn) -> beam.PCollection[B
 class WriteAlertsToRedis(beam.PTransform):
     """Stores alerts for the API, and the users' features that come of them."""
 
-    def __init__(self, url: StoreUrl | str, job: str, currency: str = currencies.DEFAULT):
+    def __init__(self, url: StoreUrl | str, job: str, currency: str = currencies.DEFAULT, prefix: str = PREFIX):
         super().__init__()
-        self._fn = WriteRowsFn(url, partial(_alerts, currency), job)
+        self._fn = WriteRowsFn(url, partial(_alerts, currency), job, prefix)
 
     def expand(self, alerts: beam.PCollection[FraudAlert]) -> beam.PCollection[BadRecord]:
         return write_rows(alerts, self._fn)
 
 
-def _alerts(currency: str) -> StoreTable:
+def _alerts(currency: str, keys: Keys) -> StoreTable:
     return StoreTable(
         redis_scripts.ALERTS,
-        (features.RECENT_ALERTS_KEY, features.FRESHNESS_KEY, features.ALERT_LOG_KEY),
+        (keys.recent_alerts, keys.freshness, keys.alert_log),
         (
-            *_users(currency),
+            *_users(currency, keys),
             features.ALERTS_PER_USER,
             features.ALERTS_RECENT,
             features.ALERT_FAMILY,
@@ -280,19 +282,19 @@ class WriteSessionsToRedis(beam.PTransform):
     content.
     """
 
-    def __init__(self, url: StoreUrl | str, job: str, currency: str = currencies.DEFAULT):
+    def __init__(self, url: StoreUrl | str, job: str, currency: str = currencies.DEFAULT, prefix: str = PREFIX):
         super().__init__()
-        self._fn = WriteRowsFn(url, partial(_sessions, currency), job)
+        self._fn = WriteRowsFn(url, partial(_sessions, currency), job, prefix)
 
     def expand(self, sessions: beam.PCollection[UserSession]) -> beam.PCollection[BadRecord]:
         return write_rows(sessions, self._fn)
 
 
-def _sessions(currency: str) -> StoreTable:
+def _sessions(currency: str, keys: Keys) -> StoreTable:
     return StoreTable(
         redis_scripts.SESSIONS,
-        (features.RECENT_SESSIONS_KEY, features.OPEN_SESSIONS_KEY, features.FRESHNESS_KEY),
-        (*_users(currency), features.SESSIONS_PER_USER, features.SESSIONS_RECENT, features.SESSION_FAMILY),
+        (keys.recent_sessions, keys.open_sessions, keys.freshness),
+        (*_users(currency, keys), features.SESSIONS_PER_USER, features.SESSIONS_RECENT, features.SESSION_FAMILY),
         partial(_session_arguments, currency),
     )
 
@@ -316,19 +318,19 @@ class WriteOrderFeaturesToRedis(beam.PTransform):
     amount in minor units.
     """
 
-    def __init__(self, url: StoreUrl | str, job: str, currency: str = currencies.DEFAULT):
+    def __init__(self, url: StoreUrl | str, job: str, currency: str = currencies.DEFAULT, prefix: str = PREFIX):
         super().__init__()
-        self._fn = WriteRowsFn(url, partial(_orders, currency), job)
+        self._fn = WriteRowsFn(url, partial(_orders, currency), job, prefix)
 
     def expand(self, orders: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection[BadRecord]:
         return write_rows(orders, self._fn)
 
 
-def _orders(currency: str) -> StoreTable:
+def _orders(currency: str, keys: Keys) -> StoreTable:
     return StoreTable(
         redis_scripts.ORDERS,
-        (features.FRESHNESS_KEY,),
-        (*_users(currency), features.ORDERS_PER_USER, features.HOUR_MS, features.DAY_MS, features.ORDER_FAMILY),
+        (keys.freshness,),
+        (*_users(currency, keys), features.ORDERS_PER_USER, features.HOUR_MS, features.DAY_MS, features.ORDER_FAMILY),
         _order_arguments,
         lambda keyed: msgspec.msgpack.decode(keyed[1]),
     )
@@ -346,23 +348,23 @@ class WriteRevenueToRedis(beam.PTransform):
     Input: RevenueWindow, early, final and corrected ones, in any order; a version below 2^53 stands for one content.
     """
 
-    def __init__(self, url: StoreUrl | str, job: str, currency: str = currencies.DEFAULT):  # noqa: ARG002 - rows name theirs
+    def __init__(self, url: StoreUrl | str, job: str, currency: str = "", prefix: str = PREFIX):  # noqa: ARG002 - rows name theirs
         super().__init__()
-        self._fn = _WriteRevenueFn(url, _revenue, job)
+        self._fn = _WriteRevenueFn(url, _revenue, job, prefix)
 
     def expand(self, revenue: beam.PCollection[RevenueWindow]) -> beam.PCollection[BadRecord]:
         return write_rows(revenue, self._fn)
 
 
-def _revenue() -> StoreTable:
+def _revenue(keys: Keys) -> StoreTable:
     return StoreTable(
         redis_scripts.REVENUE,
-        (features.REVENUE_CURRENCIES_KEY, features.FRESHNESS_KEY),
+        (keys.currencies, keys.freshness),
         (
             features.REVENUE_TTL_S,
             features.REVENUE_MINUTES,
-            features.REVENUE_MINUTE_PREFIX,
-            features.REVENUE_MINUTES_PREFIX,
+            keys.minute,
+            keys.minutes,
             features.REVENUE_FAMILY,
             features.USER_TTL_S,
         ),
@@ -381,31 +383,31 @@ class _WriteRevenueFn(WriteRowsFn):
 
     def setup(self) -> None:
         super().setup()
-        keys = [features.OLD_REVENUE_MINUTES_KEY, features.REVENUE_CURRENCIES_KEY]
-        prefixes = [features.REVENUE_MINUTE_PREFIX, features.REVENUE_MINUTES_PREFIX]
-        self._run(redis_scripts.ADOPT, keys, [*prefixes, currencies.DEFAULT])
+        keys = self._keys
+        names = [keys.minutes_without_currency, keys.currencies]
+        self._run(redis_scripts.ADOPT, names, [keys.minute, keys.minutes, currencies.DEFAULT])
 
 
 class WriteLedgerToRedis(beam.PTransform):
     """Shows a running job's ledger; `run_ms` is when the job was started."""
 
-    def __init__(self, url: StoreUrl | str, job: str, run_ms: int):
+    def __init__(self, url: StoreUrl | str, job: str, run_ms: int, prefix: str = PREFIX):
         super().__init__()
-        self._fn = _WriteLedgerFn(url, job, run_ms)
+        self._fn = _WriteLedgerFn(url, job, run_ms, prefix)
 
     def expand(self, counts: beam.PCollection[Counts]) -> beam.PCollection[None]:
         return counts | "Store" >> beam.ParDo(self._fn)
 
 
 class _WriteLedgerFn(RedisFn):
-    def __init__(self, url: StoreUrl | str, job: str, run_ms: int):
-        super().__init__(url)
+    def __init__(self, url: StoreUrl | str, job: str, run_ms: int, prefix: str = PREFIX):
+        super().__init__(url, prefix)
         self._job, self._run_ms = job, run_ms
 
     def process(self, counts: Counts) -> Iterable[None]:
         fields = {**counts.as_dict(), "updated_ms": time.time_ns() // 1_000_000}
         total = fields.pop("in")
         rest = [part for pair in fields.items() for part in pair]
-        keys = [features.ledger_key(self._job)]
+        keys = [self._keys.ledger(self._job)]
         self._run(redis_scripts.LEDGER, keys, [features.LEDGER_TTL_S, self._run_ms, total, *rest])
         return ()

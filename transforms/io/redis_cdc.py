@@ -16,6 +16,7 @@ import apache_beam as beam
 from schemas import features, inventory
 from schemas.addresses import StoreUrl
 from schemas.events import LowStockAlert
+from schemas.store_keys import PREFIX, Keys
 from transforms.domain.cdc import Customer, OrderPlace, Product
 from transforms.errors import BadRecord
 from transforms.io.redis import RedisFn, StoreTable, WriteRowsFn, write_rows
@@ -209,15 +210,13 @@ end
 """
 )
 
-_CUSTOMER_KEYS: Final = (inventory.CUSTOMER_TTL_S, inventory.CUSTOMER_PREFIX, inventory.CUSTOMER_ORDERS_PREFIX)
-
 
 class _WriteCdcToRedis(beam.PTransform):
     """Input: lists of rows, or rows, in any order. Output: see `transforms.io.redis.write_rows`."""
 
-    def __init__(self, url: StoreUrl | str, job: str, currency: str = ""):  # noqa: ARG002 - rows name theirs
+    def __init__(self, url: StoreUrl | str, job: str, currency: str = "", prefix: str = PREFIX):  # noqa: ARG002 - rows name theirs
         super().__init__()
-        self._url, self._job = url, job
+        self._url, self._job, self._prefix = url, job, prefix
 
     def _fn(self) -> beam.DoFn:
         raise NotImplementedError
@@ -230,46 +229,50 @@ class WriteProductsToRedis(_WriteCdcToRedis):
     """Keeps what is current of each product. Input: lists of Product."""
 
     def _fn(self) -> beam.DoFn:
-        return WriteRowsFn(self._url, _products, self._job)
+        return WriteRowsFn(self._url, _products, self._job, self._prefix)
 
 
 class WriteCustomersToRedis(_WriteCdcToRedis):
     """Keeps which customers there are. Input: lists of Customer."""
 
     def _fn(self) -> beam.DoFn:
-        return WriteRowsFn(self._url, _customers, self._job)
+        return WriteRowsFn(self._url, _customers, self._job, self._prefix)
 
 
 class WriteOrderPlacesToRedis(_WriteCdcToRedis):
     """Keeps customers' figures. Input: lists of OrderPlace."""
 
     def _fn(self) -> beam.DoFn:
-        return WriteRowsFn(self._url, _orders, self._job)
+        return WriteRowsFn(self._url, _orders, self._job, self._prefix)
 
 
 class WriteStockAlertsToRedis(_WriteCdcToRedis):
     """Stores low-stock alerts for the API. Input: LowStockAlert."""
 
     def _fn(self) -> beam.DoFn:
-        return WriteRowsFn(self._url, _alerts, self._job)
+        return WriteRowsFn(self._url, _alerts, self._job, self._prefix)
 
 
 class WriteEmptiedToRedis(_WriteCdcToRedis):
     """Takes away what was in a table when it was truncated. Input: lists of (table, version)."""
 
     def _fn(self) -> beam.DoFn:
-        return _WriteEmptiedFn(self._url)
+        return _WriteEmptiedFn(self._url, self._prefix)
 
 
-def _products() -> StoreTable:
+def _of_customers(keys: Keys) -> tuple[Any, ...]:
+    return inventory.CUSTOMER_TTL_S, keys.customers, keys.customer_orders
+
+
+def _products(keys: Keys) -> StoreTable:
     return StoreTable(
         _PRODUCTS,
         (
-            inventory.PRODUCTS_KEY,
-            inventory.PRODUCTS_ALL_KEY,
-            inventory.LOW_KEY,
-            inventory.EMPTIED_KEY,
-            features.FRESHNESS_KEY,
+            keys.products,
+            keys.all_products,
+            keys.low_products,
+            keys.emptied,
+            keys.freshness,
         ),
         (inventory.INVENTORY_TTL_S, inventory.INVENTORY_FAMILY, features.USER_TTL_S),
         _product_arguments,
@@ -294,11 +297,11 @@ def _product_arguments(each: Product) -> tuple[Any, ...]:
     return (product.product_id, product.version, int(product.low), json, product.event_time_ms)
 
 
-def _customers() -> StoreTable:
+def _customers(keys: Keys) -> StoreTable:
     return StoreTable(
         _CUSTOMERS,
-        (inventory.EMPTIED_KEY, features.FRESHNESS_KEY),
-        (*_CUSTOMER_KEYS, inventory.CUSTOMER_FAMILY, features.USER_TTL_S),
+        (keys.emptied, keys.freshness),
+        (*_of_customers(keys), inventory.CUSTOMER_FAMILY, features.USER_TTL_S),
         _customer_arguments,
         lambda customers: customers,
     )
@@ -309,18 +312,18 @@ def _customer_arguments(each: Customer) -> tuple[Any, ...]:
     return (customer_id, version, int(exists), region, event_time_ms)
 
 
-def _orders() -> StoreTable:
-    return StoreTable(_ORDERS, (inventory.EMPTIED_KEY,), _CUSTOMER_KEYS, _order_arguments, lambda orders: orders)
+def _orders(keys: Keys) -> StoreTable:
+    return StoreTable(_ORDERS, (keys.emptied,), _of_customers(keys), _order_arguments, lambda orders: orders)
 
 
 def _order_arguments(each: OrderPlace) -> tuple[Any, ...]:
     return tuple(each[:5])
 
 
-def _alerts() -> StoreTable:
+def _alerts(keys: Keys) -> StoreTable:
     return StoreTable(
         _ALERTS,
-        (inventory.STOCK_ALERTS_KEY,),
+        (keys.stock_alerts,),
         (inventory.INVENTORY_TTL_S, inventory.STOCK_ALERTS_RECENT),
         _alert_arguments,
     )
@@ -334,8 +337,9 @@ class _WriteEmptiedFn(RedisFn):
     """First it is noted, so that nothing older gets in any more; then what is there goes, key by key."""
 
     def process(self, emptied: list[tuple[str, str]]) -> Iterable[None]:
-        keys = (inventory.EMPTIED_KEY, inventory.PRODUCTS_KEY, inventory.PRODUCTS_ALL_KEY, inventory.LOW_KEY)
-        self._run(_EMPTIED, keys, (inventory.CUSTOMER_TTL_S, *(word for each in emptied for word in each)))
+        keys = self._keys
+        names = (keys.emptied, keys.products, keys.all_products, keys.low_products)
+        self._run(_EMPTIED, names, (inventory.CUSTOMER_TTL_S, *(word for each in emptied for word in each)))
         for table, version in emptied:
             if table in ("customers", "orders"):
                 self._empty(table, version)
@@ -343,10 +347,10 @@ class _WriteEmptiedFn(RedisFn):
 
     def _empty(self, table: str, version: str) -> None:
         of_orders = table == "orders"
-        prefix = inventory.CUSTOMER_ORDERS_PREFIX if of_orders else inventory.CUSTOMER_PREFIX
-        keys = self._ask(lambda: list(self._client.scan_iter(f"{prefix}*", count=_SCAN)))
-        for i in range(0, len(keys), _SCAN):
+        first = self._keys.customer_orders if of_orders else self._keys.customers
+        found = self._ask(lambda: list(self._client.scan_iter(f"{first}*", count=_SCAN)))
+        for i in range(0, len(found), _SCAN):
             if of_orders:
-                self._run(_EMPTY_ORDERS, keys[i : i + _SCAN], (*_CUSTOMER_KEYS, version))
+                self._run(_EMPTY_ORDERS, found[i : i + _SCAN], (*_of_customers(self._keys), version))
             else:
-                self._run(_EMPTY_CUSTOMERS, keys[i : i + _SCAN], (version,))
+                self._run(_EMPTY_CUSTOMERS, found[i : i + _SCAN], (version,))

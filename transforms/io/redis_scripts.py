@@ -151,7 +151,7 @@ end
 """
 )
 
-# In the scripts about users ARGV begins with the TTL in s, `features.USER_PREFIXES` and the shop's currency, here "of
+# In the scripts about users ARGV begins with the TTL in s, `Keys.of_user` and the shop's currency, here "of
 # users".
 # KEYS: recent, freshness, log. ARGV: of users, per user, recent, family, logged, then per alert: user, id, event time,
 # JSON.

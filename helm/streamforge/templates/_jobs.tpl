@@ -30,6 +30,7 @@
 {{- end }}
 {{- if $outputs.redis }}
 - --output={{ include "streamforge.redisUrl" $root }}
+- --store_prefix={{ $root.Values.redis.prefix }}
 {{- end }}
 {{- with $outputs.topic }}
 - --output={{ $kafka }}/{{ . }}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from schemas import features
 from schemas.events import FraudAlert, RevenueWindow, UserSession
+from schemas.store_keys import KEYS
 from stack import Stack
 from tests.build import HOUR, MINUTE, T0, alert, minute, session
 from tests.live import eventually
@@ -47,7 +48,7 @@ def dump(db: redis.Redis) -> dict[str, Any]:
         elif db.type(key) == b"zset":
             found[name] = [(member.decode(), int(score)) for member, score in db.zrange(key, 0, -1, withscores=True)]
         elif db.type(key) == b"stream":
-            assert name == features.ALERT_LOG_KEY
+            assert name == KEYS.alert_log
         else:
             found[name] = {field.decode(): value.decode() for field, value in db.hgetall(key).items()}
     return found
@@ -75,8 +76,8 @@ def model(writes: Iterable[Write]) -> dict[str, Any]:
                     newest[a.alert_id] = a
         kept = sorted((a.event_time, features.alert_json(a).decode(), a) for a in newest.values())
         kept = kept[-features.ALERTS_PER_USER :]
-        keys[features.user_alerts_key(user)] = [(text, at) for at, text, _ in kept]
-        keys[features.user_alert_ids_key(user)] = {a.alert_id: str(at) for at, _, a in kept}
+        keys[KEYS.user_alerts(user)] = [(text, at) for at, text, _ in kept]
+        keys[KEYS.user_alert_ids(user)] = {a.alert_id: str(at) for at, _, a in kept}
         recent += [(at, text) for at, text, _ in kept]
         users.setdefault(user, {}).update(
             alerts=str(len(kept)), last_alert_type=kept[-1][2].alert_type, last_alert_at=str(kept[-1][0])
@@ -96,8 +97,8 @@ def model(writes: Iterable[Write]) -> dict[str, Any]:
                     best[s.session_id] = s
         sessions = sorted((s.session_start, features.session_json(s).decode(), s) for s in best.values())
         sessions = sessions[-features.SESSIONS_PER_USER :]
-        keys[features.user_sessions_key(user)] = [(text, at) for at, text, _ in sessions]
-        keys[features.user_session_ids_key(user)] = {
+        keys[KEYS.user_sessions(user)] = [(text, at) for at, text, _ in sessions]
+        keys[KEYS.user_session_ids(user)] = {
             s.session_id: str((1 << 53) - 1 if s.deleted else s.version) for _, _, s in sessions
         }
         all_kept += sessions
@@ -119,7 +120,7 @@ def model(writes: Iterable[Write]) -> dict[str, Any]:
             member = f"{amount}|{currency}|{order_id}"
             times[member] = max(at, times.get(member, 0))
         day = sorted((at, member) for member, at in times.items() if at >= last - DAY)[-features.ORDERS_PER_USER :]
-        keys[features.user_orders_key(user)] = [(member, at) for at, member in day]
+        keys[KEYS.user_orders(user)] = [(member, at) for at, member in day]
         newest_of = {member.split("|")[2]: (at, *member.split("|")[:2]) for at, member in day}
         hour = [(amount, code) for at, amount, code in newest_of.values() if at >= last - HOUR]
         spend = [
@@ -138,14 +139,14 @@ def model(writes: Iterable[Write]) -> dict[str, Any]:
         rows = sorted((r for r in of[RevenueWindow] if r.currency == currency), key=lambda r: r.version)
         minutes = sorted({r.window_start for r in rows})[-features.REVENUE_MINUTES :]
         for start in minutes:
-            keys[features.revenue_minute_key(currency, start)] = {
+            keys[KEYS.revenue_minute(currency, start)] = {
                 f"{r.dimension}:{r.value}": (
                     f"{r.version} {r.gmv_minor} {r.order_count} {r.unique_users} {r.first_time_orders} {r.window_end}"
                 )
                 for r in rows
                 if r.window_start == start
             }
-        keys[features.revenue_minutes_key(currency)] = [(str(start), start) for start in minutes]
+        keys[KEYS.revenue_minutes(currency)] = [(str(start), start) for start in minutes]
         by_currency.append((currency, minutes[-1]))
     if by_currency:
         keys["sf:revenue:currencies"] = sorted(by_currency, key=lambda each: (each[1], each[0]))
@@ -153,9 +154,9 @@ def model(writes: Iterable[Write]) -> dict[str, Any]:
     for user, at in seen.items():
         users.setdefault(user, {})["last_seen"] = str(at)
     for user, fields in users.items():
-        keys[features.user_key(user)] = fields
+        keys[KEYS.user(user)] = fields
         stored = {name.encode(): value.encode() for name, value in fields.items()}
-        keys[features.user_features_key(user)] = features.user_features_json(user, stored)
+        keys[KEYS.user_features(user)] = features.user_features_json(user, stored)
     fresh = {
         "fraud_alerts": max((a.event_time for a in of[FraudAlert]), default=0),
         "sessions": max((s.session_end for s in of[UserSession] if not s.deleted), default=0),
@@ -256,9 +257,9 @@ def test_the_bounds_are_those_of_the_layout_and_a_replay_of_everything_changes_n
     first = dump(db)
     assert first == model([row for batch in writes for row in batch])
     sizes = {name: len(contents) for name, contents in first.items()}
-    collections = [prefix + "u-1" for prefix in features.USER_PREFIXES if prefix != "sf:features:"]
+    collections = [prefix + "u-1" for prefix in KEYS.of_user if prefix != "sf:features:"]
     assert {sizes[name] for name in collections} == {9, 1_000, 100}
-    assert sizes[features.revenue_minutes_key("TRY")] == sum("sf:revenue:minute:" in name for name in first) == 2_880
+    assert sizes[KEYS.revenue_minutes("TRY")] == sum("sf:revenue:minute:" in name for name in first) == 2_880
     for batch in reversed(writes):
         write(url, batch[::-1])
     assert dump(db) == first
@@ -271,10 +272,10 @@ def test_the_log_tells_every_alert_that_gets_in_once_and_ends_with_what_is_store
 ) -> None:
     db.flushall()
     deliver(valkey.redis_url, writes, data)
-    told = [entry[b"alert"] for _, entry in db.xrange(features.ALERT_LOG_KEY)]
+    told = [entry[b"alert"] for _, entry in db.xrange(KEYS.alert_log)]
     assert len(told) == len(set(told))
     last_of = {(alert["user_id"], alert["alert_id"]): text for text in told for alert in [json.loads(text)]}
-    assert sorted(last_of.values()) == sorted(db.zrange(features.RECENT_ALERTS_KEY, 0, -1))
+    assert sorted(last_of.values()) == sorted(db.zrange(KEYS.recent_alerts, 0, -1))
 
 
 def test_a_replay_is_no_news_also_of_alerts_that_newer_ones_pushed_out(valkey: Stack, db: redis.Redis) -> None:
@@ -283,9 +284,7 @@ def test_a_replay_is_no_news_also_of_alerts_that_newer_ones_pushed_out(valkey: S
         writes = [alert(alert_id=f"a-{i}", event_time=T0 + i) for i in range(5)]
         for _ in range(2):
             write(valkey.redis_url, writes)
-    assert [entry[b"alert"] for _, entry in db.xrange(features.ALERT_LOG_KEY)] == [
-        features.alert_json(each) for each in writes
-    ]
+    assert [entry[b"alert"] for _, entry in db.xrange(KEYS.alert_log)] == [features.alert_json(each) for each in writes]
 
 
 def test_a_retracted_session_stays_away_and_the_one_before_is_the_users_last_again(
@@ -308,7 +307,7 @@ def test_an_older_version_of_a_minute_replaces_nothing(valkey: Stack, db: redis.
     rows = [minute(T0, version=version, gmv_minor=version) for version in (2, 3, 1)]
     for batch in [rows] if together else [[row] for row in rows]:
         write(valkey.redis_url, batch)
-    assert db.hget(features.revenue_minute_key("TRY", T0), "total:*") == features.revenue_value(rows[1]).encode()
+    assert db.hget(KEYS.revenue_minute("TRY", T0), "total:*") == features.revenue_value(rows[1]).encode()
 
 
 def test_an_order_id_that_came_with_two_amounts_counts_once_with_the_newest(valkey: Stack, db: redis.Redis) -> None:
@@ -331,14 +330,14 @@ def test_what_a_release_without_currencies_left_is_lira_and_goes_on(valkey: Stac
         fn.setup()
         fn.teardown()
     assert not db.exists("sf:revenue:minutes")
-    assert db.zrange(features.revenue_minutes_key("TRY"), 0, -1) == [str(T0).encode(), str(T0 + MINUTE).encode()]
-    assert db.hget(features.revenue_minute_key("TRY", T0), "total:*") == old
-    assert db.hget(features.revenue_minute_key("TRY", T0 + MINUTE), "total:*") == features.revenue_value(newer).encode()
-    assert db.ttl(features.revenue_minutes_key("TRY")) > 0
+    assert db.zrange(KEYS.revenue_minutes("TRY"), 0, -1) == [str(T0).encode(), str(T0 + MINUTE).encode()]
+    assert db.hget(KEYS.revenue_minute("TRY", T0), "total:*") == old
+    assert db.hget(KEYS.revenue_minute("TRY", T0 + MINUTE), "total:*") == features.revenue_value(newer).encode()
+    assert db.ttl(KEYS.revenue_minutes("TRY")) > 0
     write(valkey.redis_url, [order("o-1", T0 - 1, 700), order("o-3", T0, 300, currency="EUR")])
     assert db.hmget("sf:user:u-1", "orders_24h", "spend_minor") == [b"3", b"EUR 300 300;TRY 740 740"]
     write(valkey.redis_url, [alert(user_id="u-2")])
-    told = json.loads(db.get(features.user_features_key("u-2")))
+    told = json.loads(db.get(KEYS.user_features("u-2")))
     assert told["spend_by_currency"] == {"TRY": {"spend_1h": 0.05, "spend_24h": 9.95}}
 
 
@@ -348,7 +347,7 @@ def test_a_ledger_is_that_of_the_latest_run_as_far_as_it_has_come(valkey: Stack,
         fn.setup()
         fn.process(Counts(records_in=records_in, good=records_in))
         fn.teardown()
-        run, total = db.hmget(features.ledger_key("fraud-detector"), "run_ms", "in")
+        run, total = db.hmget(KEYS.ledger("fraud-detector"), "run_ms", "in")
         return int(run), int(total)
 
     assert show(T0, 10) == (T0, 10)
@@ -386,8 +385,8 @@ def test_the_json_that_the_scripts_make_is_the_contracts_byte_for_byte(
     orders = [order("o-1", at, amount, user, currency), order("o-2", at, 5, user, "KWD")]
     for rows in (orders, [alert(user_id=user, alert_type=kind)], [session(user)]):
         write(valkey.redis_url, rows)
-        made = db.get(features.user_features_key(user))
-        assert made == features.user_features_json(user, db.hgetall(features.user_key(user)))
+        made = db.get(KEYS.user_features(user))
+        assert made == features.user_features_json(user, db.hgetall(KEYS.user(user)))
     known = json.loads(made)
     assert (known["user_id"], known["last_alert_type"], known["orders_1h"]) == (user, kind, 2)
 
@@ -425,22 +424,22 @@ def test_features_that_an_older_release_has_poisoned_are_healed_by_the_users_nex
 ) -> None:
     write(valkey.redis_url, [order("o-2035", 2_051_222_400_000)])
     write(valkey.redis_url, [order("o-1", T0), order("o-2", T0 + 1)])
-    found = json.loads(db.get(features.user_features_key("u-1")))
+    found = json.loads(db.get(KEYS.user_features("u-1")))
     assert (found["orders_24h"], found["last_order_at"]) == (2, features.rfc3339(T0 + 1))
     assert found["last_seen"] == features.rfc3339(T0 + 1)
 
 
 def test_a_user_whose_only_session_is_retracted_has_no_features(valkey: Stack, db: redis.Redis) -> None:
     write(valkey.redis_url, [session("u-1", T0, deleted=True)])
-    assert not db.exists(features.user_features_key("u-1"), features.user_key("u-1"))
+    assert not db.exists(KEYS.user_features("u-1"), KEYS.user("u-1"))
     write(valkey.redis_url, [session("u-1", T0 + HOUR)])
-    assert db.exists(features.user_features_key("u-1"), features.user_key("u-1")) == 2
+    assert db.exists(KEYS.user_features("u-1"), KEYS.user("u-1")) == 2
 
 
 def test_all_keys_of_a_user_expire_together_whoever_wrote_last(valkey: Stack, db: redis.Redis) -> None:
     write(valkey.redis_url, [alert()])
     write(valkey.redis_url, [session("u-1", T0)])
-    keys = [prefix + "u-1" for prefix in features.USER_PREFIXES]
+    keys = [prefix + "u-1" for prefix in KEYS.of_user]
     for key in keys:
         db.expire(key, 10)
     write(valkey.redis_url, [order("o-1", T0)])

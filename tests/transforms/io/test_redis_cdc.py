@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from schemas import features, inventory
 from schemas.events import LowStockAlert
+from schemas.store_keys import KEYS, PREFIX
 from stack import Stack
 from tests.build import T0
 from transforms.domain.cdc import Customer, OrderPlace, Product
@@ -98,15 +99,15 @@ class Tables:
         self.writes.append((table, version(number)))
 
 
-def write(stack: Stack, rows: list[Any]) -> None:
+def write(url: str, rows: list[Any], prefix: str = PREFIX) -> None:
     """As the job does, each sort through its own writer."""
     for kind, make in WRITERS.items():
         same = [row for row in rows if type(row) is kind]
         if same:
-            run(WriteRowsFn(stack.redis_url, make), [same] if kind is not LowStockAlert else same)
+            run(WriteRowsFn(url, make, prefix=prefix), [same] if kind is not LowStockAlert else same)
     emptied = [row for row in rows if type(row) is tuple]
     if emptied:
-        run(redis_cdc._WriteEmptiedFn(stack.redis_url), [emptied])
+        run(redis_cdc._WriteEmptiedFn(url, prefix), [emptied])
 
 
 def run(fn: Any, elements: list[Any]) -> None:
@@ -122,14 +123,14 @@ def held(db: redis.Redis) -> dict[str, Any]:
     """What a reader sees; every key must have a TTL."""
     for key in db.scan_iter(count=1_000):
         assert db.ttl(key) > 0, key
-    products = {i.decode(): inventory.product_of(v) for i, v in db.hgetall(inventory.PRODUCTS_KEY).items()}
+    products = {i.decode(): inventory.product_of(v) for i, v in db.hgetall(KEYS.products).items()}
     customers = {}
-    for key in db.scan_iter(f"{inventory.CUSTOMER_PREFIX}*"):
-        customers[key.decode().removeprefix(inventory.CUSTOMER_PREFIX)] = db.hgetall(key)
+    for key in db.scan_iter(f"{KEYS.customers}*"):
+        customers[key.decode().removeprefix(KEYS.customers)] = db.hgetall(key)
     return {
         "products": {i: json.loads(v) for i, v in products.items() if v},
-        "all": [json.loads(v)["product_id"] for v in db.zrange(inventory.PRODUCTS_ALL_KEY, 0, -1)],
-        "low": {json.loads(v)["product_id"] for v in db.zrange(inventory.LOW_KEY, 0, -1)},
+        "all": [json.loads(v)["product_id"] for v in db.zrange(KEYS.all_products, 0, -1)],
+        "low": {json.loads(v)["product_id"] for v in db.zrange(KEYS.low_products, 0, -1)},
         "customers": {i: f[b"region"].decode() for i, f in customers.items() if f.get(b"exists") == b"1"},
         "figures": {i: figures(f) for i, f in customers.items() if figures(f) != (0, 0, 0)},
     }
@@ -182,22 +183,22 @@ def test_whatever_order_and_however_often_rows_are_written_the_store_holds_the_t
     random.Random(seed).shuffle(writes)
     size = data.draw(st.integers(1, 30))
     for i in range(0, len(writes), size):
-        write(valkey, writes[i : i + size])
+        write(valkey.redis_url, writes[i : i + size])
     assert held(db) == expected(tables)
-    write(valkey, writes)
+    write(valkey.redis_url, writes)
     assert held(db) == expected(tables)
 
 
 def test_a_sum_beyond_64_bits_stands_still_and_stops_nothing(db: redis.Redis, valkey: Stack) -> None:
     huge = (1 << 63) - 1
-    write(valkey, [OrderPlace("k-1", f"o-{i}", version(1), "CREATED", huge, T0) for i in range(3)])
+    write(valkey.redis_url, [OrderPlace("k-1", f"o-{i}", version(1), "CREATED", huge, T0) for i in range(3)])
     assert db.hgetall("sf:customer:k-1") == {b"orders": b"3", b"spent_minor": str(huge).encode()}
 
 
 def test_a_customer_whose_orders_come_first_has_figures_and_does_not_exist_yet(db: redis.Redis, valkey: Stack) -> None:
-    write(valkey, [OrderPlace("k-1", "o-1", version(2), "CREATED", 700, T0)])
+    write(valkey.redis_url, [OrderPlace("k-1", "o-1", version(2), "CREATED", 700, T0)])
     assert inventory.customer_figures(db.hgetall("sf:customer:k-1")) is None
-    write(valkey, [Customer("k-1", version(1), True, "TR-34", T0)])
+    write(valkey.redis_url, [Customer("k-1", version(1), True, "TR-34", T0)])
     found = inventory.customer_figures(db.hgetall("sf:customer:k-1"))
     assert found == {"region": "TR-34", "orders": 1, "cancelled": 0, "spent_minor": 700}
 
@@ -207,8 +208,8 @@ def test_alerts_are_kept_once_each_and_the_oldest_go(
 ) -> None:
     monkeypatch.setattr(inventory, "STOCK_ALERTS_RECENT", 3)
     alerts = [LowStockAlert(f"a-{i}", "p-1", "Çay", "mutfak", i, 10, T0 + i, version(i)) for i in range(5)]
-    write(valkey, [*alerts[2:], *alerts])
-    kept = db.zrange(inventory.STOCK_ALERTS_KEY, 0, -1, withscores=True)
+    write(valkey.redis_url, [*alerts[2:], *alerts])
+    kept = db.zrange(KEYS.stock_alerts, 0, -1, withscores=True)
     assert kept == [(inventory.stock_alert_json(a), T0 + i) for i, a in enumerate(alerts)][2:]
     assert json.loads(kept[0][0])["timestamp"] == features.rfc3339(T0 + 2)
 
@@ -222,7 +223,7 @@ def test_alerts_are_kept_once_each_and_the_oldest_go(
 )
 def test_freshness_is_the_newest_event_time(db: redis.Redis, valkey: Stack, make: Callable[[], Any], row: Any) -> None:
     family = {Product: inventory.INVENTORY_FAMILY, Customer: inventory.CUSTOMER_FAMILY}[type(row)]
-    write(valkey, [row._replace(event_time_ms=T0 + 9, version=version(2)), row])
-    assert db.hgetall(features.FRESHNESS_KEY) == {family.encode(): str(T0 + 9).encode()}
-    assert 0 < db.ttl(features.FRESHNESS_KEY) <= features.USER_TTL_S
+    write(valkey.redis_url, [row._replace(event_time_ms=T0 + 9, version=version(2)), row])
+    assert db.hgetall(KEYS.freshness) == {family.encode(): str(T0 + 9).encode()}
+    assert 0 < db.ttl(KEYS.freshness) <= features.USER_TTL_S
     assert make

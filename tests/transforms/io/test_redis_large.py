@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import redis
 
-from schemas import features
+from schemas.store_keys import KEYS
 from stack import Stack
 from tests.build import T0, session
 from transforms.io import redis as writers
@@ -44,5 +44,5 @@ def test_a_row_with_a_value_too_large_for_the_store_is_a_dead_letter_and_the_oth
     assert (letter.job, letter.stage, letter.error_class) == ("session-aggregator", "redis", "TooLarge")
     assert json.loads(letter.payload or b"")[0] == "u-large"
     assert "a value of 1,200," in letter.error_message
-    kept = list(small.scan_iter(features.user_sessions_key("*"), count=1_000))
+    kept = list(small.scan_iter(KEYS.user_sessions("*"), count=1_000))
     assert len(kept) == 200
