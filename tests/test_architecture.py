@@ -28,7 +28,10 @@ MAY_IMPORT = {
         *("transforms.io.registry", "transforms.letter_envelopes"),
     },
     "simulator": {"schemas", "connections", "transforms.io", "transforms.domain", "simulator"},
-    "stack": {"schemas.addresses", "schemas.flags", "schemas.jobs", "schemas.access", "connections", "stack"},
+    "stack": {
+        *("schemas.addresses", "schemas.flags", "schemas.jobs", "schemas.access", "schemas.store_keys"),
+        *("connections", "stack"),
+    },
     "dags": {"dags"},
     "dags.spark": {"schemas", "transforms.domain", "dags.spark"},
     "cdc": {"schemas", "connections", "simulator.catalogue", "cdc"},

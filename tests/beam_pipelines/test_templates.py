@@ -66,6 +66,7 @@ GOOD_KIND = {
     "readers": ["auto", "1", "2", "16"],
     "on_lost": ["continue", "stop"],
     "format": ["auto", *FORMATS],
+    "store_prefix": ["sf", "shop-2", "Shop_b.tr", "9"],
     "currency": ["TRY", "EUR", "JPY", "KWD"],
     "mapping": [*SHIPPED, "gs://bucket/ours.yaml"],
 }
@@ -95,6 +96,7 @@ BAD_KIND = {
     "readers": ["0", "02", "2.0", "all"],
     "on_lost": ["ignore"],
     "format": ["avro"],
+    "store_prefix": ["a:b", "", "a*", "-a", "a" * 64],
     "currency": ["try", "EURO", "QQQ", "XAU"],
     "mapping": ["ours.yaml", "ga3", "gs://bucket/ours.txt"],
 }
@@ -216,7 +218,7 @@ def test_a_pattern_lets_good_values_through(name: str, flag: str) -> None:
 @pytest.mark.parametrize(("name", "flag"), ALL)
 def test_a_pattern_stops_what_the_job_would_refuse(name: str, flag: str) -> None:
     refused = [text.partition("=")[2] for text, _ in WRONG if text.startswith(f"--{flag}=")]
-    for value in [*bad(name, flag), *refused, "", " ", "nonsense"]:
+    for value in [*bad(name, flag), *refused, "", " ", "non{sense"]:
         if ports_are_right(value):
             assert not accepts(name, flag, value), value
 
@@ -250,7 +252,7 @@ def test_patterns_are_posix_extended_regular_expressions(name: str, flag: str) -
     # What Google's own engine refuses: anything of Perl's, and more than a thousand repeats.
     assert not re.search(r"\\|\(\?|[*+?}][?+]", found)
     assert all(int(most) <= 1_000 for most in re.findall(r"[{,]([0-9]+)\}", found))
-    values = [*good(name, flag), *bad(name, flag), "nonsense"]
+    values = [*good(name, flag), *bad(name, flag), "non{sense"]
     matched = subprocess.run(
         ["grep", "-Ex", found],
         input="\n".join(values),

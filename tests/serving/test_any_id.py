@@ -79,7 +79,7 @@ def store(valkey, name: str) -> None:
     write_rows(valkey.redis_url, [order("o-1", T0, 100, name)])
     write_rows(valkey.redis_url, [session(name, T0), session(name, T0 + 1)])
     write_rows(valkey.redis_url, [alert(user_id=name, alert_id="a-1"), alert(user_id=name, alert_id="a-2")])
-    write_changes(valkey, [of_product(1, name, 4)])
+    write_changes(valkey.redis_url, [of_product(1, name, 4)])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)

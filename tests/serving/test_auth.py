@@ -194,7 +194,7 @@ def failures(client):
 
 def test_without_a_key_health_tells_no_more_than_that_the_store_answers(serve, db):
     client = serve(api_keys=KEYS)
-    db.hset(KEYS.ledger("archiver"), mapping={"in": 5, "good": 5, "updated_ms": 1})
+    db.hset(store_keys.KEYS.ledger("archiver"), mapping={"in": 5, "good": 5, "updated_ms": 1})
     for headers in ({}, {"X-API-Key": "wrong"}, {"X-API-Key": KEY, "Authorization": "Bearer wrong"}):
         answer = client.get("/api/v1/health", headers=headers)
         assert (answer.status_code, answer.json["data"].keys()) == (200, {"status", "redis"})

@@ -310,7 +310,7 @@ def test_products_low_on_stock_are_shown(visit, store, db, hour):
     db.hset(KEYS.ledger("cdc-processor"), mapping={"in": 1, "good": 1})
     page.reload()
     expect(page.locator("#inventory .empty")).to_be_visible()
-    write_products(store, [of_product(1, "few", 3), of_product(2, "many", 30)])
+    write_products(store.redis_url, [of_product(1, "few", 3), of_product(2, "many", 30)])
     page.reload()
     expect(page.locator("#inventory tbody tr")).to_have_count(1)
     expect(page.locator("#inventory tbody tr")).to_contain_text("Çay")

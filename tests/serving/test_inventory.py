@@ -28,7 +28,7 @@ def ids(answer: Any) -> list[str]:
 
 
 def test_a_product_is_what_the_database_says(client: FlaskClient, db: redis.Redis, valkey: Stack) -> None:
-    write(valkey, [of_product(7, "p-1", 4)])
+    write(valkey.redis_url, [of_product(7, "p-1", 4)])
     answer = client.get("/api/v1/inventory/p-1")
     assert answer.json == {
         "success": True,
@@ -49,7 +49,7 @@ def test_a_product_is_what_the_database_says(client: FlaskClient, db: redis.Redi
 
 
 def test_one_that_is_not_there_or_no_more_is_not_found(client: FlaskClient, db: redis.Redis, valkey: Stack) -> None:
-    write(valkey, [of_product(1, "gone", 5), of_product(2, "gone", 0, exists=False)])
+    write(valkey.redis_url, [of_product(1, "gone", 5), of_product(2, "gone", 0, exists=False)])
     for product_id in ("gone", "never"):
         answer = client.get(f"/api/v1/inventory/{product_id}")
         assert (answer.status_code, answer.json) == (404, {"success": False, "error": "there is no such product"})
@@ -60,7 +60,7 @@ def test_one_that_is_not_there_or_no_more_is_not_found(client: FlaskClient, db: 
 def test_all_products_or_those_low_on_stock_by_their_id_page_by_page(
     client: FlaskClient, db: redis.Redis, valkey: Stack
 ) -> None:
-    write(valkey, [of_product(i, f"p-{i:02}", i) for i in range(1, 21)])
+    write(valkey.redis_url, [of_product(i, f"p-{i:02}", i) for i in range(1, 21)])
     everything = client.get("/api/v1/inventory")
     assert ids(everything) == [f"p-{i:02}" for i in range(1, 21)]
     assert len(msgspec.json.decode(everything.data, type=ProductPage).data) == 20
@@ -82,7 +82,7 @@ def test_a_wrong_parameter_is_refused_in_one_sentence(client: FlaskClient, db: r
 def test_an_alert_says_what_was_and_what_its_product_is_now(
     client: FlaskClient, db: redis.Redis, valkey: Stack
 ) -> None:
-    write(valkey, [of_product(9, "p-1", 60), alert(1), alert(2, "gone"), alert(3)])
+    write(valkey.redis_url, [of_product(9, "p-1", 60), alert(1), alert(2, "gone"), alert(3)])
     answer = client.get("/api/v1/inventory-alerts?limit=2")
     (third, second) = answer.json["data"]
     assert (third["alert_id"], third["product_name"], third["stock"]) == ("a-3", "Eski ad", 3)

@@ -85,10 +85,10 @@ class Products:
         middle = 2 * LIMIT * page
         self._write(100 * page, (i for i in range(middle - 8, middle + 8, 2) if 0 <= i < 2 * ROWS))
         self._write(100 * page + 50, [(middle + 41) % 80, (middle - 3) % 80])
-        write_changes(self.stack, [of_product(100 * page + 90, f"p-{(middle - 3) % 80:03}", 0, exists=False)])
+        write_changes(self.stack.redis_url, [of_product(100 * page + 90, f"p-{(middle - 3) % 80:03}", 0, exists=False)])
 
     def _write(self, version: int, numbers: Any) -> None:
-        write_changes(self.stack, [of_product(version + i % 7, f"p-{i:03}", 5) for i in numbers])
+        write_changes(self.stack.redis_url, [of_product(version + i % 7, f"p-{i:03}", 5) for i in numbers])
 
 
 class StockAlerts:
@@ -98,11 +98,12 @@ class StockAlerts:
         self.stack = stack
 
     def fill(self) -> None:
-        write_changes(self.stack, [stock_alert(i) for i in range(0, 2 * ROWS, 2)])
+        write_changes(self.stack.redis_url, [stock_alert(i) for i in range(0, 2 * ROWS, 2)])
 
     def change(self, page: int) -> None:
         write_changes(
-            self.stack, [stock_alert(2 * page + 1), stock_alert(2 * ROWS + page), of_product(page, "p-1", page)]
+            self.stack.redis_url,
+            [stock_alert(2 * page + 1), stock_alert(2 * ROWS + page), of_product(page, "p-1", page)],
         )
 
 
@@ -164,7 +165,7 @@ def test_products_that_an_earlier_release_listed_by_time_are_listed_by_id_once_o
     for key in ("sf:inventory:all", "sf:inventory:low"):
         for at, member in enumerate(reversed(db.zrange(key, 0, -1))):
             db.zadd(key, {member: T0 + at})
-    write_changes(valkey, [of_product(1, "p-000", 5)])
+    write_changes(valkey.redis_url, [of_product(1, "p-000", 5)])
     for path in ("/api/v1/inventory", "/api/v1/inventory?low_stock=true"):
         found = [row["product_id"] for row in client.get(path).json["data"]]
         assert found == sorted(found)
