@@ -111,9 +111,10 @@ def _settings(place: Place) -> dict[str, object]:
         "log.retention.ms": -1,  # replays carry old event times, which retention would delete at once
         "offsets.retention.minutes": 525_600,  # which dead letters were replayed is remembered as a group's offsets
         "group.initial.rebalance.delay.ms": 0,
-        # By default, a broker that the controller has not heard of for 9 s is dead, and its partitions lose their
-        # leader. Here both are one process, which was only paused: a laptop that slept, a machine that is too busy.
-        "broker.session.timeout.ms": 600_000,
+        # A broker that the controller has not heard of for so long is dead, and its partitions lose their leader.
+        # Here both are one process, which was only paused: a laptop that slept, a machine that is too busy. After a
+        # kill, the next start waits for as long.
+        "broker.session.timeout.ms": 20_000,
         "default.replication.factor": 1,
         "min.insync.replicas": 1,
         "offsets.topic.replication.factor": 1,

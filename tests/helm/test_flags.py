@@ -18,6 +18,7 @@ from tests.helm.chart import CHART
 # Flags of the jobs that values cannot set, and why not.
 FROM_ELSEWHERE = {
     *("input", "output", "dead_letters", "late", "registry"),  # made of kafka, redis, bigquery, storage, registry
+    "store_prefix",  # redis.prefix, which the API has, too
     *("rules", "hash_key"),  # files, made of values of their own
     *("kafka_config", "registry_config", "store_config"),  # of kafka, registry, redis: configSecret
     *("ledger", "until"),  # for input with an end
