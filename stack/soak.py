@@ -158,6 +158,8 @@ def ledgers(home: Path) -> dict[str, dict[str, int]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in what a script starts with &
+        signal.signal(number, signal.default_int_handler)
     home = options.data.absolute()
     home.mkdir(parents=True, exist_ok=True)
     series: Series = {}
