@@ -159,7 +159,7 @@ def source(settings: Settings) -> Callable[[beam.Pipeline], list[Input]]:
     if len({url.topic for url in topics}) < len(topics):
         raise UsageError("--input", "names a topic twice")
     reads: list[tuple[Table, str | None, beam.PTransform, _Ends | None]] = [
-        (_table_of(url.topic), url.topic, connect.read_blocks(settings, url), _Ends(url)) for url in topics
+        (table_of(url.topic), url.topic, connect.read_blocks(settings, url), _Ends(url)) for url in topics
     ]
     by_table: dict[str, list[str]] = {}
     for path in connect.files(settings) if not topics else ():
@@ -194,7 +194,8 @@ class _Ends:
             raise OSError(str(e)) from e
 
 
-def _table_of(topic: str) -> Table:
+def table_of(topic: str) -> Table:
+    """What is archived of a topic. Raises: UsageError: its name does not say."""
     for table, word in ((CLICKSTREAM, "click"), (ORDERS_TABLE, "order")):
         if word in topic:
             return table

@@ -181,6 +181,8 @@ def write(
         )
     if settings.ledger:
         total | "LedgerFile" >> WriteLedgerToFile(settings.ledger)
+    if isinstance(settings.input, Folder):
+        return  # the store shows the ledger of the job that is running, which this is beside
     for place, url in enumerate(settings.outputs):
         url.write_ledger(total, settings, place)
 

@@ -22,6 +22,7 @@ from stack.job_server import job_server_jar
 from stack.kafka import Kafka
 from stack.services import DEFAULT, FETCHED, SERVICES, service
 from stack.stack import Stack
+from stack.topics import PARTITIONS, TOPICS, config
 
 _ABOUT = """Starts the real local services as plain processes, and stops them.
 
@@ -51,7 +52,7 @@ def _parser() -> Parser:
     def command(name: str, run: object, about: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about, description=about)
         sub.set_defaults(run=run)
-        if name not in ("access", "fetch"):
+        if name not in ("access", "topics", "fetch"):
             sub.add_argument(
                 "--data", type=Path, default=Path(".stack"), metavar="DIR", help="the stack's folder (default: .stack)"
             )
@@ -82,6 +83,9 @@ def _parser() -> Parser:
     logs.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help="default: all")
     logs.add_argument("--lines", type=_count, default=40, metavar="N", help="lines of each log (default: 40)")
     logs.add_argument("--follow", action="store_true", help="keep printing until Ctrl-C")
+    topics = command("topics", _topics, "print the topics that the jobs need, as commands that make them")
+    topics.add_argument("--partitions", type=_count, default=PARTITIONS, metavar="N", help="default: %(default)s")
+    topics.add_argument("--replicas", type=_count, default=3, metavar="N", help="default: %(default)s")
     command("access", _access, "print the Kafka permissions that each program needs, as commands that grant them")
     look = command(
         "doctor", _doctor, "check this machine and the stack, and print what to change; exit status 0 if nothing"
@@ -190,6 +194,16 @@ def _logs(options: argparse.Namespace) -> int:
         time.sleep(0.3)
         for path in paths:
             ends[path] = _print_from(path, ends[path], f"{path.stem} | " if len(paths) > 1 else "")
+    return 0
+
+
+def _topics(options: argparse.Namespace) -> int:
+    for name in TOPICS:
+        own = "".join(f" --config={key}={value}" for key, value in config(name).items())
+        print(
+            f"kafka-topics --create --if-not-exists --topic={name} --partitions={options.partitions} "
+            f"--replication-factor={options.replicas}{own}"
+        )
     return 0
 
 

@@ -178,7 +178,7 @@ def _topics(servers: Brokers, jobs: Sequence[str]) -> str:
     except KafkaException as error:
         raise _Wrong(f"{servers} does not answer: {connection.why(error, admin)}") from None
     if missing := sorted(wanted.keys() - found.keys()):
-        raise _Wrong(f"no topic {', '.join(missing)} at {servers}: make them, by name and settings of stack/topics.py")
+        raise _Wrong(f"no topic {', '.join(missing)} at {servers}: python -m stack topics prints how to make them")
     own = [ConfigResource(ConfigResource.Type.TOPIC, name) for name, settings in wanted.items() if settings]
     for resource, answer in admin.describe_configs(own, request_timeout=_PATIENCE_S).items():
         settings = answer.result(timeout=_PATIENCE_S)

@@ -35,6 +35,7 @@ LIVE = {
     "beam_pipelines.mapping": {
         name: ("beam_pipelines/test_mapping_command.py", f'"{name}"') for name in ("suggest", "try")
     },
+    "beam_pipelines.rebuild": {"": ("beam_pipelines/test_rebuild.py", "rebuild.main(")},
     "beam_pipelines.revenue": {"": ("beam_pipelines/test_revenue_live.py", "beam_pipelines.revenue")},
     "beam_pipelines.sessions": {"": ("beam_pipelines/test_sessions_live.py", "beam_pipelines.sessions")},
     "beam_pipelines.tables": {
@@ -68,6 +69,7 @@ HERE = [
     if module in {"serving.keys", "dags.spark.package", "bench.peers.plain_python"}
     or (module == "beam_pipelines.templates" and words.startswith("specs"))
     or (module, words) in {("beam_pipelines.tables", "show"), ("stack", "access")}
+    or (module == "stack" and words.startswith("topics"))
     or (module in {"simulator", "beam_pipelines.fraud"} and "/tmp/" in words)
 ]
 

@@ -149,7 +149,7 @@ def read(name: str, flag: str, value: str) -> None:
     _, settings, _ = options.parse(JOBS[name], argv)
     if name == "archive":
         for url in settings.inputs:
-            archive._table_of(url.topic)
+            archive.table_of(url.topic)
 
 
 # What templates are made of

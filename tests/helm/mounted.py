@@ -1,7 +1,8 @@
-"""The Secrets that pods mount, as folders of this machine."""
+"""The files that pods mount, as folders of this machine."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tests.helm.chart import CHART
@@ -14,6 +15,7 @@ sasl.mechanism=SCRAM-SHA-512
 sasl.username=fraud-detector
 sasl.password=${file:/etc/streamforge/kafka/password}
 """
+_TEN_MINUTES = (CHART.parents[1] / "docs" / "ten-minutes.md").read_text(encoding="utf-8")
 _FILES = {
     "kafka/kafka.properties": _KAFKA,
     "kafka/password": "drawn\n",
@@ -24,12 +26,13 @@ _FILES = {
     "store/ca.pem": "",
     "webhooks/webhooks.properties": "shopify.secret=${file:/etc/streamforge/webhooks/shopify}\n",
     "webhooks/shopify": "drawn\n",
+    "mapping/ours.yaml": re.findall(r"cat > ours.yaml <<'END'\n(.*?)END\n", _TEN_MINUTES, re.DOTALL)[0],
     "api-keys/keys": f"somebody:{'0' * 64}\n",
 }
 
 
 def here(args: list[str], folder: Path) -> list[str]:
-    """The arguments with files in a folder that Secrets would hold."""
+    """The arguments with files in a folder that Secrets and ConfigMaps would hold."""
     for name, text in _FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text.replace(_PLACE, f"{folder}/"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.jobs import JOBS, topics
 from stack.__main__ import main
 from stack.ports import HOST, pick_free
 
@@ -40,6 +41,19 @@ def test_help_tells_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert all(f"\n    {command} " in shown for command in ("up", "down", "status", "logs", "fetch"))
+
+
+def test_topics_are_printed_as_commands_that_make_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["topics", "--partitions=6", "--replicas=2"]) == 0
+    made = {}
+    for line in capsys.readouterr().out.splitlines():
+        program, *words = line.split()
+        assert program == "kafka-topics"
+        given = [word.removeprefix("--").partition("=")[::2] for word in words]
+        assert {("create", ""), ("if-not-exists", ""), ("partitions", "6"), ("replication-factor", "2")} < set(given)
+        (name,) = [value for flag, value in given if flag == "topic"]
+        made[name] = dict(value.split("=") for flag, value in given if flag == "config")
+    assert made == topics(JOBS.values())
 
 
 def test_where_nothing_was_started_status_is_1_logs_say_so_and_down_is_content(
