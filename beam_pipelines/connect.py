@@ -130,11 +130,11 @@ def read_blocks(settings: Settings, url: KafkaUrl) -> beam.PTransform:
         return ReadBlocksFromKafkaNative(
             topic, expansion.service(settings), settings.out_of_orderness_ms, settings.max_ahead_ms
         )
-    if isinstance(url.servers, Brokers) and (why := may_commit(url.servers, url.topic, settings.job.name)):
+    if isinstance(url.servers, Brokers) and (why := may_commit(url.servers, url.topic, settings.group)):
         raise UsageError("--input", f"{why}, so nobody would see how far the job has come")
     return ReadBlocksFromKafka(
         topic,
-        group=settings.job.name,
+        group=settings.group,
         readers=settings.readers,
         out_of_orderness_ms=settings.out_of_orderness_ms,
         max_ahead_ms=settings.max_ahead_ms,

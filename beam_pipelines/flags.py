@@ -9,6 +9,7 @@ Long, as it is mostly declarations: every common flag is here.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -125,11 +126,18 @@ def _part_size(text: str) -> int:
     return size
 
 
+def _group_prefix(text: str) -> str:
+    if text and not re.fullmatch(_PREFIX, text):
+        raise ValueError(f"'{text}' is not such as shop-a.")
+    return text
+
+
 def number(least: int, most: int) -> dict[str, Any]:
     return {"type": "integer", "minimum": least, "maximum": most}
 
 
 _MOST_PARALLELISM = 1 << 15
+_PREFIX = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}[._-]"
 # Workers of Dataflow have no files but the image's.
 SETTINGS = "secret://[a-z][a-z0-9-]{4,28}[a-z0-9]/[A-Za-z0-9_-]{1,255}"
 KINDS: dict[str, Kind] = {
@@ -146,6 +154,7 @@ KINDS: dict[str, Kind] = {
     "registry_file": Kind(registry_file, SETTINGS),
     "store_file": Kind(store_file, SETTINGS),
     "store_prefix": Kind(store_prefix, PREFIX_PATTERN),
+    "group_prefix": Kind(_group_prefix, _PREFIX),
     "currency": Kind(currencies.currency, _CURRENCIES, {"type": "string", "pattern": f"^({_CURRENCIES})$"}),
     "duration": Kind(parse_duration_ms, f"0(ms|s|m|h|d)|{_LASTING}", _DURATION),
     "lasting": Kind(_lasting_ms, _LASTING, _DURATION),
@@ -369,6 +378,12 @@ _READING = [
     ),
     Flag(
         "discover_every", "lasting", "how often to check for new partitions and for a topic that was recreated", "30s"
+    ),
+    Flag(
+        "group_prefix",
+        "group_prefix",
+        "stands before the job's name in that of its consumer group, by which Kafka shows how far it is; of shops that "
+        "share a Kafka each needs its own, such as shop-a.",
     ),
     Flag(
         "idle_after",

@@ -86,6 +86,7 @@ class Settings:
       expansion_service: host:port, or None for one of our own; for `kafka_read` native.
       readers: how many Kafka readers of a topic side by side; None: as the runner's parallelism and the partitions say.
       discover_every_s: how often topics are looked at.
+      group: the consumer group that shows how far the job is.
       idle_after_ms: for so long a partition without new records is waited for.
       on_lost: continue or stop.
       roll: when a part of a folder is written.
@@ -109,6 +110,7 @@ class Settings:
     expansion_service: str | None
     readers: int | None
     discover_every_s: float
+    group: str
     idle_after_ms: int
     on_lost: Literal["continue", "stop"]
     allowed_lateness_ms: int
@@ -203,6 +205,7 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         expansion_service=flags.expansion_service,
         readers=flags.readers,
         discover_every_s=flags.discover_every / 1000,
+        group=f"{flags.group_prefix or ''}{job.name}",
         idle_after_ms=flags.idle_after,
         on_lost=flags.on_lost,
         allowed_lateness_ms=flags.allowed_lateness,

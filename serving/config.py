@@ -51,6 +51,7 @@ class Config:
       mappings: by which events of others are read: shipped names, or YAML files.
       webhooks: file of the secrets that requests are signed with.
       event_rate: events that each caller may send to each process.
+      group_prefix: what stands before the jobs' names in those of their consumer groups.
       batch_report: folder of the daily batch's reports, local or gs://, for metrics; None: no such metrics.
       metrics_dir: folder in which worker processes share their metrics; None for a single process.
       metrics_route: whether the app serves /metrics itself, not on a separate port.
@@ -79,6 +80,7 @@ class Config:
     mappings: tuple[str, ...] = ()
     webhooks: str | None = None
     event_rate: str = "1000/second"
+    group_prefix: str = ""
     batch_report: str | None = None
     metrics_dir: Path | None = None
     metrics_route: bool = True

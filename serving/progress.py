@@ -116,7 +116,7 @@ class ProgressOfJobs:
 
 def watch(config: Config) -> Callable[[], dict[str, Progress]]:
     """What tells how far the jobs are: nothing where no broker is named."""
-    return ProgressOfJobs(Kafka(config.kafka, JOBS)).now if config.kafka else dict
+    return ProgressOfJobs(Kafka(config.kafka, JOBS, config.group_prefix)).now if config.kafka else dict
 
 
 class Kafka:
@@ -124,10 +124,11 @@ class Kafka:
 
     Args:
       servers: host:port, with commas between several.
+      prefix: what stands before the jobs' names in those of their groups.
     """
 
-    def __init__(self, servers: str, jobs: Iterable[str]):
-        self._servers, self._jobs = servers, tuple(jobs)
+    def __init__(self, servers: str, jobs: Iterable[str], prefix: str = ""):
+        self._servers, self._groups = servers, {job: f"{prefix}{job}" for job in jobs}
         self._admin: AdminClient | None = None
         self._connection: Connection | None = None
 
@@ -144,7 +145,7 @@ class Kafka:
                 raise OSError(str(e)) from None
             self._admin = AdminClient({**self._connection.settings, "log_level": 0})
         try:
-            commits = {job: self._commits(self._admin, job) for job in self._jobs}
+            commits = {job: self._commits(self._admin, group) for job, group in self._groups.items()}
             places = _partitions(self._admin, {topic for of_job in commits.values() for topic, _ in of_job})
             ends = _offsets(self._admin, places, OffsetSpec.latest())
             firsts = _offsets(self._admin, places, OffsetSpec.for_timestamp(0))
@@ -161,14 +162,14 @@ class Kafka:
                 found.setdefault(job, []).append(Committed(offset, end, watermark_ms))
         return found
 
-    def _commits(self, admin: AdminClient, job: str) -> dict[_Place, tuple[int, int | None]]:
+    def _commits(self, admin: AdminClient, group: str) -> dict[_Place, tuple[int, int | None]]:
         """Offset and watermark."""
         from confluent_kafka import ConsumerGroupTopicPartitions
 
-        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(job)], request_timeout=_TIMEOUT_S)
+        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=_TIMEOUT_S)
         return {
             (at.topic, at.partition): (at.offset, watermark_ms_of(at.metadata))
-            for at in asked[job].result(timeout=_TIMEOUT_S).topic_partitions or ()
+            for at in asked[group].result(timeout=_TIMEOUT_S).topic_partitions or ()
             if at.offset >= 0
         }
 

@@ -103,6 +103,9 @@ def _parser() -> Parser:
     elsewhere.add_argument(
         "--job", action="append", choices=list(JOBS), help="check the topics and tables of this job (default: all)"
     )
+    elsewhere.add_argument(
+        "--topic", action="append", default=[], metavar="NAME", help="check these topics (default: the jobs' own)"
+    )
     fetch = command("fetch", _fetch, "download and build the services' binaries and the Flink job server jar")
     beside = f"in addition to the jar (default: {' '.join(FETCHED)})"
     fetch.add_argument("services", nargs="*", type=_name, metavar="SERVICE", help=beside)
@@ -164,6 +167,7 @@ def _status(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     at = doctor.Addresses(
         jobs=tuple(options.job or JOBS),
+        topics=tuple(options.topic),
         kafka=options.kafka and Brokers(options.kafka, options.kafka_config),
         registry=options.registry and Address(options.registry, options.registry_config),
         redis=options.redis and StoreUrl(options.redis, options.store_config),

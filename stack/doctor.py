@@ -60,7 +60,8 @@ class Addresses:
     """What is to be reached. None: it is not looked at.
 
     Attributes:
-      jobs: whose topics have to be there.
+      jobs: whose topics and tables have to be there.
+      topics: those that have to be there instead of the ones that the jobs have by default.
       kafka, registry, redis: with the files that say how to connect.
       prefix: of the installation's keys.
       bigquery: project.dataset.
@@ -68,6 +69,7 @@ class Addresses:
     """
 
     jobs: tuple[str, ...] = tuple(JOBS)
+    topics: tuple[str, ...] = ()
     kafka: Brokers | None = None
     registry: Address | None = None
     redis: StoreUrl | None = None
@@ -107,7 +109,7 @@ def local(data: Path) -> Iterator[Finding]:
 def system(at: Addresses) -> Iterator[Finding]:
     """What jobs and API talk to."""
     if at.kafka:
-        yield _look("kafka's topics", _topics, at.kafka, at.jobs)
+        yield _look("kafka's topics", _topics, at.kafka, _wanted(at))
     if at.registry:
         yield _look("registry's rules", _registry, at.registry)
     if at.redis:
@@ -169,8 +171,14 @@ def _service(stack: Stack, states: Mapping[str, State], name: str) -> str:
     return state.address
 
 
-def _topics(servers: Brokers, jobs: Sequence[str]) -> str:
-    wanted = topics([JOBS[job] for job in jobs])
+def _wanted(at: Addresses) -> dict[str, dict[str, str]]:
+    """Topic → settings; one of another name has those of the topic whose name it ends with."""
+    ours = topics([JOBS[job] for job in at.jobs])
+    named = {name: next((own for end, own in ours.items() if name.endswith(end)), {}) for name in at.topics}
+    return named or ours
+
+
+def _topics(servers: Brokers, wanted: Mapping[str, Mapping[str, str]]) -> str:
     connection = Connection(servers)
     admin = AdminClient({**connection.settings, "socket.timeout.ms": _PATIENCE_S * 1000}, logger=_MUTE)
     try:

@@ -187,6 +187,7 @@ WRONG = [
     ("--readers=0", "--readers: 0 is not a whole number of at least 1"),
     ("--discover_every=0s", "--discover_every: 0s is not a positive duration"),
     ("--idle_after=0s", "--idle_after: 0s is not a positive duration"),
+    ("--group_prefix=shop-a", "--group_prefix: 'shop-a' is not such as shop-a."),
     ("--on_lost=ignore", "--on_lost: invalid choice: 'ignore'"),
     ("--readers=two", "--readers: two is not a whole number of at least 1"),
     ("--state_shards=-1", "--state_shards: -1 is not a whole number of at least 1"),

@@ -67,6 +67,7 @@ GOOD_KIND = {
     "on_lost": ["continue", "stop"],
     "format": ["auto", *FORMATS],
     "store_prefix": ["sf", "shop-2", "Shop_b.tr", "9"],
+    "group_prefix": ["shop-a.", "Shop_1_", "a-"],
     "currency": ["TRY", "EUR", "JPY", "KWD"],
     "mapping": [*SHIPPED, "gs://bucket/ours.yaml"],
 }
@@ -97,6 +98,7 @@ BAD_KIND = {
     "on_lost": ["ignore"],
     "format": ["avro"],
     "store_prefix": ["a:b", "", "a*", "-a", "a" * 64],
+    "group_prefix": ["shop-a", ".", "shop a.", f"{'a' * 64}."],
     "currency": ["try", "EURO", "QQQ", "XAU"],
     "mapping": ["ours.yaml", "ga3", "gs://bucket/ours.txt"],
 }

@@ -48,18 +48,20 @@ class Manifests:
         return self.all(kind)[name]
 
 
-def render(environment: str = "prod", values: dict[str, Any] | None = None) -> Manifests:
+def render(
+    environment: str = "prod", values: dict[str, Any] | None = None, namespace: str = "streamforge"
+) -> Manifests:
     """The manifests of an environment, with values over its own.
 
     Raises:
       AssertionError: helm refuses.
     """
-    found = yaml.load_all(text(environment, values), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    found = yaml.load_all(text(environment, values, namespace), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return Manifests([o for o in found if o])
 
 
-def text(environment: str = "prod", values: dict[str, Any] | None = None) -> str:
-    status, out, error = _helm(environment, json.dumps(values or {}))
+def text(environment: str = "prod", values: dict[str, Any] | None = None, namespace: str = "streamforge") -> str:
+    status, out, error = _helm(environment, json.dumps(values or {}), namespace)
     assert status == 0, error
     return out
 
@@ -72,8 +74,8 @@ def refusal(environment: str = "prod", values: dict[str, Any] | None = None) -> 
 
 
 @functools.cache
-def _helm(environment: str, values: str) -> tuple[int, str, str]:
-    command = [tool("helm"), "template", "streamforge", CHART, "--namespace=streamforge"]
+def _helm(environment: str, values: str, namespace: str = "streamforge") -> tuple[int, str, str]:
+    command = [tool("helm"), "template", "streamforge", CHART, f"--namespace={namespace}"]
     command += [f"--kube-version={KUBERNETES}", f"--values={CHART}/values-{environment}.yaml"]
     command += [f"--values={TERRAFORMS}/{environment}.yaml", "--values=-"]
     done = subprocess.run(command, input=values, capture_output=True, text=True, check=False)

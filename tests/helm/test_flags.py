@@ -19,6 +19,7 @@ from tests.helm.chart import CHART
 FROM_ELSEWHERE = {
     *("input", "output", "dead_letters", "late", "registry"),  # made of kafka, redis, bigquery, storage, registry
     "store_prefix",  # redis.prefix, which the API has, too
+    "group_prefix",  # of kafka.prefix
     *("rules", "hash_key"),  # files, made of values of their own
     *("kafka_config", "registry_config", "store_config"),  # of kafka, registry, redis: configSecret
     *("ledger", "until"),  # for input with an end

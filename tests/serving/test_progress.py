@@ -91,9 +91,9 @@ def test_what_readers_commit_is_told_by_health_and_metrics(tmp_path, valkey):
         servers, topic = stack.address("kafka"), "some.orders"
         messages = [live.Message(b"x", time_ms=1, partition=i % 2) for i in range(10)]
         live.fill_topic(stack, topic, messages)
-        consumer = Consumer({"bootstrap.servers": servers, "group.id": "fraud-detector"})
+        consumer = Consumer({"bootstrap.servers": servers, "group.id": "shop-a.fraud-detector"})
         live.eventually(lambda: has_groups(consumer, topic), "a new broker has groups, after a while")
-        assert Kafka(servers, ["fraud-detector", "archiver"])() == {}
+        assert Kafka(servers, ["fraud-detector", "archiver"], "shop-a.")() == {}
         now_ms = time.time_ns() // 1_000_000
         consumer.commit(
             offsets=[
@@ -103,7 +103,7 @@ def test_what_readers_commit_is_told_by_health_and_metrics(tmp_path, valkey):
             asynchronous=False,
         )
         consumer.close()
-        client = create_app(Config(redis_url=valkey.redis_url, kafka=servers)).test_client()
+        client = create_app(Config(redis_url=valkey.redis_url, kafka=servers, group_prefix="shop-a.")).test_client()
         wait_for(lambda: client.get("/api/v1/health").json["data"]["progress"], "Kafka has told")
         (job, found), *others = client.get("/api/v1/health").json["data"]["progress"].items()
         assert (job, found["lag"], others) == ("fraud-detector", 3, [])
@@ -112,7 +112,8 @@ def test_what_readers_commit_is_told_by_health_and_metrics(tmp_path, valkey):
         assert 'streamforge_pipeline_lag_records{job="fraud-detector"} 3.0' in scrape
         # What nobody reads waits, too: since its first record. An empty partition waits for nothing.
         live.fill_topic(stack, topic, [live.Message(b"x", time_ms=now_ms - 900_000 + i, partition=3) for i in range(7)])
-        asked = Kafka(servers, ["fraud-detector"])()["fraud-detector"]
+        asked = Kafka(servers, ["fraud-detector"], "shop-a.")()["fraud-detector"]
+        assert Kafka(servers, ["fraud-detector"])() == {}, "another shop's"
         assert sorted(asked)[:2] == [Committed(0, 0, None), Committed(0, 7, now_ms - 900_000)]
         behind = progress(asked, now_ms)
         assert (behind.lag, behind.watermark_delay_s) == (10, 900)

@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 import redis
-from confluent_kafka.admin import AdminClient, ConfigResource
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from connections.kafka import Brokers
 from schemas.addresses import Address, StoreUrl
@@ -153,3 +153,10 @@ def test_a_topic_that_is_missing_or_too_small_is_named(tmp_path: Path) -> None:
         missing = f"no topic {name} at {servers}"
         eventually(lambda: found(at)["kafka's topics"].text.startswith(missing), missing)
         assert found(Addresses(kafka=servers, jobs=("fraud",)))["kafka's topics"].ok, "another job's"
+        # A shop's own names: only those, and with the settings of what they are for.
+        letters = "shop-a.dlq.fraud-detector"
+        look = Addresses(kafka=servers, topics=(letters,))
+        assert f"no topic {letters}" in found(look)["kafka's topics"].text
+        admin.create_topics([NewTopic(letters, 1, 1)])[letters].result(10)
+        small_is_said = f"{letters}: max.message.bytes is"
+        eventually(lambda: found(look)["kafka's topics"].text.startswith(small_is_said), small_is_said)

@@ -11,6 +11,20 @@
 {{ toYaml $jobs }}
 {{- end }}
 
+{{/* A topic's name: (list . NAME). */}}
+{{- define "streamforge.topic" -}}
+{{ (index . 0).Values.kafka.prefix }}{{ index . 1 }}
+{{- end }}
+
+{{/* The topics of a job, as YAML: (list . JOB). */}}
+{{- define "streamforge.topics" -}}
+{{- $root := index . 0 -}}
+{{- $job := index . 1 -}}
+{{- range concat $job.inputs (compact (list $job.outputs.topic)) (list (printf "dlq.%s" $job.name) (printf "late.%s" $job.name)) }}
+- {{ include "streamforge.topic" (list $root .) }}
+{{- end }}
+{{- end }}
+
 {{/* What the launcher is called with: (list . MODULE JOB). */}}
 {{- define "streamforge.jobArgs" -}}
 {{- $root := index . 0 -}}
@@ -26,14 +40,14 @@
 - --environment_type=EXTERNAL
 - --environment_config=localhost:50000
 {{- range $job.inputs }}
-- --input={{ $kafka }}/{{ . }}
+- --input={{ $kafka }}/{{ include "streamforge.topic" (list $root .) }}
 {{- end }}
 {{- if $outputs.redis }}
 - --output={{ include "streamforge.redisUrl" $root }}
 - --store_prefix={{ $root.Values.redis.prefix }}
 {{- end }}
 {{- with $outputs.topic }}
-- --output={{ $kafka }}/{{ . }}
+- --output={{ $kafka }}/{{ include "streamforge.topic" (list $root .) }}
 {{- end }}
 {{- if $outputs.archive }}
 - --output={{ $root.Values.storage.archive }}
@@ -41,9 +55,12 @@
 {{- if and $outputs.bigquery $root.Values.bigquery.dataset }}
 - --output=bigquery://{{ $root.Values.googleCloud.project | required "bigquery.dataset needs googleCloud.project" }}.{{ $root.Values.bigquery.dataset }}
 {{- end }}
-- --dead_letters={{ $kafka }}/dlq.{{ $job.name }}
-- --late={{ $kafka }}/late.{{ $job.name }}
+- --dead_letters={{ $kafka }}/{{ include "streamforge.topic" (list $root (printf "dlq.%s" $job.name)) }}
+- --late={{ $kafka }}/{{ include "streamforge.topic" (list $root (printf "late.%s" $job.name)) }}
 - --registry={{ $root.Values.registry.url }}
+{{- with $root.Values.kafka.prefix }}
+- --group_prefix={{ . }}
+{{- end }}
 {{- include "streamforge.connectionFlags" (include "streamforge.jobConnections" $job | fromYamlArray | concat (list $root $job.kafkaSecret)) }}
 {{- /* Beam's options win over Flink's configuration: what both have is given to both. Where state is only Flink is told,
 as the operator looks there. */}}
