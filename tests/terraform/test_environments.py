@@ -299,6 +299,20 @@ def test_prod_tells_somebody_what_it_costs(environments: dict[str, Environment])
     assert mail.values["labels"] == {"email_address": "platform@shop.example"}
 
 
+@pytest.mark.parametrize("name", PROTECTED)
+def test_the_stores_password_is_in_the_state_where_it_is_made_and_kept_and_nowhere_else(
+    environments: dict[str, Environment], name: str
+) -> None:
+    """Google's provider has no way to keep it out of the state: not of the instance, nor of the secret."""
+    made = environments[name]
+    (redis,) = made.of("google_redis_instance")
+    password = redis.values["auth_string"]
+    assert len(password) >= 8
+    holders = {each.type for each in made.made if password in json.dumps(each.values)}
+    assert holders == {"google_redis_instance", "google_secret_manager_secret_version"}
+    assert password not in json.dumps(made.outputs)
+
+
 def test_everything_that_takes_labels_has_them(environment: tuple[str, Environment]) -> None:
     name, made = environment
     kinds = set()
@@ -324,7 +338,7 @@ def test_pods_are_bound_to_service_accounts_after_the_cluster_made_the_pool(
         "streamforge/streamforge-api]",
     }
     for binding in bindings:
-        assert "module.platform.module.gke[0].google_container_cluster.this" in binding.after, binding.address
+        assert "module.platform.module.gke.google_container_cluster.this" in binding.after, binding.address
 
 
 def test_nobody_is_granted_anything_before_they_are_there(environment: tuple[str, Environment]) -> None:
@@ -355,7 +369,7 @@ def test_nothing_is_made_before_its_service_is_on(environment: tuple[str, Enviro
 @pytest.mark.parametrize("name", PROTECTED)
 def test_redis_waits_until_the_network_is_connected_to_googles(environments: dict[str, Environment], name: str) -> None:
     (redis,) = environments[name].of("google_redis_instance")
-    assert "module.platform.module.network[0].google_service_networking_connection.this" in redis.after
+    assert "module.platform.module.network.google_service_networking_connection.this" in redis.after
 
 
 def test_an_order_that_is_left_out_is_found(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ resource "google_container_cluster" "this" {
   #checkov:skip=CKV_GCP_61:Flow logs are the subnetwork's; traffic within a node is visible on Autopilot always
   #checkov:skip=CKV_GCP_65:A variable, rbac_security_group: it needs a group in Google Workspace that must be there before
   #checkov:skip=CKV_GCP_66:A variable, binary_authorization: the policy is the project's, and refuses all images at first
+  #checkov:skip=CKV_GCP_68:Autopilot's nodes have secure boot always; the argument is not for it
   #checkov:skip=CKV_GCP_69:Autopilot has the metadata server always; the argument is not for it
   project    = var.project_id
   location   = var.region
