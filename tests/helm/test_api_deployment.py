@@ -93,5 +93,88 @@ def test_events_without_keys_are_refused() -> None:
     assert "api.keysSecret is needed" in refusal("dev", {"api": {"events": {"enabled": True}}})
 
 
+def test_events_that_would_go_to_another_shops_topics_are_refused() -> None:
+    assert "without kafka.prefix" in refusal("prod", {"api": {"events": EVENTS}, "kafka": {"prefix": "shop-a."}})
+
+
 def test_every_flag_of_the_server_is_given_or_can_be(tmp_path: Path) -> None:
     everything = {
+        "kafka": {"configSecret": {"name": "kafka-login"}},
+        "registry": {"configSecret": {"name": "registry-login"}},
+        "api": {
+            "rateLimit": "1/second",
+            "corsOrigins": ["https://shop.example"],
+            "batchReport": "gs://shop-lake/r",
+            "events": EVENTS,
+        },
+    }
+    shop = {"kafka": {"prefix": "shop-a."}}
+    words = [*container(values=everything)["args"][2:], *container(values=shop)["args"][2:]]
+    given = {word.partition("=")[0].removeprefix("--") for word in words}
+    assert given == vars(_parser().parse_args([])).keys()
+
+
+def test_probes_ask_routes_that_the_api_has() -> None:
+    routes = {rule.rule for rule in serving.create_app(serving.Config()).url_map.iter_rules()}
+    found = container()
+    ports = {p["name"]: p["containerPort"] for p in found["ports"]}
+    assert ports == {"http": 8090, "metrics": 9090}
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        asked = found[probe]["httpGet"]
+        assert asked["path"] in routes, probe
+        assert asked["port"] == "http"
+    # A store that is away is no reason to restart the server, nor to take its pods out: they answer 503.
+    assert found["livenessProbe"]["httpGet"]["path"].endswith("/live")
+    assert found["readinessProbe"]["httpGet"]["path"].endswith("/live")
+    # But a release that cannot reach it does not replace one that can.
+    assert found["startupProbe"]["httpGet"]["path"].endswith("/ready")
+
+
+def test_no_pod_goes_before_another_is_ready_and_none_goes_before_it_is_known_to() -> None:
+    spec = deployment()
+    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    (python, flag, program) = container()["lifecycle"]["preStop"]["exec"]["command"]
+    assert (python, flag) == ("python", "-c")
+    wait_s = int(program.partition("sleep(")[2].rstrip(")"))
+    assert 0 < wait_s < spec["template"]["spec"]["terminationGracePeriodSeconds"] - 10, "10 s for what still runs"
+
+
+def test_pods_are_spread_over_zones_and_nodes() -> None:
+    found = deployment()
+    constraints = found["template"]["spec"]["topologySpreadConstraints"]
+    assert [c["topologyKey"] for c in constraints] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+    assert all(c["labelSelector"] == found["selector"] for c in constraints)
+
+
+def test_the_autoscaler_alone_says_how_many() -> None:
+    """A replica count here would throw its number away at each upgrade."""
+    assert "replicas" not in deployment("prod")
+    assert deployment("dev")["replicas"] == 1
+
+
+def test_keys_and_passwords_are_secrets() -> None:
+    spec = deployment()["template"]["spec"]
+    assert {"name": "api-keys", "secret": {"secretName": "streamforge-api-keys"}} in spec["volumes"]
+    assert {"name": "store-config", "secret": {"secretName": "streamforge-redis"}} in spec["volumes"]
+    mount = {"name": "store-config", "mountPath": "/etc/streamforge/store", "readOnly": True}
+    assert mount in container()["volumeMounts"], "the whole folder: Kubernetes brings no single file up to date"
+    assert "env" not in container()
+
+
+def test_it_has_no_access_to_kubernetes() -> None:
+    spec = deployment()["template"]["spec"]
+    assert spec["serviceAccountName"] == "streamforge-api"
+    assert spec["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(
+    ("environment", "store"),
+    [
+        ("prod", {"url": ""}),
+        ("prod", {"inCluster": {"enabled": True}}),
+        ("dev", {"url": "redis://10.0.0.1:6379/0"}),
+    ],
+)
+def test_a_store_is_needed_and_only_one(environment: str, store: dict[str, Any]) -> None:
+    why = "redis: one of url and inCluster.enabled is needed, and only one"
+    assert why in refusal(environment, {"redis": store})

@@ -24,7 +24,7 @@ def values(shop: str) -> dict[str, Any]:
     """What docs/kubernetes.md asks for, where all that can be shared is shared."""
     return {
         "kafka": {"prefix": f"{shop}."},
-        "redis": {"url": f"rediss://{shop}.store:6378/0"},
+        "redis": {"prefix": shop},
         "bigquery": {"dataset": shop.replace("-", "_")},
         "storage": {"state": f"gs://shared-state/{shop}", "archive": f"gs://shared-archive/{shop}"},
         "api": {"gateway": {"host": f"{shop}.example"}, "batchReport": f"gs://shared-lake/{shop}/reports"},
@@ -77,7 +77,7 @@ def test_two_releases_have_no_object_and_no_name_in_common() -> None:
     [
         (("kafka", "prefix"), "group fraud-detector"),
         (("kafka", "prefix"), "/dlq.fraud-detector"),
-        (("redis", "url"), "rediss://"),
+        (("redis", "prefix"), "rediss://"),
         (("bigquery", "dataset"), "bigquery://"),
         (("storage", "state"), "/checkpoints/fraud-detector"),
         (("storage", "archive"), "archive"),
@@ -99,7 +99,7 @@ def test_what_is_not_told_apart_is_found(path: tuple[str, ...], shared: str) -> 
 def test_what_the_api_and_the_test_pod_look_at_is_the_shops_own() -> None:
     manifests = render("prod", values("shop-a"), namespace="shop-a")
     (api,) = manifests.one("Deployment", "streamforge-api")["spec"]["template"]["spec"]["containers"]
-    assert "--group_prefix=shop-a." in api["args"]
+    assert {"--group_prefix=shop-a.", "--store_prefix=shop-a"} <= set(api["args"])
     (doctor,) = manifests.one("Pod", "streamforge-doctor")["spec"]["containers"]
     topics = {word.partition("=")[2] for word in doctor["args"] if word.startswith("--topic=")}
     jobs = [
