@@ -74,11 +74,11 @@ EVENTS = {"enabled": True, "mappings": ["shopify"], "webhooksSecret": {"name": "
 
 
 def test_events_are_taken_where_the_values_say_so_and_signed_by_a_secret(tmp_path: Path) -> None:
-    values = {"api": {"events": EVENTS}}
+    values = {"api": {"events": EVENTS}, "registry": {"url": "https://registry.shop.example/ccompat"}}
     found = parsed(container(values=values)["args"], tmp_path)
     told_ = told("prod")
     assert (found.events, found.event_rate) == (f"kafka://{told_['kafka']['servers']}", "9/second")
-    assert str(found.registry) == told_["registry"]["url"]
+    assert str(found.registry) == "https://registry.shop.example/ccompat"
     assert found.mapping == ["shopify"]
     serving.ingest.door.check_events(
         serving.Config(events=found.events, api_keys=found.api_keys, mappings=("shopify",), webhooks=found.webhooks),
