@@ -14,6 +14,7 @@ import redis
 from beam_pipelines import rebuild
 from schemas import features
 from schemas.jobs import JOBS
+from schemas.store_keys import KEYS
 from serving import Config, create_app
 from stack import Stack
 from tests import live
@@ -30,8 +31,8 @@ def traffic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a shop: with fraud, repeats and bad records."""
     folder = tmp_path_factory.mktemp("traffic")
     simulator = [
-        *(sys.executable, "-m", "simulator", "--rate=0", "--events=3000", "--seed=3", "--users=150"),
-        *("--topics=transactions.orders,clickstream.events", "--fraud_share=0.1", "--bad_share=0.05"),
+        *(sys.executable, "-m", "simulator", "--rate=0", "--events=1000", "--seed=3", "--users=60"),
+        *("--topics=transactions.orders,clickstream.events", "--fraud_share=0.3", "--bad_share=0.05"),
         *("--duplicate_share=0.05", f"--output={folder}", "--format=jsonl"),
     ]
     subprocess.run(simulator, check=True, capture_output=True, cwd=live.ROOT)
@@ -46,7 +47,7 @@ def archive(traffic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answers(stack: Stack) -> list[Any]:
-    client = create_app(Config(redis=stack.redis_url)).test_client()
+    client = create_app(Config(redis_url=stack.redis_url, redis_timeout_s=60)).test_client()
     paths = ("fraud-alerts?limit=1000", "sessions?limit=1000", "revenue?limit=1000", "revenue/realtime")
     return [client.get(f"/api/v1/{path}").json["data"] for path in paths]
 
@@ -65,7 +66,7 @@ def test_a_store_that_was_lost_is_rebuilt_by_one_command(
     db.flushall()
     assert not any(answers(valkey))
     # The jobs run on, and have shown their ledgers again before anybody has noticed.
-    running = {features.ledger_key(job.name): {"in": "5", "run_ms": "1"} for job in JOBS.values()}
+    running = {KEYS.ledger(job.name): {"in": "5", "run_ms": "1"} for job in JOBS.values()}
     for key, ledger in running.items():
         db.hset(key, mapping=ledger)
         db.expire(key, features.LEDGER_TTL_S)
