@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connections.kafka import Connection
+from connections.settings import SettingsError
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -101,13 +102,17 @@ class Deliveries:
     def send(self, records: Sequence[Outgoing]) -> list[Placed | Failed]:
         """What became of each, in order; within five seconds.
 
-        Raises: Unreachable; SettingsError: the file that says how to connect is broken.
+        Raises: Unreachable.
         """
         if not records:
             return []
         if time.monotonic() < self._away_until:
             raise Unreachable
-        producer, batch = self._open(), _Batch(len(records))
+        try:
+            producer, batch = self._open(), _Batch(len(records))
+        except (SettingsError, KafkaException) as e:  # a file that was right at the start, and is no more
+            _LOG.error("--kafka_config: %s", e)
+            raise Unreachable from None
         for number, record in enumerate(records):
             self._produce(producer, record, partial(batch.settle, number))
         batch.wait(self._delivery_s + _GRACE_S)

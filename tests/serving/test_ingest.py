@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connections.kafka import Brokers
 from connections.settings import SettingsError
 from schemas.events import OrderEvent
 from schemas.jobs.shop import EVENTS_API, EVENTS_LETTERS
@@ -22,7 +23,7 @@ from serving import Config, ConfigError, api_keys, create_app, keys
 from serving.__main__ import main
 from serving.api_keys import ApiKey
 from serving.ingest.budget import Budget
-from serving.ingest.deliveries import Failed, Placed, Unreachable
+from serving.ingest.deliveries import Deliveries, Failed, Outgoing, Placed, Unreachable
 from serving.ingest.door import Unavailable, check_events
 from serving.ingest.intake import KINDS, MAX_EVENT_BYTES, Intake, Refused, named_headers
 from serving.ingest.routes import MOST_EVENTS, PATH
@@ -308,6 +309,21 @@ def test_a_200_is_a_promise_and_anything_less_a_503_that_says_what_became_of_eac
     assert [each["status"] for each in told] == fates
     assert [each.get("dead_letter", False) for each in told if each["status"] == "refused"] == kept
     assert ("Retry-After" in answer.headers) is (status == 503)
+
+
+def test_a_broken_file_of_settings_is_a_kafka_that_cannot_be_reached(tmp_path):
+    deliveries = Deliveries(Brokers("127.0.0.1:1", str(tmp_path / "gone")), pause_s=1)
+    with pytest.raises(Unreachable):
+        deliveries.send([Outgoing(ORDERS_TOPIC, b"k", b"v", T0)])
+
+
+def test_a_broker_that_is_not_there_costs_the_deadline_once_and_then_nothing():
+    deliveries = Deliveries("127.0.0.1:1", pause_s=60, delivery_s=0.2)
+    [outcome] = deliveries.send([Outgoing(ORDERS_TOPIC, b"k", b"v", T0)])
+    assert isinstance(outcome, Failed)
+    assert not outcome.of_the_record
+    with pytest.raises(Unreachable):
+        deliveries.send([Outgoing(ORDERS_TOPIC, b"k", b"v", T0)])
 
 
 def test_a_record_is_stamped_with_its_event_time_and_never_ahead_of_the_clock():
