@@ -419,7 +419,7 @@ class _System:
 
     def posted(self) -> dict[str, int]:
         """Records in each topic that the API was sent."""
-        said = (fetch_url(f"{self.api}/metrics") or b"").decode()
+        said = (fetch_url(f"{self.api}/metrics", timeout_s=30) or b"").decode()
         found = re.findall(r'^streamforge_events_produced_total{topic="([^"]+)"} (\S+)', said, re.MULTILINE)
         return {topic: int(float(count)) for topic, count in found}
 
