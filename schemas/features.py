@@ -19,7 +19,7 @@ the installation's prefix (--store_prefix).
     sf:revenue:currencies           ZSET  the currencies of which there are some, score = start of the newest
     sf:freshness                    HASH  feature family → newest event time in ms
     sf:rate:{…}                     STRING  requests of a caller in this second, minute, …; only the API's, if it counts
-    sf:ledger:{job}                 HASH  in, good, dead_letters, late, duplicates of a running job; updated_ms
+    sf:ledger:{job}                 HASH  what a running job has counted, by name (transforms.ledger.Counts); updated_ms
 
 A value is written only when its version is newer than the stored one, by one script per batch: a replay changes
 nothing. A retracted session stays as a tombstone, whose version nothing exceeds, so that an older row cannot bring it

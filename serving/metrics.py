@@ -168,6 +168,7 @@ class _Readings(Collector):
         )
         ledger = _gauge("ledger_records", "Records in a job's ledger, by outcome.", "job", "outcome")
         lost = _gauge("ledger_lost_records", "Records that Kafka deleted before a job read them.", "job")
+        ignored = _gauge("ledger_ignored_messages", "Messages that a job's mapping ignores, as none of its own.", "job")
         age = _gauge("ledger_age_seconds", "Time since a job last wrote its ledger.", "job")
         sessions = _gauge("sessions_open", "Sessions in progress.")
         alerts = _gauge("fraud_alerts_recent", "Fraud alerts of the last five minutes, at most 1,000.", "alert_type")
@@ -183,6 +184,8 @@ class _Readings(Collector):
                     ledger.add_metric([job, outcome], records)
             for job, records in known.lost.items():
                 lost.add_metric([job], records)
+            for job, messages in known.ignored.items():
+                ignored.add_metric([job], messages)
             for job, seconds in known.ledger_age_s.items():
                 age.add_metric([job], seconds)
             sessions.add_metric([], known.open_sessions)
@@ -192,7 +195,7 @@ class _Readings(Collector):
                 gmv.add_metric([currency], minute.gmv)
                 orders.add_metric([currency], minute.orders)
                 users.add_metric([currency], minute.users)
-        yield from (freshness, ledger, lost, age, sessions, alerts, gmv, orders, users)
+        yield from (freshness, ledger, lost, ignored, age, sessions, alerts, gmv, orders, users)
 
 
 def _gauge(name: str, about: str, *labels: str) -> GaugeMetricFamily:

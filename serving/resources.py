@@ -136,7 +136,7 @@ class UserIds(Struct, forbid_unknown_fields=True):
 class Ledger(Struct, rename={"in_": "in"}):
     """A job's record counts: in = good + dead_letters + late + duplicates.
 
-    Jobs of earlier releases do not report `lost`.
+    Jobs of earlier releases do not report `lost`; only jobs with a mapping report `ignored`.
     """
 
     in_: Count | UnsetType = UNSET
@@ -147,6 +147,9 @@ class Ledger(Struct, rename={"in_": "in"}):
     lost: (
         Annotated[int, Meta(ge=0, description="records deleted by Kafka before they were read; not part of `in`")]
         | UnsetType
+    ) = UNSET
+    ignored: (
+        Annotated[int, Meta(ge=0, description="messages that the job's mapping ignores; not part of `in`")] | UnsetType
     ) = UNSET
     updated_at: Time | UnsetType = UNSET
 

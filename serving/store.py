@@ -31,7 +31,8 @@ _LOG = logging.getLogger(__name__)
 # Asked for by name: SCAN would walk the whole key space at every health check.
 JOBS = tuple(job.name for job in jobs.JOBS.values())
 _LEDGER_FIELDS = (b"in", b"good", b"dead_letters", b"late", b"duplicates")
-_LOST = b"lost"
+_BESIDE = ("lost", "ignored")
+"""What a ledger counts beside these, as it is no part of `in`."""
 _MINUTES_WITHOUT_TOTAL = 3  # a minute's dimensions are written one by one: so many of the newest may lack theirs yet
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE_MS = 60_000
@@ -75,6 +76,7 @@ class Readings(NamedTuple):
     Attributes:
       ledgers: by job and outcome; `in` is the sum of the others.
       lost: by job, what the log no longer held; not of jobs that do not say.
+      ignored: by job, messages that its mapping ignores; of jobs that ignored any.
       ledger_age_s: since a job last wrote its ledger.
       recent_alerts: by type, of the last five minutes of event time; the newest 1,000 are counted.
       minutes: by currency, the revenue of the newest minute that has been over for one; not of those in which nobody
@@ -84,6 +86,7 @@ class Readings(NamedTuple):
     freshness_s: dict[str, float]
     ledgers: dict[str, dict[str, int]]
     lost: dict[str, int]
+    ignored: dict[str, int]
     ledger_age_s: dict[str, float]
     open_sessions: int
     recent_alerts: dict[str, int]
@@ -372,7 +375,10 @@ class Store:
         return Readings(
             freshness_s=_freshness_s(newest),
             ledgers={job: _counts(fields) for job, fields in written.items()},
-            lost={job: int(fields[_LOST]) for job, fields in written.items() if _is_count(fields.get(_LOST))},
+            **{
+                name: {job: n for job, fields in written.items() if (n := _beside(fields).get(name)) is not None}
+                for name in _BESIDE
+            },
             ledger_age_s={job: (now_ms - int(at)) / 1000 for job, at in updated.items() if at and _is_count(at)},
             open_sessions=open_sessions,
             recent_alerts=Counter(msgspec.json.decode(row, type=_OfAlert).alert_type for row in alerts),
@@ -441,10 +447,12 @@ def _counts(fields: dict[bytes, bytes]) -> dict[str, int]:
     return {name.decode(): int(fields[name]) for name in _LEDGER_FIELDS if _is_count(fields.get(name))}
 
 
+def _beside(fields: dict[bytes, bytes]) -> dict[str, int]:
+    return {name: int(fields[name.encode()]) for name in _BESIDE if _is_count(fields.get(name.encode()))}
+
+
 def _ledger(fields: dict[bytes, bytes]) -> dict[str, int | str]:
-    known: dict[str, Any] = {**_counts(fields)}
-    if _is_count(fields.get(_LOST)):
-        known["lost"] = int(fields[_LOST])
+    known: dict[str, Any] = {**_counts(fields), **_beside(fields)}
     updated = fields.get(b"updated_ms")
     if _is_count(updated):
         known["updated_at"] = features.rfc3339(int(cast(bytes, updated)))

@@ -35,6 +35,7 @@ def test_names_types_and_labels_are_the_promised_ones(client, db):
         "streamforge_ledger_records": "gauge",
         "streamforge_ledger_age_seconds": "gauge",
         "streamforge_ledger_lost_records": "gauge",
+        "streamforge_ledger_ignored_messages": "gauge",
         "streamforge_sessions_open": "gauge",
         "streamforge_fraud_alerts_recent": "gauge",
         "streamforge_revenue_minute_gmv": "gauge",
@@ -74,17 +75,18 @@ def test_ledgers_are_told_by_job_and_outcome_with_their_age(client, db):
     assert age.value == pytest.approx(30, abs=5)
 
 
-def test_what_was_lost_is_told_apart_and_only_of_jobs_that_say_so(client, db):
+@pytest.mark.parametrize(("name", "metric"), [("lost", "lost_records"), ("ignored", "ignored_messages")])
+def test_what_is_no_part_of_in_is_told_apart_and_only_of_jobs_that_say_so(client, db, name, metric):
     counts = {"in": 5, "good": 5, "updated_ms": 1}
-    db.hset(KEYS.ledger("archiver"), mapping=counts | {"lost": 7})
+    db.hset(KEYS.ledger("archiver"), mapping=counts | {name: 7})
     db.hset(KEYS.ledger("fraud-detector"), mapping=counts)
     found = families(client)
-    told = {sample.labels["job"]: sample.value for sample in found["streamforge_ledger_lost_records"].samples}
+    told = {sample.labels["job"]: sample.value for sample in found[f"streamforge_ledger_{metric}"].samples}
     assert told == {"archiver": 7}
-    assert "lost" not in {sample.labels["outcome"] for sample in found["streamforge_ledger_records"].samples}
+    assert name not in {sample.labels["outcome"] for sample in found["streamforge_ledger_records"].samples}
     ledgers = client.get("/api/v1/health").json["data"]["ledgers"]
-    assert ledgers["archiver"]["lost"] == 7
-    assert "lost" not in ledgers["fraud-detector"]
+    assert ledgers["archiver"][name] == 7
+    assert name not in ledgers["fraud-detector"]
 
 
 def test_the_shop_s_numbers_are_told(client, db, valkey, stored, make_alert):

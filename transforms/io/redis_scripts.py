@@ -359,6 +359,7 @@ local run, total = unpack(redis.call('HMGET', KEYS[1], 'run_ms', 'in'))
 if run and (tonumber(run) > tonumber(ARGV[2]) or (run == ARGV[2] and tonumber(total) > tonumber(ARGV[3]))) then
   return 0
 end
+redis.call('DEL', KEYS[1])  -- an earlier run may have had fields that this one has not
 redis.call('HSET', KEYS[1], 'run_ms', ARGV[2], 'in', ARGV[3], unpack(ARGV, 4))
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 return 1

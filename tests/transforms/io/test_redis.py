@@ -342,10 +342,10 @@ def test_what_a_release_without_currencies_left_is_lira_and_goes_on(valkey: Stac
 
 
 def test_a_ledger_is_that_of_the_latest_run_as_far_as_it_has_come(valkey: Stack, db: redis.Redis) -> None:
-    def show(run_ms: int, records_in: int) -> tuple[int, int]:
+    def show(run_ms: int, records_in: int, ignored: int = 0) -> tuple[int, int]:
         fn = _WriteLedgerFn(valkey.redis_url, "fraud-detector", run_ms)
         fn.setup()
-        fn.process(Counts(records_in=records_in, good=records_in))
+        fn.process(Counts(records_in=records_in, good=records_in, ignored=ignored))
         fn.teardown()
         run, total = db.hmget(KEYS.ledger("fraud-detector"), "run_ms", "in")
         return int(run), int(total)
@@ -355,6 +355,10 @@ def test_a_ledger_is_that_of_the_latest_run_as_far_as_it_has_come(valkey: Stack,
     assert show(T0 + 1, 3) == (T0 + 1, 3), "a new run begins anew"
     assert show(T0, 50) == (T0 + 1, 3), "one of a run before"
     assert show(T0 + 1, 4) == (T0 + 1, 4)
+    assert show(T0 + 1, 4, ignored=2) == (T0 + 1, 4), "what is ignored is not in `in`, and is shown nevertheless"
+    assert db.hget(KEYS.ledger("fraud-detector"), "ignored") == b"2"
+    assert show(T0 + 2, 1) == (T0 + 2, 1)
+    assert db.hget(KEYS.ledger("fraud-detector"), "ignored") is None, "of a run before, with a mapping"
 
 
 @pytest.mark.parametrize("amount", [0, 1, 999_999_999, 10**9, 123_456_789_012_345_678, HUGE])
