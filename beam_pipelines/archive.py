@@ -33,6 +33,7 @@ from beam_pipelines.run import run
 from beam_pipelines.sinks import Folder, KafkaUrl, Results
 from schemas.flags import UsageError
 from schemas.jobs import JOBS
+from schemas.mapping import MappingError, parse_mapping
 from transforms.archive import (
     CLICKSTREAM,
     ORDERS_TABLE,
@@ -101,12 +102,15 @@ class Input(NamedTuple):
     Attributes:
       topic: None for blocks of files.
       ends: of the topic's partitions, as `transforms.archive.Store` wants it.
+      format, mapping: see `Decoding`, of which they take the place.
     """
 
     table: Table
     topic: str | None
     blocks: beam.PCollection[Block]
     ends: Callable[[], dict[int, int]] | None = None
+    format: str = "auto"
+    mapping: str | None = None
 
 
 class Outputs(NamedTuple):
@@ -123,9 +127,10 @@ class Outputs(NamedTuple):
 def build(inputs: Sequence[Input], config: Config) -> Outputs:
     """The job without its source: reads blocks of orders and clicks, writes files, returns all other outputs."""
     records, bad, late, counts = [], [], [], []
-    for i, (table, topic, blocks, ends) in enumerate(inputs):
+    for i, (table, topic, blocks, ends, form, mapping) in enumerate(inputs):
         beside = None if topic is None else account_of
-        decode = DecodeRows(table.kind, ArchiveRows(table), config.decoding, spread=False, beside=beside)
+        decoding = replace(config.decoding, format=form, mapping=mapping)
+        decode = DecodeRows(table.kind, ArchiveRows(table), decoding, spread=False, beside=beside)
         rows = blocks | f"Decode{i}" >> decode
         store = config.store(table, ends)
         step = ArchiveFiles(store, config.decoding.shards) if topic is None else ArchiveTopic(table, topic, store)
@@ -163,15 +168,29 @@ def source(settings: Settings) -> Callable[[beam.Pipeline], list[Input]]:
     ]
     by_table: dict[str, list[str]] = {}
     for path in connect.files(settings) if not topics else ():
-        by_table.setdefault(_table_in(path).name, []).append(path)
+        for table in _tables_in(path, settings.mapping.rest):
+            by_table.setdefault(table.name, []).append(path)
     reads += [
         (table, None, ReadBlocksFromFiles(by_table[table.name], settings.started_ms), None)
         for table in TABLES
         if table.name in by_table
     ]
+    messages = [_messages(settings, table, topic) for table, topic, _, _ in reads]
     return lambda pipeline: [
-        Input(table, topic, pipeline | f"Read{i}" >> read, ends) for i, (table, topic, read, ends) in enumerate(reads)
+        Input(table, topic, pipeline | f"Read{i}" >> read, ends, *messages[i])
+        for i, (table, topic, read, ends) in enumerate(reads)
     ]
+
+
+def _messages(settings: Settings, table: Table, topic: str | None) -> tuple[str, str | None]:
+    """Format and mapping of an input. Raises: UsageError: the mapping makes no such records."""
+    mapping = settings.mapping.of(topic)
+    try:
+        if mapping is not None:
+            parse_mapping(mapping).of(table.kind.record)
+    except MappingError as e:
+        raise UsageError("--mapping", f"{topic or table.name}: {e}") from e
+    return settings.format.of(topic) or "auto", mapping
 
 
 def results(outputs: Outputs) -> list[Results]:
@@ -200,6 +219,14 @@ def table_of(topic: str) -> Table:
         if word in topic:
             return table
     raise UsageError("--input", f"cannot tell what topic {topic} holds: its name has neither order nor click in it")
+
+
+def _tables_in(path: str, mapping: str | None) -> list[Table]:
+    """Where a mapping makes both of the messages, a file holds both."""
+    if mapping is None:
+        return [_table_in(path)]
+    made = parse_mapping(mapping).records
+    return [table for table in TABLES if table.kind.record in made]
 
 
 def _table_in(path: str) -> Table:

@@ -47,15 +47,16 @@ class SchemasFrom:
 
 
 def decoding(settings: Settings) -> Decoding:
-    """How the job decodes its input."""
+    """How the job decodes its input, or the first."""
+    topic = getattr(settings.input, "topic", None)
     return Decoding(
         job=settings.job.name,
         shards=settings.state_shards,
         allowed_lateness_ms=settings.allowed_lateness_ms,
         make_fetch=SchemasFrom(settings.registry),
         max_parallelism=settings.max_parallelism,
-        format=settings.format,
-        mapping=settings.mapping,
+        format=settings.format.of(topic) or "auto",
+        mapping=settings.mapping.of(topic),
         watermark_lead_ms=settings.watermark_lead_ms,
     )
 
@@ -68,7 +69,8 @@ def formats_seen(settings: Settings) -> Iterator[str]:
         if isinstance(url, KafkaUrl):
             counts = Counter(format_of(m.value() or b"", m.headers() or ()) for m in newest(url.servers, url.topic))
             words = ", ".join(f"{FORMATS.get(f or '', 'no known format')} ({n})" for f, n in counts.most_common())
-            yield f"{url.topic}: --format={settings.format}; its newest messages are {words or 'not there yet'}"
+            given = settings.format.of(url.topic) or "auto"
+            yield f"{url.topic}: --format={given}; its newest messages are {words or 'not there yet'}"
 
 
 def check(settings: Settings) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines import sinks
+from beam_pipelines import per_topic, sinks
 from beam_pipelines.sinks import BigQueryUrl, Folder, KafkaUrl, Sink
 from connections.kafka import kafka_file
 from connections.registry import registry_file
@@ -138,6 +138,7 @@ def number(least: int, most: int) -> dict[str, Any]:
 
 _MOST_PARALLELISM = 1 << 15
 _PREFIX = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}[._-]"
+_FORMATS = ("auto", *FORMATS)
 # Workers of Dataflow have no files but the image's.
 SETTINGS = "secret://[a-z][a-z0-9-]{4,28}[a-z0-9]/[A-Za-z0-9_-]{1,255}"
 KINDS: dict[str, Kind] = {
@@ -147,7 +148,9 @@ KINDS: dict[str, Kind] = {
     "letters": Kind(pattern=f"{KafkaUrl.pattern}|{Folder.pattern}"),
     "yaml_file": Kind(pattern=f"{Folder.pattern}[.]ya?ml", parameter="GCS_READ_FILE"),
     "mapping": Kind(
-        pattern=f"{Folder.pattern}[.]ya?ml|{'|'.join(SHIPPED)}", chart={"type": "string"}, parameter="TEXT"
+        per_topic.per_topic,
+        per_topic.pattern(f"{Folder.pattern}[.]ya?ml|{'|'.join(SHIPPED)}"),
+        {"type": "string"},
     ),
     "secret_file": Kind(),
     "kafka_file": Kind(kafka_file, SETTINGS),
@@ -178,7 +181,11 @@ KINDS: dict[str, Kind] = {
     "on_lost": _choice("continue", "stop", chart=True),
     "log_format": _choice(*LOG_FORMATS, chart=True),
     "kafka_read": _choice("blocks", "native"),
-    "format": _choice("auto", *FORMATS, chart=True),
+    "format": Kind(
+        lambda text: per_topic.per_topic(text, _FORMATS),
+        per_topic.pattern("|".join(_FORMATS)),
+        {"type": "string", "pattern": f"^{per_topic.pattern('|'.join(_FORMATS))}$"},
+    ),
     "until": _choice("latest"),
 }
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from beam_pipelines import flags, sinks, templates
+from beam_pipelines import fields, flags, sinks, templates
 from docker.grafana.dashboards import dashboards
 from schemas.avro_of import avro_of
 from schemas.flags import Parser
@@ -72,6 +72,7 @@ def artefacts(jobs: Iterable[Job], root: Path = ROOT) -> dict[str, str]:
         "README.md": _rows,
         "docs/architecture.md": _deliveries,
         "docs/semantics.md": _remembered,
+        "docs/mapping.md": lambda _: fields.lines(),
     }
     return found | {path: _with_section(root / path, lines(jobs)) for path, lines in sections.items()}
 

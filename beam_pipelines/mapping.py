@@ -32,7 +32,7 @@ from schemas.container import Container
 from schemas.events import OrderEvent
 from schemas.flags import Parser, UsageError
 from schemas.framing import FORMATS
-from schemas.mapping import Envelope, parse_mapping
+from schemas.mapping import Envelope, not_an_object, parse_mapping
 from schemas.suggestion import suggest
 from schemas.trial import Trial, try_out
 from transforms.domain.validity import check_click, check_order
@@ -44,6 +44,7 @@ __all__ = ["main"]
 
 _CHECKS = {"orders": check_order, "clicks": check_click}
 _SHOWN = 10
+_PAGE_CHARS = 20_000  # of a message
 Message = tuple[Any, Envelope]
 
 
@@ -75,6 +76,7 @@ def messages(flags: argparse.Namespace) -> Iterator[Message]:
     url = read("--input", input_url, flags.input)
     if isinstance(url, KafkaUrl):
         url = url.connected(flags)
+        url.look_up("--input")
         yield from _of_topic(url, flags)
         return
     try:
@@ -99,7 +101,10 @@ def _of_topic(url: KafkaUrl, flags: argparse.Namespace) -> Iterator[Message]:
         headers = message.headers() or []
         texts = {name.lower(): (value or b"").decode(errors="replace") for name, value in headers}
         key = None if message.key() is None else message.key().decode(errors="replace")
-        fields = _read(lambda payload, given=headers: decoder.fields(payload, given), message.value())
+        try:
+            fields = _read(lambda payload, given=headers: decoder.fields(payload, given), message.value())
+        except codec.SchemaUnavailable as e:
+            raise UsageError("--registry", e) from e
         yield fields, Envelope(texts, key, url.topic, message.timestamp()[1])
 
 
@@ -108,6 +113,13 @@ def _read(decode: Any, payload: Any) -> Any:
         return decode(payload)
     except codec.CodecError as e:
         return e
+
+
+def _check_objects(sample: Sequence[Any]) -> None:
+    """Raises: UsageError: there is nothing to draft a mapping of."""
+    if not any(isinstance(fields, dict) for fields in sample):
+        first = sample[0] if isinstance(sample[0], Exception) else not_an_object(sample[0])
+        raise UsageError("--input", f"none of {len(sample)} messages is an object with fields; the first: {first}")
 
 
 def text_of(trial: Trial) -> Iterator[str]:
@@ -144,7 +156,7 @@ def page_of(trials: Sequence[Trial]) -> str:
         parts.append("<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in notes) + "</ul>")
         if trial.record is not None:
             pretty = [msgspec.json.format(msgspec.json.encode(each)).decode() for each in (trial.source, trial.record)]
-            cells = "".join(f"<td><pre>{html.escape(each)}</pre></td>" for each in pretty)
+            cells = "".join(f"<td><pre>{html.escape(each[:_PAGE_CHARS])}</pre></td>" for each in pretty)
             parts.append(f"<table><tr><th>message</th><th>becomes</th></tr><tr>{cells}</tr></table>")
     return "\n".join(parts) + "\n"
 
@@ -161,7 +173,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         flags = parser.read(argv)
         sample = list(itertools.islice(messages(flags), max(1, flags.count)))
+        if not sample:
+            raise UsageError("--input", f"{flags.input} holds no messages")
         if flags.command == "suggest":
+            _check_objects([fields for fields, _ in sample])
             sys.stdout.write(suggest(fields for fields, _ in sample))
             return 0
         mapping = parse_mapping(read("--mapping", mapping_text, flags.mapping))
@@ -173,7 +188,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in mapping.sections
     ]
     if flags.page:
-        Path(flags.page).write_text(page_of(trials), encoding="utf-8")
+        try:
+            Path(flags.page).write_text(page_of(trials), encoding="utf-8")
+        except OSError as e:
+            parser.stop(UsageError("--page", e))
     for trial in trials:
         written = msgspec.json.encode(trial).decode() if flags.json else "\n".join(text_of(trial))
         sys.stdout.write(written + "\n")

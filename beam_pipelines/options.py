@@ -1,4 +1,7 @@
-"""A job's command line, read strictly: what cannot work is refused before anything starts."""
+"""A job's command line, read strictly: what cannot work is refused before anything starts.
+
+Long, as it lists the options that only Flink's side of Beam knows.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from beam_pipelines import flags as flags_
 from beam_pipelines import sinks
 from beam_pipelines.flags import LOCAL_REDIS, read
+from beam_pipelines.per_topic import PerTopic
 from beam_pipelines.sinks import Folder, KafkaUrl, Sink
 from schemas.addresses import Address, scrub, shown
 from schemas.flags import Parser, UsageError
@@ -91,7 +95,7 @@ class Settings:
       on_lost: continue or stop.
       roll: when a part of a folder is written.
       format: what messages are framed as, of a job that reads more than its own.
-      mapping: text of the mapping, if messages are not ours.
+      mapping: texts of the mappings, if messages are not ours.
       report: folder of this machine for what a run that ends says in the end.
       currency: the shop's.
       logs: how launcher and workers log.
@@ -121,8 +125,8 @@ class Settings:
     roll: Rolling
     currency: str
     logs: Logs
-    format: str = "auto"
-    mapping: str | None = None
+    format: PerTopic[str] = PerTopic("auto")  # noqa: RUF009 - frozen
+    mapping: PerTopic[str] = PerTopic()  # noqa: RUF009
     report: str | None = None
     started_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000, compare=False)
 
@@ -214,17 +218,26 @@ def _settings(job: Job, flags: argparse.Namespace) -> Settings:
         state_shards=flags.state_shards,
         max_parallelism=flags.max_parallelism,
         roll=Rolling(flags.roll_every, flags.roll_size),
-        format=getattr(flags, "format", "auto"),
-        mapping=_mapping(job, getattr(flags, "mapping", None)),
+        format=_of_topics("--format", inputs, getattr(flags, "format", None) or PerTopic("auto")),
+        mapping=_of_topics("--mapping", inputs, getattr(flags, "mapping", None) or PerTopic()).each(
+            lambda name: _mapping(job, name)
+        ),
         currency=flags.currency,
         logs=Logs(flags.log_format, job.name),
     )
 
 
-def _mapping(job: Job, given: str | None) -> str | None:
+def _of_topics(flag: str, inputs: Sequence[KafkaUrl | Folder], given: PerTopic[str]) -> PerTopic[str]:
+    """Raises: UsageError: it names another topic."""
+    try:
+        given.check(url.topic for url in inputs if isinstance(url, KafkaUrl))
+    except ValueError as e:
+        raise UsageError(flag, e) from e
+    return given
+
+
+def _mapping(job: Job, given: str) -> str:
     """Its text. Raises: UsageError: it cannot be used, or says nothing of what the job reads."""
-    if given is None:
-        return None
     text = read("--mapping", flags_.mapping_text, given)
     sections = parse_mapping(text).sections
     if not sections.keys() & job.sections:

@@ -16,6 +16,7 @@ from transforms.reasons import Reason
 __all__ = ["LEDGER", "REASONS", "lines"]
 
 LEDGER, REASONS = "ledger.json", "reasons.json"
+_FIELDS = "docs/mapping.md#required-fields"
 _SHOWN = 10
 _WORDS = 300
 
@@ -39,6 +40,8 @@ def lines(folder: str, dead_letters: str) -> Iterator[str]:
     yield f"why records were refused (they are in {dead_letters}):"
     for reason in reasons[:_SHOWN]:
         yield f"  {reason.count:,} x {reason.error_class}: {' '.join(reason.example.split())[:_WORDS]}"
+    if any(reason.error_class == "NotThisRecord" for reason in reasons):
+        yield f"  the fields of a record, and how to map others to them: {_FIELDS}"
     if len(reasons) > _SHOWN:
         rest = sum(reason.count for reason in reasons[_SHOWN:])
         yield f"  {rest:,} x {len(reasons) - _SHOWN} other reasons"

@@ -196,7 +196,7 @@ def looks_like(payload: bytes | memoryview, found: str | None = None) -> str:
 def other_json(fields: Any) -> str:
     """What a JSON object that lacks our fields is known as; "" when it is nothing known."""
     if not isinstance(fields, dict):
-        return f"JSON, but an {type(fields).__name__} and not an object" if isinstance(fields, list) else ""
+        return "a JSON array; a message is one object with fields" if isinstance(fields, list) else ""
     names = fields.keys()
     for signs, name in (
         ({"specversion", "source", "type"}, "a CloudEvent: --format=cloudevents"),

@@ -34,11 +34,12 @@ _MILLISECOND = timedelta(milliseconds=1)
 _MOST = (1 << 63) - 1
 _MOST_CHARS = 10_000
 # Not all that Decimal takes: no 1e999, no NaN, no digits of other scripts.
-_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,18})?", re.ASCII)
 _USUAL = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,4}))?", re.ASCII)
 _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?", re.ASCII)
 _ISO = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?\s?(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?\s?(Z|z|UTC|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?",
+    re.ASCII,
 )
 _PLAUSIBLE = (START_MS // 1000, 4_102_444_800)  # 2000 to 2100, in seconds
 
@@ -99,6 +100,8 @@ def decimal(value: Any) -> Decimal:
 def exponent(currency: Any) -> int:
     if currency == "":
         return 2  # that it is missing is said already
+    if currency is None:
+        raise Fault("there is no currency, so an amount cannot be read")
     digits = EXPONENTS.get(currency) if type(currency) is str else None
     if digits is None:
         raise Fault(f"{_short(currency)} is not a currency of ISO 4217, so an amount in it cannot be read")
@@ -143,7 +146,10 @@ def time_ms(value: Any, unit: str, zone: ZoneInfo | None) -> int:
             return _of_iso(found, zone)
     if unit == "iso":
         raise Fault(f"{_short(value)} is not a time of ISO 8601")
-    number = decimal(value)
+    try:
+        number = decimal(value)
+    except Fault:
+        raise Fault(f"{_short(value)} is neither a time of ISO 8601, with the clock, nor a number since 1970") from None
     if unit == "auto":
         fits = [u for u, ns in UNITS.items() if _PLAUSIBLE[0] <= number * ns / UNITS["s"] < _PLAUSIBLE[1]]
         if not fits:

@@ -33,7 +33,19 @@ import yaml
 from schemas import mapped_values as values
 from schemas.events import ClickstreamEvent, EventType, OrderEvent, OrderItem, OrderStatus
 
-__all__ = ["SHIPPED", "Compiled", "Envelope", "Mapping", "MappingError", "NotMappable", "parse_mapping", "shipped"]
+__all__ = [
+    "ITEM",
+    "RECORDS",
+    "SHIPPED",
+    "Compiled",
+    "Envelope",
+    "Mapping",
+    "MappingError",
+    "NotMappable",
+    "not_an_object",
+    "parse_mapping",
+    "shipped",
+]
 
 SHIPPED: Final = ("ga4", "segment", "shopify", "snowplow", "woocommerce")
 """Mappings that the package has."""
@@ -75,7 +87,7 @@ class _Kind(NamedTuple):
 
 _TEXT = _Kind("text", "''")
 _MAYBE = _Kind("text", "None")
-_ITEM: Final = {
+ITEM: Final = {
     "product_id": _Kind("text", "''"),
     "product_name": _TEXT,
     "category": _TEXT,
@@ -115,10 +127,11 @@ _CLICK: Final = {
     "page_url": _MAYBE,
     "referrer": _MAYBE,
 }
-_RECORDS: Final[dict[str, tuple[type[msgspec.Struct], dict[str, _Kind]]]] = {
+RECORDS: Final[dict[str, tuple[type[msgspec.Struct], dict[str, _Kind]]]] = {
     "orders": (OrderEvent, _ORDER),
     "clicks": (ClickstreamEvent, _CLICK),
 }
+"""Section → what it makes, and how each field is filled; `ITEM` is that of an order's items."""
 _SECTIONS: Final = {OrderEvent: "orders", ClickstreamEvent: "clicks"}
 
 Compiled = Callable[[Any, Envelope], Any]
@@ -138,6 +151,11 @@ class Mapping:
     sections: dict[str, Compiled]
     filled: dict[str, frozenset[str]]
     source: dict[str, str]
+
+    @property
+    def records(self) -> frozenset[type[msgspec.Struct]]:
+        """What it makes."""
+        return frozenset(RECORDS[section][0] for section in self.sections)
 
     def of(self, record: type[msgspec.Struct]) -> Compiled:
         """Raises: MappingError: it says nothing of such records."""
@@ -188,7 +206,7 @@ def parse_mapping(text: str) -> Mapping:
     if not isinstance(blank, list) or not all(isinstance(each, str) for each in blank):
         raise MappingError("blank: a list of texts that stand for nothing is needed")
     sections, filled, source = {}, {}, {}
-    for name in _RECORDS:
+    for name in RECORDS:
         if name in document:
             compiler = _Compiler(name, frozenset(["", *blank]))
             sections[name], source[name] = compiler.compile(document[name])
@@ -236,16 +254,16 @@ class _Compiler:
     def __init__(self, section: str, blank: frozenset[str]):
         self._section = section
         self._constants: dict[str, Any] = {name: getattr(values, name) for name in values.__all__}
-        self._constants |= {"NotMappable": NotMappable, "BLANK": blank}
+        self._constants |= {"NotMappable": NotMappable, "BLANK": blank, "not_an_object": not_an_object}
         self._constants["filled"] = lambda value: None if type(value) is str and value in blank else value
 
     def compile(self, section: Any) -> tuple[Compiled, str]:
-        where, (record, kinds) = self._section, _RECORDS[self._section]
+        where, (record, kinds) = self._section, RECORDS[self._section]
         if not isinstance(section, dict):
             raise MappingError(f"{where}: a mapping with fields is needed")
         _only(section, {"when", "unless", "fields"}, where)
         self._constants["Record"], self._constants["Item"] = record, OrderItem
-        body = ["def mapped(r, m):", "  if type(r) is not dict: raise NotMappable('not a JSON object or Avro record')"]
+        body = ["def mapped(r, m):", "  if type(r) is not dict: raise NotMappable(not_an_object(r))"]
         body += [f"  if not ({self._holds(section, where, 'r')}): return None", "  faults = []"]
         body += self._fields(section.get("fields"), kinds, f"{where}.fields", "r", "  ")
         body += ["  if faults: raise NotMappable('; '.join(faults))"]
@@ -337,9 +355,9 @@ class _Compiler:
             f"{inner}for i in found or ():",
             f"{inner}  if type(i) is not dict: faults.append('items: one is not an object'); continue",
             f"{inner}  if not ({self._holds(expression, place, 'i')}): continue",
-            *self._fields(expression.get("fields"), _ITEM, f"{place}.fields", "i", inner + "  "),
+            *self._fields(expression.get("fields"), ITEM, f"{place}.fields", "i", inner + "  "),
             f"{inner}  if v_quantity == 0: continue",
-            f"{inner}  v_items.append(Item({', '.join(f'{name}=v_{name}' for name in _ITEM)}))",
+            f"{inner}  v_items.append(Item({', '.join(f'{name}=v_{name}' for name in ITEM)}))",
         ]
 
     def _holds(self, section: dict[str, Any], where: str, root: str) -> str:
@@ -526,6 +544,13 @@ _ZERO: Final = {"amount": "0", "whole": "1", "time": "0", "flag": "False"}
 def _zero(convert: Any) -> str:
     """Stands for a value that was refused, until the record is."""
     return _ZERO.get(convert, "''") if isinstance(convert, str) else "''"
+
+
+def not_an_object(message: Any) -> str:
+    """Why what is neither a JSON object nor an Avro record has no fields."""
+    if isinstance(message, list):
+        return f"an array of {len(message)}; a message is one object with fields"
+    return f"{'null' if message is None else repr(message)[:40]}, and not an object with fields"
 
 
 def _fail(allowed: str, value: Any) -> Any:

@@ -26,7 +26,7 @@ _NAMES: Final = {
     "payment_method": "paymentmethod paymenttype payment.method payment",
     "shipping_region": "shippingregion region shippingaddress.state shippingaddress.province shippingaddress.city city "
     "country",
-    "event_time": "eventtime createdat created timestamp orderdate date time ts updatedat",
+    "event_time": "eventtime createdat created timestamp orderdate placedat paidat date time ts updatedat at",
     "items": "items lineitems lines products orderlines orderitems",
     "status": "orderstatus status state eventtype event type",
 }

@@ -9,12 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas.events import ClickstreamEvent, OrderEvent
-from schemas.mapping import Envelope, Mapping, NotMappable
+from schemas.mapping import RECORDS, Envelope, Mapping, NotMappable
 
-__all__ = ["RECORDS", "Refusal", "Trial", "try_out"]
+__all__ = ["Refusal", "Trial", "try_out"]
 
-RECORDS: Final[dict[str, type[msgspec.Struct]]] = {"orders": OrderEvent, "clicks": ClickstreamEvent}
 _WITHOUT: Final = {
     "orders": {
         "is_first_order": "HIGH_VALUE_FIRST_ORDER never alerts, and first orders are not counted",
@@ -107,7 +105,7 @@ def try_out(
         if trial.record is None:
             trial.source, trial.record = fields, plain
     trial.reasons = sorted(reasons.values(), key=lambda each: -each.count)
-    names = [field.name for field in msgspec.structs.fields(RECORDS[section])]
+    names = [field.name for field in msgspec.structs.fields(RECORDS[section][0])]
     trial.filled = {name: filled[name] for name in names}
     if trial.recognised:
         without = _WITHOUT[section]

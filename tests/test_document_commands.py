@@ -44,6 +44,7 @@ LIVE = {
     },
     "beam_pipelines.worker_pool": {"": ("live.py", "beam_pipelines.worker_pool")},
     "bench": {
+        "decode": ("bench/test_bench_decode.py", '"decode"'),
         "latency": ("bench/test_bench_latency.py", '"latency"'),
         "throughput": ("bench/test_bench_throughput.py", '"throughput"'),
     },

@@ -178,3 +178,23 @@ def test_the_job_reads_both_topics_and_writes_into_the_local_stacks_folder() -> 
         ("transactions.orders", "clickstream.events"),
         ".stack/archive",
     )
+
+
+def test_a_file_of_messages_that_a_mapping_makes_both_of_is_archived_as_both(tmp_path: Path) -> None:
+    at = {"type": "track", "userId": "u-1", "timestamp": "2026-09-21T14:00:00Z"}
+    bought = {"order_id": "o-1", "currency": "EUR", "total": 12.5}
+    lines = [
+        {**at, "event": "Product Viewed", "messageId": "m-1", "properties": {"product_id": "p-1"}},
+        {**at, "event": "Order Completed", "messageId": "m-2", "properties": bought},
+        {**at, "event": "Order Cancelled", "messageId": "m-3", "properties": bought},
+    ]
+    write_jsonl(tmp_path / "events.jsonl", [json.dumps(line).encode() for line in lines])
+    out, ledger = tmp_path / "out", tmp_path / "ledger.json"
+    flags = [f"--input={tmp_path / 'events.jsonl'}", f"--output={out}", f"--ledger={ledger}", "--mapping=segment"]
+    main([*flags, "--runner=DirectRunner"])
+    orders = {each.order_status: each.total_amount_minor for each in archived(out / "orders", OrderEvent)}
+    assert orders == {"CREATED": 1_250, "CANCELLED": 1_250}
+    assert {each.event_id for each in archived(out / "clickstream", ClickstreamEvent)} == {"m-1", "m-2"}
+    assert json.loads(ledger.read_text()) == {
+        "in": 4, "good": 4, "dead_letters": 0, "late": 0, "duplicates": 0, "lost": 0, "ignored": 2
+    }  # fmt: skip

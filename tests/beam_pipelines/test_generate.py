@@ -57,6 +57,7 @@ COUPONS = Job(
 )
 OF_OTHERS = {
     "docs/architecture.md",
+    "docs/mapping.md",
     "helm/streamforge/Chart.yaml",
     *(path for path in NOW if "/dashboards/" in path or "metadata" in path),
 }

@@ -59,16 +59,24 @@ def test_suggest_prints_a_mapping(events: Path, capsys: pytest.CaptureFixture[st
         (["try", "--mapping=nosuch.yaml", "--input={events}"], "--mapping: "),
         (["try", "--mapping={events}", "--input={events}"], "--mapping: "),
         (["suggest"], "--input"),
+        (["try", "--mapping=segment", "--input={empty}"], "--input: {empty} holds no messages"),
+        (["suggest", "--input={empty}"], "--input: {empty} holds no messages"),
+        (["suggest", "--input={arrays}"], "--input: none of 2 messages is an object with fields; the first: an array"),
+        (["try", "--mapping=segment", "--input={events}", "--page={events}/p.html"], "--page: "),
+        (["try", "--mapping=segment", "--input=kafka://127.0.0.1:1/orders"], "--input: topic orders at 127.0.0.1:1: "),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(
-    flags: list[str], why: str, events: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str], why: str, events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    places = {"events": events, "empty": tmp_path / "empty.jsonl", "arrays": tmp_path / "arrays.jsonl"}
+    places["empty"].touch()
+    places["arrays"].write_text("[{}]\nnot JSON\n")
     with pytest.raises(SystemExit) as end:
-        mapping.main([flag.format(events=events) for flag in flags])
+        mapping.main([flag.format(**places) for flag in flags])
     assert end.value.code == 2
     err = capsys.readouterr().err
-    assert why in err
+    assert why.format(**places) in err
     assert err.count("\n") == 1
 
 

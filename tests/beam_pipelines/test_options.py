@@ -15,7 +15,9 @@ from beam_pipelines.options import Settings
 from beam_pipelines.sinks import BigQueryUrl, Folder, KafkaUrl, RedisUrl
 from schemas import codec
 from schemas.flags import UsageError
+from schemas.mapping import shipped
 from tests.build import order
+from transforms.archive import CLICKSTREAM, ORDERS_TABLE
 
 FILES = ("--input=orders.jsonl", "--output=out")
 
@@ -357,3 +359,47 @@ def test_a_process_that_is_started_wrongly_ends_with_status_2_and_one_line(tmp_p
     (line,) = ended.stderr.splitlines()
     assert line.startswith("beam_pipelines.fraud: --allowed_lateness: 'soon' is not a duration")
     assert not (tmp_path / "out").exists()
+
+
+# Flags that differ from topic to topic
+
+_TWO = ("--input=kafka://k:1/shop.orders", "--input=kafka://k:1/shop.clicks", "--output=out")
+
+
+def archive_settings(*argv: str) -> Settings:
+    return options.parse(archive.JOB, [*_TWO, *argv])[1]
+
+
+def test_a_format_is_for_all_topics_or_for_those_that_it_names() -> None:
+    found = archive_settings("--format=json,shop.clicks=confluent").format
+    assert (found.of("shop.orders"), found.of("shop.clicks"), found.of(None)) == ("json", "confluent", "json")
+    assert archive_settings().format.of("shop.orders") == "auto"
+    only = archive_settings("--format=shop.clicks=json")
+    assert archive._messages(only, ORDERS_TABLE, "shop.orders") == ("auto", None)
+    assert archive._messages(only, CLICKSTREAM, "shop.clicks") == ("json", None)
+
+
+@pytest.mark.parametrize(
+    ("flag", "why"),
+    [
+        ("--format=avro", "--format: 'avro' is not one of auto, json"),
+        ("--format=shop.clicks=", "--format: '' is not one of auto, json"),
+        ("--format=json,shop.payments=json", "--format: names the topic shop.payments, which is not an --input"),
+        ("--format=shop.orders=json,shop.orders=auto", "--format: names the topic shop.orders twice"),
+        ("--mapping=shop.payments=shopify", "--mapping: names the topic shop.payments, which is not an --input"),
+        ("--mapping=shop.orders=shopify,shop.clicks=nowhere.yaml", "--mapping: "),
+    ],
+)
+def test_a_format_or_mapping_of_a_topic_that_is_not_read_is_refused(flag: str, why: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        archive_settings(flag)
+    assert str(refused.value).startswith(why)
+
+
+def test_a_mapping_that_makes_no_such_records_stops_the_archive_before_it_starts() -> None:
+    """It has orders only, and would have failed in the worker, again and again."""
+    with pytest.raises(UsageError, match=r"^--mapping: shop\.clicks: it has no section clicks"):
+        archive._messages(archive_settings("--mapping=shopify"), CLICKSTREAM, "shop.clicks")
+    only = archive_settings("--mapping=shop.orders=shopify")
+    assert archive._messages(only, ORDERS_TABLE, "shop.orders") == ("auto", shipped("shopify"))
+    assert archive._messages(only, CLICKSTREAM, "shop.clicks") == ("auto", None)

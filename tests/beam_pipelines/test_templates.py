@@ -3,6 +3,7 @@ refuses."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -20,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beam_pipelines import archive, flags, fraud, options, runners, sinks, templates
+from beam_pipelines.per_topic import NamedTwiceError
 from schemas.flags import UsageError
 from schemas.framing import FORMATS
 from schemas.jobs import JOBS, Flag
@@ -65,11 +67,11 @@ GOOD_KIND = {
     "number": ["1", "100000", "10000000"],
     "readers": ["auto", "1", "2", "16"],
     "on_lost": ["continue", "stop"],
-    "format": ["auto", *FORMATS],
+    "format": ["auto", *FORMATS, "json,shop.orders=confluent", "shop.orders=json"],
     "store_prefix": ["sf", "shop-2", "Shop_b.tr", "9"],
     "group_prefix": ["shop-a.", "Shop_1_", "a-"],
     "currency": ["TRY", "EUR", "JPY", "KWD"],
-    "mapping": [*SHIPPED, "gs://bucket/ours.yaml"],
+    "mapping": [*SHIPPED, "segment,shop.orders=segment", "gs://bucket/ours.yaml", "gs://bucket/a,b.yaml"],
 }
 GOOD_OF = {
     ("sessions", "session_gap"): ["30m", "1ms", "36500s"],
@@ -96,11 +98,11 @@ BAD_KIND = {
     "number": ["0", "10000001", "1e5", "many"],
     "readers": ["0", "02", "2.0", "all"],
     "on_lost": ["ignore"],
-    "format": ["avro"],
+    "format": ["avro", "json,confluent", "shop.orders=avro", "shop/orders=json", "json,", "=json"],
     "store_prefix": ["a:b", "", "a*", "-a", "a" * 64],
     "group_prefix": ["shop-a", ".", "shop a.", f"{'a' * 64}."],
     "currency": ["try", "EURO", "QQQ", "XAU"],
-    "mapping": ["ours.yaml", "ga3", "gs://bucket/ours.txt"],
+    "mapping": ["ours.yaml", "ga3", "gs://bucket/ours.txt", "shop.orders=", "segment,ga4"],
 }
 BAD_OF = {
     ("archive", "output"): ["gs://a1/x gs://b1/y", "redis://h:6379/0", f"{KAFKA}/archive"],
@@ -144,8 +146,10 @@ def good(name: str, flag: str) -> list[str]:
 
 def read(name: str, flag: str, value: str) -> None:
     """As the job reads the flag. Raises: UsageError."""
-    if kind(name, flag) == "mapping" and value.startswith("gs:"):
-        return  # what it holds is looked at, too, and there is no bucket here
+    if kind(name, flag) in ("format", "mapping"):  # which topics are read, and what a file holds, no pattern can say
+        with contextlib.suppress(NamedTwiceError):
+            flags.KINDS[kind(name, flag)].read(value)
+        return
     required = {each: good(name, each)[0] for each in REQUIRED}
     argv = [f"--{each}={text}" for each, text in (required | {flag: value}).items()]
     _, settings, _ = options.parse(JOBS[name], argv)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.currencies import EXPONENTS
-from schemas.mapped_values import Fault, money
+from schemas.mapped_values import Fault, money, time_ms
 
 
 @given(
@@ -29,3 +29,12 @@ def test_an_amount_is_what_decimal_arithmetic_says(amount: Decimal, currency: st
 def test_what_is_no_plain_amount_is_refused(value: Any) -> None:
     with pytest.raises(Fault):
         money(value, "EUR")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2026-11-29", "29/11/2026", "Sun, 29 Nov 2026 10:00:00 GMT", "2026-11-29T10:00:00+25:00", True, [], "soon"],
+)
+def test_what_is_no_time_is_refused_as_a_time(value: Any) -> None:
+    with pytest.raises(Fault, match="is neither a time of ISO 8601, with the clock, nor a number since 1970"):
+        time_ms(value, "auto", None)

@@ -209,6 +209,7 @@ def test_minor_units_are_taken_as_they_are_and_sums_need_their_first() -> None:
         (T0 // 1000, {}, T0 // 1000 * 1000),
         (str(T0 * 1000), {}, T0),
         (T0 * 1_000_000, {}, T0),
+        (str(T0 * 1_000_000), {}, T0),
         (T0 / 1000, {"unit": "s"}, T0),
         ("2026-11-29T10:00:00Z", {}, 1_795_946_400_000),
         ("2026-11-29 10:00:00 UTC", {}, 1_795_946_400_000),
@@ -227,10 +228,10 @@ def test_a_time_is_read_in_its_usual_forms(given_: Any, options: dict[str, Any],
         ("2026-11-29T13:00:00", {}, "no time zone"),
         ("2026-13-29T13:00:00Z", {}, "is not a time"),
         ("yesterday", {"unit": "iso"}, "ISO 8601"),
-        ("yesterday", {}, "is not an amount"),
+        ("yesterday", {}, "is neither a time"),
         (7, {}, "no time of this century"),
         (None, {}, "event_time is missing"),
-        (10**30, {"unit": "s"}, "not an amount"),
+        (10**30, {"unit": "s"}, "neither a time"),
     ],
 )
 def test_what_is_no_time_is_refused(given_: Any, options: dict[str, Any], why: str) -> None:
@@ -260,7 +261,7 @@ def test_all_faults_of_a_message_are_named_at_once() -> None:
         mapped({"id": {"a": 1}, "currency": "EUR", "total": "x", "at": "?"})
     assert str(refusal.value) == (
         "order_id: {'a': 1} is not text; user_id is missing; total_amount_minor: 'x' is not an amount; "
-        "event_time: '?' is not an amount"
+        "event_time: '?' is neither a time of ISO 8601, with the clock, nor a number since 1970"
     )
 
 

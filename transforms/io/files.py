@@ -67,7 +67,9 @@ def match_files(pattern: str) -> list[str]:
 
 
 def _match(pattern: str) -> list[str]:
-    found = sorted(m.path for m in FileSystems.match([pattern])[0].metadata_list)
+    # Beam looks into the folder that stands before the first sign of a glob, and finds none where there is none.
+    here = "./" if re.match(r"[^/]*[*?\[]", pattern) else ""
+    found = sorted(m.path.removeprefix(here) for m in FileSystems.match([here + pattern])[0].metadata_list)
     return [path for path in found if path == pattern or FileSystems.split(path)[1][:1] not in (".", "_")]
 
 

@@ -116,6 +116,13 @@ def test_a_path_that_exists_is_taken_as_it_is(tmp_path: Path) -> None:
     assert match_files(str(tmp_path / "of[2026]" / "a?.jsonl")) == [str(tmp_path / "of[2026]" / "a?.jsonl")]
 
 
+@pytest.mark.parametrize("glob", ["*.jsonl", "order*", "orders?.jsonl", "orders[uvw].jsonl"])
+def test_a_glob_without_a_folder_is_of_this_one(glob: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ordersv.jsonl").write_text("{}\n")
+    monkeypatch.chdir(tmp_path)
+    assert match_files(glob) == ["ordersv.jsonl"]
+
+
 def test_a_folder_named_like_a_file_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "day.jsonl").mkdir()
     (tmp_path / "day.jsonl" / "a.jsonl").write_text("{}\n")
