@@ -1,8 +1,12 @@
-"""Connections to the online store, the same for jobs and API: they raise `redis.RedisError` and nothing else."""
+"""Connections to the online store, the same for jobs and API: they raise `redis.RedisError` and nothing else.
+
+One to a server that sentinels name asks them whenever it is opened, and is closed by the first answer of a server that
+is a master no more.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import redis
 from redis.backoff import NoBackoff
@@ -12,11 +16,26 @@ from redis.retry import Retry
 from connections.store import store_options
 from schemas.addresses import StoreUrl
 
-__all__ = ["StoreConnection", "TlsStoreConnection", "connections"]
+__all__ = ["StoreConnection", "TlsStoreConnection", "connection_settings", "connections"]
+
+_OF_A_SENTINEL: Final = ("socket_", "ssl_")  # settings that its connections share with the master's
 
 
 class _Strict:
-    """redis-py trips over a reply that no Redis gives: AttributeError, TypeError, …"""
+    """redis-py trips over a reply that no Redis gives: AttributeError, TypeError, …
+
+    Args:
+      sentinels: who know the server; None: it is at host and port.
+    """
+
+    def __init__(self, sentinels: _Sentinels | None = None, **settings: Any):
+        self._sentinels = sentinels
+        super().__init__(**settings)
+
+    def _connect(self) -> Any:
+        if self._sentinels is not None:
+            self.host, self.port = self._sentinels.master()
+        return super()._connect()  # type: ignore[misc]
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
         try:
@@ -27,6 +46,9 @@ class _Strict:
     def read_response(self, *args: Any, **more: Any) -> Any:
         try:
             return super().read_response(*args, **more)  # type: ignore[misc]
+        except redis.ReadOnlyError as e:
+            self.disconnect()  # type: ignore[attr-defined]
+            raise redis.ConnectionError(f"not the master: {e}") from e
         except Exception as e:
             raise _as_store_error(e) from e
 
@@ -45,6 +67,58 @@ class TlsStoreConnection(_Strict, SSLConnection):
     pass
 
 
+class _Sentinels:
+    """
+    Args:
+      settings: of connections to them.
+    """
+
+    def __init__(self, url: StoreUrl, settings: dict[str, Any]):
+        self._kind = TlsStoreConnection if url.tls else StoreConnection
+        self._servers, self._service, self._settings = list(url.servers), url.service, settings
+
+    def master(self) -> tuple[str, int]:
+        """Raises: redis.RedisError."""
+        why: object = "none was asked"
+        for server in list(self._servers):
+            try:
+                found = self._ask(*server)
+            except redis.RedisError as e:
+                why = e
+                continue
+            if found:
+                self._servers.sort(key=lambda each: each != server)  # next time, this one first
+                return found[0].decode(), int(found[1])
+            why = "it knows none of that name"
+        raise redis.ConnectionError(f"no sentinel names the master of {self._service}: {why}")
+
+    def _ask(self, host: str, port: int) -> Any:
+        connection = self._kind(host=host, port=port, **self._settings)
+        try:
+            connection.connect()  # type: ignore[no-untyped-call]
+            connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)  # type: ignore[no-untyped-call]
+            return connection.read_response()
+        finally:
+            connection.disconnect()  # type: ignore[no-untyped-call]
+
+
+def connection_settings(url: StoreUrl, more: dict[str, Any]) -> dict[str, Any]:
+    """Of one connection.
+
+    Args:
+      more: by redis-py's names; what the URL or its file says wins.
+
+    Raises: SettingsError.
+    """
+    settings = {**more, **store_options(url)}
+    own = {name: value for name in ("username", "password") if (value := settings.pop(f"sentinel_{name}", None))}
+    if url.service:
+        own |= {name: value for name, value in settings.items() if name.startswith(_OF_A_SENTINEL)}
+        own |= {"retry": Retry(NoBackoff(), 0)}
+        settings["sentinels"] = _Sentinels(url, own)
+    return settings
+
+
 def connections(url: StoreUrl, **more: Any) -> redis.ConnectionPool:
     """A pool. A connection that broke while idle is replaced at once, once; a time-out is not repeated.
 
@@ -55,6 +129,6 @@ def connections(url: StoreUrl, **more: Any) -> redis.ConnectionPool:
     """
     return redis.ConnectionPool(
         connection_class=TlsStoreConnection if url.tls else StoreConnection,
-        **{**more, **store_options(url)},
+        **connection_settings(url, more),
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     )

@@ -25,7 +25,7 @@ _WITH_USER: Final = re.compile(r"[a-z][a-z0-9+.-]*:/.*@\S*|(?<!\S)\S*:\S*@\S*", 
 _NEARLY: Final = re.compile(r"(rediss?|kafka|bigquery|secret|https?|postgres(ql)?)(:|//)|[^/]*:[^/]*@", re.IGNORECASE)
 _LEAST_SECRET: Final = 4
 _WORD: Final = re.compile(r"[^\s'\"]*(?:://|@)[^\s'\";)]*")
-_SHAPES: Final = re.compile(r"[a-z]+://(host:port(/\w+|\[,host:port\])?|project/secret\?ca=secret)[,:]?")
+_SHAPES: Final = re.compile(r"[a-z+]+://(host:port(/\w+|\[,host:port\](/service)?)?|project/secret\?ca=secret)[,:]?")
 
 
 def shown(text: str) -> str:
@@ -75,11 +75,9 @@ class Address:
     def _read(self) -> SplitResult:
         try:
             parts = urlsplit(self._text)
-            server = parts.netloc.rpartition("@")[2]
             right = (
                 parts.scheme in self.schemes
-                and _SERVER.fullmatch(server)
-                and parts.port != 0
+                and self._fits(parts)
                 and (self.takes_options or not (parts.query or parts.fragment))
                 and not _MISPLACED.search(self._text.partition("://")[2][len(parts.netloc) :])
                 and not re.search(r"\s", self._text)
@@ -89,6 +87,10 @@ class Address:
         if not right:
             raise ValueError(f"{shown(self._text)} is not {self.shape}{self._hint()}")
         return parts
+
+    def _fits(self, parts: SplitResult) -> bool:
+        """Whether the server's place is right; may raise ValueError."""
+        return bool(_SERVER.fullmatch(parts.netloc.rpartition("@")[2])) and parts.port != 0
 
     def _hint(self) -> str:
         return "" if _HARMLESS.fullmatch(self._text) else f" ({ENCODE})"
@@ -179,22 +181,45 @@ _OPTIONS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
     "ssl_keyfile": (str, "a file"),
     "ssl_password": (str, "a password"),
     "ssl_check_hostname": (_truth, "true or false"),
+    "sentinel_username": (str, "a name"),
+    "sentinel_password": (str, "a password"),
     "ssl_cert_reqs": (_one_of("none", "optional", "required"), "none, optional or required"),
 }
+
+
+_SHAPE_OF: Final = {
+    "cluster": "redis+cluster://host:port[,host:port]",
+    "sentinel": "redis+sentinel://host:port[,host:port]/service",
+}
+
+
+def _servers(parts: SplitResult) -> list[str]:
+    return parts.netloc.rpartition("@")[2].split(",")
+
+
+def _place(server: str, port: int) -> tuple[str, int]:
+    """Raises: ValueError."""
+    one = urlsplit(f"//{server}")
+    return one.hostname or "", one.port or port
 
 
 class StoreUrl(Address):
     """redis://[user:password@]host[:port][/db][?option=value&…], or rediss:// for TLS.
 
+    redis+cluster://host[:port][,host[:port]…] is a cluster, by some of its nodes; redis+sentinel://host[:port][,…]/service
+    [/db] what sentinels know as a service; rediss+… both with TLS.
+
     Attributes:
       tls: whether the connection is encrypted.
+      cluster: whether it is one.
+      service: what the sentinels call the store; empty where there are none.
+      servers: host and port of the store, of some nodes of the cluster, or of the sentinels.
       settings: host, port, db, user, password and options, by the names that redis-py has for them.
     """
 
-    __slots__ = ("settings", "tls")
+    __slots__ = ("cluster", "servers", "service", "settings", "tls")
 
-    schemes = ("redis", "rediss")
-    shape = "redis://host:port/db"
+    schemes = ("redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
     takes_options = True
 
     def __init__(self, text: str | Address, config: str | None = None):
@@ -202,16 +227,34 @@ class StoreUrl(Address):
         parts = self._parts
         if parts.fragment or "#" in self._text:
             raise ValueError(f"{shown(self._text)} is not {self.shape}{self._hint()}")
-        self.tls = parts.scheme == "rediss"
+        kind = parts.scheme.partition("+")[2]
+        self.tls = parts.scheme.startswith("rediss")
+        self.cluster = kind == "cluster"
+        self.service, _, db = (
+            parts.path.strip("/").partition("/") if kind == "sentinel" else ("", "", parts.path.strip("/"))
+        )
+        self.servers = [_place(server, 26379 if self.service else 6379) for server in _servers(parts)]
+        if bool(self.service) != (kind == "sentinel") or (self.cluster and db not in ("", "0")):
+            raise ValueError(f"{shown(self._text)} is not {self.shape}{self._hint()}")
         said = [("username", unquote(parts.username or "")), ("password", unquote(parts.password or ""))]
-        said.append(("db", parts.path.strip("/")))
+        said.append(("db", db))
         said = [(name, value) for name, value in said if value] + parse_qsl(parts.query, keep_blank_values=True)
-        self.settings: dict[str, Any] = {"host": self.host, "port": parts.port or 6379, "db": 0}
+        self.settings: dict[str, Any] = {"host": self.servers[0][0], "port": self.servers[0][1], "db": 0}
         for name, value in said:
             self.settings[name] = self.option(name, value)
         for name in _OPTIONS:
             if sum(name == each for each, _ in said) > 1:
                 raise ValueError(f"{shown(self._text)} says {name} twice")
+
+    @property
+    def shape(self) -> str:  # type: ignore[override]
+        kind = urlsplit(self._text).scheme.partition("+")[2]
+        return _SHAPE_OF.get(kind, "redis://host:port/db")
+
+    def _fits(self, parts: SplitResult) -> bool:
+        if "+" not in parts.scheme:
+            return super()._fits(parts)
+        return all(_SERVER.fullmatch(each) and 0 < _place(each, 1)[1] < 1 << 16 for each in _servers(parts))
 
     def option(self, name: str, value: str) -> Any:
         """An option as redis-py takes it. Raises: ValueError, which does not show the value."""
@@ -219,6 +262,8 @@ class StoreUrl(Address):
             raise ValueError(f"{shown(self._text)} has an option that is none of {', '.join(_OPTIONS)} ({ENCODE})")
         if name.startswith("ssl_") and not self.tls:
             raise ValueError(f"{shown(self._text)}: {name} needs rediss://")
+        if name.startswith("sentinel_") and not self.service:
+            raise ValueError(f"{shown(self._text)}: {name} needs redis+sentinel://")
         read, what = _OPTIONS[name]
         try:
             return read(value)

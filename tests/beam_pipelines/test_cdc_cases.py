@@ -48,7 +48,7 @@ class Shop:
         return {i: json.loads(v) for i, v in found.items() if v}
 
     def orders_of(self, customer: str) -> int:
-        return int(self._db.hget(f"{KEYS.customers}{customer}", "orders") or 0)
+        return int(self._db.hget(KEYS.customer(customer), "orders") or 0)
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         return rows(self._folder / "out" / table)

@@ -93,10 +93,10 @@ def in_store(stack: Stack) -> dict[str, Any]:
         assert {json.loads(v)["product_id"] for v in db.zrange(KEYS.all_products, 0, -1)} == products.keys()
         low = {json.loads(v)["product_id"] for v in db.zrange(KEYS.low_products, 0, -1)}
         customers = {}
-        for key in db.scan_iter(f"{KEYS.customers}*", count=1_000):
+        for key in db.scan_iter(f"{KEYS.of_customer(KEYS.shared)[0]}*", count=1_000):
             figures = inventory.customer_figures(db.hgetall(key))
             if figures is not None:
-                customers[key.decode().removeprefix(KEYS.customers)] = figures
+                customers[key.decode().removeprefix(KEYS.of_customer(KEYS.shared)[0])] = figures
     for row in products.values():
         row["updated_at"] = datetime.fromisoformat(row["updated_at"])
     return {"products": products, "low": low, "customers": customers}

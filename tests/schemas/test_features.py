@@ -215,4 +215,4 @@ def test_the_prefixes_are_those_of_all_keys_of_a_user() -> None:
         KEYS.user_orders("u"),
         KEYS.user_features("u"),
     }
-    assert {prefix + "u" for prefix in KEYS.of_user} == keys
+    assert {prefix + "u" for prefix in KEYS.of_user(KEYS.shared)} == keys

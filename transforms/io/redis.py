@@ -13,9 +13,10 @@ import hashlib
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ import msgspec
 import redis
 
 from connections.secrets import read_secret
+from connections.store_cluster import Cluster
 from connections.store_connection import connections
 from schemas import currencies, features
 from schemas.addresses import StoreUrl
@@ -31,7 +33,8 @@ from schemas.events import FraudAlert, RevenueWindow, UserSession
 from schemas.store_errors import About, about, distrusted, words_of
 from schemas.store_keys import PREFIX, Keys
 from transforms.errors import BadRecord
-from transforms.io import redis_scripts
+from transforms.io import redis_cluster, redis_scripts
+from transforms.io.redis_cluster import OfAll, Split, run_split
 from transforms.ledger import Counts
 
 __all__ = [
@@ -46,6 +49,7 @@ __all__ = [
     "WriteRowsFn",
     "WriteSessionsToRedis",
     "check_store",
+    "freshness",
     "write_rows",
 ]
 
@@ -58,8 +62,8 @@ _MOST_BYTES = 1 << 20  # of a value: the least to which a store's proto-max-bulk
 _GIVE_UP_S = 120
 
 
-def _users(currency: str, keys: Keys) -> tuple[Any, ...]:
-    return features.USER_TTL_S, *keys.of_user, currency
+def _users(currency: str, keys: Keys, part: str) -> tuple[Any, ...]:
+    return features.USER_TTL_S, *keys.of_user(part), currency
 
 
 class StoreError(Exception):
@@ -87,14 +91,14 @@ def check_store(url: StoreUrl, prefix: str = PREFIX) -> None:
     """
     with contextlib.closing(_open(url)) as client:
         try:
-            client.eval(_PROBE, 1, Keys(prefix).check(uuid.uuid4().hex))
+            _run(client, _PROBE, [Keys(prefix, url.cluster).check(uuid.uuid4().hex)], ())
         except redis.RedisError as e:
             if _about(e) != "state":
                 raise StoreRefusedError(f"{url} refuses: {url.hide(words_of(e))}") from None
             _LOG.warning("%s does not answer yet: %s", url, url.hide(words_of(e)))
 
 
-def _connect(url: StoreUrl | str) -> tuple[StoreUrl, redis.Redis]:
+def _connect(url: StoreUrl | str) -> tuple[StoreUrl, redis.Redis | Cluster]:
     """Of `secret://project/secret?ca=secret`, the first secret holds the address, and the second, if there is one, the
     certificates of who may have signed the server's.
 
@@ -112,8 +116,17 @@ def _connect(url: StoreUrl | str) -> tuple[StoreUrl, redis.Redis]:
     return address, _open(address, **more)
 
 
-def _open(url: StoreUrl, **more: Any) -> redis.Redis:
-    return redis.Redis.from_pool(connections(url, socket_timeout=10, socket_connect_timeout=5, **more))
+def _open(url: StoreUrl, **more: Any) -> redis.Redis | Cluster:
+    settings = {"socket_timeout": 10, "socket_connect_timeout": 5, **more}
+    if url.cluster:
+        return Cluster.open(url, settings)
+    return redis.Redis.from_pool(connections(url, **settings))
+
+
+def _run(client: redis.Redis | Cluster, script: str, keys: Sequence[str], arguments: Iterable[Any]) -> Any:
+    if isinstance(client, Cluster):
+        return redis_cluster.run(client, script, keys, arguments)
+    return client.eval(script, len(keys), *keys, *arguments)
 
 
 def _about(error: redis.RedisError) -> About:
@@ -134,14 +147,14 @@ class RedisFn(beam.DoFn):
 
     def setup(self) -> None:
         self._address, self._client = _connect(self._url)
-        self._keys = Keys(self._prefix)
+        self._keys = Keys(self._prefix, self._address.cluster)
 
     def teardown(self) -> None:
         self._client.close()
 
     def _run(self, script: str, keys: Iterable[str], args: Iterable[Any]) -> Any:
-        names = list(keys)
-        return self._ask(lambda: self._client.eval(script, len(names), *names, *args))
+        names, arguments = list(keys), list(args)
+        return self._ask(lambda: _run(self._client, script, names, arguments))
 
     def _ask(self, ask: Callable[[], T]) -> T:
         """With back-off while the store is away or refuses; gives up after two minutes, so that the runner restarts the
@@ -168,6 +181,8 @@ class StoreTable:
       keys, first: its keys, and the arguments before those of the rows.
       arguments: of one row.
       rows: the rows of one element.
+      split: how it is written in a cluster; None: as elsewhere, as all of its keys are shared.
+      of_row: keys that the script makes of a row's arguments, which a cluster has to be told.
     """
 
     script: str
@@ -175,6 +190,8 @@ class StoreTable:
     first: tuple[Any, ...]
     arguments: Callable[[Any], tuple[Any, ...]]
     rows: Callable[[Any], Iterable[Any]] = lambda element: (element,)
+    split: Split | None = None
+    of_row: Callable[[tuple[Any, ...]], tuple[str, ...]] = lambda _: ()
 
 
 class WriteRowsFn(RedisFn):
@@ -189,8 +206,8 @@ class WriteRowsFn(RedisFn):
         self._table = self._make_table(self._keys)
 
     def start_bundle(self) -> None:
-        self._rows = self._bytes = 0
-        self._args: list[Any] = []
+        self._bytes = 0
+        self._rows: list[tuple[Any, ...]] = []
 
     def process(self, element: Any) -> Iterable[BadRecord]:
         refused = []
@@ -200,10 +217,9 @@ class WriteRowsFn(RedisFn):
             if max(sizes) > _MOST_BYTES:
                 refused.append(self._too_large(arguments, max(sizes)))
                 continue
-            self._args += arguments
-            self._rows += 1
+            self._rows.append(arguments)
             self._bytes += sum(sizes)
-            if self._rows >= _BATCH or self._bytes >= _BATCH_BYTES:
+            if len(self._rows) >= _BATCH or self._bytes >= _BATCH_BYTES:
                 self._flush()
         return refused
 
@@ -231,8 +247,17 @@ class WriteRowsFn(RedisFn):
 
     def _flush(self) -> None:
         if self._rows:
-            self._run(self._table.script, self._table.keys, (*self._table.first, *self._args))
+            self._write(self._table, self._rows)
             self.start_bundle()
+
+    def _write(self, table: StoreTable, rows: list[tuple[Any, ...]]) -> None:
+        client, keys = self._client, table.keys
+        if isinstance(client, Cluster):
+            if (split := table.split) is not None:
+                self._ask(lambda: run_split(client, self._keys, split, rows))
+                return
+            keys = (*keys, *dict.fromkeys(key for row in rows for key in table.of_row(row)))
+        self._run(table.script, keys, (*table.first, *chain.from_iterable(rows)))
 
 
 def _size(argument: Any) -> int:
@@ -261,17 +286,22 @@ class WriteAlertsToRedis(beam.PTransform):
 
 
 def _alerts(currency: str, keys: Keys) -> StoreTable:
+    recent, family, logged = features.ALERTS_RECENT, features.ALERT_FAMILY, features.ALERTS_LOGGED
+
+    def first(part: str) -> tuple[Any, ...]:
+        return *_users(currency, keys, part), features.ALERTS_PER_USER, recent, family, logged
+
+    def of_all(rows: Sequence[tuple[Any, ...]]) -> OfAll:
+        names = (keys.recent_alerts, keys.alert_versions, keys.alert_log, keys.freshness)
+        arguments = (features.USER_TTL_S, recent, logged, family, *chain.from_iterable(rows))
+        return OfAll(redis_cluster.ALL_ALERTS, names, arguments)
+
     return StoreTable(
         redis_scripts.ALERTS,
         (keys.recent_alerts, keys.freshness, keys.alert_log),
-        (
-            *_users(currency, keys),
-            features.ALERTS_PER_USER,
-            features.ALERTS_RECENT,
-            features.ALERT_FAMILY,
-            features.ALERTS_LOGGED,
-        ),
+        first(keys.shared),
         lambda alert: (alert.user_id, alert.alert_id, alert.event_time, features.alert_json(alert)),
+        split=Split(redis_scripts.ALERTS_OF_PART, first, keys.of_user, of_all=of_all),
     )
 
 
@@ -291,11 +321,22 @@ class WriteSessionsToRedis(beam.PTransform):
 
 
 def _sessions(currency: str, keys: Keys) -> StoreTable:
+    recent, family = features.SESSIONS_RECENT, features.SESSION_FAMILY
+
+    def first(part: str) -> tuple[Any, ...]:
+        return *_users(currency, keys, part), features.SESSIONS_PER_USER, recent, family
+
+    def of_all(rows: Sequence[tuple[Any, ...]]) -> OfAll:
+        names = (keys.recent_sessions, keys.open_sessions, keys.session_versions, keys.freshness)
+        arguments = (features.USER_TTL_S, recent, family, *chain.from_iterable(rows))
+        return OfAll(redis_cluster.ALL_SESSIONS, names, arguments)
+
     return StoreTable(
         redis_scripts.SESSIONS,
         (keys.recent_sessions, keys.open_sessions, keys.freshness),
-        (*_users(currency, keys), features.SESSIONS_PER_USER, features.SESSIONS_RECENT, features.SESSION_FAMILY),
+        first(keys.shared),
         partial(_session_arguments, currency),
+        split=Split(redis_scripts.SESSIONS_OF_PART, first, keys.of_user, of_all=of_all),
     )
 
 
@@ -327,13 +368,26 @@ class WriteOrderFeaturesToRedis(beam.PTransform):
 
 
 def _orders(currency: str, keys: Keys) -> StoreTable:
+    family = features.ORDER_FAMILY
+
+    def first(part: str) -> tuple[Any, ...]:
+        spans = features.HOUR_MS, features.DAY_MS
+        return *_users(currency, keys, part), features.ORDERS_PER_USER, *spans, family
+
     return StoreTable(
         redis_scripts.ORDERS,
         (keys.freshness,),
-        (*_users(currency, keys), features.ORDERS_PER_USER, features.HOUR_MS, features.DAY_MS, features.ORDER_FAMILY),
+        first(keys.shared),
         _order_arguments,
         lambda keyed: msgspec.msgpack.decode(keyed[1]),
+        split=Split(redis_scripts.ORDERS_OF_PART, first, keys.of_user, of_all=partial(freshness, keys, family, 2)),
     )
+
+
+def freshness(keys: Keys, family: str, place: int, rows: Sequence[tuple[Any, ...]]) -> OfAll:
+    """Of a family, by the event times at a place in the rows' arguments."""
+    newest = max(row[place] for row in rows)
+    return OfAll(redis_cluster.ALL_FRESHNESS, [keys.freshness], (features.USER_TTL_S, family, newest))
 
 
 def _order_arguments(order: list[Any]) -> tuple[Any, ...]:
@@ -375,6 +429,7 @@ def _revenue(keys: Keys) -> StoreTable:
             row.version,
             features.revenue_value(row),
         ),
+        of_row=lambda row: (keys.revenue_minute(row[0], row[1]), keys.revenue_minutes(row[0])),
     )
 
 

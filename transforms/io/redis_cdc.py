@@ -9,18 +9,21 @@ Long, as each script stands beside the table that fills it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
 
 import apache_beam as beam
 
+from connections.store_cluster import Cluster
 from schemas import features, inventory
 from schemas.addresses import StoreUrl
 from schemas.events import LowStockAlert
 from schemas.store_keys import PREFIX, Keys
 from transforms.domain.cdc import Customer, OrderPlace, Product
 from transforms.errors import BadRecord
-from transforms.io.redis import RedisFn, StoreTable, WriteRowsFn, write_rows
-from transforms.io.redis_scripts import FRESHNESS
+from transforms.io.redis import RedisFn, StoreTable, WriteRowsFn, freshness, write_rows
+from transforms.io.redis_cluster import Split
+from transforms.io.redis_scripts import FRESHNESS, WITH_ALL, WITHOUT_ALL
 
 __all__ = [
     "WriteCustomersToRedis",
@@ -113,6 +116,7 @@ for i = 6, #ARGV, 5 do
   keep(customer)
   newest = math.max(newest, tonumber(ARGV[i+4]))
 end
+if not with_all then return end
 fresh(KEYS[2], ARGV[4], newest)
 redis.call('EXPIRE', KEYS[2], ARGV[5])
 """
@@ -159,7 +163,7 @@ end
 """
 )
 
-# KEYS: emptied, products, all, low. ARGV: TTL in s, then table and version of each truncation.
+# KEYS: emptied; where products are, also products, all, low. ARGV: TTL in s, then table and version of truncations.
 _EMPTIED: Final = (
     _VERSIONED
     + """
@@ -167,7 +171,7 @@ for i = 2, #ARGV, 2 do
   local name, version = ARGV[i], ARGV[i+1]
   local stored = redis.call('HGET', KEYS[1], name)
   if not stored or stored < version then redis.call('HSET', KEYS[1], name, version) end
-  if name == 'products' then
+  if name == 'products' and KEYS[2] then
     for _, json in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
       local id = cjson.decode(json).product_id
       if parts(redis.call('HGET', KEYS[2], id)) < version then
@@ -184,29 +188,36 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 
 # KEYS: of customers. ARGV: version.
 _EMPTY_CUSTOMERS: Final = """
+local changed = 0
 for _, key in ipairs(KEYS) do
   local version = redis.call('HGET', key, 'version')
   if version and version < ARGV[1] then
     redis.call('HSET', key, 'version', ARGV[1], 'exists', '0', 'region', '')
+    changed = changed + 1
   end
 end
+return changed
 """
 
-# KEYS: of customers' orders. ARGV: TTL in s, prefixes, version.
+# KEYS: of customers' orders, and perhaps of the customers. ARGV: TTL in s, prefixes, version.
 _EMPTY_ORDERS: Final = (
     _CUSTOMER
     + _COUNT
     + """
+local changed = 0
 for _, key in ipairs(KEYS) do
-  local customer, orders = string.sub(key, #orders_of + 1), redis.call('HGETALL', key)
+  local is_theirs = string.sub(key, 1, #orders_of) == orders_of
+  local customer, orders = string.sub(key, #orders_of + 1), is_theirs and redis.call('HGETALL', key) or {}
   for i = 1, #orders, 2 do
     local version, total, status = string.match(orders[i+1], '^(%x+) (%-?%d+) (.*)$')
     if version < ARGV[4] then
       count(customer, status, total, '-')
       redis.call('HSET', key, orders[i], ARGV[4] .. ' 0 ')
+      changed = changed + 1
     end
   end
 end
+return changed
 """
 )
 
@@ -260,8 +271,8 @@ class WriteEmptiedToRedis(_WriteCdcToRedis):
         return _WriteEmptiedFn(self._url, self._prefix)
 
 
-def _of_customers(keys: Keys) -> tuple[Any, ...]:
-    return inventory.CUSTOMER_TTL_S, keys.customers, keys.customer_orders
+def _of_customers(keys: Keys, part: str) -> tuple[Any, ...]:
+    return inventory.CUSTOMER_TTL_S, *keys.of_customer(part)
 
 
 def _products(keys: Keys) -> StoreTable:
@@ -271,7 +282,7 @@ def _products(keys: Keys) -> StoreTable:
             keys.products,
             keys.all_products,
             keys.low_products,
-            keys.emptied,
+            keys.emptied(keys.shared),
             keys.freshness,
         ),
         (inventory.INVENTORY_TTL_S, inventory.INVENTORY_FAMILY, features.USER_TTL_S),
@@ -298,12 +309,20 @@ def _product_arguments(each: Product) -> tuple[Any, ...]:
 
 
 def _customers(keys: Keys) -> StoreTable:
+    def first(part: str) -> tuple[Any, ...]:
+        return *_of_customers(keys, part), inventory.CUSTOMER_FAMILY, features.USER_TTL_S
+
+    def emptied(part: str) -> tuple[str, ...]:
+        return (keys.emptied(part),)
+
+    fresh = partial(freshness, keys, inventory.CUSTOMER_FAMILY, 4)
     return StoreTable(
-        _CUSTOMERS,
-        (keys.emptied, keys.freshness),
-        (*_of_customers(keys), inventory.CUSTOMER_FAMILY, features.USER_TTL_S),
+        WITH_ALL + _CUSTOMERS,
+        (keys.emptied(keys.shared), keys.freshness),
+        first(keys.shared),
         _customer_arguments,
         lambda customers: customers,
+        split=Split(WITHOUT_ALL + _CUSTOMERS, first, keys.of_customer, emptied, of_all=fresh),
     )
 
 
@@ -313,7 +332,19 @@ def _customer_arguments(each: Customer) -> tuple[Any, ...]:
 
 
 def _orders(keys: Keys) -> StoreTable:
-    return StoreTable(_ORDERS, (keys.emptied,), _of_customers(keys), _order_arguments, lambda orders: orders)
+    first = partial(_of_customers, keys)
+
+    def emptied(part: str) -> tuple[str, ...]:
+        return (keys.emptied(part),)
+
+    return StoreTable(
+        _ORDERS,
+        emptied(keys.shared),
+        first(keys.shared),
+        _order_arguments,
+        lambda orders: orders,
+        split=Split(_ORDERS, first, keys.of_customer, emptied),
+    )
 
 
 def _order_arguments(each: OrderPlace) -> tuple[Any, ...]:
@@ -338,19 +369,38 @@ class _WriteEmptiedFn(RedisFn):
 
     def process(self, emptied: list[tuple[str, str]]) -> Iterable[None]:
         keys = self._keys
-        names = (keys.emptied, keys.products, keys.all_products, keys.low_products)
-        self._run(_EMPTIED, names, (inventory.CUSTOMER_TTL_S, *(word for each in emptied for word in each)))
+        words = (inventory.CUSTOMER_TTL_S, *(word for each in emptied for word in each))
+        self._run(_EMPTIED, (keys.emptied(keys.shared), keys.products, keys.all_products, keys.low_products), words)
+        for part in keys.parts[1:] and keys.parts:
+            self._run(_EMPTIED, (keys.emptied(part),), words)
         for table, version in emptied:
             if table in ("customers", "orders"):
-                self._empty(table, version)
+                # What a cluster moves meanwhile, one look may miss.
+                while self._empty(table, version) and len(keys.parts) > 1:
+                    pass
         return ()
 
-    def _empty(self, table: str, version: str) -> None:
-        of_orders = table == "orders"
-        first = self._keys.customer_orders if of_orders else self._keys.customers
-        found = self._ask(lambda: list(self._client.scan_iter(f"{first}*", count=_SCAN)))
-        for i in range(0, len(found), _SCAN):
-            if of_orders:
-                self._run(_EMPTY_ORDERS, found[i : i + _SCAN], (*_of_customers(self._keys), version))
-            else:
-                self._run(_EMPTY_CUSTOMERS, found[i : i + _SCAN], (version,))
+    def _empty(self, table: str, version: str) -> int:
+        """How much it changed."""
+        changed = 0
+        for part, found in self._found(table == "orders").items():
+            customers, orders = self._keys.of_customer(part)
+            for i in range(0, len(found), _SCAN):
+                some = found[i : i + _SCAN]
+                if table == "orders":
+                    names = [*some, *(customers + key.removeprefix(orders) for key in some)]
+                    changed += self._run(_EMPTY_ORDERS, names, (*_of_customers(self._keys, part), version))
+                else:
+                    changed += self._run(_EMPTY_CUSTOMERS, some, (version,))
+        return changed
+
+    def _found(self, of_orders: bool) -> dict[str, list[str]]:
+        """The keys of customers, or of their orders, by part."""
+        client, keys = self._client, self._keys
+        pattern = f"{keys.of_customer(keys.any_part)[of_orders]}*"
+        if not isinstance(client, Cluster):
+            return {keys.shared: self._ask(lambda: [key.decode() for key in client.scan_iter(pattern, count=_SCAN)])}
+        parts: dict[str, list[str]] = {}
+        for key in self._ask(lambda: client.keys(pattern, _SCAN)):
+            parts.setdefault(key[: key.index("}") + 2], []).append(key)
+        return parts

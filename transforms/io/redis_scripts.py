@@ -4,8 +4,11 @@ Of an id the newest version stays, of a set the newest members, and every figure
 of that depends on the order or number of writes: a bound drops only what newer ids push out, and those never leave
 again (a retracted session stays, as a tombstone). So any replay, in any order, leaves the same contents.
 
-A user's keys are built from prefixes and not named in KEYS, as a batch has hundreds: not for Redis Cluster, where they
-would need one hash slot. Numbers are doubles: times, versions and counts stay below 2^53; money is summed in two parts.
+A user's keys are built from prefixes, as a batch has hundreds of users. ALERTS, SESSIONS and ORDERS write what is a
+user's and what all share; ALERTS_OF_PART and so on the first alone, for a cluster (`transforms/io/redis_cluster.py`):
+their KEYS are the users', which they do not look at.
+
+Numbers are doubles: times, versions and counts stay below 2^53; money is summed in two parts.
 
 Long, as the scripts share their functions about users.
 """
@@ -17,7 +20,24 @@ from typing import Final
 from schemas import currencies
 from schemas.times import LAST_MS
 
-__all__ = ["ADOPT", "ALERTS", "FRESHNESS", "LEDGER", "ORDERS", "REVENUE", "SESSIONS"]
+__all__ = [
+    "ADOPT",
+    "ALERTS",
+    "ALERTS_OF_PART",
+    "FRESHNESS",
+    "LEDGER",
+    "ORDERS",
+    "ORDERS_OF_PART",
+    "REVENUE",
+    "SESSIONS",
+    "SESSIONS_OF_PART",
+    "WITHOUT_ALL",
+    "WITH_ALL",
+]
+
+# What a script that begins with this writes, too: what all share.
+WITH_ALL: Final = "local with_all = true\n"
+WITHOUT_ALL: Final = "local with_all = false\n"
 
 FRESHNESS = """
 local clock = redis.call('TIME')
@@ -155,18 +175,20 @@ end
 # users".
 # KEYS: recent, freshness, log. ARGV: of users, per user, recent, family, logged, then per alert: user, id, event time,
 # JSON.
-ALERTS: Final = (
+_ALERTS: Final = (
     _USERS
     + """
 local per_user, recent, family, logged = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12], ARGV[13]
-local shared, users, newest = {KEYS[1]}, {}, 0
+local shared, users, newest = with_all and {KEYS[1]} or {}, {}, 0
 for i = 14, #ARGV, 4 do
   local user, id, at, json = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3]
   if replace(alerts_of .. user, alert_ids_of .. user, shared, 'alert_id', id, at, at, nil, json) then
-    redis.call('ZADD', KEYS[1], at, json)
+    for _, set in ipairs(shared) do redis.call('ZADD', set, at, json) end
     bound(alerts_of .. user, alert_ids_of .. user, shared, 'alert_id', per_user)
-    if redis.call('ZSCORE', alerts_of .. user, json) then  -- else a replay of what was pushed out would be news
-      redis.call('XADD', KEYS[3], 'MAXLEN', '~', logged, '*', 'alert', json)
+    if with_all then
+      if redis.call('ZSCORE', alerts_of .. user, json) then  -- else a replay of what was pushed out would be news
+        redis.call('XADD', KEYS[3], 'MAXLEN', '~', logged, '*', 'alert', json)
+      end
     end
   end
   users[user] = math.max(users[user] or 0, tonumber(at))
@@ -179,25 +201,29 @@ for user, at in pairs(users) do
   seen(user, at)
   keep(user)
 end
+if not with_all then return end
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -recent - 1)
 for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ttl) end
 fresh(KEYS[2], family, newest)
 redis.call('EXPIRE', KEYS[2], ttl)
 """
 )
+ALERTS: Final = WITH_ALL + _ALERTS
+ALERTS_OF_PART: Final = WITHOUT_ALL + _ALERTS
 
 # KEYS: recent, open, freshness. ARGV: of users, per user, recent, family, then per session: user, id, start, end (0
 # when retracted), version, '1' when it is open, JSON.
-SESSIONS: Final = (
+_SESSIONS: Final = (
     _USERS
     + """
 local per_user, recent, family = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
-local shared, users, newest = {KEYS[1], KEYS[2]}, {}, 0
+local shared, users, newest = with_all and {KEYS[1], KEYS[2]} or {}, {}, 0
 for i = 13, #ARGV, 7 do
   local user, id, start, ended, version, open, json = unpack(ARGV, i, i + 6)
   if replace(sessions_of .. user, session_ids_of .. user, shared, 'session_id', id, version, start, start, json) then
-    redis.call('ZADD', KEYS[1], start, json)
-    if open == '1' then redis.call('ZADD', KEYS[2], start, json) end
+    for i, set in ipairs(shared) do  -- the second has those in progress
+      if i == 1 or open == '1' then redis.call('ZADD', set, start, json) end
+    end
     bound(sessions_of .. user, session_ids_of .. user, shared, 'session_id', per_user)
   end
   users[user] = math.max(users[user] or 0, tonumber(ended))
@@ -217,6 +243,7 @@ for user, at in pairs(users) do
   seen(user, at)
   keep(user)
 end
+if not with_all then return end
 local over = redis.call('ZCARD', KEYS[1]) - recent
 if over > 0 then
   local out = redis.call('ZPOPMIN', KEYS[1], over)
@@ -227,10 +254,12 @@ fresh(KEYS[3], family, newest)
 redis.call('EXPIRE', KEYS[3], ttl)
 """
 )
+SESSIONS: Final = WITH_ALL + _SESSIONS
+SESSIONS_OF_PART: Final = WITHOUT_ALL + _SESSIONS
 
 # KEYS: freshness. ARGV: of users, per user, an hour, a day in ms, family, then per order: user, id, event time, amount,
 # currency.
-ORDERS: Final = (
+_ORDERS: Final = (
     _USERS
     + """
 local per_user, hour, day, family = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
@@ -290,10 +319,13 @@ for user in pairs(users) do
   seen(user, tonumber(last))
   keep(user)
 end
+if not with_all then return end
 fresh(KEYS[1], family, newest)
 redis.call('EXPIRE', KEYS[1], ttl)
 """
 )
+ORDERS: Final = WITH_ALL + _ORDERS
+ORDERS_OF_PART: Final = WITHOUT_ALL + _ORDERS
 
 # KEYS: currencies, freshness. ARGV: TTL in s, minutes of a currency, prefixes of a minute's key and of the list of
 # minutes, family, TTL of freshness, then per row: currency, start, field, version, value.

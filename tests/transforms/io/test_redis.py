@@ -257,7 +257,7 @@ def test_the_bounds_are_those_of_the_layout_and_a_replay_of_everything_changes_n
     first = dump(db)
     assert first == model([row for batch in writes for row in batch])
     sizes = {name: len(contents) for name, contents in first.items()}
-    collections = [prefix + "u-1" for prefix in KEYS.of_user if prefix != "sf:features:"]
+    collections = [prefix + "u-1" for prefix in KEYS.of_user(KEYS.shared) if prefix != "sf:features:"]
     assert {sizes[name] for name in collections} == {9, 1_000, 100}
     assert sizes[KEYS.revenue_minutes("TRY")] == sum("sf:revenue:minute:" in name for name in first) == 2_880
     for batch in reversed(writes):
@@ -443,7 +443,7 @@ def test_a_user_whose_only_session_is_retracted_has_no_features(valkey: Stack, d
 def test_all_keys_of_a_user_expire_together_whoever_wrote_last(valkey: Stack, db: redis.Redis) -> None:
     write(valkey.redis_url, [alert()])
     write(valkey.redis_url, [session("u-1", T0)])
-    keys = [prefix + "u-1" for prefix in KEYS.of_user]
+    keys = [prefix + "u-1" for prefix in KEYS.of_user(KEYS.shared)]
     for key in keys:
         db.expire(key, 10)
     write(valkey.redis_url, [order("o-1", T0)])

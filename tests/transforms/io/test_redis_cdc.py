@@ -125,8 +125,8 @@ def held(db: redis.Redis) -> dict[str, Any]:
         assert db.ttl(key) > 0, key
     products = {i.decode(): inventory.product_of(v) for i, v in db.hgetall(KEYS.products).items()}
     customers = {}
-    for key in db.scan_iter(f"{KEYS.customers}*"):
-        customers[key.decode().removeprefix(KEYS.customers)] = db.hgetall(key)
+    for key in db.scan_iter(f"{KEYS.of_customer(KEYS.shared)[0]}*"):
+        customers[key.decode().removeprefix(KEYS.of_customer(KEYS.shared)[0])] = db.hgetall(key)
     return {
         "products": {i: json.loads(v) for i, v in products.items() if v},
         "all": [json.loads(v)["product_id"] for v in db.zrange(KEYS.all_products, 0, -1)],
