@@ -17,7 +17,10 @@ from connections.store_connection import connection_settings
 from connections.store_node import Command, Node
 from schemas.addresses import StoreUrl
 
-__all__ = ["Cluster", "connected", "slot_of"]
+__all__ = ["WAIT_MS", "Cluster", "check_replicas", "connected", "slot_of"]
+
+WAIT_MS: Final = 1_000
+"""How long a write waits for its replicas in one go."""
 
 _SLOTS: Final = 1 << 14
 _TRIES: Final = 3
@@ -33,25 +36,41 @@ def slot_of(key: str) -> int:
     return crc_hqx((key[start + 1 : end] if end > start + 1 else key).encode(), 0) % _SLOTS
 
 
+def check_replicas(reached: int, wanted: int) -> None:
+    """Raises: redis.ConnectionError."""
+    if reached < wanted:
+        raise redis.ConnectionError(f"of {wanted} replicas that are to have it (wait_replicas), {reached} do")
+
+
 class Cluster:
     """
     Args:
       servers: some of its nodes, to ask for the others.
       make: the node at host and port.
+      replicas: how many of each node's must have what was asked for, before `ask` returns.
     """
 
-    def __init__(self, servers: Sequence[Place], make: Callable[[str, int], Node]):
-        self._make = make
+    def __init__(self, servers: Sequence[Place], make: Callable[[str, int], Node], replicas: int = 0):
+        self._make, self._replicas = make, replicas
+        self._after: tuple[Command, ...] = (("WAIT", replicas, WAIT_MS),) if replicas else ()
         self._nodes = {server: make(*server) for server in servers}
         self._owners: list[Node | None] | None = None  # of each slot; None: to be looked up
 
     @classmethod
     def open(
-        cls, url: StoreUrl, settings: dict[str, Any], count_open: Callable[[int], None] = lambda _: None
+        cls,
+        url: StoreUrl,
+        settings: dict[str, Any],
+        count_open: Callable[[int], None] | None = None,
+        replicas: int = 0,
     ) -> Cluster:
         """As `connected`."""
         own = connection_settings(url, settings)
-        return cls(url.servers, lambda host, port: Node(url.tls, own | {"host": host, "port": port}, count_open))
+
+        def make(host: str, port: int) -> Node:
+            return Node(url.tls, own | {"host": host, "port": port}, count_open)
+
+        return cls(url.servers, make, replicas)
 
     def ask(self, *commands: Command, one_view: bool = False, before: Sequence[Command] = ()) -> list[Any]:
         """The answers, in order; one round trip to all nodes at the same time. Each command names the keys of one slot.
@@ -85,16 +104,17 @@ class Cluster:
             places.setdefault(self._owner(command), []).append(place)
         if one_view:
             (node,) = places
-            return node.ask(*before, *commands, one_view=True)
+            return node.ask(*commands, one_view=True)
         found: list[Any] = [None] * len(commands)
-        unread = {node: node.take() for node in places}
-        taken = dict(unread)
+        taken = {node: node.take() for node in places}
+        unread = dict(taken)
         try:
             for node, of_node in places.items():
-                node.write(taken[node], [*before, *(commands[place] for place in of_node)])
+                node.write(taken[node], [*before, *(commands[place] for place in of_node), *self._after])
             for node, of_node in places.items():
-                answers = node.read(unread.pop(node), len(before) + len(of_node))
-                for place, answer in zip(of_node, answers[len(before) :], strict=True):
+                answers = node.read(unread.pop(node), len(before) + len(of_node) + len(self._after))
+                self._check(answers)
+                for place, answer in zip(of_node, answers[len(before) :], strict=False):
                     found[place] = answer
         finally:
             for node, connection in unread.items():
@@ -109,13 +129,19 @@ class Cluster:
         asking: tuple[Command, ...] = ()
         for _ in range(_TRIES):
             try:
-                return node.ask(*before, *asking, command)[-1]
+                answers = node.ask(*before, *asking, command, *self._after)
+                self._check(answers)
+                return answers[len(before) + len(asking)]
             except AskError as e:
                 node, asking = self._node((e.host or node.host, e.port)), (("ASKING",),)
             except MovedError:
                 self._owners = None
                 node, asking = self._owner(command), ()
         raise TryAgainError("TRYAGAIN the slot is on the move")
+
+    def _check(self, answers: list[Any]) -> None:
+        if self._replicas:
+            check_replicas(answers[-1], self._replicas)
 
     def keys(self, pattern: str, count: int) -> set[str]:
         """Those that there are all the time, but for such as are moved meanwhile.

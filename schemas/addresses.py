@@ -160,6 +160,10 @@ def _database(text: str) -> int:
     return int(text)
 
 
+def _replicas(text: str) -> int:
+    return {str(number): number for number in range(11)}[text]
+
+
 def _truth(text: str) -> bool:
     return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
 
@@ -181,6 +185,7 @@ _OPTIONS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
     "ssl_keyfile": (str, "a file"),
     "ssl_password": (str, "a password"),
     "ssl_check_hostname": (_truth, "true or false"),
+    "wait_replicas": (_replicas, "a whole number, at most 10"),
     "sentinel_username": (str, "a name"),
     "sentinel_password": (str, "a password"),
     "ssl_cert_reqs": (_one_of("none", "optional", "required"), "none, optional or required"),

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 import limits
 import redis
 from flask import Flask, Response, current_app, g, request
-from limits.storage import RedisStorage
+from limits.storage import RedisClusterStorage, RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 
-from connections.store_connection import connections
+from connections.store_connection import connection_settings, connections
 from schemas.store_keys import Keys
 from serving import answers, api_keys
 from serving.config import Config
@@ -110,9 +110,7 @@ def _limit_rate(app: Flask, config: Config) -> None:
     """
     metrics: Metrics = app.extensions["streamforge.metrics"]
     rate = limits.parse(config.rate_limit or "")
-    pool = connections(config.redis_url, **store_settings(config))
-    storage = RedisStorage("redis://", connection_pool=pool, key_prefix=Keys(config.store_prefix).rate)
-    limiter = FixedWindowRateLimiter(storage)
+    limiter = FixedWindowRateLimiter(_storage(config))
     off_until = 0.0
     is_failing = False
 
@@ -138,6 +136,16 @@ def _limit_rate(app: Flask, config: Config) -> None:
                 _LOG.warning("--rate_limit: Redis does not count requests, so none is limited: %s", e)
             return None
         return answers.too_many(f"more than {rate}; try again shortly", max(1, math.ceil(wait_s)))
+
+
+def _storage(config: Config) -> RedisStorage:
+    url, settings, prefix = config.redis_url, store_settings(config), Keys(config.store_prefix).rate
+    if not url.cluster:
+        return RedisStorage("redis://", connection_pool=connections(url, **settings), key_prefix=prefix)
+    own = connection_settings(url, settings)
+    nodes = ",".join(f"{host}:{port}" for host, port in url.servers)
+    options = {name: value for name, value in own.items() if name not in ("host", "port", "db")}
+    return RedisClusterStorage(f"redis+cluster://{nodes}", key_prefix=prefix, ssl=url.tls, **options)
 
 
 def _allow_origins(app: Flask, origins: Sequence[str]) -> None:

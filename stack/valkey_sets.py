@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import redis
 
@@ -45,6 +46,10 @@ def _until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.05)
 
 
+def _follows(client: Any) -> bool:
+    return bool(client.info("replication").get("master_link_status") == "up")
+
+
 class _Node(Valkey):
     def __init__(self, number: int, masters: int, nodes: int, node_timeout_ms: int) -> None:
         super().__init__(max_memory="256mb")
@@ -64,9 +69,9 @@ class _Node(Valkey):
         if self._number < self._nodes:
             return
         names = [f"valkey-{number}" for number in range(1, self._nodes + 1)]
-        clients = [redis.Redis(HOST, place.ports[name]) for name in names]
+        clients: list[Any] = [redis.Redis(HOST, place.ports[name]) for name in names]
 
-        def state(client: redis.Redis) -> tuple[str, int]:
+        def state(client: Any) -> tuple[str, int]:
             info = client.execute_command("CLUSTER INFO")
             return info["cluster_state"], int(info["cluster_known_nodes"])
 
@@ -82,7 +87,7 @@ class _Node(Valkey):
         for i, client in enumerate(clients[self._masters :]):
             client.execute_command("CLUSTER REPLICATE", ids[i % self._masters])
         for client in clients[self._masters :]:
-            _until(lambda c=client: c.info("replication").get("master_link_status") == "up", "replicas follow")  # type: ignore[misc]
+            _until(partial(_follows, client), "replicas follow")
 
 
 class _Replica(Valkey):
@@ -99,7 +104,7 @@ class _Replica(Valkey):
         if not super().healthy(place):
             return False
         replication = redis.Redis(HOST, place.ports[self.name]).info("replication")
-        return replication["role"] == "master" or replication["master_link_status"] == "up"
+        return bool(replication["role"] == "master" or replication["master_link_status"] == "up")
 
 
 class _Sentinel(Service):

@@ -11,9 +11,11 @@ import pytest
 import redis
 from hypothesis import Phase, settings
 
-from stack import Stack
+from schemas.store_keys import KEYS, Keys
+from stack import Stack, valkey_sets
 from stack.flink import Cluster
 from tests import bigquery_emulator, live
+from tests.kept import Kept
 
 # derandomize: with CI=true it would be on, and every run the same examples.
 settings.register_profile("default", max_examples=60, deadline=None, derandomize=False, print_blob=True)
@@ -106,6 +108,26 @@ def db(valkey: Stack) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(valkey.redis_url) as connection:
         connection.flushall()
         yield connection
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Three masters."""
+    with Stack(tmp_path_factory.mktemp("cluster"), valkey_sets.cluster(), ports="free") as stack:
+        yield stack
+
+
+@pytest.fixture(params=["one server", "a cluster"])
+def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
+    """An empty store, on one server and on three."""
+    if request.param == "one server":
+        stack = request.getfixturevalue("valkey")
+        yield Kept(stack.redis_url, request.getfixturevalue("db"), KEYS)
+        return
+    server = request.getfixturevalue("valkey_cluster").address("valkey-1")
+    with redis.RedisCluster.from_url(f"redis://{server}") as db:
+        db.flushall()
+        yield Kept(f"redis+cluster://{server}", db, Keys(cluster=True))
 
 
 @pytest.fixture(scope="session")

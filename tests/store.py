@@ -9,7 +9,7 @@ from typing import Any
 from schemas import currencies
 from schemas.events import FraudAlert, RevenueWindow, UserSession
 from schemas.store_keys import PREFIX
-from transforms.io import redis
+from transforms.io import redis as writers
 from transforms.sharded_rows import encode_rows
 
 Order = tuple[str, str, int, int, str, bool, list[Any], str]
@@ -17,10 +17,10 @@ Order = tuple[str, str, int, int, str, bool, list[Any], str]
 Write = FraudAlert | UserSession | RevenueWindow | Order
 
 _TABLES = {
-    FraudAlert: partial(redis._alerts, currencies.DEFAULT),
-    UserSession: partial(redis._sessions, currencies.DEFAULT),
-    RevenueWindow: redis._revenue,
-    tuple: partial(redis._orders, currencies.DEFAULT),
+    FraudAlert: partial(writers._alerts, currencies.DEFAULT),
+    UserSession: partial(writers._sessions, currencies.DEFAULT),
+    RevenueWindow: writers._revenue,
+    tuple: partial(writers._orders, currencies.DEFAULT),
 }
 
 
@@ -30,7 +30,7 @@ def order(order_id: str, at: int, amount: int = 100, user: str = "u-1", currency
 
 def write(url: str, rows: Sequence[Write], prefix: str = PREFIX) -> None:
     """What Beam does with a bundle of one writer; the rows are of one kind."""
-    fn = redis.WriteRowsFn(url, _TABLES[type(rows[0])], prefix=prefix)
+    fn = writers.WriteRowsFn(url, _TABLES[type(rows[0])], prefix=prefix)
     fn.setup()
     fn.start_bundle()
     if isinstance(rows[0], tuple):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from connections.store_node import Node
 from schemas.addresses import _OPTIONS, StoreUrl
 from serving import Config
-from serving.connections import Connections
+from serving.connections import connect
 from transforms.io.redis import _open
 
 SAID = {
@@ -34,15 +35,19 @@ AS = {
 }
 
 
+ELSEWHERE = {"wait_replicas", "sentinel_username", "sentinel_password"}  # of no connection to the store
+
+
 def test_every_option_is_here() -> None:
-    assert SAID.keys() == _OPTIONS.keys()
+    assert SAID.keys() == _OPTIONS.keys() - ELSEWHERE
 
 
 @pytest.mark.parametrize("name", sorted(SAID.keys() - {"ssl_cert_reqs"}))
 def test_an_option_means_the_same_in_jobs_and_api(name: str) -> None:
     text, wanted = SAID[name]
     url = f"rediss://h?{name}={text}"
-    ours = Connections(Config(redis_url=StoreUrl(url)), lambda _: None)
+    ours = connect(Config(redis_url=StoreUrl(url)), lambda _: None)
+    assert isinstance(ours, Node)
     for connection in (_open(StoreUrl(url)).connection_pool.make_connection(), ours._kind(**ours._settings)):
         assert getattr(connection, AS.get(name, name)) == wanted
 
@@ -50,6 +55,7 @@ def test_an_option_means_the_same_in_jobs_and_api(name: str) -> None:
 def test_certificates_are_asked_for_as_the_url_says() -> None:
     for text in ("none", "required"):
         url = f"rediss://h?ssl_cert_reqs={text}&ssl_check_hostname=false"
-        ours = Connections(Config(redis_url=StoreUrl(url)), lambda _: None)
+        ours = connect(Config(redis_url=StoreUrl(url)), lambda _: None)
+        assert isinstance(ours, Node)
         job = _open(StoreUrl(url)).connection_pool.make_connection()
         assert job.cert_reqs == ours._kind(**ours._settings).cert_reqs  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from connections.settings import SettingsError
 from connections.store import store_file, store_options
 from schemas.addresses import StoreUrl
 from serving.config import Config
-from serving.connections import Connections
+from serving.connections import connect
 from stack import Stack
 from tests.connections.test_settings import written
 from transforms.io.redis import RedisFn
@@ -32,7 +32,7 @@ def test_a_job_and_the_api_take_up_a_changed_password_at_their_next_connection(
     fn = RedisFn(StoreUrl(valkey.redis_url, file))
     assert b"first-password" not in pickle.dumps(fn._url)
     fn.setup()
-    api = Connections(Config(redis_url=valkey.redis_url, store_config=file), lambda _: None)
+    api = connect(Config(redis_url=valkey.redis_url, store_config=file), lambda _: None)
     try:
         for value in ("first", "second"):
             assert fn._run(SET, ["found"], [value]) == b"OK"

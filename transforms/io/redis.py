@@ -25,7 +25,8 @@ import msgspec
 import redis
 
 from connections.secrets import read_secret
-from connections.store_cluster import Cluster
+from connections.store import store_options
+from connections.store_cluster import WAIT_MS, Cluster, check_replicas
 from connections.store_connection import connections
 from schemas import currencies, features
 from schemas.addresses import StoreUrl
@@ -119,14 +120,23 @@ def _connect(url: StoreUrl | str) -> tuple[StoreUrl, redis.Redis | Cluster]:
 def _open(url: StoreUrl, **more: Any) -> redis.Redis | Cluster:
     settings = {"socket_timeout": 10, "socket_connect_timeout": 5, **more}
     if url.cluster:
-        return Cluster.open(url, settings)
+        return Cluster.open(url, settings, replicas=store_options(url).get("wait_replicas", 0))
     return redis.Redis.from_pool(connections(url, **settings))
 
 
-def _run(client: redis.Redis | Cluster, script: str, keys: Sequence[str], arguments: Iterable[Any]) -> Any:
+def _run(
+    client: redis.Redis | Cluster, script: str, keys: Sequence[str], arguments: Iterable[Any], replicas: int = 0
+) -> Any:
     if isinstance(client, Cluster):
         return redis_cluster.run(client, script, keys, arguments)
-    return client.eval(script, len(keys), *keys, *arguments)
+    if not replicas:
+        return client.eval(script, len(keys), *keys, *arguments)
+    with client.pipeline(transaction=False) as both:  # on one connection, whose writes are waited for
+        both.eval(script, len(keys), *keys, *arguments)
+        both.wait(replicas, WAIT_MS)
+        answer, reached = both.execute()
+    check_replicas(reached, replicas)
+    return answer
 
 
 def _about(error: redis.RedisError) -> About:
@@ -148,13 +158,14 @@ class RedisFn(beam.DoFn):
     def setup(self) -> None:
         self._address, self._client = _connect(self._url)
         self._keys = Keys(self._prefix, self._address.cluster)
+        self._replicas = store_options(self._address).get("wait_replicas", 0)
 
     def teardown(self) -> None:
         self._client.close()
 
     def _run(self, script: str, keys: Iterable[str], args: Iterable[Any]) -> Any:
         names, arguments = list(keys), list(args)
-        return self._ask(lambda: _run(self._client, script, names, arguments))
+        return self._ask(lambda: _run(self._client, script, names, arguments, self._replicas))
 
     def _ask(self, ask: Callable[[], T]) -> T:
         """With back-off while the store is away or refuses; gives up after two minutes, so that the runner restarts the

@@ -18,6 +18,7 @@ from schemas.events import FraudAlert, RevenueWindow, UserSession
 from schemas.store_keys import KEYS
 from stack import Stack
 from tests.build import HOUR, MINUTE, T0, alert, minute, session
+from tests.kept import Kept, plain
 from tests.live import eventually
 from tests.store import Order, Write, order, write
 from transforms.io.redis import _revenue, _WriteLedgerFn, _WriteRevenueFn
@@ -38,10 +39,11 @@ SMALL = {
 
 
 def dump(db: redis.Redis) -> dict[str, Any]:
-    """Every key's contents; each must have a TTL. Not those of the log of alerts, which are as the order of writes."""
+    """Every key's contents; each must have a TTL. Not those of the log of alerts, which are as the order of writes, and
+    not what a cluster keeps beside a list, which must be of its members."""
     found: dict[str, Any] = {}
     for key in db.scan_iter(count=1_000):
-        name: str = key.decode()
+        name = plain(key)
         assert 0 < db.ttl(key) <= 7 * 24 * 3600, f"{name} has no TTL"
         if db.type(key) == b"string":
             found[name] = db.get(key)
@@ -49,13 +51,20 @@ def dump(db: redis.Redis) -> dict[str, Any]:
             found[name] = [(member.decode(), int(score)) for member, score in db.zrange(key, 0, -1, withscores=True)]
         elif db.type(key) == b"stream":
             assert name == KEYS.alert_log
+        elif name in (KEYS.alert_versions, KEYS.session_versions):
+            members = {value.partition(b" ")[2] for value in db.hgetall(key).values()}
+            assert members == set(db.zrange(key.replace(b":versions", b":recent"), 0, -1))
         else:
             found[name] = {field.decode(): value.decode() for field, value in db.hgetall(key).items()}
     return found
 
 
-def model(writes: Iterable[Write]) -> dict[str, Any]:
-    """What the store must hold after these writes, however they came."""
+def model(writes: Iterable[Write], *, cluster: bool = False) -> dict[str, Any]:
+    """What the store must hold after these writes, however they came.
+
+    Args:
+      cluster: lists of all users keep what a user's own list has pushed out.
+    """
     of: dict[type, list[Any]] = {kind: [] for kind in (FraudAlert, UserSession, RevenueWindow, tuple)}
     for each in writes:
         of[type(each)].append(each)
@@ -74,11 +83,11 @@ def model(writes: Iterable[Write]) -> dict[str, Any]:
                 saw(user, a.event_time)
                 if a.alert_id not in newest or newest[a.alert_id].event_time < a.event_time:
                     newest[a.alert_id] = a
-        kept = sorted((a.event_time, features.alert_json(a).decode(), a) for a in newest.values())
-        kept = kept[-features.ALERTS_PER_USER :]
+        every = sorted((a.event_time, features.alert_json(a).decode(), a) for a in newest.values())
+        kept = every[-features.ALERTS_PER_USER :]
         keys[KEYS.user_alerts(user)] = [(text, at) for at, text, _ in kept]
         keys[KEYS.user_alert_ids(user)] = {a.alert_id: str(at) for at, _, a in kept}
-        recent += [(at, text) for at, text, _ in kept]
+        recent += [(at, text) for at, text, _ in (every if cluster else kept)]
         users.setdefault(user, {}).update(
             alerts=str(len(kept)), last_alert_type=kept[-1][2].alert_type, last_alert_at=str(kept[-1][0])
         )
@@ -95,13 +104,13 @@ def model(writes: Iterable[Write]) -> dict[str, Any]:
                 old = best.get(s.session_id)
                 if old is None or (s.deleted, s.version) > (old.deleted, old.version):
                     best[s.session_id] = s
-        sessions = sorted((s.session_start, features.session_json(s).decode(), s) for s in best.values())
-        sessions = sessions[-features.SESSIONS_PER_USER :]
+        every_session = sorted((s.session_start, features.session_json(s).decode(), s) for s in best.values())
+        sessions = every_session[-features.SESSIONS_PER_USER :]
         keys[KEYS.user_sessions(user)] = [(text, at) for at, text, _ in sessions]
         keys[KEYS.user_session_ids(user)] = {
             s.session_id: str((1 << 53) - 1 if s.deleted else s.version) for _, _, s in sessions
         }
-        all_kept += sessions
+        all_kept += every_session if cluster else sessions
         visible = [text for _, text, s in sessions if not s.deleted]
         if visible:
             users.setdefault(user, {})["last_session"] = visible[-1]
@@ -218,14 +227,14 @@ def revenue(draw: st.DrawFn) -> RevenueWindow:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(st.lists(alerts() | sessions() | orders() | revenue(), min_size=1, max_size=30), st.data())
 def test_any_order_repetition_and_split_of_the_writes_leaves_what_the_model_says(
-    valkey: Stack, db: redis.Redis, writes: list[Write], data: st.DataObject
+    kept: Kept, writes: list[Write], data: st.DataObject
 ) -> None:
-    db.flushall()
+    kept.db.flushall()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SMALL.items():
             patch.setattr(features, name, value)
-        deliver(valkey.redis_url, writes, data)
-        assert dump(db) == model(writes)
+        deliver(kept.url, writes, data)
+        assert dump(kept.db) == model(writes, cluster=kept.keys is not KEYS)
 
 
 def deliver(url: str, writes: Sequence[Write], data: st.DataObject) -> None:
@@ -242,10 +251,10 @@ def deliver(url: str, writes: Sequence[Write], data: st.DataObject) -> None:
 
 
 def test_the_bounds_are_those_of_the_layout_and_a_replay_of_everything_changes_nothing(
-    valkey: Stack, db: redis.Redis
+    kept: Kept,
 ) -> None:
     """One user does more than is kept, in bundles larger than one run of a script takes."""
-    url = valkey.redis_url
+    url, db = kept.url, kept.db
     writes: list[list[Write]] = [
         [alert(alert_id=f"a-{i}", event_time=T0 + i) for i in range(1_200)],
         [session("u-1", T0 + i * MINUTE, version=1) for i in range(1_200)],
@@ -255,7 +264,7 @@ def test_the_bounds_are_those_of_the_layout_and_a_replay_of_everything_changes_n
     for batch in writes:
         write(url, batch)
     first = dump(db)
-    assert first == model([row for batch in writes for row in batch])
+    assert first == model([row for batch in writes for row in batch], cluster=kept.keys is not KEYS)
     sizes = {name: len(contents) for name, contents in first.items()}
     collections = [prefix + "u-1" for prefix in KEYS.of_user(KEYS.shared) if prefix != "sf:features:"]
     assert {sizes[name] for name in collections} == {9, 1_000, 100}
@@ -268,23 +277,25 @@ def test_the_bounds_are_those_of_the_layout_and_a_replay_of_everything_changes_n
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(alerts(), min_size=1, max_size=20), st.data())
 def test_the_log_tells_every_alert_that_gets_in_once_and_ends_with_what_is_stored(
-    valkey: Stack, db: redis.Redis, writes: list[FraudAlert], data: st.DataObject
+    kept: Kept, writes: list[FraudAlert], data: st.DataObject
 ) -> None:
-    db.flushall()
-    deliver(valkey.redis_url, writes, data)
-    told = [entry[b"alert"] for _, entry in db.xrange(KEYS.alert_log)]
+    kept.db.flushall()
+    deliver(kept.url, writes, data)
+    told = [entry[b"alert"] for _, entry in kept.db.xrange(kept.keys.alert_log)]
     assert len(told) == len(set(told))
     last_of = {(alert["user_id"], alert["alert_id"]): text for text in told for alert in [json.loads(text)]}
-    assert sorted(last_of.values()) == sorted(db.zrange(KEYS.recent_alerts, 0, -1))
+    assert sorted(last_of.values()) == sorted(kept.db.zrange(kept.keys.recent_alerts, 0, -1))
 
 
-def test_a_replay_is_no_news_also_of_alerts_that_newer_ones_pushed_out(valkey: Stack, db: redis.Redis) -> None:
+def test_a_replay_is_no_news_also_of_alerts_that_newer_ones_pushed_out(kept: Kept) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "ALERTS_PER_USER", 2)
+        patch.setattr(features, "ALERTS_PER_USER" if kept.keys is KEYS else "ALERTS_RECENT", 2)
         writes = [alert(alert_id=f"a-{i}", event_time=T0 + i) for i in range(5)]
         for _ in range(2):
-            write(valkey.redis_url, writes)
-    assert [entry[b"alert"] for _, entry in db.xrange(KEYS.alert_log)] == [features.alert_json(each) for each in writes]
+            write(kept.url, writes)
+    assert [entry[b"alert"] for _, entry in kept.db.xrange(kept.keys.alert_log)] == [
+        features.alert_json(each) for each in writes
+    ]
 
 
 def test_a_retracted_session_stays_away_and_the_one_before_is_the_users_last_again(

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from schemas import features, inventory
 from schemas.events import LowStockAlert
-from schemas.store_keys import KEYS, PREFIX
+from schemas.store_keys import KEYS, PREFIX, Keys
 from stack import Stack
 from tests.build import T0
+from tests.kept import Kept, plain
 from transforms.domain.cdc import Customer, OrderPlace, Product
 from transforms.io import redis_cdc
 from transforms.io.redis import WriteRowsFn
@@ -119,18 +120,18 @@ def run(fn: Any, elements: list[Any]) -> None:
     fn.teardown()
 
 
-def held(db: redis.Redis) -> dict[str, Any]:
+def held(db: redis.Redis, keys: Keys = KEYS) -> dict[str, Any]:
     """What a reader sees; every key must have a TTL."""
+    customers = {}
     for key in db.scan_iter(count=1_000):
         assert db.ttl(key) > 0, key
-    products = {i.decode(): inventory.product_of(v) for i, v in db.hgetall(KEYS.products).items()}
-    customers = {}
-    for key in db.scan_iter(f"{KEYS.of_customer(KEYS.shared)[0]}*"):
-        customers[key.decode().removeprefix(KEYS.of_customer(KEYS.shared)[0])] = db.hgetall(key)
+        if plain(key).startswith(KEYS.customer("")):
+            customers[plain(key).removeprefix(KEYS.customer(""))] = db.hgetall(key)
+    products = {i.decode(): inventory.product_of(v) for i, v in db.hgetall(keys.products).items()}
     return {
         "products": {i: json.loads(v) for i, v in products.items() if v},
-        "all": [json.loads(v)["product_id"] for v in db.zrange(KEYS.all_products, 0, -1)],
-        "low": {json.loads(v)["product_id"] for v in db.zrange(KEYS.low_products, 0, -1)},
+        "all": [json.loads(v)["product_id"] for v in db.zrange(keys.all_products, 0, -1)],
+        "low": {json.loads(v)["product_id"] for v in db.zrange(keys.low_products, 0, -1)},
         "customers": {i: f[b"region"].decode() for i, f in customers.items() if f.get(b"exists") == b"1"},
         "figures": {i: figures(f) for i, f in customers.items() if figures(f) != (0, 0, 0)},
     }
@@ -175,18 +176,18 @@ def expected(tables: Tables) -> dict[str, Any]:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 30), data=st.data())
 def test_whatever_order_and_however_often_rows_are_written_the_store_holds_the_tables(
-    db: redis.Redis, valkey: Stack, seed: int, data: Any
+    kept: Kept, seed: int, data: Any
 ) -> None:
-    db.flushall()
+    kept.db.flushall()
     tables = Tables(seed).play(40)
     writes = tables.writes + data.draw(st.lists(st.sampled_from(tables.writes), max_size=20))
     random.Random(seed).shuffle(writes)
     size = data.draw(st.integers(1, 30))
     for i in range(0, len(writes), size):
-        write(valkey.redis_url, writes[i : i + size])
-    assert held(db) == expected(tables)
-    write(valkey.redis_url, writes)
-    assert held(db) == expected(tables)
+        write(kept.url, writes[i : i + size])
+    assert held(kept.db, kept.keys) == expected(tables)
+    write(kept.url, writes)
+    assert held(kept.db, kept.keys) == expected(tables)
 
 
 def test_a_sum_beyond_64_bits_stands_still_and_stops_nothing(db: redis.Redis, valkey: Stack) -> None:
