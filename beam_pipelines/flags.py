@@ -251,7 +251,8 @@ def _output(job: Job) -> Flag:
     given = job.output_folder or f"{LOCAL_REDIS} and the topic {job.topic} on the input's broker"
     usages = [sink.usage for sink in takes(job)]
     pattern = several("|".join(sink.pattern for sink in takes(job)))
-    asked = "Where results go: redis://host:port/db, or secret://project/secret?ca=secret if it has a password, "
+    asked = "Where results go: redis://host:port/db (redis+cluster:// and redis+sentinel:// for those), or "
+    asked += "secret://project/secret?ca=secret if it has a password, "
     asked += "bigquery://project.dataset, kafka://host:port/topic, or a folder on gs:// for JSON lines; separate "
     asked += "several by spaces"
     if job.output_folder:

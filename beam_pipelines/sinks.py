@@ -148,10 +148,17 @@ class RedisUrl(Sink):
     url: StoreUrl | str
     prefix: str = PREFIX
 
-    schemes = ("redis", "rediss", "secret")
-    usage = "redis://host:port/db (or secret://project/secret, if Google's Secret Manager keeps that)"
+    schemes = (*StoreUrl.schemes, "secret")
+    usage = (
+        "redis://host:port/db, redis+cluster://host:port[,host:port], redis+sentinel://host:port[,host:port]/service "
+        "(or secret://project/secret, if Google's Secret Manager keeps that)"
+    )
     secret = "secret://[a-z][a-z0-9-]{4,28}[a-z0-9]/[A-Za-z0-9_-]{1,255}([?]ca=[A-Za-z0-9_-]{1,255})?"  # noqa: S105
-    pattern = f"rediss?://{HOST}(:{PORT})?(/[0-9]{{1,5}})?|{secret}"
+    servers = f"{HOST}(:{PORT})?(,{HOST}(:{PORT})?)*"
+    pattern = (
+        f"rediss?://{HOST}(:{PORT})?(/[0-9]{{1,5}})?|rediss?[+]cluster://{servers}|"
+        f"rediss?[+]sentinel://{servers}/[A-Za-z0-9._-]+(/[0-9]{{1,5}})?|{secret}"
+    )
     name = "Redis"
     delivery = "one atomic script per batch; an older or equal version changes nothing"
 
@@ -179,7 +186,9 @@ class RedisUrl(Sink):
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        return (self.url.host if isinstance(self.url, StoreUrl) else urlsplit(self.url).hostname or "",)
+        if isinstance(self.url, StoreUrl):
+            return tuple(host for host, _ in self.url.servers)
+        return (urlsplit(self.url).hostname or "",)
 
     def check(self, flag: str, settings: Settings) -> None:  # noqa: ARG002
         """One that does not answer is waited for, by the workers: perhaps it only cannot be reached from here."""

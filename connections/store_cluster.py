@@ -1,7 +1,6 @@
 """A cluster of the online store's servers: each command goes to the node that has its key's slot.
 
-Not redis-py's RedisCluster, whose pipeline costs fifty times as much for each command as sending it does; and jobs and
-API ask for whole batches that may be repeated, so one that meets a slot on the move is asked anew as a whole.
+Jobs and API ask for batches that may be repeated, so one that meets a slot which has moved is asked anew as a whole.
 """
 
 from __future__ import annotations
@@ -149,9 +148,8 @@ class Cluster:
         Args:
           count: how many are looked at in one go.
         """
-        self._owners = None
         found: set[str] = set()
-        for node in {owner for owner in self._looked_up() if owner is not None}:
+        for node in self.masters():
             cursor = b"0"
             while True:
                 [(cursor, some)] = node.ask(("SCAN", cursor, "MATCH", pattern, "COUNT", count))
@@ -159,6 +157,11 @@ class Cluster:
                 if cursor == b"0":
                     break
         return found
+
+    def masters(self) -> list[Node]:
+        """Those that have slots now."""
+        self._owners = None
+        return list(dict.fromkeys(owner for owner in self._looked_up() if owner is not None))
 
     def close(self) -> None:
         for node in self._nodes.values():

@@ -22,7 +22,9 @@ _HARMLESS: Final = re.compile(rf"(?:[a-z][a-z0-9+.-]*://)?(?:{_ONE})?(?:,{_ONE})
 _MISPLACED: Final = re.compile(r"[@\\]")
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*):/", re.ASCII | re.IGNORECASE)
 _WITH_USER: Final = re.compile(r"[a-z][a-z0-9+.-]*:/.*@\S*|(?<!\S)\S*:\S*@\S*", re.ASCII | re.IGNORECASE | re.DOTALL)
-_NEARLY: Final = re.compile(r"(rediss?|kafka|bigquery|secret|https?|postgres(ql)?)(:|//)|[^/]*:[^/]*@", re.IGNORECASE)
+_NEARLY: Final = re.compile(
+    r"(rediss?([+]\w+)?|kafka|bigquery|secret|https?|postgres(ql)?)(:|//)|[^/]*:[^/]*@", re.IGNORECASE
+)
 _LEAST_SECRET: Final = 4
 _WORD: Final = re.compile(r"[^\s'\"]*(?:://|@)[^\s'\";)]*")
 _SHAPES: Final = re.compile(r"[a-z+]+://(host:port(/\w+|\[,host:port\](/service)?)?|project/secret\?ca=secret)[,:]?")
@@ -253,7 +255,7 @@ class StoreUrl(Address):
 
     @property
     def shape(self) -> str:  # type: ignore[override]
-        kind = urlsplit(self._text).scheme.partition("+")[2]
+        kind = self._text.partition(":")[0].partition("+")[2]
         return _SHAPE_OF.get(kind, "redis://host:port/db")
 
     def _fits(self, parts: SplitResult) -> bool:

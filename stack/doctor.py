@@ -18,14 +18,14 @@ from importlib.metadata import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 from connections.kafka import Brokers, Connection
 from connections.registry import registry_client
-from connections.store import store_options
+from connections.store_cluster import Cluster, connected
+from connections.store_node import Node
 from schemas.addresses import Address, StoreUrl
 from schemas.jobs import JOBS, topics
 from schemas.store_keys import PREFIX, Keys
@@ -206,29 +206,34 @@ def _registry(url: Address) -> str:
 
 
 def _store(url: StoreUrl, probe: str) -> str:
-    client = _redis(url)
-    policy = client.info("memory").get("maxmemory_policy")
-    if policy != "noeviction":
-        raise _Wrong(f"maxmemory-policy is {policy}: set noeviction, or users of whom much is known look new")
-    client.set(probe, "1", ex=_PATIENCE_S)
-    if client.getdel(probe) != b"1":
+    client, nodes = _connected(url)
+    for node in nodes:
+        [memory] = node.ask(("INFO", "memory"))
+        policy = dict(line.split(":", 1) for line in memory.decode().split() if ":" in line).get("maxmemory_policy")
+        if policy != "noeviction":
+            raise _Wrong(f"maxmemory-policy is {policy}: set noeviction, or users of whom much is known look new")
+    if client.ask(("SET", probe, "1", "EX", _PATIENCE_S), ("GETDEL", probe))[1] != b"1":
         raise _Wrong("what is written is not read again: is it a replica?")
     return "written and read"
 
 
 def _clock(url: StoreUrl) -> str:
-    client = _redis(url)
-    before = time.time()
-    seconds, micros = client.time()
-    skew = seconds + micros / 1e6 - (before + time.time()) / 2
+    skews = [_skew(node) for node in _connected(url)[1]]
+    skew = max(skews, key=abs)
     if abs(skew) > _SKEW_S:
         raise _Wrong(f"the store's clock is {skew:+.1f} s from this one: run NTP on both")
     return f"{skew:+.3f} s from the store's"
 
 
-def _redis(url: StoreUrl) -> redis.Redis:
-    waits = {"socket_timeout": _PATIENCE_S, "socket_connect_timeout": _PATIENCE_S}
-    return redis.Redis(**{**waits, **store_options(url)}, ssl=url.tls)
+def _skew(node: Node) -> float:
+    before = time.time()
+    [(seconds, micros)] = node.ask(("TIME",))
+    return int(seconds) + int(micros) / 1e6 - (before + time.time()) / 2
+
+
+def _connected(url: StoreUrl) -> tuple[Node | Cluster, list[Node]]:
+    client = connected(url, {"socket_timeout": _PATIENCE_S, "socket_connect_timeout": _PATIENCE_S}, lambda _: None)
+    return client, client.masters() if isinstance(client, Cluster) else [client]
 
 
 def _tables(dataset: str, jobs: Sequence[str]) -> str:

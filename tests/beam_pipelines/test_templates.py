@@ -44,6 +44,8 @@ GOOD = {
     "output": [
         "redis://10.0.0.3:6379/0",
         "rediss://store.example",
+        "redis+cluster://10.0.0.3:6379,10.0.0.4",
+        "rediss+sentinel://10.0.0.3:26379,store.example:26379/shop-1/2",
         "secret://shop-1/redis-url",
         BIGQUERY,
         f"{KAFKA}/alerts",
@@ -81,7 +83,15 @@ GOOD_OF = {
     ("cdc", "input"): [f"{KAFKA}/cdc.public.products {KAFKA}/cdc.public.orders"],
 }
 BAD = {
-    "output": ["redis://user:secret@h:6379/0", f"{BIGQUERY},{BIGQUERY}", "out", "/tmp/out", f"{BIGQUERY}  {BIGQUERY}"],
+    "output": [
+        "redis://user:secret@h:6379/0",
+        "redis+cluster://h:1/1",
+        "redis+sentinel://h:1",
+        f"{BIGQUERY},{BIGQUERY}",
+        "out",
+        "/tmp/out",
+        f"{BIGQUERY}  {BIGQUERY}",
+    ],
     "input": ["gs://bucket/orders.avro", "orders.avro", "kafka://h:9092,h:/t", f"{KAFKA}/orders {KAFKA}/orders "],
 }
 BAD_KIND = {

@@ -78,6 +78,18 @@ def test_what_a_store_url_says_are_the_clients_settings(text: str, settings: dic
         ("http://h", "http://h is not redis://host:port/db"),
         ("h:6379", "h:6379 is not redis://host:port/db"),
         ("", "is not redis://host:port/db"),
+        ("redis+cluster://h:1,h:2/3", "is not redis+cluster://host:port[,host:port]"),
+        ("redis+cluster://h:1,", "is not redis+cluster://host:port[,host:port]"),
+        ("redis+cluster://h:1,h:0", "is not redis+cluster://host:port[,host:port]"),
+        ("redis+cluster://h:1,h:99999", "is not redis+cluster://host:port[,host:port]"),
+        ("redis+sentinel://h:1,h:2", "is not redis+sentinel://host:port[,host:port]/service"),
+        ("redis+sentinel://h/shop/x", "/service: db is not a database's number"),
+        ("redis+other://h", "is not redis://host:port/db"),
+        ("redis://h:1,h:2/0", "is not redis://host:port/db"),
+        ("redis+sentinel://h/shop?ssl_ca_certs=x", "ssl_ca_certs needs rediss://"),
+        ("redis://h?sentinel_password=x", "sentinel_password needs redis+sentinel://"),
+        ("redis://h?wait_replicas=11", "wait_replicas is not a whole number, at most 10"),
+        ("redis://h?wait_replicas=-1", "wait_replicas is not a whole number, at most 10"),
     ],
 )
 def test_another_url_is_refused_by_name(text: str, why: str) -> None:
@@ -86,7 +98,35 @@ def test_another_url_is_refused_by_name(text: str, why: str) -> None:
     assert why in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "tls", "cluster", "service", "servers"),
+    [
+        ("redis://h:1", False, False, "", [("h", 1)]),
+        ("redis+cluster://h", False, True, "", [("h", 6379)]),
+        ("rediss+cluster://u:p%2C@h:1,[::1]:2,i/0", True, True, "", [("h", 1), ("::1", 2), ("i", 6379)]),
+        ("redis+sentinel://h:1,i/shop-1", False, False, "shop-1", [("h", 1), ("i", 26379)]),
+        ("rediss+sentinel://:p@h/shop/3?sentinel_password=q", True, False, "shop", [("h", 26379)]),
+    ],
+)
+def test_a_store_may_be_a_cluster_or_what_sentinels_name(
+    text: str, tls: bool, cluster: bool, service: str, servers: list[tuple[str, int]]
+) -> None:
+    url = StoreUrl(text)
+    assert (url.tls, url.cluster, url.service, url.servers) == (tls, cluster, service, servers)
+    assert url.settings["db"] == (3 if text.startswith("rediss+sentinel") else 0)
+    assert pickle.loads(pickle.dumps(url)).servers == servers
+    assert "p" not in str(url).partition("@")[2]
+
+
 MALFORMED = [
+    "redis+cluster://u:{}@h:1,h:port",
+    "redis+cluster://u:{}@h:1,u:{}@h:2",
+    "redis+cluster://h:1,u:{}@",
+    "redis+cluster://h:1/{}",
+    "redis+sentinel://u:{}@h:1",
+    "redis+sentinel://u:{}@h:1,i/shop/x",
+    "redis+sentinel://h:1/shop?sentinel_password={}&x=1",
+    "redis+sentinel:/u:{}@h:6379/shop",
     "redis://:{}@h:port/0",
     "redis://:{}/x@h:6379/0",
     "redis://:x/{}@h:6379/0",

@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 from connections.kafka import Brokers
 from schemas.addresses import Address, StoreUrl
 from schemas.jobs import JOBS, topics
+from schemas.store_keys import Keys
 from stack import Stack
 from stack.__main__ import main
 from stack.doctor import Addresses, Finding, system
@@ -71,7 +72,7 @@ def test_a_full_disk_is_found(
 
 
 def test_a_store_that_is_well_and_one_that_throws_keys_away(valkey: Stack) -> None:
-    at = Addresses(redis=StoreUrl(valkey.redis_url))
+    at = Addresses(redis=StoreUrl(valkey.redis_url), prefix="shop-b")
     assert all(finding.ok for finding in system(at)), found(at)
     client = redis.Redis.from_url(valkey.redis_url)
     client.config_set("maxmemory-policy", "allkeys-lru")
@@ -81,7 +82,18 @@ def test_a_store_that_is_well_and_one_that_throws_keys_away(valkey: Stack) -> No
         client.config_set("maxmemory-policy", "noeviction")
     assert not store.ok
     assert "set noeviction" in store.text
-    assert not client.exists("streamforge:doctor")
+    assert not client.exists(Keys("shop-b").check("doctor"))
+
+
+def test_every_node_of_a_cluster_is_asked(valkey_cluster: Stack) -> None:
+    at = Addresses(redis=StoreUrl(f"redis+cluster://{valkey_cluster.address('valkey-1')}"))
+    assert all(finding.ok for finding in system(at)), found(at)
+    last = redis.Redis.from_url(f"redis://{valkey_cluster.address('valkey-3')}")
+    last.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        assert "set noeviction" in found(at)["store"].text
+    finally:
+        last.config_set("maxmemory-policy", "noeviction")
 
 
 def test_clocks_that_differ_are_found(valkey: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

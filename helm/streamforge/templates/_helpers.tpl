@@ -112,13 +112,20 @@ name → Secret. */}}
 {{- define "streamforge.ports" -}}
 {{- $ports := list -}}
 {{- range splitList "," (index . 0) -}}
-{{- $place := regexReplaceAll "^[a-z]+://([^@/]*@)?" . "" | splitList "/" | first -}}
+{{- $place := regexReplaceAll "^[a-z+]+://([^@/]*@)?" . "" | splitList "/" | first -}}
 {{- $parts := splitList ":" $place -}}
 {{- $ports = append $ports (ternary (index $parts (sub (len $parts) 1)) (index $ (1)) (gt (len $parts) 1)) -}}
 {{- end -}}
 {{- range uniq $ports }}
 - {protocol: TCP, port: {{ . }}}
 {{- end }}
+{{- end }}
+
+{{/* Those of the online store. */}}
+{{- define "streamforge.redisPorts" -}}
+{{- $places := list (include "streamforge.redisUrl" . | trim) -}}
+{{- range .Values.redis.ports }}{{ $places = append $places (printf "port:%d" (int64 .)) }}{{ end -}}
+{{ include "streamforge.ports" (list (join "," $places) (ternary "26379" "6379" (contains "+sentinel" .Values.redis.url))) }}
 {{- end }}
 
 {{/* Peers of a network policy. None would mean everybody, so the schema asks for one at least. */}}
