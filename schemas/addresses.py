@@ -207,7 +207,7 @@ def _servers(parts: SplitResult) -> list[str]:
 def _place(server: str, port: int) -> tuple[str, int]:
     """Raises: ValueError."""
     one = urlsplit(f"//{server}")
-    return one.hostname or "", one.port or port
+    return one.hostname or "", port if one.port is None else one.port
 
 
 class StoreUrl(Address):
@@ -261,7 +261,8 @@ class StoreUrl(Address):
     def _fits(self, parts: SplitResult) -> bool:
         if "+" not in parts.scheme:
             return super()._fits(parts)
-        return all(_SERVER.fullmatch(each) and 0 < _place(each, 1)[1] < 1 << 16 for each in _servers(parts))
+        user = parts.netloc.rpartition("@")[0]  # once for all servers
+        return "@" not in user and all(_SERVER.fullmatch(each) and _place(each, 1)[1] for each in _servers(parts))
 
     def option(self, name: str, value: str) -> Any:
         """An option as redis-py takes it. Raises: ValueError, which does not show the value."""

@@ -122,7 +122,6 @@ MALFORMED = [
     "redis+cluster://u:{}@h:1,h:port",
     "redis+cluster://u:{}@h:1,u:{}@h:2",
     "redis+cluster://h:1,u:{}@",
-    "redis+cluster://h:1/{}",
     "redis+sentinel://u:{}@h:1",
     "redis+sentinel://u:{}@h:1,i/shop/x",
     "redis+sentinel://h:1/shop?sentinel_password={}&x=1",
