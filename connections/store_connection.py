@@ -46,10 +46,12 @@ class _Strict:
     def read_response(self, *args: Any, **more: Any) -> Any:
         try:
             return super().read_response(*args, **more)  # type: ignore[misc]
-        except redis.ReadOnlyError as e:
-            self.disconnect()  # type: ignore[attr-defined]
-            raise redis.ConnectionError(f"not the master: {e}") from e
         except Exception as e:
+            if isinstance(e, redis.ReadOnlyError) or "-READONLY " in str(
+                e
+            ):  # the latter from a script of Redis before 7
+                self.disconnect()  # type: ignore[attr-defined]
+                raise redis.ConnectionError(f"READONLY {e}") from e
             raise _as_store_error(e) from e
 
 

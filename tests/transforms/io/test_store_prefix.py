@@ -18,6 +18,7 @@ from serving import Config, create_app
 from stack import Stack
 from stack.valkey import _READER, _WRITER
 from tests.build import T0, alert, minute, session
+from tests.kept import Kept, plain
 from tests.store import Write, order, write
 from tests.transforms.io.test_redis_cdc import of_product, version
 from tests.transforms.io.test_redis_cdc import write as write_cdc
@@ -72,27 +73,28 @@ def fill(url: str, shop: str) -> None:
 
 def contents(db: redis.Redis, shop: str) -> dict[str, bytes]:
     """Of each key that is this shop's, as DUMP tells it."""
-    return {key.decode(): db.dump(key) for key in db.scan_iter(f"{shop}:*", count=1_000)}
+    return {plain(key): db.dump(key) for key in db.scan_iter(f"{shop}:*", count=1_000)}
 
 
 @pytest.mark.stack
-def test_two_shops_share_a_server_and_neither_touches_the_others_keys(valkey: Stack, db: redis.Redis) -> None:
-    fill(valkey.redis_url, THEIRS)
+def test_two_shops_share_a_store_and_neither_touches_the_others_keys(kept: Kept) -> None:
+    db = kept.db
+    fill(kept.url, THEIRS)
     before = contents(db, THEIRS)
-    assert len(before) == db.dbsize()
-    fill(valkey.redis_url, OURS)
+    assert len(before) == len(list(db.scan_iter()))
+    fill(kept.url, OURS)
     ours = contents(db, OURS)
     assert {key.removeprefix(OURS) for key in ours} == {key.removeprefix(THEIRS) for key in before}
-    write_cdc(valkey.redis_url, [(table, version(2)) for table in ("products", "customers", "orders")], prefix=OURS)
+    write_cdc(kept.url, [(table, version(2)) for table in ("products", "customers", "orders")], prefix=OURS)
     assert contents(db, OURS) != ours
     assert contents(db, THEIRS) == before
-    assert db.dbsize() == len(before) + len(contents(db, OURS))
+    assert all(key.startswith((b"shop-a:", b"shop-a.b:")) for key in db.scan_iter())
 
 
 @pytest.fixture
-def api(valkey: Stack) -> Callable[..., FlaskClient]:
+def api(kept: Kept) -> Callable[..., FlaskClient]:
     def make(shop: str, **more: str) -> FlaskClient:
-        return create_app(Config(redis_url=valkey.redis_url, store_prefix=shop, **more)).test_client()
+        return create_app(Config(redis_url=kept.url, store_prefix=shop, **more)).test_client()  # type: ignore[arg-type]
 
     return make
 
@@ -111,24 +113,20 @@ PATHS = [
 
 @pytest.mark.stack
 @pytest.mark.parametrize("path", PATHS)
-def test_each_shops_api_tells_of_its_own_alone(
-    valkey: Stack, db: redis.Redis, api: Callable[..., FlaskClient], path: str
-) -> None:
-    fill(valkey.redis_url, OURS)
+def test_each_shops_api_tells_of_its_own_alone(kept: Kept, api: Callable[..., FlaskClient], path: str) -> None:
+    fill(kept.url, OURS)
     told = api(OURS).get(f"/api/v1/{path}").get_json()
     assert told["success"]
     assert told["data"]
     assert not api(THEIRS).get(f"/api/v1/{path}").get_json().get("data")
-    fill(valkey.redis_url, THEIRS)
+    fill(kept.url, THEIRS)
     assert api(OURS).get(f"/api/v1/{path}").get_json() == told
     assert api(THEIRS).get(f"/api/v1/{path}").get_json()["data"] not in ([], None, told["data"])
 
 
 @pytest.mark.stack
-def test_the_health_and_the_rate_limit_are_each_shops_own(
-    valkey: Stack, db: redis.Redis, api: Callable[..., FlaskClient]
-) -> None:
-    fill(valkey.redis_url, OURS)
+def test_the_health_and_the_rate_limit_are_each_shops_own(kept: Kept, api: Callable[..., FlaskClient]) -> None:
+    fill(kept.url, OURS)
     assert api(OURS).get("/api/v1/health").get_json()["data"]["ledgers"]
     ours, theirs = api(OURS, rate_limit="1/hour"), api(THEIRS, rate_limit="1/hour")
     assert [ours.get("/api/v1/sessions").status_code for _ in range(2)] == [200, 429]
