@@ -12,6 +12,7 @@ import redis
 from flask import Flask, Response, current_app, g, request
 from limits.storage import RedisClusterStorage, RedisStorage
 from limits.strategies import FixedWindowRateLimiter
+from redis.exceptions import RedisClusterException
 
 from connections.store_connection import connection_settings, connections
 from schemas.store_keys import Keys
@@ -110,17 +111,18 @@ def _limit_rate(app: Flask, config: Config) -> None:
     """
     metrics: Metrics = app.extensions["streamforge.metrics"]
     rate = limits.parse(config.rate_limit or "")
-    limiter = FixedWindowRateLimiter(_storage(config))
+    limiter: FixedWindowRateLimiter | None = None  # made by the first request: that of a cluster connects at once
     off_until = 0.0
     is_failing = False
 
     @app.before_request
     def _count() -> Response | None:
-        nonlocal off_until, is_failing
+        nonlocal limiter, off_until, is_failing
         if _is_free() or time.monotonic() < off_until:
             return None
         caller = g.get("caller") or f"address/{request.remote_addr}"
         try:
+            limiter = limiter or FixedWindowRateLimiter(_storage(config))
             is_below = limiter.hit(rate, caller)
             if is_failing:
                 is_failing = False
@@ -128,7 +130,7 @@ def _limit_rate(app: Flask, config: Config) -> None:
             if is_below:
                 return None
             wait_s = limiter.get_window_stats(rate, caller).reset_time - time.time()
-        except redis.RedisError as e:
+        except (redis.RedisError, RedisClusterException) as e:
             off_until = time.monotonic() + config.retry_after_s
             metrics.rate_limit_failures.inc()
             if not is_failing:  # one line an outage
