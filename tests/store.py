@@ -28,10 +28,15 @@ def order(order_id: str, at: int, amount: int = 100, user: str = "u-1", currency
     return user, order_id, at, amount, "Izmir", False, [], currency
 
 
-def write(url: str, rows: Sequence[Write], prefix: str = PREFIX) -> None:
-    """What Beam does with a bundle of one writer; the rows are of one kind."""
-    fn = writers.WriteRowsFn(url, _TABLES[type(rows[0])], prefix=prefix)
+def opened(url: str, kind: type, prefix: str = PREFIX) -> writers.WriteRowsFn:
+    """A writer of one kind of rows."""
+    fn = writers.WriteRowsFn(url, _TABLES[kind], prefix=prefix)
     fn.setup()
+    return fn
+
+
+def write_bundle(fn: writers.WriteRowsFn, rows: Sequence[Write]) -> None:
+    """What Beam does with a bundle."""
     fn.start_bundle()
     if isinstance(rows[0], tuple):
         fn.process((7, encode_rows(list(rows))))
@@ -39,4 +44,10 @@ def write(url: str, rows: Sequence[Write], prefix: str = PREFIX) -> None:
         for row in rows:
             fn.process(row)
     fn.finish_bundle()
+
+
+def write(url: str, rows: Sequence[Write], prefix: str = PREFIX) -> None:
+    """What Beam does with a bundle of one writer; the rows are of one kind."""
+    fn = opened(url, type(rows[0]), prefix)
+    write_bundle(fn, rows)
     fn.teardown()

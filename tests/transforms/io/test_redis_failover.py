@@ -19,7 +19,7 @@ from stack.valkey_sets import SERVICE, cluster, watched
 from tests.build import T0, alert, minute, session
 from tests.kept import plain
 from tests.live import eventually
-from tests.store import Write, order, write
+from tests.store import Write, opened, order, write, write_bundle
 from tests.transforms.io.test_redis import dump, model
 from transforms.io.redis import StoreRefusedError, check_store
 
@@ -35,8 +35,8 @@ KINDS: list[Callable[[int], Write]] = [
 
 
 class Load:
-    """One writer after another, as bundles of jobs are, and a reader of the API, from two threads until it is told to
-    end."""
+    """Writers of each kind, a bundle of one after a bundle of another, and a reader of the API, in two threads until it
+    ends."""
 
     def __init__(self, url: str):
         self.url, self.written, self.statuses = url, list[Write](), list[int]()
@@ -66,8 +66,10 @@ class Load:
             self.error = e
 
     def _write(self, number: int) -> None:
+        if not number:
+            self._writers = [opened(self.url, type(kind(0))) for kind in KINDS]
         rows = [KINDS[number % 4](number * 40 + i) for i in range(40)]
-        write(self.url, rows)
+        write_bundle(self._writers[number % 4], rows)
         self.written += rows
 
     def _read(self, number: int) -> None:
