@@ -115,7 +115,8 @@ class Node:
 
     def drop(self, connection: Connection) -> None:
         """Of which answers were not read: they would be taken for those to the next commands."""
-        self._break(connection, was_open=True)
+        if connection.is_connected:
+            self._break(connection, was_open=True)
 
     def _break(self, connection: Connection, was_open: bool, why: BaseException | None = None) -> None:
         connection.disconnect()  # type: ignore[no-untyped-call]

@@ -134,7 +134,10 @@ def _run(
     with client.pipeline(transaction=False) as both:  # on one connection, whose writes are waited for
         both.eval(script, len(keys), *keys, *arguments)
         both.wait(replicas, WAIT_MS)
-        answer, reached = both.execute()
+        answer, reached = both.execute(raise_on_error=False)  # which would put its own words before the error's code
+    for each in (answer, reached):
+        if isinstance(each, Exception):
+            raise each
     check_replicas(reached, replicas)
     return answer
 
