@@ -371,12 +371,14 @@ class _WriteEmptiedFn(RedisFn):
         keys = self._keys
         words = (inventory.CUSTOMER_TTL_S, *(word for each in emptied for word in each))
         self._run(_EMPTIED, (keys.emptied(keys.shared), keys.products, keys.all_products, keys.low_products), words)
-        for part in keys.parts[1:] and keys.parts:
-            self._run(_EMPTIED, (keys.emptied(part),), words)
+        client = self._client
+        if isinstance(client, Cluster):
+            parts = [("EVAL", _EMPTIED, 1, keys.emptied(part), *words) for part in keys.parts]
+            self._ask(lambda: client.ask(*parts))
         for table, version in emptied:
             if table in ("customers", "orders"):
                 # What a cluster moves meanwhile, one look may miss.
-                while self._empty(table, version) and len(keys.parts) > 1:
+                while self._empty(table, version) and isinstance(client, Cluster):
                     pass
         return ()
 
