@@ -30,7 +30,7 @@ from transforms.io.folder import Rolling
 
 __all__ = ["FLINK_ONLY", "Settings", "check_state", "input_url", "parse"]
 
-_BETWEEN_URLS = re.compile(r"\s+(?=[a-z]+://)")
+_BETWEEN_URLS = re.compile(r"\s+(?=[a-z+]+://)")
 
 # Options of Beam's Flink runner that exist only on its Java side; the Python SDK passes them on without knowing them.
 FLINK_ONLY = frozenset(

@@ -44,7 +44,7 @@ GOOD = {
     "output": [
         "redis://10.0.0.3:6379/0",
         "rediss://store.example",
-        "redis+cluster://10.0.0.3:6379,10.0.0.4",
+        f"{BIGQUERY} redis+cluster://10.0.0.3:6379,10.0.0.4",
         "rediss+sentinel://10.0.0.3:26379,store.example:26379/shop-1/2",
         "secret://shop-1/redis-url",
         BIGQUERY,
