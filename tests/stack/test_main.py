@@ -53,7 +53,7 @@ def test_topics_are_printed_as_commands_that_make_them(capsys: pytest.CaptureFix
         assert {("create", ""), ("if-not-exists", ""), ("partitions", "6"), ("replication-factor", "2")} < set(given)
         (name,) = [value for flag, value in given if flag == "topic"]
         made[name] = dict(value.split("=") for flag, value in given if flag == "config")
-    assert made == topics(JOBS.values())
+    assert made.items() >= topics(JOBS.values()).items()
 
 
 def test_where_nothing_was_started_status_is_1_logs_say_so_and_down_is_content(
