@@ -120,7 +120,7 @@ def test_a_store_may_be_a_cluster_or_what_sentinels_name(
 
 MALFORMED = [
     "redis+cluster://u:{}@h:1,h:port",
-    "redis+cluster://u:{}@h:1,u:{}@h:2",
+    "redis+cluster://u:{0}@h:1,u:{0}@h:2",
     "redis+cluster://h:1,u:{}@",
     "redis+sentinel://u:{}@h:1",
     "redis+sentinel://u:{}@h:1,i/shop/x",
