@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from connections.kafka import Connection
@@ -19,6 +19,7 @@ from serving.config import Config
 from serving.store import JOBS
 
 if TYPE_CHECKING:
+    from confluent_kafka import Consumer
     from confluent_kafka.admin import AdminClient, OffsetSpec
 
 __all__ = ["Committed", "Kafka", "Progress", "ProgressOfJobs", "progress", "watch"]
@@ -129,24 +130,28 @@ class Kafka:
 
     def __init__(self, servers: str, jobs: Iterable[str], prefix: str = ""):
         self._servers, self._groups = servers, {job: f"{prefix}{job}" for job in jobs}
-        self._admin: AdminClient | None = None
         self._connection: Connection | None = None
+        self._admin: AdminClient | None = None
+        self._consumers: dict[str, Consumer] = {}
 
     def __call__(self) -> dict[str, list[Committed]]:
         """Of each job that has committed: every partition of the topics that it reads, also those it never got to."""
         # Imported here: an API without `--kafka` needs none of it.
         from confluent_kafka import KafkaException
-        from confluent_kafka.admin import AdminClient, OffsetSpec
+        from confluent_kafka.admin import OffsetSpec
 
         if self._admin is None or self._connection is None or self._connection.changed():
             try:
-                self._connection = Connection(self._servers)
+                self._connect()
             except SettingsError as e:
                 raise OSError(str(e)) from None
-            self._admin = AdminClient({**self._connection.settings, "log_level": 0})
+        assert self._admin is not None
+        assert self._connection is not None
         try:
-            commits = {job: self._commits(self._admin, group) for job, group in self._groups.items()}
-            places = _partitions(self._admin, {topic for of_job in commits.values() for topic, _ in of_job})
+            visible = _partitions(self._admin)
+            commits = {job: _commits(consumer, visible) for job, consumer in self._consumers.items()}
+            read = {topic for of_job in commits.values() for topic, _ in of_job}
+            places = [place for place in visible if place[0] in read]
             ends = _offsets(self._admin, places, OffsetSpec.latest())
             firsts = _offsets(self._admin, places, OffsetSpec.for_timestamp(0))
         except (KafkaException, TimeoutError) as e:
@@ -162,31 +167,38 @@ class Kafka:
                 found.setdefault(job, []).append(Committed(offset, end, watermark_ms))
         return found
 
-    def _commits(self, admin: AdminClient, group: str) -> dict[_Place, tuple[int, int | None]]:
-        """Offset and watermark."""
-        from confluent_kafka import ConsumerGroupTopicPartitions
+    def _connect(self) -> None:
+        """
+        Offsets are asked for by consumers that never join their group. An AdminClient can ask for a whole group's, but
+        ends the process with a segmentation fault while the group's coordinator moves (librdkafka's issue 5040).
+        """
+        from confluent_kafka import Consumer
+        from confluent_kafka.admin import AdminClient
 
-        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=_TIMEOUT_S)
-        return {
-            (at.topic, at.partition): (at.offset, watermark_ms_of(at.metadata))
-            for at in asked[group].result(timeout=_TIMEOUT_S).topic_partitions or ()
-            if at.offset >= 0
-        }
+        for consumer in self._consumers.values():
+            consumer.close()
+        self._connection = Connection(self._servers)
+        settings = {**self._connection.settings, "log_level": 0}
+        self._admin = AdminClient(settings)
+        self._consumers = {job: Consumer({**settings, "group.id": group}) for job, group in self._groups.items()}
 
 
-def _partitions(admin: AdminClient, topics: Collection[str]) -> list[_Place]:
-    """All of them; none of a topic that is there no more."""
-    from confluent_kafka import KafkaError, KafkaException, TopicCollection
+def _partitions(admin: AdminClient) -> list[_Place]:
+    """Of all topics that may be seen, but for Kafka's own."""
+    topics = admin.list_topics(timeout=_TIMEOUT_S).topics
+    return [(name, p) for name, topic in topics.items() if not name.startswith("__") for p in topic.partitions]
 
-    places = []
-    asked = admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=_TIMEOUT_S) if topics else {}
-    for topic, description in asked.items():
-        try:
-            places += [(topic, each.id) for each in description.result(timeout=_TIMEOUT_S).partitions]
-        except KafkaException as e:
-            if e.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise
-    return places
+
+def _commits(consumer: Consumer, places: Sequence[_Place]) -> dict[_Place, tuple[int, int | None]]:
+    """Offset and watermark, where there is a commit."""
+    from confluent_kafka import TopicPartition
+
+    committed = consumer.committed([TopicPartition(*place) for place in places], timeout=_TIMEOUT_S) if places else []
+    return {
+        (at.topic, at.partition): (at.offset, watermark_ms_of(at.metadata))
+        for at in committed
+        if at.error is None and at.offset >= 0
+    }
 
 
 def _offsets(admin: AdminClient, places: Iterable[_Place], which: OffsetSpec) -> dict[_Place, Any]:
