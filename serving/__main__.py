@@ -275,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as e:
         return _failed(f"--redis: {e}", 2)
     if config.events:
-        from serving.ingest.door import check_events
+        from serving.ingest.check import check_events
 
         try:
             check_events(config, args.host)

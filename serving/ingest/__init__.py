@@ -1,5 +1,6 @@
 """Events over HTTP: `POST /api/v1/events` validates, produces to Kafka, and answers what became of each event.
 
+check       what is wrong with the settings, before the server starts
 routes      the addresses, and what they answer
 webhooks    requests that a shop system signed
 budget      how many events a caller may send

@@ -11,27 +11,24 @@ from typing import Final, NamedTuple
 from prometheus_client import Counter, Histogram
 
 from connections.kafka import Brokers
-from connections.settings import SettingsError
 from schemas import codec
 from schemas.addresses import Address
 from schemas.events import avro_schema
 from schemas.jobs.shop import EVENTS_API, EVENTS_LETTERS
-from serving.config import Config, ConfigError
+from serving.config import Config
 from serving.ingest.deliveries import Deliveries, Failed, Outgoing, Placed, Unreachable
 from serving.ingest.intake import KINDS, Encode, Intake, Refused, mapping_name, read_mapping
-from serving.ingest.webhooks import Webhooks
 from serving.metrics import Metrics
 from transforms.errors import SinkLetters
 from transforms.io.registry import Registry
 from transforms.letter_envelopes import envelopes
 
-__all__ = ["OUTCOMES", "Door", "Fate", "Unavailable", "check_events"]
+__all__ = ["OUTCOMES", "Door", "Fate", "Unavailable"]
 
 _LOG = logging.getLogger(__name__)
 
 OUTCOMES: Final = ("accepted", "refused", "ignored", "unknown")
 _OURS: Final = "own"
-_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _LETTER_BYTES: Final = 990_000  # what a topic takes that nobody has configured, less what is around it
 _ASK_AGAIN_S: Final = 2.0
 _FIRST_S: Final = 2.0  # that the first requests wait for the registry
@@ -61,18 +58,6 @@ class Fate(NamedTuple):
     def is_final(self) -> bool:
         """Whether it need not be sent again."""
         return self.is_kept if self.outcome == "refused" else self.outcome != "unknown"
-
-
-def check_events(config: Config, host: str) -> None:
-    """What can only be judged with all settings at hand. Raises: ConfigError."""
-    if config.events is None:
-        return
-    if not config.api_keys and host not in _LOOPBACK:
-        raise ConfigError(f"--events: at {host} anybody could send events: give --api_keys, with a key of scope write")
-    try:
-        Webhooks(config.webhooks, [mapping_name(text) for text in config.mappings])
-    except SettingsError as e:
-        raise ConfigError(f"--webhooks: {e}") from None
 
 
 class Door:

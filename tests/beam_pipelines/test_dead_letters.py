@@ -435,7 +435,7 @@ def test_letters_from_files_go_where_they_are_told_to(tmp_path: Path, topics: To
     write_part(tmp_path, [letter(1, topic="data/orders.jsonl"), letter(2, topic="gone"), row])
     status, out, _ = run("replay", tmp_path, f"--kafka={topics.servers}")
     assert status == 0
-    assert "skipped 1 that came from a file: say with --to" in out
+    assert "skipped 1 that came from a file or over HTTP: say with --to" in out
     assert "skipped 1 that came from the topic gone, which the broker does not have" in out
     assert "skipped 1 that is a row that BigQuery did not take" in out
     assert "replayed 2 to" in run("replay", tmp_path, f"--to=kafka://{topics.servers}/{topics.source}")[1]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import serving
-import serving.ingest.door
+import serving.ingest.check
 from serving.__main__ import _parser
 from tests.helm.chart import ENVIRONMENTS, refusal, render, told
 from tests.helm.mounted import here
@@ -80,7 +80,7 @@ def test_events_are_taken_where_the_values_say_so_and_signed_by_a_secret(tmp_pat
     assert (found.events, found.event_rate) == (f"kafka://{told_['kafka']['servers']}", "9/second")
     assert str(found.registry) == "https://registry.shop.example/ccompat"
     assert found.mapping == ["shopify"]
-    serving.ingest.door.check_events(
+    serving.ingest.check.check_events(
         serving.Config(events=found.events, api_keys=found.api_keys, mappings=("shopify",), webhooks=found.webhooks),
         found.host,
     )

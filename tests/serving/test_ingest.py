@@ -23,8 +23,9 @@ from serving import Config, ConfigError, api_keys, create_app, keys
 from serving.__main__ import main
 from serving.api_keys import ApiKey
 from serving.ingest.budget import Budget
+from serving.ingest.check import check_events
 from serving.ingest.deliveries import Deliveries, Failed, Outgoing, Placed, Unreachable
-from serving.ingest.door import Unavailable, check_events
+from serving.ingest.door import Unavailable
 from serving.ingest.intake import KINDS, MAX_EVENT_BYTES, Intake, Refused, named_headers
 from serving.ingest.routes import MOST_EVENTS, PATH
 from serving.ingest.webhooks import HEADERS, Webhooks

@@ -106,7 +106,8 @@ def test_clocks_that_differ_are_found(valkey: Stack, monkeypatch: pytest.MonkeyP
 
 def test_what_cannot_be_reached_is_one_line_each() -> None:
     nowhere = f"{HOST}:1"
-    at = Addresses(("fraud",), Brokers(nowhere), Address(f"http://{nowhere}"), StoreUrl(f"redis://:secret@{nowhere}/0"))
+    store = StoreUrl(f"redis://:secret@{nowhere}/0")
+    at = Addresses(("fraud",), kafka=Brokers(nowhere), registry=Address(f"http://{nowhere}"), redis=store)
     findings = list(system(at))
     assert [f.ok for f in findings] == [False] * 4
     assert not [f for f in findings if "\n" in f.text or "secret" in f.text]
