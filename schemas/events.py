@@ -204,6 +204,12 @@ class RevenueWindow(msgspec.Struct, frozen=True, kw_only=True):
     currency: str = currencies.DEFAULT
 
 
+# msgspec learns a type's fields when it first decodes one; another thread that decodes one meanwhile ends the process
+# with a segmentation fault (0.22). So types that threads decode are learned when their module is imported.
+for _record in (OrderEvent, ClickstreamEvent):
+    msgspec.json.Decoder(_record)
+
+
 def avro_history(name: str) -> list[dict[str, Any]]:
     """Every version of a record type's schema, oldest first; the last is the current one."""
     versions = sorted(

@@ -125,6 +125,10 @@ class _OfMinute(msgspec.Struct):
     unique_users: int
 
 
+_of_product = msgspec.json.Decoder(_OfProduct).decode
+_updated = msgspec.json.Decoder(_Updated).decode
+_of_alert = msgspec.json.Decoder(_OfAlert).decode
+_of_minute = msgspec.json.Decoder(_OfMinute).decode
 _ALERT = _Place("alert_id", "timestamp")
 _SESSION = _Place("session_id", "start_time")
 _PRODUCT_ID = "product_id"
@@ -277,7 +281,7 @@ class Store:
             first = max(first, b"[%b-" % _begin(_PRODUCT_ID, after.row_id))
         [found] = self._ask(("ZRANGE", key, first, last, "BYLEX", "LIMIT", 0, limit + 1))
         page = found[:limit]
-        end = Position(0, msgspec.json.decode(page[-1], type=_OfProduct).product_id) if len(found) > limit else None
+        end = Position(0, _of_product(page[-1]).product_id) if len(found) > limit else None
         if since_ms is not None or until_ms is not None:
             oldest_ms, newest_ms = since_ms or 0, math.inf if until_ms is None else until_ms
             page = [row for row in page if oldest_ms <= _updated_ms(row) <= newest_ms]
@@ -294,7 +298,7 @@ class Store:
         page = self._page(self._keys.stock_alerts, _ALERT, limit, after, since_ms, until_ms)
         if not page.rows:
             return page
-        ids = [msgspec.json.decode(row, type=_OfProduct).product_id for row in page.rows]
+        ids = [_of_product(row).product_id for row in page.rows]
         [stored] = self._ask(("HMGET", self._keys.products, *ids))
         products = [inventory.product_of(each) or b"null" for each in stored]
         rows = [b'%b,"product":%b}' % (row[:-1], now) for row, now in zip(page.rows, products, strict=True)]
@@ -384,7 +388,7 @@ class Store:
             },
             ledger_age_s={job: (now_ms - int(at)) / 1000 for job, at in updated.items() if at and _is_count(at)},
             open_sessions=open_sessions,
-            recent_alerts=Counter(msgspec.json.decode(row, type=_OfAlert).alert_type for row in alerts),
+            recent_alerts=Counter(_of_alert(row).alert_type for row in alerts),
             minutes={code: _minute(code, minute_ms, total) for code, total in zip(codes, totals, strict=True) if total},
         )
 
@@ -424,7 +428,7 @@ def _begin(name: str, row_id: str) -> bytes:
 
 
 def _updated_ms(product: bytes) -> int:
-    return epoch_ms(msgspec.json.decode(product, type=_Updated).updated_at)
+    return epoch_ms(_updated(product).updated_at)
 
 
 def _newest_first(key: str, newest: int | str, oldest: int | str, count: int | None = None) -> Command:
@@ -440,9 +444,7 @@ def _freshness_s(newest: dict[bytes, bytes]) -> dict[str, float]:
 
 
 def _minute(currency: str, start_ms: int, total: bytes) -> Minute:
-    minute = msgspec.json.decode(
-        cast(bytes, features.revenue_json(currency, start_ms, {b"total:*": total})), type=_OfMinute
-    )
+    minute = _of_minute(cast(bytes, features.revenue_json(currency, start_ms, {b"total:*": total})))
     return Minute(minute.total_gmv, minute.order_count, minute.unique_users)
 
 

@@ -60,7 +60,10 @@ class BadRecord(msgspec.Struct, frozen=True):
     @staticmethod
     def from_json(line: bytes) -> BadRecord:
         """Raises: msgspec.ValidationError."""
-        return msgspec.json.decode(line, type=BadRecord)
+        return _bad_record(line)
+
+
+_bad_record = msgspec.json.Decoder(BadRecord).decode
 
 
 def attempts_before(headers: list[tuple[str, bytes | None]]) -> int:

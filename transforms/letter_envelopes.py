@@ -52,6 +52,9 @@ class _Rung(msgspec.Struct):
     cut: Cut | None = None
 
 
+_rung = msgspec.json.Decoder(_Rung).decode
+
+
 def envelopes(record: BadRecord, limit: int) -> Iterator[bytes]:
     """The envelopes of a letter that have at most `limit` bytes, the fullest first; the last one always has."""
     payload = record.payload
@@ -91,7 +94,7 @@ def read_envelope(line: bytes) -> BadRecord:
     Raises: msgspec.DecodeError, UnicodeDecodeError, RecursionError.
     """
     record = BadRecord.from_json(line)
-    if b'"compressed"' not in line or msgspec.json.decode(line, type=_Rung).compressed is None:
+    if b'"compressed"' not in line or _rung(line).compressed is None:
         return record
     try:
         payload = gzip.decompress(record.payload or b"")
@@ -102,4 +105,4 @@ def read_envelope(line: bytes) -> BadRecord:
 
 def cut_of(line: bytes) -> Cut | None:
     """What the envelope says of a payload of which it has the head alone; None when it has all of it."""
-    return msgspec.json.decode(line, type=_Rung).cut if b'"cut"' in line else None
+    return _rung(line).cut if b'"cut"' in line else None

@@ -315,7 +315,7 @@ class FolderLetters:
         for path in _jsonl(FileSystems.join(self._folder, "done")):
             with FileSystems.open(path) as lines:
                 for line in lines:
-                    self._finished.add(msgspec.json.decode(line, type=_DoneLine).identity)
+                    self._finished.add(_done_line(line).identity)
 
     def read(self) -> Iterator[tuple[Letter, bool]]:
         for path in self._parts:
@@ -330,7 +330,7 @@ class FolderLetters:
         record, cut = _parse(envelope)
         if record is None or b'"file"' not in envelope:
             return record, cut
-        file = msgspec.json.decode(envelope, type=_Exported).file
+        file = _exported(envelope).file
         if file is None or not re.fullmatch(rf"{PAYLOADS}/[\w.-]+", file, re.ASCII):
             return record, cut
         with FileSystems.open(FileSystems.join(self._folder, *file.split("/"))) as payload:
@@ -369,6 +369,10 @@ class _DoneLine(msgspec.Struct, frozen=True):
 
 class _Exported(msgspec.Struct):
     file: str | None = None
+
+
+_done_line = msgspec.json.Decoder(_DoneLine).decode
+_exported = msgspec.json.Decoder(_Exported).decode
 
 
 def _jsonl(folder: str) -> list[str]:
