@@ -174,6 +174,7 @@ def test_what_debezium_wrote_has_arrived_when_the_ledger_holds_as_much(
         jobs=(demo._CDC,),
         children=SimpleNamespace(stop=lambda *names: stopped.extend(names), require=lambda *_: None),
         ledger=lambda _: {"in": 40, "good": 40, "dead_letters": 0, "late": 0, "duplicates": 0},
+        posted=dict,
         sent=lambda: dict.fromkeys(demo._CDC.topics, 8) | {demo._CDC.topics[0]: 9 if status else 8},
         is_quiet=lambda _: True,
         found=lambda _: [],
@@ -300,6 +301,10 @@ def send_readmes_order(port: int) -> Any:
     return json.loads(done.stdout)
 
 
+def accepted(told: dict[str, Any]) -> dict[str, Any] | None:
+    return told if "accepted" in told else None
+
+
 def known_to_fraud_and_revenue(user: dict[str, Any]) -> bool:
     return bool(user["alerts"] and user["spend_24h"])
 
@@ -316,7 +321,8 @@ def test_the_demo_shows_every_jobs_results_accounts_for_every_record_and_leaves_
         eventually(lambda: any(map(known_to_fraud_and_revenue, users_with_alerts(api))), "a user of two jobs", 120)
         session = shown["sessions"][0]
         assert get(f"{api}/features/{session['user_id']}")["data"]["last_session"]["user_id"] == session["user_id"]
-        order = send_readmes_order(ports["api"])
+        # While the machine is busy the answer may be that Kafka was too slow, and to send it again.
+        order = eventually(lambda: accepted(send_readmes_order(ports["api"])), "the order is accepted", 120)
         assert (order["accepted"], order["count"]) == (1, 1)
         mine = eventually(lambda: get(f"{api}/fraud-alerts/me")["data"], "an alert on the README's order", 120)
         assert (mine[0]["alert_type"], mine[0]["order_id"]) == ("HIGH_VALUE_FIRST_ORDER", "mine-1")

@@ -178,6 +178,10 @@ def started(folder: Path, shop: Shop) -> Iterator[Job]:
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.shuffle.partitions": "3",
+        # A folder for each hour, with next to nothing in it: listing them takes no job.
+        "spark.sql.sources.parallelPartitionDiscovery.threshold": "1000",
+        # Compiling a plan takes longer than passing so few rows through it. `make dag-test` runs it as production does.
+        "spark.sql.codegen.wholeStage": "false",
         "spark.jars": ",".join(map(str, spark.jars)),
     }
     flags = [part for key, value in settings.items() for part in ("--conf", shlex.quote(f"{key}={value}"))]
