@@ -175,9 +175,9 @@ class Kafka:
         from confluent_kafka import Consumer
         from confluent_kafka.admin import AdminClient
 
+        self._connection = Connection(self._servers)
         for consumer in self._consumers.values():
             consumer.close()
-        self._connection = Connection(self._servers)
         settings = {**self._connection.settings, "log_level": 0}
         self._admin = AdminClient(settings)
         self._consumers = {job: Consumer({**settings, "group.id": group}) for job, group in self._groups.items()}
@@ -191,14 +191,13 @@ def _partitions(admin: AdminClient) -> list[_Place]:
 
 def _commits(consumer: Consumer, places: Sequence[_Place]) -> dict[_Place, tuple[int, int | None]]:
     """Offset and watermark, where there is a commit."""
-    from confluent_kafka import TopicPartition
+    from confluent_kafka import KafkaException, TopicPartition
 
     committed = consumer.committed([TopicPartition(*place) for place in places], timeout=_TIMEOUT_S) if places else []
-    return {
-        (at.topic, at.partition): (at.offset, watermark_ms_of(at.metadata))
-        for at in committed
-        if at.error is None and at.offset >= 0
-    }
+    for at in committed:
+        if at.error is not None:
+            raise KafkaException(at.error)
+    return {(at.topic, at.partition): (at.offset, watermark_ms_of(at.metadata)) for at in committed if at.offset >= 0}
 
 
 def _offsets(admin: AdminClient, places: Iterable[_Place], which: OffsetSpec) -> dict[_Place, Any]:
