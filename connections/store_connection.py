@@ -47,9 +47,8 @@ class _Strict:
         try:
             return super().read_response(*args, **more)  # type: ignore[misc]
         except Exception as e:
-            if isinstance(e, redis.ReadOnlyError) or "-READONLY " in str(
-                e
-            ):  # the latter from a script of Redis before 7
+            # The latter as scripts of Redis before 7 say it.
+            if isinstance(e, redis.ReadOnlyError) or "-READONLY " in str(e):
                 self.disconnect()  # type: ignore[attr-defined]
                 raise redis.ConnectionError(f"READONLY {e}") from e
             raise _as_store_error(e) from e

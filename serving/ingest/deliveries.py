@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connections.kafka import Connection
+from connections.refused import OF_THE_RECORD
 from connections.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -29,16 +30,6 @@ DELIVERY_S: Final = 4.0
 """Shopify waits 5 s for an answer."""
 _GRACE_S: Final = 1.0
 _POLL_S: Final = 0.5
-# What the broker says of a record, whoever sends it and however often.
-_OF_THE_RECORD: Final = frozenset(
-    [
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.INVALID_MSG_SIZE,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.INVALID_RECORD,
-        KafkaError.INVALID_TIMESTAMP,
-    ]
-)
 
 
 class Unreachable(Exception):
@@ -166,4 +157,4 @@ class Deliveries:
         if error.fatal():  # of an idempotent producer, for good: the next request opens another
             with self._lock:
                 self._producer = None
-        return Failed(error.str(), error.code() in _OF_THE_RECORD)
+        return Failed(error.str(), error.code() in OF_THE_RECORD)

@@ -13,6 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connections.kafka import Connection
+from connections.refused import OF_THE_RECORD
 from transforms.errors import BadRecord, SinkLetters
 from transforms.io.kafka.limits import message_limit
 from transforms.letter_envelopes import envelopes
@@ -23,18 +24,8 @@ _FLUSH_S = 120
 _UNREAD = 10_000_000  # the client's limit when the topic's may not be read: then each try shows whether it fits
 _BATCH_BYTES = 256  # what a batch and a record in it have beside key and value
 _KEY_BYTES = 1_024  # of a letter's key on Kafka; the envelope has all of it
-# What the broker says of a record, whoever sends it and however often. All else is about the broker, the topic or us.
-_OF_THE_RECORD = frozenset(
-    [
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.INVALID_MSG_SIZE,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.INVALID_RECORD,
-        KafkaError.INVALID_TIMESTAMP,
-        KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
-        KafkaError._INVALID_DIFFERENT_RECORD,
-    ]
-)
+# A batch is refused whole: for another record in it, too.
+_OF_THE_RECORDS = OF_THE_RECORD | {KafkaError._INVALID_DIFFERENT_RECORD}
 
 
 class KafkaRecord(NamedTuple):
@@ -186,7 +177,7 @@ class _ProduceFn(beam.DoFn):
         """
         waiting = self._producer.flush(_FLUSH_S)
         refused, self._refused = self._refused, []
-        errors = [this.error for this in refused if this.error and this.error.code() not in _OF_THE_RECORD]
+        errors = [this.error for this in refused if this.error and this.error.code() not in _OF_THE_RECORDS]
         if errors or waiting:
             self.fail(self._connection.why(errors[0] if errors else "no answer"), waiting + len(errors))
         return refused
