@@ -1,21 +1,16 @@
 """Apicurio Registry, used through its Confluent-compatible API."""
 
 import json
-import time
 from collections.abc import Mapping
 from typing import ClassVar
 
 from stack.artefacts import maven
 from stack.console import SILENT, Console
-from stack.errors import StackError
 from stack.java import jvm
 from stack.ports import HOST
-from stack.service import Place, Service, behind_tls, fetch_url
+from stack.service import Place, Service, behind_tls, fetch_url, until
 
 __all__ = ["Registry", "registry_url"]
-
-
-_SETTLE_S = 60.0  # "ready" comes before its database answers everything
 
 
 class Registry(Service):
@@ -49,10 +44,12 @@ class Registry(Service):
 
     def settle(self, place: Place) -> None:
         body = json.dumps({"compatibility": "BACKWARD"}).encode()  # NONE by default
-        url, deadline_s = f"{registry_url(place)}/config", time.monotonic() + _SETTLE_S
-        while fetch_url(url, method="PUT", body=body, timeout_s=10, secure=place.secure) is None:
-            if time.monotonic() > deadline_s:
-                raise StackError("registry: the global compatibility could not be set to BACKWARD")
+        url = f"{registry_url(place)}/config"
+
+        def is_set() -> bool:  # it is "ready" before its database answers everything
+            return fetch_url(url, method="PUT", body=body, timeout_s=10, secure=place.secure) is not None
+
+        until(is_set, "the registry's global compatibility is BACKWARD")
 
 
 def registry_url(place: Place) -> str:

@@ -4,18 +4,22 @@ import http.client
 import signal
 import ssl
 import sys
+import time
 import urllib.request
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from stack.console import Console
+from stack.errors import StackError
 from stack.ports import HOST
 from stack.secure import ADMIN, Secure
 
-__all__ = ["Place", "Service", "fetch_url"]
+__all__ = ["Place", "Service", "fetch_url", "until"]
+
+_SETTLED_WITHIN_S: Final = 60
 
 _FRONT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from stack.tls_front import main; sys.exit(main())"
 LOG4J2 = Path(__file__).parent / "log4j2.properties"
@@ -80,6 +84,15 @@ def behind_tls(place: Place, name: str, to: Path | int, command: Sequence[str], 
     # By its path: the service's folder is where it runs.
     front = [sys.executable, "-c", _FRONT, str(Path(__file__).parent.parent)]
     return [*front, *listen, *flags, "--", *command]
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Waits for something that a service which answers does in a moment. Raises: StackError: not within a minute."""
+    deadline_s = time.monotonic() + _SETTLED_WITHIN_S
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise StackError(f"not within {_SETTLED_WITHIN_S} s: {what}")
+        time.sleep(0.05)
 
 
 def fetch_url(

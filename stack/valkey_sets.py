@@ -1,15 +1,13 @@
 """Valkey as shops run it: a cluster, or a master with replicas and the sentinels that watch them."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
 import redis
 
-from stack.errors import StackError
 from stack.ports import HOST
-from stack.service import Place, Service
+from stack.service import Place, Service, until
 from stack.valkey import Valkey, server
 
 __all__ = ["SERVICE", "cluster", "watched"]
@@ -17,7 +15,6 @@ __all__ = ["SERVICE", "cluster", "watched"]
 SERVICE: Final = "shop"
 """What the sentinels call the store."""
 _SLOTS: Final = 1 << 14
-_SETTLED_WITHIN_S: Final = 60
 
 
 def cluster(masters: int = 3, replicas: int = 0, node_timeout_ms: int = 5_000) -> list[Service]:
@@ -36,14 +33,6 @@ def watched(replicas: int = 1, sentinels: int = 3, down_after_ms: int = 5_000) -
         *(_Replica(number) for number in range(1, replicas + 1)),
         *(_Sentinel(number, sentinels, replicas, down_after_ms) for number in range(1, sentinels + 1)),
     ]
-
-
-def _until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + _SETTLED_WITHIN_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise StackError(f"not within {_SETTLED_WITHIN_S} s: {what}")
-        time.sleep(0.05)
 
 
 def _follows(client: Any) -> bool:
@@ -82,12 +71,12 @@ class _Node(Valkey):
             client.execute_command("CLUSTER ADDSLOTSRANGE", first, after - 1)
         for name in names[1:]:
             clients[0].execute_command("CLUSTER MEET", HOST, place.ports[name], place.ports[f"{name}-bus"])
-        _until(lambda: all(state(client) == ("ok", self._nodes) for client in clients), "the nodes are one cluster")
+        until(lambda: all(state(client) == ("ok", self._nodes) for client in clients), "the nodes are one cluster")
         ids = [client.execute_command("CLUSTER MYID").decode() for client in clients]
         for i, client in enumerate(clients[self._masters :]):
             client.execute_command("CLUSTER REPLICATE", ids[i % self._masters])
         for client in clients[self._masters :]:
-            _until(partial(_follows, client), "replicas follow")
+            until(partial(_follows, client), "replicas follow")
 
 
 class _Replica(Valkey):
