@@ -34,6 +34,7 @@ from bench.orders import FIRST_EVENT_MS, HIGH_VALUE_MINOR, Encoder, Spec, genera
 from bench.throughput import positive
 from schemas.codec import encode, parse_schema
 from schemas.events import OrderEvent, OrderItem, avro_schema
+from schemas.store_keys import KEYS
 from stack import Stack
 from stack.console import Console
 from transforms.io.registry import Registry
@@ -276,7 +277,7 @@ class _Run:
             # Bounded, or each lost alert would make every further look dearer.
             oldest = max(min(pending), time.time_ns() // 1_000_000 - _LOOK_BACK_MS)
             try:
-                found = self._store.zrange(oldest, "+inf", byscore=True)
+                found = self._store.zrange(KEYS.recent_alerts, oldest, "+inf", byscore=True)
             except redis.RedisError as e:
                 self._failed = f"the store cannot be read: {e}"
                 return

@@ -52,6 +52,7 @@ class Cluster:
     def __init__(self, servers: Sequence[Place], make: Callable[[str, int], Node], replicas: int = 0):
         self._make, self._replicas = make, replicas
         self._after: tuple[Command, ...] = (("WAIT", replicas, WAIT_MS),) if replicas else ()
+        self._servers = tuple(servers)
         self._nodes = {server: make(*server) for server in servers}
         self._owners: list[Node | None] | None = None  # of each slot; None: to be looked up
 
@@ -178,6 +179,14 @@ class Cluster:
     def _node(self, place: Place) -> Node:
         return self._nodes.setdefault(place, self._nodes.get(place) or self._make(*place))
 
+    def _keep(self, there: set[Place]) -> None:
+        """Of a cluster whose nodes are replaced, the former ones would be asked, and waited for, for ever."""
+        for gone in self._nodes.keys() - there:
+            if (node := self._nodes.pop(gone, None)) is not None:
+                node.close()
+        for place in there:
+            self._node(place)
+
     def _looked_up(self) -> list[Node | None]:
         owners = self._owners
         if owners is not None:
@@ -190,11 +199,13 @@ class Cluster:
                 error = e
                 continue
             owners = [None] * _SLOTS
-            for first, last, (host, port, *_), *replicas in ranges:
-                owner = self._node((_text(host) or node.host, port))
-                owners[first : last + 1] = [owner] * (last + 1 - first)
-                for replica_host, replica_port, *_ in replicas:  # to be asked when the others are gone
-                    self._node((_text(replica_host) or node.host, replica_port))
+            there = set(self._servers)
+            for first, last, *nodes in ranges:
+                # The others are replicas, to be asked when the masters are gone.
+                places = [(_text(host) or node.host, port) for host, port, *_ in nodes]
+                owners[first : last + 1] = [self._node(places[0])] * (last + 1 - first)
+                there.update(places)
+            self._keep(there)
             self._owners = owners
             return owners
         assert error is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 import hiredis
@@ -126,8 +127,9 @@ class Node:
             raise redis.TimeoutError("no answer in time") from why  # what the kernel's time-out looks like
 
     def close(self) -> None:
-        for connection in self._idle:
-            connection.disconnect()  # type: ignore[no-untyped-call]
+        with suppress(IndexError):  # another thread may take the last one
+            while True:
+                self.drop(self._idle.pop())
 
 
 def _exec(answers: list[Any]) -> list[Any]:

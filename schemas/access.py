@@ -44,9 +44,16 @@ def principals(jobs: Iterable[Job] = JOBS.values()) -> tuple[str, ...]:
 
 
 def grants(jobs: Iterable[Job] = JOBS.values()) -> list[Grant]:
-    """All there are, by principal."""
+    """All there are, by principal. No operation is granted twice, which brokers' clients refuse."""
     jobs = tuple(jobs)
-    return [*(grant for job in jobs for grant in _of_job(job)), *_of_api(jobs), *_of_tools(jobs), *_of_connect()]
+    granted: set[tuple[object, ...]] = set()
+    found = []
+    for each in (*(grant for job in jobs for grant in _of_job(job)), *_of_api(jobs), *_of_tools(jobs), *_of_connect()):
+        new = tuple(op for op in each.operations if (*each[:3], each.prefix, op) not in granted)
+        granted.update((*each[:3], each.prefix, op) for op in new)
+        if new:
+            found.append(each._replace(operations=new))
+    return found
 
 
 def _of_job(job: Job) -> Iterator[Grant]:

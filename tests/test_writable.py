@@ -62,7 +62,7 @@ def test_every_column_can_be_written_to_every_sink(
     assert to_bigquery(TABLES[table], folder_row)
     assert encode_datum(row, parse_schema(avro_schema(type(row).__name__)))
     if table == "low_stock_alerts":
-        test_redis_cdc.write(valkey, [row])
+        test_redis_cdc.write(valkey.redis_url, [row])
     elif type(row) in store._TABLES:
         store.write(valkey.redis_url, [row])
     elif table == "orders":
@@ -78,7 +78,7 @@ def test_every_column_of_a_product_can_be_written_to_the_store(valkey: Stack, db
     kind = {"price_minor": "INT64", "updated_ms": "TIMESTAMP", "event_time_ms": "TIMESTAMP"}.get(column, "int")
     for i, end in enumerate(ENDS[kind]):
         each: Product = product_of(CHANGE)._replace(product_id=f"p-{i}", **{column: end})  # type: ignore[arg-type]
-        test_redis_cdc.write(valkey, [each])
+        test_redis_cdc.write(valkey.redis_url, [each])
         assert f"p-{i}" in test_redis_cdc.held(db)["products"]
 
 

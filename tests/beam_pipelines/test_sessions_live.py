@@ -63,8 +63,8 @@ def sent(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Sent:
     """Two hours of a shop's clicks, bad, late and repeated ones among them; and of all clicks some are held up on their
     way: within the allowed lateness, where they begin, join and prolong sessions, or beyond it."""
     truth = tmp_path_factory.mktemp("truth") / "truth.jsonl"
-    # So long ago that hours later is not in the future, which would not count as that for the watermark.
-    start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 6 * 3600))
+    # Yesterday, so that hours later is not in the future; at noon, as at night the same events take much longer.
+    start = time.strftime("%Y-%m-%dT12:00:00Z", time.gmtime(time.time() - 24 * 3600))
     simulator = [
         *(sys.executable, "-m", "simulator", "--rate=0", f"--events={EVENTS}", "--seed=3", "--users=2400"),
         *(

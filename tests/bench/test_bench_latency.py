@@ -15,6 +15,7 @@ from bench.latency import percentile
 from schemas.codec import Decoder
 from schemas.events import FraudAlert, OrderEvent
 from schemas.features import alert_json
+from schemas.store_keys import KEYS
 from stack import Stack
 from transforms.io.registry import Registry
 
@@ -57,7 +58,7 @@ class StandIn(threading.Thread):
             while waiting and waiting[0][0] <= time.monotonic():
                 _, order = waiting.pop(0)
                 if not (self._forgetful and order.order_id.endswith("7")):
-                    store.zadd({alert_json(alert(order)): order.event_time})
+                    store.zadd(KEYS.recent_alerts, {alert_json(alert(order)): order.event_time})
         consumer.close()
 
 

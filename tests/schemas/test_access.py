@@ -20,6 +20,11 @@ def test_a_job_reads_its_topics_and_writes_its_results_and_nothing_else() -> Non
         assert allowed(job.name, "CREATE") == set()
 
 
+def test_nothing_is_granted_twice() -> None:
+    each = [(g.principal, g.resource, g.name, g.prefix, operation) for g in grants() for operation in g.operations]
+    assert len(each) == len(set(each))
+
+
 def test_every_topic_has_somebody_who_writes_it_and_every_grant_is_of_a_principal() -> None:
     assert set().union(*(allowed(name, "WRITE") for name in principals())) >= set(topics(JOBS.values()))
     assert {grant.principal for grant in grants()} == set(principals())
