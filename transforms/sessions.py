@@ -6,6 +6,7 @@ Long, as the step's state and its windows are two halves of one rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from heapq import heappop, heappush
 from typing import Any
 
 import apache_beam as beam
@@ -134,21 +135,61 @@ class _State:
       looks: who is to be looked at when the floor gets there.
     """
 
-    __slots__ = ("epoch", "floor_ms", "looks", "pending", "seen", "visitors")
+    __slots__ = ("_look_times", "_starts", "epoch", "floor_ms", "looks", "pending", "seen", "visitors")
 
     def __init__(self, floor_ms: int | None) -> None:
         self.seen = Seen()
         self.epoch = 0
         self.pending: dict[str, list[Burst]] = {}
+        self._starts: list[tuple[int, str]] = []  # a heap: of each key when it starts, and when it once did
         self.floor_ms = floor_ms
         self.visitors: dict[str, Visitor] = {}
         self.looks: dict[int, dict[str, None]] = {}
+        self._look_times: list[int] = []  # a heap of the keys of `looks`
 
     def __bool__(self) -> bool:
         return bool(self.epoch or self.seen)
 
+    def starts(self, key: str, at_ms: int) -> None:
+        """The first of a key's pending bursts starts then, no longer later."""
+        heappush(self._starts, (at_ms, key))
+
+    def earliest_ms(self) -> int | None:
+        starts, pending = self._starts, self.pending
+        while starts:
+            at_ms, key = starts[0]
+            bursts = pending.get(key)
+            if bursts is not None and bursts[0].start_ms == at_ms:
+                return at_ms
+            heappop(starts)
+        return None
+
+    def take(self, until_ms: int | None) -> dict[str, list[Burst]]:
+        """Of each key whose first burst starts by then, all that are pending; None: of every key."""
+        if until_ms is None:
+            taken, self.pending, self._starts = self.pending, {}, []
+            return taken
+        taken = {}
+        while (at_ms := self.earliest_ms()) is not None and at_ms <= until_ms:
+            key = heappop(self._starts)[1]
+            taken[key] = self.pending.pop(key)
+        return taken
+
     def look_at(self, user: str, floor_ms: int) -> None:
-        self.looks.setdefault(floor_ms, {})[user] = None
+        if floor_ms not in self.looks:
+            self.looks[floor_ms] = {}
+            heappush(self._look_times, floor_ms)
+        self.looks[floor_ms][user] = None
+
+    def next_look_ms(self) -> int | None:
+        return self._look_times[0] if self._look_times else None
+
+    def due_looks(self, floor_ms: int) -> list[str]:
+        """Whom to look at by then, in order."""
+        due: list[str] = []
+        while self._look_times and self._look_times[0] <= floor_ms:
+            due += self.looks.pop(heappop(self._look_times))
+        return due
 
 
 def _key(user: str, part: int) -> str:
@@ -236,12 +277,16 @@ class ClickGathering:
 
     def _take_in(self, state: _State, part: int, click: Click) -> int:
         key = _key(click[0], part)
+        at_ms = click[2]
         bursts = state.pending.get(key)
         if bursts is None:
             state.pending[key] = [Burst(click)]
+            state.starts(key, at_ms)
         else:
+            if at_ms < bursts[0].start_ms:
+                state.starts(key, at_ms)
             add_click(bursts, click, self._gap_ms)
-        return click[2]
+        return at_ms
 
     def _let_go(self, state: _State, visitor: Visitor, user: str) -> list[int]:
         """Takes in held clicks that can be told by now, and returns their times.
@@ -256,7 +301,9 @@ class ClickGathering:
         for part, bursts in apart.items():
             for burst in bursts:
                 burst.overtaken, burst.former = [burst.start_ms, *burst.former], []
-                add_burst(state.pending.setdefault(_key(user, part), []), burst, self._gap_ms)
+                key = _key(user, part)
+                add_burst(state.pending.setdefault(key, []), burst, self._gap_ms)
+                state.starts(key, burst.start_ms)
         return [click[2] for _, click in told]
 
     def due_ms(self, event_time_ms: int) -> int:
@@ -265,13 +312,7 @@ class ClickGathering:
     def take(self, state: _State, at_ms: int | None) -> list[tuple[tuple[str, bytes], int]]:
         """All bursts of the users of whom one is due, or will be soon: a visit that others wait for is not cut in two,
         and a shard is looked at a few times in a wait, not once for every user."""
-        if at_ms is None:
-            taken, state.pending = state.pending, {}
-        else:
-            until_ms = at_ms - self._wait_ms + self._wait_ms // 4
-            taken = {key: bursts for key, bursts in state.pending.items() if bursts[0].start_ms <= until_ms}
-            for key in taken:
-                del state.pending[key]
+        taken = state.take(None if at_ms is None else at_ms - self._wait_ms + self._wait_ms // 4)
         if not taken:
             return []
         epoch, state.epoch = state.epoch, state.epoch + 1
@@ -280,28 +321,24 @@ class ClickGathering:
         ]
 
     def earliest_ms(self, state: _State) -> int | None:
-        return min((bursts[0].start_ms for bursts in state.pending.values()), default=None)
+        return state.earliest_ms()
 
     def expire(self, state: _State, before_ms: int) -> None:
         state.seen.expire(before_ms)
         state.floor_ms = before_ms if state.floor_ms is None else max(before_ms, state.floor_ms)
-        looks = state.looks
-        for at_ms in sorted(at_ms for at_ms in looks if at_ms <= before_ms):
-            for user in looks.pop(at_ms):
-                visitor = state.visitors.get(user)
-                if visitor is None:
-                    continue
-                self._let_go(state, visitor, user)
-                if visitor.runs or visitor.held:
-                    state.look_at(user, self._bound.look_ms(visitor, state.floor_ms))
-                else:
-                    del state.visitors[user]
+        for user in state.due_looks(before_ms):
+            visitor = state.visitors.get(user)
+            if visitor is None:
+                continue
+            self._let_go(state, visitor, user)
+            if visitor.runs or visitor.held:
+                state.look_at(user, self._bound.look_ms(visitor, state.floor_ms))
+            else:
+                del state.visitors[user]
 
     def expires_ms(self, state: _State) -> int | None:
-        seen_ms = state.seen.expires_ms()
-        if not state.looks:
-            return seen_ms
-        return min(state.looks) if seen_ms is None else min(seen_ms, min(state.looks))
+        times = [at_ms for at_ms in (state.seen.expires_ms(), state.next_look_ms()) if at_ms is not None]
+        return min(times, default=None)
 
     def snapshot(self, state: _State) -> bytes:
         pending = [(key, [encode_burst(0, burst) for burst in bursts]) for key, bursts in state.pending.items()]
@@ -314,11 +351,13 @@ class ClickGathering:
         state.seen.restore(seen)
         for key, bursts in pending:
             state.pending[key] = [Burst.unpacked(decode_burst(burst)) for burst in bursts]
+            state.starts(key, state.pending[key][0].start_ms)
         for user, runs, held in visitors:
             visitor = state.visitors[user] = Visitor()
             visitor.runs, visitor.held = runs, held
         for at_ms, users in looks:
-            state.looks[at_ms] = dict.fromkeys(users)
+            for user in users:
+                state.look_at(user, at_ms)
 
 
 class AggregateSessions(beam.PTransform):

@@ -142,7 +142,7 @@ def test_a_missing_topic_is_named(broker: str) -> None:
 
 
 def test_what_is_not_delivered_is_counted(broker: str) -> None:
-    sink = KafkaSink(broker, TOPICS, IDS)
+    sink = KafkaSink(broker, TOPICS, IDS, linger_ms=5_000)
     event = next(iter(arrivals(Config(events=1), sink.wire)))
     for _ in range(3):
         sink.send(event)
