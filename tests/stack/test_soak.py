@@ -4,8 +4,11 @@ import random
 from collections.abc import Callable
 
 import pytest
+import redis
 
+from schemas.store_keys import KEYS
 from stack.soak import _parser, fit, table
+from stack.soaked_store import LIFE_S, age, size_bytes
 
 MB = 1e6
 HOURS = 0.5
@@ -80,3 +83,26 @@ def test_a_wrong_flag_is_refused(flag: str) -> None:
     with pytest.raises(SystemExit) as stopped:
         _parser().parse_args([flag])
     assert stopped.value.code == 2
+
+
+@pytest.mark.stack
+def test_keys_of_the_store_live_for_minutes_and_one_that_lives_for_ever_is_named(db: redis.Redis) -> None:
+    for i in range(3_000):
+        db.set(f"days-{i}", 1, ex=7 * 24 * 3600)
+    db.set("seconds", 1, ex=30)
+    age(db)
+    left = [db.ttl(f"days-{i}") for i in range(3_000)]
+    assert 0 < min(left) <= max(left) <= LIFE_S
+    assert 0 < db.ttl("seconds") <= 30
+    db.set("immortal", 1)
+    with pytest.raises(RuntimeError, match="immortal is in the store without a time to live"):
+        age(db)
+
+
+@pytest.mark.stack
+def test_lists_of_a_fixed_length_do_not_count(db: redis.Redis) -> None:
+    before = size_bytes(db)
+    db.zadd(KEYS.recent_alerts, {f"{i:01000}": i for i in range(3_000)})
+    assert size_bytes(db) - before < 1 * MB
+    db.zadd("others", {f"{i:01000}": i for i in range(3_000)})
+    assert size_bytes(db) - before > 3 * MB
