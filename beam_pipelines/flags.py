@@ -385,7 +385,7 @@ _READING = [
         left_out="belongs to --kafka_read=native",
     ),
     Flag(
-        "discover_every", "lasting", "how often to check for new partitions and for a topic that was recreated", "30s"
+        "discover_every", "lasting", "how often to check for new partitions and for a topic that was recreated", "20s"
     ),
     Flag(
         "group_prefix",

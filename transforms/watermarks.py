@@ -3,7 +3,8 @@
 It is the smallest of its partitions' watermarks, and a partition's is its clock − out-of-orderness. A partition whose
 clock stands still must not hold the others back: read to its end, it is passed over. When all stand still, the reader
 follows the topic: the newest timestamp in any partition, and, once the whole topic is silent, that plus the time that
-has passed since, but never past the wall clock. So a silent night still closes the day's last windows.
+has passed since, but never past the wall clock. So a silent night still closes the day's last windows. A timestamp that
+nobody can have yet is of a wrong clock, and says nothing of one of its own partitions, whose clocks the reader knows.
 
 None of this moves a partition's clock: which records are late is for the partition's content to say. What comes from a
 partition that was passed over may be far behind Beam's watermark, without being late; each block says where that is.
@@ -11,7 +12,7 @@ partition that was passed over may be far behind Beam's watermark, without being
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from schemas.columns import Ints
 from transforms.blocks import NO_WATERMARK_MS
@@ -96,17 +97,20 @@ class PartitionClocks:
             self.watermark_ms = max(self.watermark_ms, min(going))
         return not going
 
-    def follow(self, topic_newest_ms: int, wall_ms: int, now_ms: int) -> None:
+    def follow(self, newest_ms: Mapping[int, int], wall_ms: int, now_ms: int) -> None:
         """Moves the watermark on with the topic.
 
         Args:
-          topic_newest_ms: newest record timestamp in any partition of the topic.
+          newest_ms: of each partition of the topic that is not empty, its newest record timestamp.
         """
+        latest_ms = wall_ms + self._max_ahead_ms
+        going = {p: clock.reached_ms for p, clock in self.of.items() if clock.reached_ms != NO_WATERMARK_MS}
+        topic_newest_ms = max(at_ms if at_ms <= latest_ms else going.get(p, at_ms) for p, at_ms in newest_ms.items())
         if topic_newest_ms > self._topic_newest_ms:
             self._topic_newest_ms, self._heard_ms = topic_newest_ms, now_ms
         silent_ms = now_ms - self._heard_ms
-        newest_ms = min(self._topic_newest_ms + (silent_ms if silent_ms >= self._idle_ms else 0), wall_ms)
-        self.watermark_ms = max(self.watermark_ms, newest_ms - self._behind_ms)
+        reached_ms = min(self._topic_newest_ms + (silent_ms if silent_ms >= self._idle_ms else 0), wall_ms)
+        self.watermark_ms = max(self.watermark_ms, reached_ms - self._behind_ms)
 
     def add(self, partition: int, now_ms: int) -> None:
         """A partition that is new to the topic."""

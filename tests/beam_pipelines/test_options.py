@@ -47,7 +47,7 @@ def test_without_flags_a_job_reads_and_writes_the_local_stack() -> None:
     assert found.max_ahead_ms == 3_600_000
     assert (found.readers, found.discover_every_s, found.idle_after_ms, found.on_lost) == (
         None,
-        30.0,
+        20.0,
         10_000,
         "continue",
     )

@@ -123,12 +123,13 @@ def test_a_job_follows_its_broker_and_goes_on_where_an_older_copy_of_the_log_end
 ) -> None:
     """A second broker has the same data; a third one has what a backup held."""
     topic = "moving.orders"
-    backup, copy = tmp_path / "backup", tmp_path / "copy"
+    backup, copy, kept = tmp_path / "backup", tmp_path / "copy", tmp_path / "kept"
     with Stack(tmp_path / "stack", ["kafka", "registry"], ports="free") as stack:
         orders = Orders(stack, topic)
         orders.send(60, [0, 1])
         stack.stop("kafka")
         shutil.copytree(tmp_path / "stack/kafka/data", backup / "kafka/data")
+        shutil.copytree(tmp_path / "stack/kafka/data", kept)
         stack.start("kafka")
         orders.send(40, [0, 1])
         registry = f"--registry={stack.registry_url}"
@@ -148,11 +149,19 @@ def test_a_job_follows_its_broker_and_goes_on_where_an_older_copy_of_the_log_end
                 savepoint = _stop(cluster, tmp_path)
 
         with Stack(backup, ["kafka"], ports="free") as third:
-            restored = [*common, _input(third, topic), f"--savepoint_path={savepoint}"]
+            restored = [*common, _input(third, topic), f"--savepoint_path={savepoint}", "--discover_every=2s"]
             with live.job(*restored, folder=tmp_path / "third") as job:
                 live.eventually(lambda: job.ledger().get("lost") == 180, "what was cut off is counted", 120)
                 orders.send(10, [0, 1], third)
                 assert job.wait_for_ledger(320) == ledger(320, 180)
+
+                third.stop("kafka")  # and while the job reads from it, it is given the backup once more
+                shutil.rmtree(backup / "kafka/data")
+                shutil.copytree(kept, backup / "kafka/data")
+                third.start("kafka")
+                live.eventually(lambda: job.ledger().get("lost") == 200, "what was cut off again is counted", 180)
+                orders.send(10, [0, 1], third)
+                assert job.wait_for_ledger(340) == ledger(340, 200)
                 live.cancel(cluster.rest_url, live.running_job(cluster.rest_url))
     assert re.search(rf"topic {topic}, partition 0, at offset 150: the log was truncated: offsets 60 to", pool.log)
 

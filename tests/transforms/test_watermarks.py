@@ -92,7 +92,7 @@ def test_a_reader_is_all_idle_after_ten_seconds_without_a_message_and_not_a_mome
 
 def test_an_idle_reader_follows_the_newest_record_of_the_topic_at_the_same_distance() -> None:
     clocks = fresh(0)
-    clocks.follow(T0, FAR, IDLE_MS)
+    clocks.follow({1: T0}, FAR, IDLE_MS)
     assert clocks.watermark_ms == T0 - BEHIND_MS
     assert clocks.of == {0: Clock()}
 
@@ -100,27 +100,44 @@ def test_an_idle_reader_follows_the_newest_record_of_the_topic_at_the_same_dista
 def test_when_the_whole_topic_is_silent_time_goes_on_by_itself() -> None:
     clocks = fresh(0)
     for now_ms, reached in ((0, 0), (IDLE_MS - 1, 0), (IDLE_MS, IDLE_MS), (HOUR, HOUR)):
-        clocks.follow(T0, FAR, now_ms)
+        clocks.follow({1: T0}, FAR, now_ms)
         assert clocks.watermark_ms == T0 + reached - BEHIND_MS
 
 
 def test_a_topic_is_not_silent_while_old_records_come() -> None:
     clocks = fresh(0)
-    clocks.follow(T0, FAR, 0)
+    clocks.follow({1: T0}, FAR, 0)
     read(clocks, 0, T0 - MINUTE, now_ms=SECOND)
-    clocks.follow(T0, FAR, IDLE_MS)
+    clocks.follow({1: T0}, FAR, IDLE_MS)
     assert clocks.watermark_ms == T0 - BEHIND_MS
-    clocks.follow(T0, FAR, IDLE_MS + SECOND)
+    clocks.follow({1: T0}, FAR, IDLE_MS + SECOND)
     assert clocks.watermark_ms == T0 + IDLE_MS - BEHIND_MS
 
 
 def test_a_silent_topic_never_gets_ahead_of_the_wall_clock_nor_does_one_with_a_record_from_the_future() -> None:
     clocks = fresh(0)
-    clocks.follow(T0, T0, 0)
-    clocks.follow(T0, T0 + MINUTE, HOUR)  # the wall clock was set back
+    clocks.follow({1: T0}, T0, 0)
+    clocks.follow({1: T0}, T0 + MINUTE, HOUR)  # the wall clock was set back
     assert clocks.watermark_ms == T0 + MINUTE - BEHIND_MS
-    clocks.follow(T0 + 100 * HOUR, T0 + MINUTE, HOUR)
+    clocks.follow({1: T0 + 100 * HOUR}, T0 + MINUTE, HOUR)
     assert clocks.watermark_ms == T0 + MINUTE - BEHIND_MS
+
+
+def test_one_record_from_a_year_to_come_does_not_end_the_pause_of_records_that_come_behind() -> None:
+    """Orders of three hours ago, a pause, and more of them: without the wrong clock, none is behind the watermark."""
+    clocks = fresh(0)
+    agreed(clocks, 0, T0 - 3 * HOUR)
+    for silent_ms in (0, IDLE_MS):
+        clocks.follow({0: T0 + 100_000 * HOUR}, T0, IDLE_MS + silent_ms)
+        assert clocks.watermark_ms == T0 - 3 * HOUR + silent_ms - BEHIND_MS
+    clocks.follow({0: T0 + 100_000 * HOUR, 1: T0 - HOUR}, T0, 2 * IDLE_MS)
+    assert clocks.watermark_ms == T0 - HOUR - BEHIND_MS, "another partition is further"
+
+
+def test_a_partition_with_nothing_but_a_wrong_clock_holds_nobody_back() -> None:
+    clocks = fresh(0)
+    clocks.follow({0: T0 + 100_000 * HOUR}, T0, IDLE_MS)
+    assert clocks.watermark_ms == T0 - BEHIND_MS
 
 
 def test_a_restored_reader_goes_on_from_its_clocks_and_its_watermark() -> None:
@@ -150,7 +167,7 @@ class Topic(RuleBasedStateMachine):
     @initialize(lag=st.sampled_from([0, MINUTE, 700 * HOUR]))
     def begin(self, lag: int) -> None:
         self.now_ms, self.wall_ms, self.event_ms = 0, T0, T0 - lag
-        self.newest_ms = NO_WATERMARK_MS
+        self.newest: dict[int, int] = {}
         self.clocks = fresh(0, 1, 2)
         self.contents: dict[int, list[tuple[int, int]]] = {0: [], 1: [], 2: []}
         self.watermarks: dict[int, list[int]] = {0: [], 1: [], 2: []}
@@ -174,15 +191,15 @@ class Topic(RuleBasedStateMachine):
         # What is passed over apart, nothing is behind Beam's watermark that is not behind its partition's.
         self.contents[partition] += stamped
         self.watermarks[partition] += judged.watermarks_ms.tolist()
-        self.newest_ms = max(self.newest_ms, *times.tolist())
+        self.newest[partition] = max(self.newest.get(partition, 0), *times.tolist())
 
     @rule(at_end=st.sets(st.integers(0, 2)))
     def settles(self, at_end: set[int]) -> None:
-        if self.clocks.settle(at_end, self.now_ms):
+        if self.clocks.settle(at_end, self.now_ms) and self.newest:
             assert at_end == {0, 1, 2}
-            self.clocks.follow(self.newest_ms, self.wall_ms, self.now_ms)
+            self.clocks.follow(self.newest, self.wall_ms, self.now_ms)
 
-    @precondition(lambda self: self.newest_ms > NO_WATERMARK_MS)
+    @precondition(lambda self: self.newest)
     @rule()
     def restarts(self) -> None:
         of = {p: Clock.decode(clock.encode()) for p, clock in self.clocks.of.items()}

@@ -48,7 +48,7 @@ class Source(NamedTuple):
     out_of_orderness_ms: int
     max_ahead_ms: int
     stops: Mapping[int, int] | None = None
-    discover_every_s: float = 30.0
+    discover_every_s: float = 20.0
     idle_after_ms: int = 10_000
     on_lost: OnLost = "continue"
     block_messages: int = 4_000
@@ -95,7 +95,8 @@ class Reader:
         )
         self._connection = Connection(source.servers, lasting=True)
         admin = AdminClient({**self._connection.settings, "log_level": 0})
-        self._watch = TopicWatch(admin, source.topic, source.discover_every_s)
+        self._watch = TopicWatch(admin, source.topic, source.discover_every_s, self._reached)
+        self._is_cut_back = False
         self._consumer = PartitionsConsumer(self._connection, source.topic, source.group, source.block_messages)
         try:
             self._consumer.assign(self._at)
@@ -119,8 +120,12 @@ class Reader:
         return self.position()._replace(backlog=0) == position._replace(backlog=0)
 
     def outdated(self) -> bool:
-        """Whether the file that says how to connect says otherwise by now."""
-        return self._connection.changed()
+        """Whether another reader should go on from here: the file that says how to connect says otherwise by now, or
+        the log is no longer what was read, of which a connection that has seen it may never speak."""
+        return self._is_cut_back or self._connection.changed()
+
+    def _reached(self) -> dict[int, int]:
+        return {p: at.offset for p, at in self._at.items() if at.offset > 0}
 
     def watermark(self) -> Timestamp:
         if self._source.stops is not None and not self._at:
@@ -222,11 +227,12 @@ class Reader:
         return {p for p in self._at_end & self._at.keys() if self._consumer.high_watermark(p) <= self._at[p].offset}
 
     def _settle(self) -> None:
+        self._is_cut_back |= self._watch.cut_back()
         at_end = self._ended_partitions()
         now_ms = _monotonic_ms()
         if self._clocks.settle(at_end, now_ms):
             newest_ms = self._watch.newest_ms()
-            if newest_ms is not None:
+            if newest_ms:
                 self._clocks.follow(newest_ms, _wall_ms(), now_ms)
 
     def _make_block(self, partition: int, messages: list[Message], at_end: bool, lost: int) -> Block | None:
@@ -274,8 +280,10 @@ class Reader:
         self._held.clear()
         self._at_end.clear()
         lost = 0
+        of_any = 0 if self._known_ends else self._position.backlog  # what the checkpoint knew, of all together
         for partition, at in list(self._at.items()):
-            unread = max(0, self._known_ends.pop(partition, 0) - max(0, at.offset))
+            unread = of_any + max(0, self._known_ends.pop(partition, 0) - max(0, at.offset))
+            of_any = 0
             lost += unread
             if at.offset > 0 or unread:
                 self._report(made_anew(self._source.topic, partition, at.offset, unread))

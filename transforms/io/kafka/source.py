@@ -69,7 +69,7 @@ class ReadBlocksFromKafka(beam.PTransform):
         out_of_orderness_ms: int,
         max_ahead_ms: int,
         until_end: bool,
-        discover_every_s: float = 30.0,
+        discover_every_s: float = 20.0,
         idle_after_ms: int = 10_000,
         on_lost: OnLost = "continue",
         block_messages: int = 4_000,

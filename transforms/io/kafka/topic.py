@@ -76,14 +76,18 @@ class TopicWatch:
     """Asks the cluster about a topic, beside the reading: no answer is waited for but when the caller says so.
 
     Args:
-      every_s: how often it asks for the topic's id and partitions.
+      every_s: how often it asks for the topic's id and partitions, and for the ends of its log.
+      reached: partition → the offset after what was read of it.
     """
 
-    def __init__(self, admin: AdminClient, name: str, every_s: float):
-        self._admin, self._name = admin, name
+    def __init__(self, admin: AdminClient, name: str, every_s: float, reached: Callable[[], dict[int, int]]):
+        self._admin, self._name, self._reached = admin, name, reached
         self._described = _Question(every_s, lambda: [admin.describe_topics(TopicCollection([name]))[name]])
         self._newest = _Question(_NEWEST_EVERY_S, self._ask_for_newest)
         self._partitions: frozenset[int] = frozenset()
+        self._ends = _Question(every_s, self._ask_for_ends)
+        self._asked: list[int] = []  # partitions of `_newest`, in order
+        self._offsets: dict[int, int] = {}  # of `_ends`
 
     def look(self) -> TopicNow:
         """The topic as it is now; waits.
@@ -99,9 +103,15 @@ class TopicWatch:
         answers = self._described.answers()
         return self._now(answers[0]) if answers else None
 
-    def newest_ms(self) -> int | None:
-        """The newest record timestamp in the whole topic, once for each answer; None when it is empty, too."""
-        return max((each.timestamp for each in self._newest.answers() or () if each.timestamp >= 0), default=None)
+    def newest_ms(self) -> dict[int, int]:
+        """Partition → its newest record timestamp, once for each answer; without those that are empty."""
+        answers = zip(self._asked, self._newest.answers() or (), strict=False)
+        return {partition: each.timestamp for partition, each in answers if each.timestamp >= 0}
+
+    def cut_back(self) -> bool:
+        """Whether the log of a partition ended before what had been `reached` there when it was asked."""
+        answers = self._ends.answers()
+        return any(end.offset < offset for end, offset in zip(answers or (), self._offsets.values(), strict=False))
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset of a partition's log, and that after its last; waits.
@@ -117,9 +127,19 @@ class TopicWatch:
         self._partitions = frozenset(each.id for each in described.partitions)
         return TopicNow(str(described.topic_id), self._partitions)
 
+    def _ask_for_ends(self) -> list[Future[Any]]:
+        self._offsets = self._reached()
+        if not self._offsets:
+            return []
+        asked = {TopicPartition(self._name, p): OffsetSpec.latest() for p in self._offsets}
+        return list(self._admin.list_offsets(asked, request_timeout=_TIMEOUT_S).values())
+
     def _ask_for_newest(self) -> list[Future[Any]]:
-        asked = {TopicPartition(self._name, p): OffsetSpec.max_timestamp() for p in self._partitions}
-        return list(self._admin.list_offsets(asked, request_timeout=_TIMEOUT_S).values()) if asked else []
+        self._asked = sorted(self._partitions)
+        if not self._asked:
+            return []
+        asked = {TopicPartition(self._name, p): OffsetSpec.max_timestamp() for p in self._asked}
+        return list(self._admin.list_offsets(asked, request_timeout=_TIMEOUT_S).values())
 
 
 class _Question:

@@ -236,6 +236,25 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(
     reader.close()
 
 
+def test_what_a_checkpoint_knew_to_be_unread_is_lost_with_the_topic(
+    broker: str, admin: AdminClient, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    send(broker, topic, range(10))
+    reader = Reader(source(broker, topic), Position(0, 2), MIN_TIMESTAMP)
+    read(reader, 10)
+    position = reader.position()
+    reader.close()
+    admin.delete_topics([topic])[topic].result(30)
+    live.make_topic(admin, topic, 2)
+    send(broker, topic, range(100, 105))
+    reader = Reader(source(broker, topic), position._replace(backlog=7), MIN_TIMESTAMP)
+    found = read(reader, 5)
+    reader.close()
+    assert values(found) == [(0, i) for i in range(100, 105)]
+    assert lost(found) == 7
+    assert "7 lost" in caplog.text
+
+
 def test_a_log_that_was_cut_back_is_gone_on_with_where_it_branches_off(
     broker: str, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
