@@ -71,11 +71,22 @@ def _files(job: Job, archive: str, days: str) -> str | None:
     return named
 
 
+def _joined(words: Sequence[str]) -> list[str]:
+    """`--flag value` as `--flag=value`: the value is of whom the flag is of."""
+    found: list[str] = []
+    for word in words:
+        if word.startswith("-") or not found or "=" in found[-1]:
+            found.append(word)
+        else:
+            found[-1] += f"={word}"
+    return found
+
+
 def _own(job: Job, words: Sequence[str]) -> list[str]:
     """Of the flags, those that are not another job's alone. Raises: UsageError."""
     of = {each: {flag.name for group in flags.of_job(each).values() for flag in group} for each in JOBS.values()}
     found = []
-    for word in words:
+    for word in _joined(words):
         name = word.removeprefix("--").partition("=")[0]
         if name in _OURS:
             raise UsageError(f"--{name}", "the archive holds our records, each once; see --help")

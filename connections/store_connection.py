@@ -81,14 +81,14 @@ class _Sentinels:
     def master(self) -> tuple[str, int]:
         """Raises: redis.RedisError."""
         why: object = "none was asked"
-        for server in list(self._servers):
+        for server in self._servers:
             try:
                 found = self._ask(*server)
             except redis.RedisError as e:
                 why = e
                 continue
             if found:
-                self._servers.sort(key=lambda each: each != server)  # next time, this one first
+                self._servers = [server, *(each for each in self._servers if each != server)]  # the first to be asked
                 return found[0].decode(), int(found[1])
             why = "it knows none of that name"
         raise redis.ConnectionError(f"no sentinel names the master of {self._service}: {why}")

@@ -34,9 +34,10 @@ _LOG = logging.getLogger(__name__)
 BODY_WITHIN_S = 10.0
 """A body that is not there by then is answered 408."""
 
-_BODIES_BYTES = 64 << 20  # of bodies on their way, in all
+_BODIES_BYTES = 64 << 20  # of bodies on their way, or in a request that waits for a thread, in all
 _MOST_WAITING = 1_000  # requests without a thread; above it the answer is 503
 _TAKEN_WITHIN_S = 30.0  # events of a stream; a client that takes none for so long is cut off
+_COUNTED = "streamforge.body_bytes"
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -99,6 +100,7 @@ class Front:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._bodies_bytes = 0
+        self._bodies = threading.Lock()
         self._turns, self._apart = Turns(threads), Turns(1)
         self._probes, self._slow = frozenset(probes), slow
         self._slow_turns = self._turns if slow is None else Turns(threads)
@@ -114,6 +116,10 @@ class Front:
         environ = self._environ(scope)
         if scope["method"] not in _WITHOUT_BODY and not await self._take_body(environ, receive):
             await _send(send, _BROKEN_OFF)
+            return
+        if turns.waiting >= _MOST_WAITING:  # by now
+            self._let_go_of_body(environ)
+            await _send(send, _OVERLOADED)
             return
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         turns.elsewhere(partial(self._hand_to_loop, environ, answer))
@@ -186,7 +192,7 @@ class Front:
     async def _take_body(self, environ: WSGIEnvironment, receive: Receive) -> bool:
         """Puts the body, or why there is none, into the request; False where it broke off: the client left,
         or sends what is no body, which granian tells alike."""
-        body = bytearray()
+        body, is_taken = bytearray(), False
         try:
             async with asyncio.timeout(BODY_WITHIN_S):
                 said = environ.get("CONTENT_LENGTH", "")
@@ -196,21 +202,32 @@ class Front:
                     if event["type"] == "http.disconnect":
                         return False
                     body += event.get("body", b"")
-                    self._bodies_bytes += len(event.get("body", b""))
+                    self._count_bodies(len(event.get("body", b"")))
                     more = event.get("more_body", False)
                     is_long = len(body) > self._max_body_bytes
                     if self._bodies_bytes > _BODIES_BYTES:
                         return _refuse(environ, ServiceUnavailable)
+            is_taken = not is_long
         except TimeoutError:
             return _refuse(environ, RequestTimeout)
         finally:
-            self._bodies_bytes -= len(body)
+            if not is_taken:
+                self._count_bodies(-len(body))
         if is_long:
             return _refuse(environ, RequestEntityTooLarge)
         environ.pop("HTTP_TRANSFER_ENCODING", None)
+        environ[_COUNTED] = len(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         environ["wsgi.input"] = BytesIO(body)
         return True
+
+    def _count_bodies(self, more: int) -> None:
+        with self._bodies:
+            self._bodies_bytes += more
+
+    def _let_go_of_body(self, environ: WSGIEnvironment) -> None:
+        if counted := environ.pop(_COUNTED, 0):
+            self._count_bodies(-counted)
 
     def _hand_to_granian(self, loop: asyncio.AbstractEventLoop, request: Any) -> None:
         found, protocol = self._ask(self._environ(request.scope)), request.proto
@@ -230,6 +247,7 @@ class Front:
         asyncio.run_coroutine_threadsafe(stream(), loop)
 
     def _hand_to_loop(self, environ: WSGIEnvironment, answer: asyncio.Future[_Answer]) -> None:
+        self._let_go_of_body(environ)
         self._answered.append((answer, self._ask(environ)))
         if not self._is_due:
             self._is_due = True

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import msgspec
 
 from schemas import currencies, features
-from schemas.store_keys import KEYS
 from serving.store import Store, StoreUnavailable
 
 __all__ = ["Stream", "Streams", "TooManyStreams", "Wanted"]
@@ -171,11 +170,11 @@ class Streams:
 
     def _poll(self, asked: bool) -> bool:
         try:
-            alerts = self._new_alerts()
             with self.news:
                 wanted = list(+self._open)
             now = {currency: self._store.revenue_now(currency) for currency in wanted}
             revenue = {currency: minute for currency, minute in now.items() if minute is not None}
+            alerts = self._new_alerts()  # the last that may fail: what was read is not read again
         except StoreUnavailable:
             with self.news:
                 self.polls += 1
@@ -211,7 +210,7 @@ class Streams:
         try:
             subject = self._subject.decode(text)
         except msgspec.DecodeError as e:  # written by somebody else; it must not end all streams until it is gone
-            _LOG.warning("entry %d-%d of %s is no alert: %s", *event_id, KEYS.alert_log, e)
+            _LOG.warning("entry %d-%d of the log is no alert: %s", *event_id, e)
         else:
             yield _Alert(event_id, subject, b"id: %d-%d\nevent: alert\ndata: %b\n\n" % (*event_id, text))
 

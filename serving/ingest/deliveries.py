@@ -142,7 +142,7 @@ class Deliveries:
 
     def _produce(self, producer: Producer, record: Outgoing, settle: Callable[[Placed | Failed], None]) -> None:
         def delivered(error: KafkaError | None, message: Message) -> None:
-            settle(Placed(message.partition(), message.offset()) if error is None else self._failed(error))
+            settle(Placed(message.partition(), message.offset()) if error is None else self._failed(producer, error))
 
         try:
             producer.produce(
@@ -151,10 +151,12 @@ class Deliveries:
         except BufferError:
             settle(Failed("too many records are on their way", of_the_record=False))
         except KafkaException as e:
-            settle(self._failed(e.args[0]))
+            settle(self._failed(producer, e.args[0]))
 
-    def _failed(self, error: KafkaError) -> Failed:
-        if error.fatal():  # of an idempotent producer, for good: the next request opens another
+    def _failed(self, producer: Producer, error: KafkaError) -> Failed:
+        # Of an idempotent producer, for good: the next request opens another. What produce() raises has the code alone.
+        if error.fatal() or error.code() == KafkaError._FATAL:
             with self._lock:
-                self._producer = None
+                if self._producer is producer:
+                    self._producer = None
         return Failed(error.str(), error.code() in OF_THE_RECORD)

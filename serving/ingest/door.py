@@ -21,7 +21,7 @@ from serving.ingest.intake import KINDS, Encode, Intake, Refused, mapping_name, 
 from serving.metrics import Metrics
 from transforms.errors import SinkLetters
 from transforms.io.registry import Registry
-from transforms.letter_envelopes import envelopes
+from transforms.letter_envelopes import cut_of, envelopes
 
 __all__ = ["OUTCOMES", "Door", "Fate", "Unavailable"]
 
@@ -44,7 +44,8 @@ class Fate(NamedTuple):
     Attributes:
       outcome: of `OUTCOMES`.
       records: topic and place of each record that it became, if it was accepted.
-      is_kept: of one that was refused: whether it is among the dead letters.
+      is_kept: of one that was refused: whether it is among the dead letters, whole.
+      is_cut: of one that was refused: whether only its beginning is, as it is too long for that topic.
     """
 
     outcome: str
@@ -53,11 +54,12 @@ class Fate(NamedTuple):
     error_class: str | None = None
     error: str | None = None
     is_kept: bool = False
+    is_cut: bool = False
 
     @property
     def is_final(self) -> bool:
         """Whether it need not be sent again."""
-        return self.is_kept if self.outcome == "refused" else self.outcome != "unknown"
+        return self.is_kept or self.is_cut if self.outcome == "refused" else self.outcome != "unknown"
 
 
 class Door:
@@ -147,7 +149,10 @@ class Door:
         except Unreachable:
             return
         for number, outcome in zip(numbers, outcomes, strict=True):
-            fates[number] = fates[number]._replace(is_kept=isinstance(outcome, Placed))
+            letter = letters[number]
+            if letter is not None and isinstance(outcome, Placed):
+                is_cut = cut_of(letter.value) is not None  # there is no record that it could be fetched from
+                fates[number] = fates[number]._replace(is_kept=not is_cut, is_cut=is_cut)
 
 
 def _judge(

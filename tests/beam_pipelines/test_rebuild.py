@@ -109,3 +109,9 @@ def test_what_cannot_be_rebuilt_is_one_line(
     assert stop.value.code == 2
     assert why.format(archive=archive) in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_flags_value_is_of_the_jobs_that_have_the_flag_however_it_is_written() -> None:
+    for words in (["--rules", "r.yaml", "--runner", "FlinkRunner"], ["--rules=r.yaml", "--runner=FlinkRunner"]):
+        assert rebuild._own(JOBS["fraud"], words) == ["--rules=r.yaml", "--runner=FlinkRunner"]
+        assert rebuild._own(JOBS["sessions"], words) == ["--runner=FlinkRunner"]

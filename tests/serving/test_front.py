@@ -100,6 +100,64 @@ def test_bodies_take_no_more_than_so_much_together_and_leave_nothing_behind(monk
         assert ask([body(b"x" * 79)], front_=under_test)[0] == 200
 
 
+def test_bodies_of_requests_that_wait_for_a_thread_count_until_they_have_one(monkeypatch):
+    monkeypatch.setattr(front, "_BODIES_BYTES", 250)
+    go_on, taken = threading.Event(), threading.Semaphore(0)
+
+    def slow(environ, start_response):
+        taken.release()
+        assert go_on.wait(30)
+        return app(environ, start_response)
+
+    async def many():
+        under_test = Front(slow, 1, 100, [])
+        tasks = [asyncio.create_task(asking([body(b"x" * 100)], under_test))]
+        await asyncio.to_thread(taken.acquire, timeout=30)
+        tasks += [asyncio.create_task(asking([body(b"x" * 100)], under_test)) for _ in range(3)]
+        await asyncio.sleep(0.1)  # three wait, of which two have their bodies
+        go_on.set()
+        assert [status for status, _ in await asyncio.gather(*tasks)] == [200, 200, 200, 503]
+        assert under_test._bodies_bytes == 0
+
+    asyncio.run(many())
+
+
+def test_a_request_that_had_to_wait_for_its_body_does_not_pass_those_that_wait(monkeypatch):
+    monkeypatch.setattr(front, "_MOST_WAITING", 1)
+    go_on, taken = threading.Event(), threading.Semaphore(0)
+
+    def slow(environ, start_response):
+        taken.release()
+        assert go_on.wait(30)
+        return app(environ, start_response)
+
+    async def many():
+        under_test = Front(slow, 1, 100, [])
+        arrives = asyncio.Event()
+        sent = []
+
+        async def receive():
+            await arrives.wait()
+            return body(b"x")
+
+        async def send(event):
+            sent.append(event)
+
+        late = asyncio.create_task(under_test(SCOPE, receive, send))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(asking([], under_test, method="GET")) for _ in range(2)]
+        await asyncio.to_thread(taken.acquire, timeout=30)
+        await asyncio.sleep(0)
+        arrives.set()
+        await late
+        go_on.set()
+        assert sent[0]["status"] == 503
+        assert [status for status, _ in await asyncio.gather(*others)] == [200, 200]
+        assert under_test._bodies_bytes == 0
+
+    asyncio.run(many())
+
+
 def test_too_many_requests_that_wait_are_refused_and_probes_are_answered(monkeypatch):
     monkeypatch.setattr(front, "_MOST_WAITING", 3)
     go_on, taken = threading.Event(), threading.Semaphore(0)

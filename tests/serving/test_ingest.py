@@ -7,10 +7,12 @@ import functools
 import hashlib
 import hmac
 import json
+import random
 import time
 
 import msgspec
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +35,7 @@ from tests import foreign, strategies
 from tests.build import HOUR, T0, block, click, order
 from tests.described import hold_to_its_document
 from transforms.decode import CLICKS, ORDERS, BlockDecoder
-from transforms.letter_envelopes import read_envelope
+from transforms.letter_envelopes import cut_of, read_envelope
 
 NOWHERE = {"events": "kafka://127.0.0.1:1", "registry": "http://127.0.0.1:1/none"}
 READER, WRITER = (ApiKey(name, api_keys.sha256(name), frozenset([name])) for name in ("read", "write"))
@@ -146,6 +148,17 @@ def test_an_event_too_large_for_a_topic_costs_itself(serve):
     told = send(serve(), b"[%b,%b]" % (large, msgspec.json.encode(order()))).json["data"]
     assert [each["status"] for each in told] == ["refused", "accepted"]
     assert told[0]["error_class"] == "TooLarge"
+
+
+def test_an_event_too_large_for_the_dead_letters_is_not_said_to_be_there_and_need_not_be_sent_again(serve):
+    broker = Broker()
+    noise = base64.b64encode(random.Random(1).randbytes(1_300_000)).decode()
+    answer = send(serve(broker=broker), msgspec.json.encode(order(session_id=noise)))
+    [told] = answer.json["data"]
+    assert (answer.status_code, told["status"], told["error_class"]) == (200, "refused", "TooLarge")
+    assert not told.get("dead_letter", False)
+    [letter] = broker.records
+    assert cut_of(letter.value), "its beginning is there, for people"
 
 
 @given(
@@ -316,6 +329,26 @@ def test_a_broken_file_of_settings_is_a_kafka_that_cannot_be_reached(tmp_path):
     deliveries = Deliveries(Brokers("127.0.0.1:1", str(tmp_path / "gone")), pause_s=1)
     with pytest.raises(Unreachable):
         deliveries.send([Outgoing(ORDERS_TOPIC, b"k", b"v", T0)])
+
+
+def test_a_producer_that_cannot_go_on_is_replaced_and_its_successor_is_not():
+    """As produce() says it: with the code, but without the flag that callbacks have."""
+    deliveries = Deliveries("127.0.0.1:1", pause_s=0, delivery_s=0.2)
+    former = deliveries._open()
+
+    class Fatal:
+        def produce(self, *_, **__):
+            raise KafkaException(KafkaError(KafkaError._FATAL))
+
+    settled = []
+    deliveries._producer = broken = Fatal()
+    deliveries._produce(broken, Outgoing(ORDERS_TOPIC, b"k", b"v", T0), settled.append)
+    assert [type(each) for each in settled] == [Failed]
+    successor = deliveries._open()
+    assert successor not in (broken, former)
+    deliveries._produce(broken, Outgoing(ORDERS_TOPIC, b"k", b"v", T0), settled.append)
+    assert deliveries._open() is successor
+    deliveries._producer = None
 
 
 def test_a_broker_that_is_not_there_costs_the_deadline_once_and_then_nothing():

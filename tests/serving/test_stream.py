@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schemas import features
 from schemas.store_keys import KEYS
 from serving import Config
-from serving.store import Store
+from serving.store import Store, StoreUnavailable
 from serving.stream import Streams, TooManyStreams, Wanted
 from tests.build import MINUTE, T0, alert, minute
 from tests.live import eventually
@@ -252,6 +252,28 @@ def test_a_failure_nobody_foresaw_ends_the_streams_and_not_the_next_ones(monkeyp
     assert len(list(streams.open(Wanted(ALL)))) == 1
     assert failures == [ZeroDivisionError]
     assert b"revenue" in first(streams.open(Wanted(ALL)), 1)[0][1].encode()
+    streams.close()
+
+
+class AwayAfterTheAlerts:
+    """A store that is gone for the second of two questions, once."""
+
+    def __init__(self):
+        self.log, self.fails = [((1, 0), features.alert_json(alert()))], iter([True])
+
+    def alert_log(self, read_to, _):
+        return [entry for entry in self.log if entry[0] > read_to]
+
+    def revenue_now(self, _):
+        if next(self.fails, False):
+            raise StoreUnavailable
+        return b"{}"
+
+
+def test_alerts_that_were_read_just_before_the_store_was_away_are_sent_when_it_is_back():
+    streams = Streams(AwayAfterTheAlerts(), 2, retry_s=0.05, poll_s=0.02)
+    found = first(streams.open(Wanted(ALL)), 2)
+    assert features.alert_json(alert()) in [data for _, _, data in found]
     streams.close()
 
 

@@ -404,5 +404,7 @@ class _WriteEmptiedFn(RedisFn):
             return {keys.shared: self._ask(lambda: [key.decode() for key in client.scan_iter(pattern, count=_SCAN)])}
         parts: dict[str, list[str]] = {}
         for key in self._ask(lambda: client.keys(pattern, _SCAN)):
-            parts.setdefault(key[: key.index("}") + 2], []).append(key)
+            part = key[: key.index("}") + 2]
+            if key.startswith(keys.of_customer(part)[of_orders]):  # no other key whose id looks like that
+                parts.setdefault(part, []).append(key)
         return parts
