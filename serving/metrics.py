@@ -215,12 +215,19 @@ class _Progress(Collector):
             "Now minus the smallest watermark of a job's partitions.",
             "job",
         )
-        for job, (records, delay_s) in self._progress.items():
+        partitions = _gauge("pipeline_partitions", "Partitions that a job reads.", "job", "topic")
+        empty = _gauge("pipeline_empty_partitions", "Those of them that hold no records.", "job", "topic")
+        about = "Those of them that end before the offset that the job committed."
+        truncated = _gauge("pipeline_truncated_partitions", about, "job", "topic")
+        for job, (records, delay_s, topics) in self._progress.items():
             lag.add_metric([job], records)
             if delay_s is not None:
                 delay.add_metric([job], delay_s)
-        yield lag
-        yield delay
+            for name, topic in topics.items():
+                partitions.add_metric([job, name], topic.partitions)
+                empty.add_metric([job, name], topic.empty_partitions)
+                truncated.add_metric([job, name], topic.truncated_partitions)
+        yield from (lag, delay, partitions, empty, truncated)
 
 
 def _known(method: str) -> str:

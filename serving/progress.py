@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from connections.kafka import Connection
 from connections.settings import SettingsError
-from schemas.progress import watermark_ms_of
+from schemas.progress import Commit, commit_of
 from serving.config import Config
 from serving.store import JOBS
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
     from confluent_kafka.admin import AdminClient, OffsetSpec
 
-__all__ = ["Committed", "Kafka", "Progress", "ProgressOfJobs", "progress", "watch"]
+__all__ = ["Committed", "Kafka", "Progress", "ProgressOfJobs", "Topic", "progress", "watch"]
 
 _LOG = logging.getLogger(__name__)
 _Place = tuple[str, int]  # topic, partition
@@ -34,15 +34,32 @@ class Committed(NamedTuple):
     """Of one partition.
 
     Attributes:
+      topic: the partition's.
+      start: of the partition's log.
+      end: of the partition's log.
       offset: where the job's reader goes on; of a partition that it has not committed, where that begins.
-      end: of the partition.
       watermark_ms: the reader's; of a partition that it has not committed, the time of its first record. None if there
         is neither.
     """
 
-    offset: int
+    topic: str
+    start: int
     end: int
+    offset: int
     watermark_ms: int | None
+
+
+class Topic(NamedTuple):
+    """How many partitions of a topic a job reads.
+
+    Attributes:
+      empty_partitions: those that hold no records.
+      truncated_partitions: those that end before the offset that the job committed. Their lag counts as 0.
+    """
+
+    partitions: int
+    empty_partitions: int
+    truncated_partitions: int
 
 
 class Progress(NamedTuple):
@@ -50,10 +67,12 @@ class Progress(NamedTuple):
     Attributes:
       lag: records that a job has not read, in all its partitions.
       watermark_delay_s: now minus the smallest watermark of the partitions; None before the first record.
+      topics: those that it reads, by name.
     """
 
     lag: int
     watermark_delay_s: float | None
+    topics: dict[str, Topic]
 
 
 def progress(partitions: Iterable[Committed], now_ms: int) -> Progress:
@@ -61,12 +80,17 @@ def progress(partitions: Iterable[Committed], now_ms: int) -> Progress:
     Args:
       partitions: at least one.
     """
-    lag, watermarks = 0, list[int]()
-    for offset, end, watermark_ms in partitions:
-        lag += max(0, end - offset)
-        if watermark_ms is not None:
-            watermarks.append(watermark_ms)
-    return Progress(lag, (now_ms - min(watermarks)) / 1000 if watermarks else None)
+    lag, watermarks, by_topic = 0, list[int](), dict[str, list[Committed]]()
+    for partition in partitions:
+        lag += max(0, partition.end - partition.offset)
+        if partition.watermark_ms is not None:
+            watermarks.append(partition.watermark_ms)
+        by_topic.setdefault(partition.topic, []).append(partition)
+    topics = {
+        name: Topic(len(each), sum(p.start == p.end for p in each), sum(p.offset > p.end for p in each))
+        for name, each in by_topic.items()
+    }
+    return Progress(lag, (now_ms - min(watermarks)) / 1000 if watermarks else None, topics)
 
 
 class ProgressOfJobs:
@@ -150,21 +174,22 @@ class Kafka:
         try:
             visible = _partitions(self._admin)
             commits = {job: _commits(consumer, visible) for job, consumer in self._consumers.items()}
-            read = {topic for of_job in commits.values() for topic, _ in of_job}
+            topics = {job: _topics_read(of_job) for job, of_job in commits.items()}
+            read = {topic for of_job in topics.values() for topic in of_job}
             places = [place for place in visible if place[0] in read]
+            starts = _offsets(self._admin, places, OffsetSpec.earliest())
             ends = _offsets(self._admin, places, OffsetSpec.latest())
             firsts = _offsets(self._admin, places, OffsetSpec.for_timestamp(0))
         except (KafkaException, TimeoutError) as e:
             raise OSError(self._connection.why(e, self._admin) or "no answer in time") from e
         found: dict[str, list[Committed]] = {}
         for job, of_job in commits.items():
-            topics = {topic for topic, _ in of_job}
-            for place in (place for place in places if place[0] in topics):
-                first, end = firsts[place], ends[place].offset
+            for place in (place for place in places if place[0] in topics[job]):
+                first, start, end = firsts[place], starts[place].offset, ends[place].offset
                 # Where there is no record Kafka says -1.
-                untouched = (end, None) if first.offset < 0 else (first.offset, first.timestamp)
-                offset, watermark_ms = of_job.get(place, untouched)
-                found.setdefault(job, []).append(Committed(offset, end, watermark_ms))
+                untouched = (end, Commit()) if first.offset < 0 else (first.offset, Commit(first.timestamp))
+                offset, commit = of_job.get(place, untouched)
+                found.setdefault(job, []).append(Committed(place[0], start, end, offset, commit.watermark_ms))
         return found
 
     def _connect(self) -> None:
@@ -189,15 +214,32 @@ def _partitions(admin: AdminClient) -> list[_Place]:
     return [(name, p) for name, topic in topics.items() if not name.startswith("__") for p in topic.partitions]
 
 
-def _commits(consumer: Consumer, places: Sequence[_Place]) -> dict[_Place, tuple[int, int | None]]:
-    """Offset and watermark, where there is a commit."""
+def _topics_read(commits: Mapping[_Place, tuple[int, Commit]]) -> set[str]:
+    """As many as the newest commit says that the job reads: those committed last. All when it does not say.
+
+    A group keeps what it committed of topics that the job read in earlier runs.
+    """
+    newest: dict[str, Commit] = {}
+    for (topic, _), (_, commit) in commits.items():
+        newest[topic] = max(newest.get(topic, commit), commit, key=_committed_ms)
+    topics = sorted(newest, key=lambda topic: newest[topic].committed_ms, reverse=True)
+    last = max(newest.values(), key=_committed_ms, default=Commit())
+    return set(topics[: last.topics or None])
+
+
+def _committed_ms(commit: Commit) -> int:
+    return commit.committed_ms
+
+
+def _commits(consumer: Consumer, places: Sequence[_Place]) -> dict[_Place, tuple[int, Commit]]:
+    """Offset and what the commit says besides, where there is one."""
     from confluent_kafka import KafkaException, TopicPartition
 
     committed = consumer.committed([TopicPartition(*place) for place in places], timeout=_TIMEOUT_S) if places else []
     for at in committed:
         if at.error is not None:
             raise KafkaException(at.error)
-    return {(at.topic, at.partition): (at.offset, watermark_ms_of(at.metadata)) for at in committed if at.offset >= 0}
+    return {(at.topic, at.partition): (at.offset, commit_of(at.metadata)) for at in committed if at.offset >= 0}
 
 
 def _offsets(admin: AdminClient, places: Iterable[_Place], which: OffsetSpec) -> dict[_Place, Any]:

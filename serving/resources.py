@@ -159,6 +159,16 @@ class Redis(Struct):
     latency_ms: Annotated[float, Meta(ge=0)]
 
 
+class Topic(Struct):
+    """The partitions of a topic that a job reads."""
+
+    partitions: Annotated[int, Meta(ge=0)]
+    empty_partitions: Annotated[int, Meta(ge=0, description="those that hold no records")]
+    truncated_partitions: Annotated[
+        int, Meta(ge=0, description="those that end before the offset that the job committed")
+    ]
+
+
 class Progress(Struct):
     """How far a job is behind its topics."""
 
@@ -166,6 +176,7 @@ class Progress(Struct):
     watermark_delay_s: Annotated[
         float | None, Meta(description="now minus its smallest watermark; null before the first record")
     ]
+    topics: Annotated[dict[str, Topic], Meta(description="those that it reads now")]
 
 
 class Health(Struct):

@@ -36,6 +36,10 @@ def _progress() -> dict[str, Progress]:
     return cast("Callable[[], dict[str, Progress]]", current_app.extensions["streamforge.progress"])()
 
 
+def _told(progress: Progress) -> dict[str, Any]:
+    return progress._asdict() | {"topics": {name: topic._asdict() for name, topic in progress.topics.items()}}
+
+
 def _config() -> Config:
     return cast(Config, current_app.extensions["streamforge.config"])
 
@@ -68,7 +72,7 @@ def health() -> Response:
             "ledgers": store.ledgers,
             "open_sessions": store.open_sessions,
             "freshness_s": store.freshness_s,
-            "progress": {job: at._asdict() for job, at in _progress().items()},
+            "progress": {job: _told(at) for job, at in _progress().items()},
         }
     return answers.one(told)
 

@@ -144,7 +144,7 @@ PIPELINES = Board(
                     ),
                 ),
                 "Records per second in the ledgers, over five minutes: records processed, not records read.",
-                width=8,
+                width=6,
             ),
             Panel(
                 5,
@@ -153,7 +153,7 @@ PIPELINES = Board(
                 (_of_pipeline("pipeline:lag_records"),),
                 "Records in its topics that a job has not read yet.",
                 limit=100_000,
-                width=8,
+                width=6,
             ),
             Panel(
                 6,
@@ -162,7 +162,16 @@ PIPELINES = Board(
                 (_of_pipeline("pipeline:watermark_delay_seconds"),),
                 "Now minus the smallest watermark. It also grows when no records are written.",
                 limit=300,
-                width=8,
+                width=6,
+            ),
+            Panel(
+                23,
+                "Truncated partitions",
+                "none",
+                (Line(f"pipeline:truncated_partitions{_OF_PIPELINE}", "{{pipeline}} {{topic}}"),),
+                "Partitions that end before the offset that the job committed.",
+                limit=0.5,
+                width=6,
             ),
         ),
         "Exactness": (

@@ -96,6 +96,7 @@ def test_a_rule_that_cannot_be_right_is_refused(tmp_path: Path, old: str, new: s
                 ('{outcome!="in"})),', '{outcome!="in"}), 0),'),
             ],
         ),
+        ("StreamForgeTopicTruncated", [("truncated_partitions > 0", "truncated_partitions > 1")]),
         ("StreamForgeStoreStale", [("orders|revenue|sessions", ".*")]),
         ("StreamForgeApiErrorsFast", [("> 14.4 * 0.001", "> 14 * 0.001")]),
         ("StreamForgeApiErrorsFast", [('status=~"5.."', 'status!="200"')]),

@@ -234,7 +234,8 @@ def with_progress(seen, **jobs):
         answer = route.fetch()
         told = answer.json()
         told["data"]["progress"] = {
-            job.replace("_", "-"): {"lag": lag, "watermark_delay_s": delay} for job, (lag, delay) in jobs.items()
+            job.replace("_", "-"): {"lag": lag, "watermark_delay_s": delay, "topics": {}}
+            for job, (lag, delay) in jobs.items()
         }
         route.fulfill(response=answer, json=told)
 

@@ -4,35 +4,46 @@ import threading
 import time
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.progress import commit_metadata, watermark_ms_of
+from schemas.progress import Commit, commit_metadata, commit_of
 from serving import Config, create_app
-from serving.progress import Committed, Kafka, Progress, ProgressOfJobs, progress
+from serving.progress import Committed, Kafka, Progress, ProgressOfJobs, Topic, progress
 from stack import Stack
 from tests import live
 
 NOW_MS = 1_800_000_000_000
 
 
-@given(st.integers(-(1 << 62), 1 << 62))
-def test_a_watermark_is_read_back_from_a_commit(watermark_ms):
-    assert watermark_ms_of(commit_metadata(watermark_ms)) == watermark_ms
+COMMITS = st.builds(Commit, st.none() | st.integers(-(1 << 62), 1 << 62), st.integers(0, 1 << 62), st.integers(0, 999))
 
 
-@given(st.none() | st.text() | st.text("0123456789-", max_size=30).map("watermark_ms=".__add__))
-def test_what_others_commit_is_no_watermark_or_a_number(metadata):
-    assert isinstance(watermark_ms_of(metadata), int | None)
-    assert watermark_ms_of("") is None
-    assert watermark_ms_of("12") is None
+@given(COMMITS)
+def test_what_a_commit_says_is_read_back(commit):
+    assert commit_of(commit_metadata(commit)) == commit
+
+
+def test_a_commit_of_an_older_release_has_a_watermark_or_nothing():
+    assert commit_of("watermark_ms=-12") == Commit(-12)
+    assert commit_of("") == commit_of(None) == Commit()
+
+
+@given(st.text() | st.text("0123456789-", max_size=30).map("watermark_ms=".__add__))
+def test_what_others_commit_says_nothing_or_a_watermark(metadata):
+    commit = commit_of(metadata)
+    assert isinstance(commit.watermark_ms, int | None)
+    assert commit[1:] == (0, 0)
+    assert commit_of("12") == Commit()
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.none() | st.integers(0, NOW_MS)), min_size=1))
 def test_lag_is_summed_and_the_slowest_watermark_counts(partitions):
-    found = progress([Committed(*each) for each in partitions], NOW_MS)
+    found = progress([Committed("orders", 0, end, offset, at_ms) for offset, end, at_ms in partitions], NOW_MS)
     # A topic that was made anew is shorter than what was committed.
+    shorter = sum(end < offset for offset, end, _ in partitions)
+    assert found.topics == {"orders": Topic(len(partitions), sum(end == 0 for _, end, _ in partitions), shorter)}
     assert found.lag == sum(end - offset for offset, end, _ in partitions if end > offset)
     delays = [(NOW_MS - watermark) / 1000 for _, _, watermark in partitions if watermark is not None]
     assert found.watermark_delay_s == max(delays, default=None)
@@ -46,7 +57,7 @@ def wait_for(condition, what):
 
 
 def test_nobody_is_asked_before_somebody_wants_to_know_and_what_is_old_is_not_told():
-    answers = [{"fraud-detector": [Committed(3, 5, None)], "archiver": []}, OSError("away")]
+    answers = [{"fraud-detector": [Committed("orders", 0, 5, 3, None)], "archiver": []}, OSError("away")]
     asked, may_ask = [], threading.Semaphore(0)
 
     def ask():
@@ -68,14 +79,94 @@ def test_nobody_is_asked_before_somebody_wants_to_know_and_what_is_old_is_not_to
 
 
 def test_the_answer_is_told_while_it_is_new():
-    jobs = ProgressOfJobs(lambda: {"fraud-detector": [Committed(3, 5, None)], "archiver": []})
+    jobs = ProgressOfJobs(lambda: {"fraud-detector": [Committed("orders", 0, 5, 3, None)], "archiver": []})
     wait_for(lambda: jobs.now(), "there is an answer")
-    assert jobs.now() == {"fraud-detector": Progress(2, None)}
+    assert jobs.now() == {"fraud-detector": Progress(2, None, {"orders": Topic(1, 0, 0)})}
 
 
 def test_a_broker_that_is_away_leaves_the_rest_of_the_api_alone(valkey):
     app = create_app(Config(redis_url=valkey.redis_url, kafka="127.0.0.1:1"))
     assert app.test_client().get("/api/v1/health").json["data"]["progress"] == {}
+
+
+class Broker:
+    """librdkafka's, in this process. Topics have four partitions; it knows no timestamps."""
+
+    def __init__(self):
+        self._owner = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "", "log_level": 0})
+        [self.servers] = [f"{each.host}:{each.port}" for each in self._owner.list_topics(timeout=10).brokers.values()]
+        self._settings = {"bootstrap.servers": self.servers, "log_level": 0}
+        self._producer = Producer(self._settings)
+
+    def send(self, topic, records):
+        for _ in range(records):
+            self._producer.produce(topic, b"x", partition=0)
+        assert self._producer.flush(10) == 0
+
+    def commit(self, job, topic, offsets, metadata):
+        consumer = Consumer({**self._settings, "group.id": job})
+        places = [TopicPartition(topic, p, offset, metadata) for p, offset in offsets.items()]
+        consumer.commit(offsets=places, asynchronous=False)
+        consumer.close()
+
+    def progress(self, job):
+        found = Kafka(self.servers, [job])()
+        return progress(found[job], NOW_MS)
+
+
+@pytest.fixture
+def broker():
+    return Broker()
+
+
+def at(committed_ms, topics=1, watermark_ms=NOW_MS - 1_000):
+    return commit_metadata(Commit(watermark_ms, committed_ms, topics))
+
+
+def test_a_topic_that_a_job_no_longer_reads_is_not_counted(broker):
+    broker.send("a", 5)
+    broker.commit("archiver", "a", {0: 5, 1: 0}, at(1_000, watermark_ms=NOW_MS - 900_000))
+    assert broker.progress("archiver").topics == {"a": Topic(4, 3, 0)}
+    broker.send("b", 7)
+    broker.commit("archiver", "b", {0: 4}, at(2_000))
+    broker.send("a", 100)
+    assert broker.progress("archiver") == Progress(3, 1.0, {"b": Topic(4, 3, 0)})
+    broker.commit("archiver", "a", {0: 9}, at(3_000))
+    assert broker.progress("archiver").lag == 96, "it reads the first again"
+
+
+def test_a_topic_whose_reader_stands_is_counted_as_long_as_the_job_reads_as_many(broker):
+    for topic in ("orders", "clicks", "former"):
+        broker.send(topic, 10)
+    broker.commit("archiver", "former", {0: 1}, at(1_000))
+    broker.commit("archiver", "orders", {0: 2}, at(2_000, topics=2))
+    broker.commit("archiver", "clicks", {0: 9}, at(900_000, topics=2))
+    found = broker.progress("archiver")
+    assert (found.lag, found.topics.keys()) == (9, {"orders", "clicks"})
+
+
+def test_commits_of_an_older_release_count_until_there_is_a_newer_one(broker):
+    for topic in ("a", "b"):
+        broker.send(topic, 10)
+        broker.commit("archiver", topic, {0: 4}, f"watermark_ms={NOW_MS - 5_000}")
+    assert broker.progress("archiver")[:2] == (12, 5.0)
+    broker.commit("archiver", "b", {0: 8}, at(1_000))
+    assert broker.progress("archiver")[:2] == (2, 1.0)
+
+
+def test_partitions_without_records_and_those_that_were_cut_are_told_by_health_and_metrics(broker, valkey):
+    broker.send("orders", 5)
+    broker.commit("fraud-detector", "orders", {0: 9, 1: 0}, at(1_000))
+    client = create_app(Config(redis_url=valkey.redis_url, kafka=broker.servers)).test_client()
+    wait_for(lambda: client.get("/api/v1/health").json["data"]["progress"], "Kafka has told")
+    found = client.get("/api/v1/health").json["data"]["progress"]["fraud-detector"]
+    assert found["lag"] == 0
+    assert found["topics"] == {"orders": {"partitions": 4, "empty_partitions": 3, "truncated_partitions": 1}}
+    scrape = client.get("/metrics").text
+    labels = '{job="fraud-detector",topic="orders"}'
+    assert f"streamforge_pipeline_partitions{labels} 4.0" in scrape
+    assert f"streamforge_pipeline_empty_partitions{labels} 3.0" in scrape
+    assert f"streamforge_pipeline_truncated_partitions{labels} 1.0" in scrape
 
 
 def has_groups(consumer, topic):
@@ -97,8 +188,8 @@ def test_what_readers_commit_is_told_by_health_and_metrics(tmp_path, valkey):
         now_ms = time.time_ns() // 1_000_000
         consumer.commit(
             offsets=[
-                TopicPartition(topic, 0, 2, commit_metadata(now_ms - 60_000)),
-                TopicPartition(topic, 1, 5, commit_metadata(now_ms)),
+                TopicPartition(topic, 0, 2, at(now_ms, watermark_ms=now_ms - 60_000)),
+                TopicPartition(topic, 1, 5, at(now_ms, watermark_ms=now_ms)),
             ],
             asynchronous=False,
         )
@@ -114,7 +205,8 @@ def test_what_readers_commit_is_told_by_health_and_metrics(tmp_path, valkey):
         live.fill_topic(stack, topic, [live.Message(b"x", time_ms=now_ms - 900_000 + i, partition=3) for i in range(7)])
         asked = Kafka(servers, ["fraud-detector"], "shop-a.")()["fraud-detector"]
         assert Kafka(servers, ["fraud-detector"])() == {}, "another shop's"
-        assert sorted(asked)[:2] == [Committed(0, 0, None), Committed(0, 7, now_ms - 900_000)]
+        untouched = [Committed(topic, 0, 0, 0, None), Committed(topic, 0, 7, 0, now_ms - 900_000)]
+        assert sorted(asked, key=lambda each: each.offset)[:2] == untouched
         behind = progress(asked, now_ms)
-        assert (behind.lag, behind.watermark_delay_s) == (10, 900)
+        assert behind == Progress(10, 900, {topic: Topic(4, 1, 0)})
         assert 'streamforge_pipeline_watermark_delay_seconds{job="fraud-detector"} 6' in scrape

@@ -43,6 +43,9 @@ def test_names_types_and_labels_are_the_promised_ones(client, db):
         "streamforge_revenue_minute_users": "gauge",
         "streamforge_pipeline_lag_records": "gauge",
         "streamforge_pipeline_watermark_delay_seconds": "gauge",
+        "streamforge_pipeline_partitions": "gauge",
+        "streamforge_pipeline_empty_partitions": "gauge",
+        "streamforge_pipeline_truncated_partitions": "gauge",
     }
     assert {sample.name for sample in found["streamforge_http_requests"].samples} == {"streamforge_http_requests_total"}
     for name in ("streamforge_http_requests", "streamforge_http_request_duration_seconds"):

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException, Message
 from confluent_kafka.admin import AdminClient
 
 from connections.kafka import Connection
-from schemas.progress import commit_metadata
+from schemas.progress import Commit, commit_metadata
 from transforms.blocks import NO_WATERMARK_MS, Block
 from transforms.errors import sent_back
 from transforms.io.kafka.blocks import columns_of, lost_block, make_block
@@ -40,6 +40,7 @@ class Source(NamedTuple):
       stops: partition → the offset to stop at; None to go on for ever, also with partitions that are added.
       discover_every_s: how often the topic is looked at.
       idle_after_ms: for so long a partition that was read to its end is waited for.
+      topics: how many the job reads, this one included.
     """
 
     servers: str
@@ -52,6 +53,7 @@ class Source(NamedTuple):
     idle_after_ms: int = 10_000
     on_lost: OnLost = "continue"
     block_messages: int = 4_000
+    topics: int = 1
 
     def stop(self, partition: int) -> int | None:
         return None if self.stops is None else self.stops.get(partition, 0)
@@ -140,7 +142,8 @@ class Reader:
 
     def _metadata(self, partition: int) -> str:
         watermark_ms = self._clocks.watermark_of(partition)
-        return "" if watermark_ms == NO_WATERMARK_MS else commit_metadata(watermark_ms)
+        known_ms = None if watermark_ms == NO_WATERMARK_MS else watermark_ms
+        return commit_metadata(Commit(known_ms, _wall_ms(), self._source.topics))
 
     def _backlog(self) -> int:
         ends = ((at, self._source.stop(p) or self._consumer.high_watermark(p)) for p, at in self._at.items())

@@ -91,6 +91,7 @@ class ReadBlocksFromKafka(beam.PTransform):
             idle_after_ms,
             on_lost,
             block_messages,
+            place[1],
         )
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Block]:
