@@ -167,7 +167,7 @@ class Kafka:
         if self._admin is None or self._connection is None or self._connection.changed():
             try:
                 self._connect()
-            except SettingsError as e:
+            except (SettingsError, KafkaException) as e:  # such as a file that is not there, or half written
                 raise OSError(str(e)) from None
         assert self._admin is not None
         assert self._connection is not None
@@ -200,12 +200,14 @@ class Kafka:
         from confluent_kafka import Consumer
         from confluent_kafka.admin import AdminClient
 
-        self._connection = Connection(self._servers)
-        for consumer in self._consumers.values():
+        connection = Connection(self._servers)
+        settings = {**connection.settings, "log_level": 0}
+        admin = AdminClient(settings)
+        consumers = {job: Consumer({**settings, "group.id": group}) for job, group in self._groups.items()}
+        former, self._consumers = self._consumers, consumers
+        self._admin, self._connection = admin, connection
+        for consumer in former.values():
             consumer.close()
-        settings = {**self._connection.settings, "log_level": 0}
-        self._admin = AdminClient(settings)
-        self._consumers = {job: Consumer({**settings, "group.id": group}) for job, group in self._groups.items()}
 
 
 def _partitions(admin: AdminClient) -> list[_Place]:

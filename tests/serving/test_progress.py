@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connections.kafka import Brokers
 from schemas.progress import Commit, commit_metadata, commit_of
 from serving import Config, create_app
 from serving.progress import Committed, Kafka, Progress, ProgressOfJobs, Topic, progress
@@ -82,6 +83,16 @@ def test_the_answer_is_told_while_it_is_new():
     jobs = ProgressOfJobs(lambda: {"fraud-detector": [Committed("orders", 0, 5, 3, None)], "archiver": []})
     wait_for(lambda: jobs.now(), "there is an answer")
     assert jobs.now() == {"fraud-detector": Progress(2, None, {"orders": Topic(1, 0, 0)})}
+
+
+def test_settings_that_cannot_be_used_are_an_outage_and_not_the_end(tmp_path):
+    """As while a certificate is being replaced."""
+    settings = tmp_path / "kafka.properties"
+    settings.write_text(f"security.protocol=SSL\nssl.ca.location={tmp_path / 'gone.pem'}\n")
+    ask = Kafka(Brokers("127.0.0.1:1", str(settings)), ["fraud-detector"])
+    for _ in range(2):
+        with pytest.raises(OSError, match="gone.pem|ssl"):
+            ask()
 
 
 def test_a_broker_that_is_away_leaves_the_rest_of_the_api_alone(valkey):
