@@ -47,6 +47,10 @@ _FLINK: dict[str, str | None] = {
     "checkpointing_interval": "5000",
     # Else what a bundle gives that ends with a checkpoint waits in Flink for the next record on the same subtask.
     "finish_bundle_before_checkpointing": None,
+    # A job that is too slow for a checkpoint in ten minutes is made slower by a restart from the one before, again and
+    # again (docs/performance.md). How old the last one is has an alert.
+    "checkpoint_timeout_millis": "3600000",
+    "fail_on_checkpointing_errors": None,  # without a value it is switched off: by default it is on
     "state_backend": "filesystem",
     "state_backend_storage_path": (Path(tempfile.gettempdir()) / "streamforge-checkpoints").as_uri(),
     # Flink deals stages out to workers in turn; with more of them than cores, two busy stages seldom share one.

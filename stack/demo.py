@@ -133,8 +133,9 @@ _EVERY = {name: _Job(job) for name, job in JOBS.items()}
 _JOBS = tuple(job for job in _EVERY.values() if job.declared.profile is None)
 _FRAUD, _CDC = _EVERY["fraud"], _EVERY["cdc"]
 _CHANGES_A_SECOND = 10  # transactions
-# State as it is after hours, in minutes.
-_SHORT = ("--allowed_lateness=1m",)
+# State as it is after hours, in minutes. Two shards: a shard's log is rewritten only once it is longer than 64 KiB, and
+# grows in a straight line until then.
+_SHORT = ("--allowed_lateness=1m", "--state_shards=2")
 _SHORT_OF = {"sessions": ("--session_gap=1m",), "archive": ("--records_per_file=5000",)}
 
 

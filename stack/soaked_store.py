@@ -30,7 +30,7 @@ return immortal
 
 
 def age(store: redis.Redis) -> None:
-    """Gives each key that would live for longer `LIFE_S`.
+    """Gives each key that would live for longer `LIFE_S`. The demo's account then misses alerts that have expired.
 
     Raises:
       RuntimeError: a key would live for ever.

@@ -210,6 +210,9 @@ def test_a_killed_task_manager_changes_nothing_and_sessions_are_seen_while_they_
             return [row for row in rows if row.pane == "EARLY" and row.session_end > newest_ms - MINUTE]
 
         live.eventually(early, "sessions that are not over", 120, every_s=0.5)
+        limits = live.flink_rest(cluster.rest_url, f"/jobs/{job_id}/checkpoints/config")
+        assert limits["timeout"] == 3_600_000
+        assert limits["tolerable_failed_checkpoints"] > 1_000_000, "one that fails fails no job"
         before = live.completed_checkpoints(cluster.rest_url, job_id)
         live.eventually(lambda: live.completed_checkpoints(cluster.rest_url, job_id) > before, "a checkpoint", 120)
         sender = threading.Thread(target=_send, args=(stack, topic, sent.messages[third:]))

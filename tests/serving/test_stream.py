@@ -255,25 +255,29 @@ def test_a_failure_nobody_foresaw_ends_the_streams_and_not_the_next_ones(monkeyp
     streams.close()
 
 
-class AwayAfterTheAlerts:
-    """A store that is gone for the second of two questions, once."""
+class AwayForRevenue:
+    """A store that has an alert, but is gone when it is asked for revenue, once it is told so."""
 
     def __init__(self):
-        self.log, self.fails = [((1, 0), features.alert_json(alert()))], iter([True])
+        self.log, self.fails = [], iter(())
 
     def alert_log(self, read_to, _):
         return [entry for entry in self.log if entry[0] > read_to]
 
     def revenue_now(self, _):
         if next(self.fails, False):
+            self.log = [((1, 0), features.alert_json(alert()))]
             raise StoreUnavailable
         return b"{}"
 
 
-def test_alerts_that_were_read_just_before_the_store_was_away_are_sent_when_it_is_back():
-    streams = Streams(AwayAfterTheAlerts(), 2, retry_s=0.05, poll_s=0.02)
-    found = first(streams.open(Wanted(ALL)), 2)
-    assert features.alert_json(alert()) in [data for _, _, data in found]
+def test_an_alert_that_comes_while_the_store_is_away_for_revenue_is_sent_when_it_is_back():
+    store = AwayForRevenue()
+    streams = Streams(store, 2, retry_s=0.05, poll_s=0.02)
+    stream = streams.open(Wanted(ALL))
+    first(stream, 1)
+    store.log, store.fails = [((1, 0), features.alert_json(alert()))], iter([True])
+    assert features.alert_json(alert()) in [data for _, _, data in first(stream, 1)]
     streams.close()
 
 

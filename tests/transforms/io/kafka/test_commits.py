@@ -32,6 +32,9 @@ class _Watch:
     def newest_ms(self) -> None:
         return None
 
+    def cut_back(self) -> bool:
+        return False
+
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
