@@ -80,7 +80,7 @@ class Deliveries:
     """One producer for all threads of a process, opened with the first record: the process that forks has none.
 
     Args:
-      pause_s: for so long after a time-out nothing is tried.
+      pause_s: for so long after a topic did not confirm a record, nothing is sent to it.
     """
 
     def __init__(self, servers: str, pause_s: float, delivery_s: float = DELIVERY_S):
@@ -88,7 +88,7 @@ class Deliveries:
         self._lock = threading.Lock()
         self._producer: Producer | None = None
         self._connection: Connection | None = None
-        self._away_until = 0.0
+        self._away_until: dict[str, float] = {}  # by topic
 
     def send(self, records: Sequence[Outgoing]) -> list[Placed | Failed]:
         """What became of each, in order; within five seconds.
@@ -97,7 +97,8 @@ class Deliveries:
         """
         if not records:
             return []
-        if time.monotonic() < self._away_until:
+        now_s = time.monotonic()
+        if any(now_s < self._away_until.get(record.topic, 0.0) for record in records):
             raise Unreachable
         try:
             producer, batch = self._open(), _Batch(len(records))
@@ -108,12 +109,14 @@ class Deliveries:
             self._produce(producer, record, partial(batch.settle, number))
         batch.wait(self._delivery_s + _GRACE_S)
         outcomes = list(batch.outcomes)
-        lost = [each for each in outcomes if isinstance(each, Failed) and not each.of_the_record]
-        if lost:
-            self._away_until = time.monotonic() + self._pause_s
-            _LOG.warning(
-                "Kafka at %s did not confirm %d of %d: %s", self._servers, len(lost), len(outcomes), lost[0].error
-            )
+        lost = {
+            record.topic: outcome.error
+            for record, outcome in zip(records, outcomes, strict=True)
+            if isinstance(outcome, Failed) and not outcome.of_the_record
+        }
+        self._away_until.update(dict.fromkeys(lost, time.monotonic() + self._pause_s))
+        for topic, error in lost.items():
+            _LOG.warning("Kafka at %s did not confirm records of %s: %s", self._servers, topic, error)
         return outcomes
 
     def _open(self) -> Producer:

@@ -360,6 +360,16 @@ def test_a_broker_that_is_not_there_costs_the_deadline_once_and_then_nothing():
         deliveries.send([Outgoing(ORDERS_TOPIC, b"k", b"v", T0)])
 
 
+def test_a_topic_that_takes_nothing_does_not_close_the_others():
+    """As one of which the API has no right to write, or that is not there."""
+    deliveries = Deliveries("127.0.0.1:1", pause_s=60, delivery_s=0.2)
+    deliveries.send([Outgoing(EVENTS_LETTERS, b"k", b"v", T0)])
+    with pytest.raises(Unreachable):
+        deliveries.send([Outgoing(ORDERS_TOPIC, b"k", b"v", T0), Outgoing(EVENTS_LETTERS, b"k", b"v", T0)])
+    [outcome] = deliveries.send([Outgoing(ORDERS_TOPIC, b"k", b"v", T0)])
+    assert isinstance(outcome, Failed), "it was tried"
+
+
 def test_a_record_is_stamped_with_its_event_time_and_never_ahead_of_the_clock():
     broker = Broker()
     now = time.time_ns() // 1_000_000

@@ -85,6 +85,18 @@ def test_a_store_that_is_well_and_one_that_throws_keys_away(valkey: Stack) -> No
     assert not client.exists(Keys("shop-b").check("doctor"))
 
 
+def test_a_store_that_gives_no_more_rights_than_are_needed_is_well(valkey: Stack) -> None:
+    client = redis.Redis.from_url(valkey.redis_url)
+    client.acl_setuser("least", enabled=True, reset=True, passwords=["+p"], keys=["*"], categories=["+@all"])
+    client.execute_command("ACL", "SETUSER", "least", "-info")
+    try:
+        at = Addresses(redis=StoreUrl(valkey.redis_url.replace("redis://", "redis://least:p@")))
+        assert found(at)["store"] == Finding("store", True, found(at)["store"].text)
+        assert "without +info" in found(at)["store"].text
+    finally:
+        client.acl_deluser("least")
+
+
 def test_every_node_of_a_cluster_is_asked(valkey_cluster: Stack) -> None:
     at = Addresses(redis=StoreUrl(f"redis+cluster://{valkey_cluster.address('valkey-1')}"))
     assert all(finding.ok for finding in system(at)), found(at)
