@@ -228,3 +228,14 @@ def test_freshness_is_the_newest_event_time(db: redis.Redis, valkey: Stack, make
     assert db.hgetall(KEYS.freshness) == {family.encode(): str(T0 + 9).encode()}
     assert 0 < db.ttl(KEYS.freshness) <= features.USER_TTL_S
     assert make
+
+
+@pytest.mark.parametrize("table", ["customers", "orders"])
+def test_a_table_is_emptied_whatever_ids_there_are_in_other_keys(kept: Kept, table: str) -> None:
+    """A user may be called what a customer's key ends with, and what is under that key is of another type."""
+    odd = [kept.keys.user_features(f"x}}:{kind}:y") for kind in ("customer", "customer-orders")]
+    for key in odd:
+        kept.db.set(key, "{}")
+    write(kept.url, [Customer("k-1", version(1), True, "TR", T0)])
+    write(kept.url, [(table, version(2))])
+    assert all(kept.db.get(key) == b"{}" for key in odd)
