@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 
+from beam_pipelines import runners
 from schemas import codec
 from schemas.events import ClickstreamEvent, UserSession, avro_schema
 from schemas.store_keys import KEYS
@@ -211,7 +212,7 @@ def test_a_killed_task_manager_changes_nothing_and_sessions_are_seen_while_they_
 
         live.eventually(early, "sessions that are not over", 120, every_s=0.5)
         limits = live.flink_rest(cluster.rest_url, f"/jobs/{job_id}/checkpoints/config")
-        assert limits["timeout"] == 3_600_000
+        assert str(limits["timeout"]) == runners._FLINK["checkpoint_timeout_millis"]
         assert limits["tolerable_failed_checkpoints"] > 1_000_000, "one that fails fails no job"
         before = live.completed_checkpoints(cluster.rest_url, job_id)
         live.eventually(lambda: live.completed_checkpoints(cluster.rest_url, job_id) > before, "a checkpoint", 120)

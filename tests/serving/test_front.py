@@ -100,14 +100,22 @@ def test_bodies_take_no_more_than_so_much_together_and_leave_nothing_behind(monk
         assert ask([body(b"x" * 79)], front_=under_test)[0] == 200
 
 
-def test_bodies_of_requests_that_wait_for_a_thread_count_until_they_have_one(monkeypatch):
-    monkeypatch.setattr(front, "_BODIES_BYTES", 250)
+def held(app):
+    """The app, whose answers wait until they may go on; and what says so, and that one waits."""
     go_on, taken = threading.Event(), threading.Semaphore(0)
 
     def slow(environ, start_response):
-        taken.release()
-        assert go_on.wait(30)
+        if environ["PATH_INFO"] != "/live":
+            taken.release()
+            assert go_on.wait(30)
         return app(environ, start_response)
+
+    return slow, go_on, taken
+
+
+def test_bodies_of_requests_that_wait_for_a_thread_count_until_they_have_one(monkeypatch):
+    monkeypatch.setattr(front, "_BODIES_BYTES", 250)
+    slow, go_on, taken = held(app)
 
     async def many():
         under_test = Front(slow, 1, 100, [])
@@ -124,12 +132,7 @@ def test_bodies_of_requests_that_wait_for_a_thread_count_until_they_have_one(mon
 
 def test_a_request_that_had_to_wait_for_its_body_does_not_pass_those_that_wait(monkeypatch):
     monkeypatch.setattr(front, "_MOST_WAITING", 1)
-    go_on, taken = threading.Event(), threading.Semaphore(0)
-
-    def slow(environ, start_response):
-        taken.release()
-        assert go_on.wait(30)
-        return app(environ, start_response)
+    slow, go_on, taken = held(app)
 
     async def many():
         under_test = Front(slow, 1, 100, [])
@@ -160,13 +163,7 @@ def test_a_request_that_had_to_wait_for_its_body_does_not_pass_those_that_wait(m
 
 def test_too_many_requests_that_wait_are_refused_and_probes_are_answered(monkeypatch):
     monkeypatch.setattr(front, "_MOST_WAITING", 3)
-    go_on, taken = threading.Event(), threading.Semaphore(0)
-
-    def slow(environ, start_response):
-        if environ["PATH_INFO"] != "/live":
-            taken.release()
-            assert go_on.wait(30)
-        return Response("ok")(environ, start_response)
+    slow, go_on, taken = held(Response("ok"))
 
     async def many():
         under_test = Front(slow, 1, 100, ["/live"])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -20,6 +20,8 @@ __all__ = ["KafkaTopic", "TopicNow", "TopicWatch", "with_cause"]
 _LOG = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
 _NEWEST_EVERY_S = 1.0
+
+K = TypeVar("K")
 
 
 class KafkaTopic(NamedTuple):
@@ -82,12 +84,10 @@ class TopicWatch:
 
     def __init__(self, admin: AdminClient, name: str, every_s: float, reached: Callable[[], dict[int, int]]):
         self._admin, self._name, self._reached = admin, name, reached
-        self._described = _Question(every_s, lambda: [admin.describe_topics(TopicCollection([name]))[name]])
+        self._described = _Question(every_s, lambda: admin.describe_topics(TopicCollection([name])))
         self._newest = _Question(_NEWEST_EVERY_S, self._ask_for_newest)
         self._partitions: frozenset[int] = frozenset()
         self._ends = _Question(every_s, self._ask_for_ends)
-        self._asked: list[int] = []  # partitions of `_newest`, in order
-        self._offsets: dict[int, int] = {}  # of `_ends`
 
     def look(self) -> TopicNow:
         """The topic as it is now; waits.
@@ -101,17 +101,16 @@ class TopicWatch:
     def news(self) -> TopicNow | None:
         """What the cluster answered last, once for each answer."""
         answers = self._described.answers()
-        return self._now(answers[0]) if answers else None
+        return self._now(answers[self._name]) if answers else None
 
     def newest_ms(self) -> dict[int, int]:
         """Partition → its newest record timestamp, once for each answer; without those that are empty."""
-        answers = zip(self._asked, self._newest.answers() or (), strict=False)
-        return {partition: each.timestamp for partition, each in answers if each.timestamp >= 0}
+        answers = self._newest.answers() or {}
+        return {partition: each.timestamp for partition, each in answers.items() if each.timestamp >= 0}
 
     def cut_back(self) -> bool:
         """Whether the log of a partition ended before what had been `reached` there when it was asked."""
-        answers = self._ends.answers()
-        return any(end.offset < offset for end, offset in zip(answers or (), self._offsets.values(), strict=False))
+        return any(end.offset < reached for (_, reached), end in (self._ends.answers() or {}).items())
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset of a partition's log, and that after its last; waits.
@@ -127,43 +126,45 @@ class TopicWatch:
         self._partitions = frozenset(each.id for each in described.partitions)
         return TopicNow(str(described.topic_id), self._partitions)
 
-    def _ask_for_ends(self) -> list[Future[Any]]:
-        self._offsets = self._reached()
-        if not self._offsets:
-            return []
-        asked = {TopicPartition(self._name, p): OffsetSpec.latest() for p in self._offsets}
-        return list(self._admin.list_offsets(asked, request_timeout=_TIMEOUT_S).values())
+    def _ask_for_ends(self) -> dict[tuple[int, int], Future[Any]]:
+        """By partition and what had been reached there."""
+        reached = self._reached()
+        ends = self._list_offsets(reached, OffsetSpec.latest())
+        return {(partition, reached[partition]): end for partition, end in ends.items()}
 
-    def _ask_for_newest(self) -> list[Future[Any]]:
-        self._asked = sorted(self._partitions)
-        if not self._asked:
-            return []
-        asked = {TopicPartition(self._name, p): OffsetSpec.max_timestamp() for p in self._asked}
-        return list(self._admin.list_offsets(asked, request_timeout=_TIMEOUT_S).values())
+    def _ask_for_newest(self) -> dict[int, Future[Any]]:
+        return self._list_offsets(self._partitions, OffsetSpec.max_timestamp())
+
+    def _list_offsets(self, partitions: Iterable[int], which: OffsetSpec) -> dict[int, Future[Any]]:
+        asked = {TopicPartition(self._name, p): which for p in partitions}
+        if not asked:
+            return {}
+        found = self._admin.list_offsets(asked, request_timeout=_TIMEOUT_S)
+        return {place.partition: answer for place, answer in found.items()}
 
 
-class _Question:
+class _Question(Generic[K]):
     """Asked again and again, with pauses; an answer is given out once, when it is there."""
 
-    def __init__(self, every_s: float, ask: Callable[[], list[Future[Any]]]):
+    def __init__(self, every_s: float, ask: Callable[[], dict[K, Future[Any]]]):
         self._every_s, self._ask = every_s, ask
-        self._asked: list[Future[Any]] = []
+        self._asked: dict[K, Future[Any]] = {}
         self._next_s = float("-inf")
 
     def answered(self) -> None:
         """Somebody else has asked just now."""
-        self._asked, self._next_s = [], time.monotonic() + self._every_s
+        self._asked, self._next_s = {}, time.monotonic() + self._every_s
 
-    def answers(self) -> list[Any] | None:
+    def answers(self) -> dict[K, Any] | None:
         if not self._asked:
             if time.monotonic() >= self._next_s:
                 self._asked, self._next_s = self._ask(), time.monotonic() + self._every_s
             return None
-        if not all(future.done() for future in self._asked):
+        if not all(future.done() for future in self._asked.values()):
             return None
-        asked, self._asked = self._asked, []
+        asked, self._asked = self._asked, {}
         try:
-            return [future.result() for future in asked]
+            return {key: future.result() for key, future in asked.items()}
         except KafkaException as e:
             _LOG.warning("Kafka does not answer: %s", e.args[0].str())
             return None

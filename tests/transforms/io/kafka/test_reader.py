@@ -70,6 +70,16 @@ def read(reader: Reader, messages: int) -> list[Block]:
     return found
 
 
+def stopped_after(broker: str, topic: str, records: int) -> Position:
+    """Of a reader that has read so many, all there are, and is closed."""
+    send(broker, topic, range(records))
+    reader = Reader(source(broker, topic), Position(0, 2), MIN_TIMESTAMP)
+    read(reader, records)
+    position = reader.position()
+    reader.close()
+    return position
+
+
 def values(blocks: Iterable[Block]) -> list[tuple[int, int]]:
     return sorted((b.partition, int(b.payload(i) or b"")) for b in blocks for i in range(len(b)))
 
@@ -239,11 +249,7 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(
 def test_what_a_checkpoint_knew_to_be_unread_is_lost_with_the_topic(
     broker: str, admin: AdminClient, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    send(broker, topic, range(10))
-    reader = Reader(source(broker, topic), Position(0, 2), MIN_TIMESTAMP)
-    read(reader, 10)
-    position = reader.position()
-    reader.close()
+    position = stopped_after(broker, topic, 10)
     admin.delete_topics([topic])[topic].result(30)
     live.make_topic(admin, topic, 2)
     send(broker, topic, range(100, 105))
@@ -258,11 +264,7 @@ def test_what_a_checkpoint_knew_to_be_unread_is_lost_with_the_topic(
 def test_a_log_that_was_cut_back_is_gone_on_with_where_it_branches_off(
     broker: str, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    send(broker, topic, range(60))
-    first = Reader(source(broker, topic), Position(0, 2), MIN_TIMESTAMP)
-    read(first, 60)
-    position = first.position()
-    first.close()
+    position = stopped_after(broker, topic, 60)
     ahead = position._replace(partitions={0: position.partitions[0]._replace(offset=100)})
     reader = Reader(source(broker, topic), ahead, MIN_TIMESTAMP)
     block = next(found for _ in range(20) if (found := reader.next_block(1.0)) is not None)
@@ -281,11 +283,7 @@ def test_an_older_copy_of_the_log_that_has_grown_since_is_named(
     broker: str, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its leader does not know the epoch of what was read."""
-    send(broker, topic, range(10))
-    first = Reader(source(broker, topic), Position(0, 2), MIN_TIMESTAMP)
-    read(first, 10)
-    position = first.position()._replace(partitions={0: At(5, 77)})
-    first.close()
+    position = stopped_after(broker, topic, 10)._replace(partitions={0: At(5, 77)})
     with pytest.raises(RecordsLostError, match=f"topic {topic}, partition 0, at offset 5: the log is an older copy"):
         read(stopping := Reader(source(broker, topic, on_lost="stop"), position, MIN_TIMESTAMP), 1)
     stopping.close()
