@@ -2,9 +2,10 @@
 
 The jobs run on their own ports and in their own folder, with windows so short that their state reaches in minutes what
 it would otherwise reach in hours. So does the store: at each sample, keys that would live for days are given five
-minutes. Its lists of a fixed length, which fill up in hours, are left out of its size. Samples are taken from outside:
-each job's newest checkpoint, the memory of its JVM and its Python workers, its ledger, and the store's memory. At the
-end, or at Ctrl-C, it fits a line to each series after the warm-up and reports whether it rises.
+minutes. (So the account that the demo prints at its end, in demo.log, does not find alerts of before.) Its lists of a
+fixed length, which fill up in hours, are left out of its size. Samples are taken from outside: each job's newest
+checkpoint, the memory of its JVM and its Python workers, its ledger, and the store's memory. At the end, or at Ctrl-C,
+it fits a line to each series after the warm-up and reports whether it rises.
 
 The slope is the Theil-Sen estimator, the median of the slopes between any two of twelve points, with Sen's 95 %
 confidence interval, so a few steps or spikes do not distort it. Each point is the mean of one twelfth of the time, not
