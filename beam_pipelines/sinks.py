@@ -378,9 +378,10 @@ class Folder(Sink):
     pattern = "gs://[a-z0-9][a-z0-9._-]*[a-z0-9](/[!-~]*)?"
     name = "folder"
     delivery = (
-        "a part is there whole or not at all. A stream rewrites it under the same name; a job on files writes it under "
-        "another one, and readers deduplicate rows by key ([ADR 33](adr/0033-rolling-parts.md)). Of the archive, the "
-        "same file again, with the same content or more ([ADR 13](adr/0013-archive.md))"
+        "a part is there whole or not at all. A stream deletes its parts since the checkpoint, so that each row is "
+        "there once; a job on files leaves them, and readers deduplicate rows by key "
+        "([ADR 33](adr/0033-rolling-parts.md)). Of the archive, the same file again, with the same content or more "
+        "([ADR 13](adr/0013-archive.md))"
     )
 
     @classmethod
