@@ -159,7 +159,8 @@ def _class_path() -> list[str]:
 def _write_config(place: Place, extra: Mapping[str, str]) -> None:
     shared = place.folder.parent / "flink"
     temporary = place.folder / "tmp"
-    temporary.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)  # one that was killed has left the jars of its jobs, 240 MB each
+    temporary.mkdir(parents=True)
     settings = {
         "jobmanager.rpc.address": HOST,
         "jobmanager.rpc.port": str(place.ports["jobmanager-rpc"]),
@@ -172,6 +173,7 @@ def _write_config(place: Place, extra: Mapping[str, str]) -> None:
         "taskmanager.bind-host": HOST,
         "io.tmp.dirs": str(temporary),
         "web.tmpdir": str(temporary),
+        "blob.service.cleanup.interval": "30",  # s; by default a job's jar stays for an hour after its end
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": "2147483647",
         "restart-strategy.fixed-delay.delay": "1 s",

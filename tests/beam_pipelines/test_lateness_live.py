@@ -17,9 +17,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas import codec
 from schemas.events import avro_schema
+from schemas.jobs import JOBS
 from stack import Stack
-from tests import live
+from tests import live, server
 from tests.build import HOUR, MINUTE, SECOND, order
+from tests.monitoring.watched import Tree
 from transforms.io.registry import Registry
 
 pytestmark = pytest.mark.stack
@@ -165,7 +167,9 @@ def test_beside_a_busy_partition_silent_ones_hold_nothing_up_but_an_open_transac
     live.fill_topic(live_stack, topic, [first])
 
     flags = [*live.addresses(live_stack, topic, out), "--readers=1", "--roll_every=1s", "--allowed_lateness=4h"]
+    kafka, name = live_stack.address("kafka"), JOBS["revenue"].name
     with (
+        server.running(live_stack.redis_url, "--kafka", kafka, tmp_path=tmp_path) as api,
         live.job("--runner=FlinkRunner", *flags, folder=tmp_path, module="beam_pipelines.revenue") as job,
         busy(live_stack, topic, orders, start_ms) as sent,
     ):
@@ -174,6 +178,11 @@ def test_beside_a_busy_partition_silent_ones_hold_nothing_up_but_an_open_transac
             job.wait_for_ledger(1)
             job.wait_for_ledger(len(sent) + 3_000)  # 15 s, and 90 s of event time; idle ones are passed over after 10 s
             assert not any(r["pane"] == "ON_TIME" for r in rows(out)), "no minute is over before the transaction is"
+            empty = "streamforge_pipeline_empty_partitions"
+            live.eventually(lambda: api.metric(empty, job=name, topic=topic) == 1, "a partition is told to be empty")
+            [lag] = Tree().metrics_of("StreamForgeLagGrowing")
+            # What nobody may read yet: the transaction's record and those behind it.
+            live.eventually(lambda: api.metric(lag, job=name) >= 7, "the metric of an alert tells what waits")
         minute = start_ms + MINUTE
         live.eventually(lambda: seen("ON_TIME", start_ms, 1_999 + 8), "what lay behind it is in time", 180, every_s=0.5)
         live.eventually(lambda: seen("ON_TIME", minute), "a minute is over while others are silent", 180, every_s=0.5)

@@ -70,6 +70,19 @@ class Tree(NamedTuple):
         boards = [json.loads(path.read_text()) for path in sorted(self.dashboards.glob("*.json"))]
         return {board["uid"]: board for board in boards}
 
+    def metrics_of(self, alert: str) -> set[str]:
+        """What an alert looks at, behind the names that rules record."""
+        recorded = {rule["record"]: rule["expr"] for rule in self.all_rules() if "record" in rule}
+        [expression] = [rule["expr"] for rule in self.alerts() if rule["alert"] == alert]
+        found, left = set(), {asked.metric for asked in asked_for(expression)}
+        while left:
+            name = left.pop()
+            if name in recorded:
+                left |= {asked.metric for asked in asked_for(recorded[name])}
+            else:
+                found.add(name)
+        return found
+
     def panels(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """With the uid of their dashboard; rows are none."""
         for uid, board in self.boards().items():
