@@ -144,6 +144,7 @@ def read_blocks(settings: Settings, url: KafkaUrl) -> beam.PTransform:
         discover_every_s=settings.discover_every_s,
         idle_after_ms=settings.idle_after_ms,
         on_lost=settings.on_lost,
+        by_offset=settings.job.by_offset,
         place=(settings.inputs.index(url), len(settings.inputs)),
         max_parallelism=settings.max_parallelism,
     )

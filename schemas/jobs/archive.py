@@ -60,4 +60,5 @@ JOB: Final = Job(
     online=False,
     output_folder=".stack/archive",
     demo=("--flush_every=5s",),
+    by_offset=True,
 )

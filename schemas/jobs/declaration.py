@@ -100,6 +100,8 @@ class Job:
       readers: readers per topic, by default.
       profile: the compose profile of an optional job; None: the job always runs.
       demo: its flags in the demo and in compose.
+      by_offset: whether what it writes is named by offsets, which begin again in a topic that is recreated: then it
+        stops, and overwrites nothing.
       reads, writes: descriptions for people.
     """
 
@@ -119,6 +121,7 @@ class Job:
     readers: str = "auto"
     profile: str | None = None
     demo: tuple[str, ...] = ()
+    by_offset: bool = False
 
     @property
     def page(self) -> str:

@@ -6,6 +6,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollectio
 from confluent_kafka.admin import AclOperation, AdminClient
 
 from connections.kafka import Connection
+from transforms.io.kafka.patience import patiently
 
 __all__ = ["may_commit", "missing"]
 
@@ -19,11 +20,16 @@ def missing(servers: str, topic: str, wanted: AclOperation) -> str | None:
     """
     connection = Connection(servers)
     admin = AdminClient({**connection.settings, "log_level": 0})
-    asked = admin.describe_topics(
-        TopicCollection([topic]), include_authorized_operations=True, request_timeout=_ANSWER_S
-    )
+
+    def ask() -> list[AclOperation] | None:
+        asked = admin.describe_topics(
+            TopicCollection([topic]), include_authorized_operations=True, request_timeout=_ANSWER_S
+        )
+        allowed: list[AclOperation] | None = asked[topic].result(_ANSWER_S).authorized_operations
+        return allowed
+
     try:
-        allowed = asked[topic].result(_ANSWER_S).authorized_operations
+        allowed = patiently(ask, ())
     except (KafkaException, TimeoutError) as e:
         raise RuntimeError(f"topic {topic} at {servers}: {connection.why(e, admin)}") from None
     if not allowed or wanted in allowed or AclOperation.ALL in allowed:

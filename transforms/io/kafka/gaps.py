@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from transforms.io.kafka.position import BEGINNING
 
-__all__ = ["Gap", "OnLost", "RecordsLostError", "cut_back", "made_anew", "older_copy", "swept_away"]
+__all__ = ["Gap", "OnLost", "RecordsLostError", "cut_back", "made_anew", "older_copy", "overwrites", "swept_away"]
 
 OnLost = Literal["continue", "stop"]
 
@@ -79,3 +79,11 @@ def made_anew(topic: str, partition: int, offset: int, unread: int) -> Gap:
     """
     why = "the topic was deleted and recreated; only the unread records that this reader knew of are counted"
     return Gap(topic, partition, offset, BEGINNING, unread, why)
+
+
+def overwrites(topic: str) -> str:
+    """Why a job whose files are named by offsets does not read a topic that was recreated."""
+    return (
+        f"topic {topic} was deleted and recreated, so its offsets begin again, and what this job writes is named by "
+        "them: it would overwrite what it has written; start it without a savepoint and with another --output"
+    )

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
-import time
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, ResourceType
 
 from connections.kafka import Connection
+from transforms.io.kafka.patience import patiently
 
 __all__ = ["message_limit", "topic_settings"]
 
 _ANSWER_S = 20.0
-_NEWS_S = 5.0
 _NOT_ALLOWED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
 
@@ -25,21 +24,21 @@ def topic_settings(servers: str, topic: str) -> dict[str, str] | None:
     connection = Connection(servers)
     admin = AdminClient({**connection.settings, "log_level": 2})
     asked = ConfigResource(ResourceType.TOPIC, topic)
-    give_up = time.monotonic() + _NEWS_S
-    while True:
-        try:
-            found = admin.describe_configs([asked], request_timeout=_ANSWER_S)[asked].result(_ANSWER_S)
-        except KafkaException as e:
-            code = e.args[0].code()
-            if code in _NOT_ALLOWED:
-                return None
-            if code != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > give_up:
-                raise RuntimeError(f"topic {topic} at {servers}: {connection.why(e, admin)}") from e
-            time.sleep(0.2)  # it was made a moment ago, and not every broker knows
-        except concurrent.futures.TimeoutError as e:
-            raise RuntimeError(f"topic {topic} at {servers}: no answer for {_ANSWER_S:.0f} s") from e
-        else:
-            return {name: entry.value for name, entry in found.items()}
+
+    def ask() -> dict[str, ConfigEntry]:
+        found: dict[str, ConfigEntry] = admin.describe_configs([asked], request_timeout=_ANSWER_S)[asked].result(
+            _ANSWER_S
+        )
+        return found
+
+    try:
+        return {name: entry.value for name, entry in patiently(ask, ()).items()}
+    except KafkaException as e:
+        if e.args[0].code() in _NOT_ALLOWED:
+            return None
+        raise RuntimeError(f"topic {topic} at {servers}: {connection.why(e, admin)}") from e
+    except concurrent.futures.TimeoutError as e:
+        raise RuntimeError(f"topic {topic} at {servers}: no answer for {_ANSWER_S:.0f} s") from e
 
 
 def message_limit(servers: str, topic: str) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
@@ -30,10 +30,13 @@ _UNHEARD_OF_S = 10.0
 T = TypeVar("T")
 
 
-def patiently(ask: Callable[[], T]) -> T:
+def patiently(ask: Callable[[], T], not_yet: Collection[int] = _NOT_YET) -> T:
     """What a broker that is there answers, as soon as it can.
 
-    Raises: KafkaException: it cannot, or not within a minute.
+    Args:
+      not_yet: errors for which it is asked for a minute; for a topic that it does not know, it is for ten seconds.
+
+    Raises: KafkaException: it cannot, or not in that time.
     """
     begin = time.monotonic()
     while True:
@@ -41,7 +44,7 @@ def patiently(ask: Callable[[], T]) -> T:
             return ask()
         except KafkaException as e:
             code = e.args[0].code()
-            patience_s = _PATIENCE_S if code in _NOT_YET else _UNHEARD_OF_S if code in _UNHEARD_OF else -1.0
+            patience_s = _PATIENCE_S if code in not_yet else _UNHEARD_OF_S if code in _UNHEARD_OF else -1.0
             if time.monotonic() - begin > patience_s:
                 raise
             time.sleep(0.2)

@@ -21,7 +21,16 @@ from transforms.blocks import NO_WATERMARK_MS, Block
 from transforms.errors import sent_back
 from transforms.io.kafka.blocks import columns_of, lost_block, make_block
 from transforms.io.kafka.consumer import Fetched, PartitionsConsumer
-from transforms.io.kafka.gaps import Gap, OnLost, RecordsLostError, cut_back, made_anew, older_copy, swept_away
+from transforms.io.kafka.gaps import (
+    Gap,
+    OnLost,
+    RecordsLostError,
+    cut_back,
+    made_anew,
+    older_copy,
+    overwrites,
+    swept_away,
+)
 from transforms.io.kafka.position import BEGINNING, UNKNOWN_EPOCH, At, Position
 from transforms.io.kafka.topic import TopicNow, TopicWatch, with_cause
 from transforms.partition_clock import key_numbers
@@ -41,6 +50,7 @@ class Source(NamedTuple):
       discover_every_s: how often the topic is looked at.
       idle_after_ms: for so long a partition that was read to its end is waited for.
       topics: how many the job reads, this one included.
+      by_offset: whether what is written is named by offsets. A topic that was recreated has them once more.
     """
 
     servers: str
@@ -54,6 +64,7 @@ class Source(NamedTuple):
     on_lost: OnLost = "continue"
     block_messages: int = 4_000
     topics: int = 1
+    by_offset: bool = False
 
     def stop(self, partition: int) -> int | None:
         return None if self.stops is None else self.stops.get(partition, 0)
@@ -288,6 +299,8 @@ class Reader:
             unread = of_any + max(0, self._known_ends.pop(partition, 0) - max(0, at.offset))
             of_any = 0
             lost += unread
+            if at.offset > 0 and self._source.by_offset:
+                raise RecordsLostError(overwrites(self._source.topic))
             if at.offset > 0 or unread:
                 self._report(made_anew(self._source.topic, partition, at.offset, unread))
             self._drop(partition)

@@ -56,6 +56,7 @@ class ReadBlocksFromKafka(beam.PTransform):
       discover_every_s: how often to look whether the topic has new partitions, or was made anew.
       idle_after_ms: for so long a partition that was read to its end holds the watermark.
       on_lost: what to do when the log does not hold any more what was to be read.
+      by_offset: whether what is written is named by offsets: then a topic that was recreated is not read.
       place: which of how many topics of the job this is.
       max_parallelism: of the runner.
       bundle_s: length of a busy reader's bundle, when it shares its thread with no other; None: as suits the runner.
@@ -72,6 +73,7 @@ class ReadBlocksFromKafka(beam.PTransform):
         discover_every_s: float = 20.0,
         idle_after_ms: int = 10_000,
         on_lost: OnLost = "continue",
+        by_offset: bool = False,
         block_messages: int = 4_000,
         place: tuple[int, int] = (0, 1),
         max_parallelism: int = MAX_PARALLELISM,
@@ -92,6 +94,7 @@ class ReadBlocksFromKafka(beam.PTransform):
             on_lost,
             block_messages,
             place[1],
+            by_offset,
         )
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Block]:

@@ -246,6 +246,28 @@ def test_a_topic_that_was_made_anew_is_read_from_its_beginning(
     reader.close()
 
 
+@pytest.mark.parametrize("running", [True, False], ids=["while it runs", "while it is stopped"])
+def test_what_is_named_by_offsets_is_not_overwritten_from_a_topic_that_was_made_anew(
+    running: bool, broker: str, admin: AdminClient, topic: str
+) -> None:
+    send(broker, topic, range(10))
+    archiver = source(broker, topic, by_offset=True)
+    reader = Reader(archiver, Position(0, 2), MIN_TIMESTAMP)
+    read(reader, 10)
+    position, watermark = reader.position(), reader.watermark()
+    if not running:
+        reader.close()
+    admin.delete_topics([topic])[topic].result(30)
+    live.make_topic(admin, topic, 2)
+    send(broker, topic, range(100, 180))
+    with pytest.raises(RecordsLostError, match="it would overwrite what it has written; start it without a savepoint"):
+        read(reader if running else Reader(archiver, position, watermark), 80)
+    reader.close()
+    fresh = Reader(archiver, Position(0, 2), MIN_TIMESTAMP)
+    assert values(read(fresh, 80)) == [(0, i) for i in range(100, 180)]
+    fresh.close()
+
+
 def test_what_a_checkpoint_knew_to_be_unread_is_lost_with_the_topic(
     broker: str, admin: AdminClient, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
