@@ -1,5 +1,6 @@
 """What is written can be read back: folders, and a broker inside librdkafka."""
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -87,6 +88,12 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def broker() -> Iterator[str]:
+    with mock_broker() as address:
+        yield address
+
+
+@contextlib.contextmanager
+def mock_broker() -> Iterator[str]:
     """host:port of a mock broker that has the simulator's topics."""
     owner = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "", "log_level": 0})
     for topic in TOPICS:
@@ -141,8 +148,9 @@ def test_a_missing_topic_is_named(broker: str) -> None:
         KafkaSink(broker, (CLICKS, "no.such.topic"), IDS)
 
 
-def test_what_is_not_delivered_is_counted(broker: str) -> None:
-    sink = KafkaSink(broker, TOPICS, IDS, linger_ms=5_000)
+def test_what_is_not_delivered_is_counted() -> None:
+    with mock_broker() as address:
+        sink = KafkaSink(address, TOPICS, IDS, linger_ms=5_000)
     event = next(iter(arrivals(Config(events=1), sink.wire)))
     for _ in range(3):
         sink.send(event)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import json
 import struct
 import time
@@ -80,14 +79,24 @@ class Writer:
         self.part.stored, self.lines.items, self.old.is_set, self.end.is_set = checkpoint
 
 
-CLOCK = itertools.count(time.time())
-"""Each instance is set up a second after the one before."""
+class _Clock:
+    """Each instance is set up at least a second after the one before."""
+
+    def __init__(self) -> None:
+        self._now, self._last_s = time.time, 0.0
+
+    def __call__(self) -> float:
+        self._last_s = max(self._last_s + 1, self._now())
+        return self._last_s
+
+
+_CLOCK = _Clock()
 
 
 def roll_fn(folder: Path, size_bytes: int = 100_000, run: bytes = b"of test") -> _RollFn:
     fn = _RollFn(str(folder), Rolling(60, size_bytes), run)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "time", lambda: next(CLOCK))
+        patch.setattr(time, "time", _CLOCK)
         fn.setup()
     return fn
 
