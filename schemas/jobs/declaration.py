@@ -100,8 +100,8 @@ class Job:
       readers: readers per topic, by default.
       profile: the compose profile of an optional job; None: the job always runs.
       demo: its flags in the demo and in compose.
-      by_offset: whether what it writes is named by offsets, which begin again in a topic that is recreated: then it
-        stops, and overwrites nothing.
+      by_offset: whether it accounts for its records by offset. In a topic that is recreated these begin again, so it
+        fails instead of reading on.
       reads, writes: descriptions for people.
     """
 

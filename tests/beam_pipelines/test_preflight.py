@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import DebugOptions, FlinkRunnerOptions, PipelineOptions
 
-from beam_pipelines import expansion, options, runners
+from beam_pipelines import connect, expansion, options, runners
 from beam_pipelines.fraud import JOB
+from beam_pipelines.sinks import KafkaUrl
 from schemas.flags import UsageError
+from schemas.jobs import JOBS, Job
 from stack.errors import StackError
 from stack.flink import beam_version, pauses_leak
 from stack.ports import pick_free
+from transforms.io.kafka.topic import KafkaTopic
 
 KAFKA = "--input=kafka://127.0.0.1:1/orders"
 NATIVE = "--kafka_read=native"
@@ -212,3 +215,14 @@ def test_a_job_that_is_to_stop_at_a_loss_is_not_restarted_for_ever(found: dict[s
     assert retries() == []
     assert retries("--on_lost=stop") == ["--number_of_execution_retries=3"]
     assert retries("--on_lost=stop", "--number_of_execution_retries=9") == ["--number_of_execution_retries=9"]
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=list(JOBS))
+def test_the_source_of_the_archiver_alone_knows_that_its_job_accounts_by_offset(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KafkaUrl, "look_up", lambda url, _: KafkaTopic(url.servers, url.topic, {0: 0}))
+    _, settings, _ = options.parse(job, [f"--input=kafka://127.0.0.1:1/{topic}" for topic in job.topics])
+    reads = [connect.read_blocks(settings, url) for url in settings.inputs if isinstance(url, KafkaUrl)]
+    assert len(reads) == len(job.topics)
+    assert {read._source.by_offset for read in reads} == {job.module == "archive"}

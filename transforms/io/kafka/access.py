@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AclOperation, AdminClient
 
@@ -21,15 +23,13 @@ def missing(servers: str, topic: str, wanted: AclOperation) -> str | None:
     connection = Connection(servers)
     admin = AdminClient({**connection.settings, "log_level": 0})
 
-    def ask() -> list[AclOperation] | None:
-        asked = admin.describe_topics(
-            TopicCollection([topic]), include_authorized_operations=True, request_timeout=_ANSWER_S
-        )
-        allowed: list[AclOperation] | None = asked[topic].result(_ANSWER_S).authorized_operations
-        return allowed
+    def ask() -> Any:
+        asked = TopicCollection([topic])
+        described = admin.describe_topics(asked, include_authorized_operations=True, request_timeout=_ANSWER_S)
+        return described[topic].result(_ANSWER_S)
 
     try:
-        allowed = patiently(ask, ())
+        allowed = patiently(ask, not_yet=()).authorized_operations
     except (KafkaException, TimeoutError) as e:
         raise RuntimeError(f"topic {topic} at {servers}: {connection.why(e, admin)}") from None
     if not allowed or wanted in allowed or AclOperation.ALL in allowed:

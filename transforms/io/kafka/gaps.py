@@ -9,7 +9,16 @@ from typing import Literal, NamedTuple
 
 from transforms.io.kafka.position import BEGINNING
 
-__all__ = ["Gap", "OnLost", "RecordsLostError", "cut_back", "made_anew", "older_copy", "overwrites", "swept_away"]
+__all__ = [
+    "Gap",
+    "OnLost",
+    "RecordsLostError",
+    "cut_back",
+    "made_anew",
+    "offsets_begin_again",
+    "older_copy",
+    "swept_away",
+]
 
 OnLost = Literal["continue", "stop"]
 
@@ -81,9 +90,10 @@ def made_anew(topic: str, partition: int, offset: int, unread: int) -> Gap:
     return Gap(topic, partition, offset, BEGINNING, unread, why)
 
 
-def overwrites(topic: str) -> str:
-    """Why a job whose files are named by offsets does not read a topic that was recreated."""
+def offsets_begin_again(topic: str) -> str:
+    """Why a job that accounts for its records by offset does not read a topic that was recreated."""
     return (
-        f"topic {topic} was deleted and recreated, so its offsets begin again, and what this job writes is named by "
-        "them: it would overwrite what it has written; start it without a savepoint and with another --output"
+        f"topic {topic} was deleted and recreated, so its offsets begin again, and this job accounts for its records "
+        "by offset: it would subtract the new ones from the old ones; start it without a savepoint and with another "
+        "--output, as in the old one it would replace files"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from connections.kafka import Connection
 from transforms.io.kafka.patience import patiently
@@ -24,21 +24,17 @@ def topic_settings(servers: str, topic: str) -> dict[str, str] | None:
     connection = Connection(servers)
     admin = AdminClient({**connection.settings, "log_level": 2})
     asked = ConfigResource(ResourceType.TOPIC, topic)
-
-    def ask() -> dict[str, ConfigEntry]:
-        found: dict[str, ConfigEntry] = admin.describe_configs([asked], request_timeout=_ANSWER_S)[asked].result(
-            _ANSWER_S
-        )
-        return found
-
     try:
-        return {name: entry.value for name, entry in patiently(ask, ()).items()}
+        found = patiently(
+            lambda: admin.describe_configs([asked], request_timeout=_ANSWER_S)[asked].result(_ANSWER_S), not_yet=()
+        )
     except KafkaException as e:
         if e.args[0].code() in _NOT_ALLOWED:
             return None
         raise RuntimeError(f"topic {topic} at {servers}: {connection.why(e, admin)}") from e
     except concurrent.futures.TimeoutError as e:
         raise RuntimeError(f"topic {topic} at {servers}: no answer for {_ANSWER_S:.0f} s") from e
+    return {name: entry.value for name, entry in found.items()}
 
 
 def message_limit(servers: str, topic: str) -> int | None:

@@ -27,8 +27,8 @@ from transforms.io.kafka.gaps import (
     RecordsLostError,
     cut_back,
     made_anew,
+    offsets_begin_again,
     older_copy,
-    overwrites,
     swept_away,
 )
 from transforms.io.kafka.position import BEGINNING, UNKNOWN_EPOCH, At, Position
@@ -50,7 +50,7 @@ class Source(NamedTuple):
       discover_every_s: how often the topic is looked at.
       idle_after_ms: for so long a partition that was read to its end is waited for.
       topics: how many the job reads, this one included.
-      by_offset: whether what is written is named by offsets. A topic that was recreated has them once more.
+      by_offset: whether the job accounts for its records by offset. A topic that was recreated has them once more.
     """
 
     servers: str
@@ -289,7 +289,12 @@ class Reader:
         return anew
 
     def _begin_anew(self, now: TopicNow) -> None:
-        """All partitions at once, so that no checkpoint has offsets of one topic and the id of another."""
+        """All partitions at once, so that no checkpoint has offsets of one topic and the id of another.
+
+        Raises: RecordsLostError, when the job is to stop then.
+        """
+        if self._source.by_offset and self._reached():
+            raise RecordsLostError(offsets_begin_again(self._source.topic))
         self._pending.clear()
         self._held.clear()
         self._at_end.clear()
@@ -299,8 +304,6 @@ class Reader:
             unread = of_any + max(0, self._known_ends.pop(partition, 0) - max(0, at.offset))
             of_any = 0
             lost += unread
-            if at.offset > 0 and self._source.by_offset:
-                raise RecordsLostError(overwrites(self._source.topic))
             if at.offset > 0 or unread:
                 self._report(made_anew(self._source.topic, partition, at.offset, unread))
             self._drop(partition)

@@ -56,7 +56,7 @@ class ReadBlocksFromKafka(beam.PTransform):
       discover_every_s: how often to look whether the topic has new partitions, or was made anew.
       idle_after_ms: for so long a partition that was read to its end holds the watermark.
       on_lost: what to do when the log does not hold any more what was to be read.
-      by_offset: whether what is written is named by offsets: then a topic that was recreated is not read.
+      by_offset: whether the job accounts for its records by offset: then a topic that was recreated is not read.
       place: which of how many topics of the job this is.
       max_parallelism: of the runner.
       bundle_s: length of a busy reader's bundle, when it shares its thread with no other; None: as suits the runner.
