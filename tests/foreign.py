@@ -53,7 +53,8 @@ def an_order(rng: random.Random, number: int, statuses: tuple[str, ...], currenc
         name = rng.choice(["Çay bardağı", "Mug", 'A "B"', "日本茶"])
         items.append(OrderItem(f"p-{i}{rng.randrange(99)}", name, "", quantity, price, price * quantity))
     goods = sum(item.total_price_minor for item in items)
-    discount, shipping = rng.choice([0, 0, rng.randrange(1, 500)]), rng.choice([0, rng.randrange(1, 900)])
+    discount = min(goods, rng.choice([0, 0, rng.randrange(1, 500)]))
+    shipping = rng.choice([0, rng.randrange(1, 900)])
     return OrderEvent(
         order_id=str(10_000_000_000 + number),
         user_id=str(rng.randrange(1, 5_000)),
@@ -63,7 +64,7 @@ def an_order(rng: random.Random, number: int, statuses: tuple[str, ...], currenc
         subtotal_minor=goods,
         discount_minor=discount,
         shipping_minor=shipping,
-        total_amount_minor=goods - discount + shipping if goods > discount else goods + shipping,
+        total_amount_minor=goods - discount + shipping,
         currency=currency,
         payment_method=rng.choice(["card", "paypal", ""]),
         shipping_region=rng.choice(["34", "CA", ""]),

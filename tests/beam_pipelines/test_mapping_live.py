@@ -89,7 +89,7 @@ def framed(registry_url: str) -> Iterator[Planted]:
 
 def archived(folder: Path, place: Place) -> list[OrderEvent]:
     found = []
-    for path in folder.rglob(f"{place[0]}-{place[1]}-*.avro"):
+    for path in folder.rglob(f"{place[0]}-{place[1]:05d}-*.avro"):
         with path.open("rb") as stream:
             for fields in fastavro.reader(stream):
                 fields["event_time"] = round(fields["event_time"].timestamp() * 1000)
