@@ -27,10 +27,11 @@ def store_options(url: StoreUrl) -> dict[str, Any]:
     if url.config is None:
         return dict(url.settings)
     options = {**url.settings, **_read(url.config, url)}
-    if "password" in options:
-        for name in ("username", "password"):
-            options.pop(name, None)
-        options["credential_provider"] = _provider(url)
+    for whose in ("", "sentinel_"):
+        if f"{whose}password" in options:
+            for name in ("username", "password"):
+                options.pop(whose + name, None)
+            options[f"{whose}credential_provider"] = _provider(url, whose)
     return options
 
 
@@ -44,13 +45,13 @@ def _read(path: str, url: StoreUrl) -> dict[str, Any]:
     return found
 
 
-def _provider(url: StoreUrl) -> Any:
+def _provider(url: StoreUrl, whose: str) -> Any:
     from redis.credentials import CredentialProvider  # here, as launchers that only check a file need no client
 
     class _FromFile(CredentialProvider):
         def get_credentials(self) -> tuple[str] | tuple[str, str]:
             options = {**url.settings, **_read(str(url.config), url)}
-            user, password = options.get("username"), options["password"]
+            user, password = options.get(f"{whose}username"), options[f"{whose}password"]
             return (user, password) if user else (password,)
 
     return _FromFile()

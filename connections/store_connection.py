@@ -113,7 +113,8 @@ def connection_settings(url: StoreUrl, more: dict[str, Any]) -> dict[str, Any]:
     """
     settings = {**more, **store_options(url)}
     settings.pop("wait_replicas", None)  # of writes, not of connections
-    own = {name: value for name in ("username", "password") if (value := settings.pop(f"sentinel_{name}", None))}
+    names = ("username", "password", "credential_provider")
+    own = {name: value for name in names if (value := settings.pop(f"sentinel_{name}", None))}
     if url.service:
         own |= {name: value for name, value in settings.items() if name.startswith(_OF_A_SENTINEL)}
         own |= {"retry": Retry(NoBackoff(), 0)}

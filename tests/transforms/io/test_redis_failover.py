@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import redis
 
+from connections.store_connection import connections
+from schemas.addresses import StoreUrl
 from schemas.store_keys import KEYS, Keys
 from serving import Config, create_app
 from stack import Stack
@@ -246,9 +248,27 @@ def test_a_write_that_waits_for_replicas_is_not_done_before_one_has_it(guarded: 
     assert dump(db) == model([order("o-1", T0), order("o-2", T0 + 1)])
 
 
-def test_a_wrong_kind_of_address_is_one_line(guarded: Stack, valkey: Stack) -> None:
-    from schemas.addresses import StoreUrl
+def test_a_changed_password_of_the_sentinels_is_taken_up_when_they_are_asked_again(
+    guarded: Stack, tmp_path: Path
+) -> None:
+    sentinels = [redis.Redis.from_url(f"redis://{guarded.address(f'sentinel-{n}')}") for n in (1, 2, 3)]
+    secret = tmp_path / "secret"
+    file = tmp_path / "store.properties"
+    file.write_text(f"sentinel_username=shop\nsentinel_password=${{file:{secret}}}\n")
+    pool: redis.ConnectionPool | None = None
+    for password in ("first", "second"):
+        secret.write_text(password)
+        for sentinel in sentinels:
+            sentinel.acl_setuser("shop", enabled=True, reset=True, passwords=[f"+{password}"], categories=["+@all"])
+        pool = pool or connections(StoreUrl(watched_url(guarded), str(file)))
+        pool.disconnect()
+        with redis.Redis(connection_pool=pool) as store:
+            assert store.role()[0] == b"master"
+    for sentinel in sentinels:
+        sentinel.close()
 
+
+def test_a_wrong_kind_of_address_is_one_line(guarded: Stack, valkey: Stack) -> None:
     server = valkey.address("valkey")
     with pytest.raises(StoreRefusedError, match="cluster support disabled"):
         check_store(StoreUrl(f"redis+cluster://{server}"))
