@@ -10,7 +10,9 @@ import pytest
 
 import serving
 import serving.ingest.check
+from schemas.jobs import JOBS
 from serving.__main__ import _parser
+from serving.ingest.intake import KINDS
 from tests.helm.chart import ENVIRONMENTS, refusal, render, told
 from tests.helm.mounted import here
 
@@ -95,6 +97,18 @@ def test_events_without_keys_are_refused() -> None:
 
 def test_events_that_would_go_to_another_shops_topics_are_refused() -> None:
     assert "without kafka.prefix" in refusal("prod", {"api": {"events": EVENTS}, "kafka": {"prefix": "shop-a."}})
+
+
+@pytest.mark.parametrize("topic", [kind.topic for kind in KINDS.values()])
+def test_events_that_no_job_would_read_are_refused(topic: str) -> None:
+    readers = [name for name, job in JOBS.items() if topic in job.topics]
+    assert len(readers) > 1
+    elsewhere = {name: {"inputs": [f"shop.{each}" for each in JOBS[name].topics]} for name in readers}
+    assert f"they go to {topic}, which" in refusal("prod", {"api": {"events": EVENTS}, "jobs": elsewhere})
+    one_reads = {name: job for name, job in elsewhere.items() if name != readers[0]}
+    other = {kind.topic for kind in KINDS.values()} - {topic}
+    one_reads[readers[-1]]["inputs"] += other  # that they are read is not what is asked here
+    render("prod", {"api": {"events": EVENTS}, "jobs": one_reads})
 
 
 def test_every_flag_of_the_server_is_given_or_can_be(tmp_path: Path) -> None:
