@@ -45,13 +45,14 @@ from transforms.archive import (
     Table,
     account_of,
 )
-from transforms.archive_topic import ArchiveTopic
+from transforms.archive_topic import ArchiveTopic, topic_id_in
 from transforms.blocks import Block
 from transforms.domain.archive import Contents
 from transforms.errors import BadRecord
 from transforms.io.archive_files import AccountFolder, ArchiveFolder, record_in
 from transforms.io.files import ReadBlocksFromFiles
 from transforms.io.kafka import KafkaTopic
+from transforms.io.kafka.gaps import offsets_begin_again
 from transforms.ledger import Counts
 from transforms.sharded_rows import DecodeRows, Decoding
 
@@ -82,7 +83,7 @@ class Config:
         if self.flush_every_s is not None and self.flush_every_s <= 0:
             raise ValueError("flush_every_s must be above 0")
 
-    def store(self, table: Table, ends: Callable[[], dict[int, int]] | None = None) -> Store:
+    def store(self, table: Table, ends: Callable[[], tuple[str, dict[int, int]]] | None = None) -> Store:
         """
         Args:
           ends: of a topic, as `Store` wants it.
@@ -92,7 +93,7 @@ class Config:
         if self.folder is not None:
             folder = FileSystems.join(*self.folder.subfolder(table.name))
             write = ArchiveFolder(folder, table.kind.record, table.id_of).write
-            accounts = AccountFolder(FileSystems.join(*self.folder.subfolder("accounts"), table.name))
+            accounts = _accounts(self.folder, table)
         return Store(write, self.rows, self.records_per_file, self.flush_every_s, self.decoding.keep_ms, accounts, ends)
 
 
@@ -108,7 +109,7 @@ class Input(NamedTuple):
     table: Table
     topic: str | None
     blocks: beam.PCollection[Block]
-    ends: Callable[[], dict[int, int]] | None = None
+    ends: Callable[[], tuple[str, dict[int, int]]] | None = None
     format: str = "auto"
     mapping: str | None = None
 
@@ -148,14 +149,22 @@ def build(inputs: Sequence[Input], config: Config) -> Outputs:
     )
 
 
+def _accounts(folder: Folder, table: Table) -> AccountFolder:
+    return AccountFolder(FileSystems.join(*folder.subfolder("accounts"), table.name))
+
+
 def make_config(flags: argparse.Namespace, settings: Settings) -> Config:
     return Config(
         decoding=replace(connect.decoding(settings), lands_replays=True),
-        folder=next((url for url in settings.outputs if isinstance(url, Folder)), None),
+        folder=_folder(settings),
         rows=any(not isinstance(url, Folder) for url in settings.outputs),
         records_per_file=flags.records_per_file,
         flush_every_s=None if settings.bounded else flags.flush_every,
     )
+
+
+def _folder(settings: Settings) -> Folder | None:
+    return next((url for url in settings.outputs if isinstance(url, Folder)), None)
 
 
 def source(settings: Settings) -> Callable[[beam.Pipeline], list[Input]]:
@@ -163,6 +172,8 @@ def source(settings: Settings) -> Callable[[beam.Pipeline], list[Input]]:
     topics = [url for url in settings.inputs if isinstance(url, KafkaUrl)]
     if len({url.topic for url in topics}) < len(topics):
         raise UsageError("--input", "names a topic twice")
+    for url in topics:
+        _check_same(url, settings)
     reads: list[tuple[Table, str | None, beam.PTransform, _Ends | None]] = [
         (table_of(url.topic), url.topic, connect.read_blocks(settings, url), _Ends(url)) for url in topics
     ]
@@ -206,11 +217,22 @@ class _Ends:
     def __init__(self, url: KafkaUrl):
         self._url = url
 
-    def __call__(self) -> dict[int, int]:
+    def __call__(self) -> tuple[str, dict[int, int]]:
         try:
-            return KafkaTopic.look_up(self._url.servers, self._url.topic).ends
+            found = KafkaTopic.look_up(self._url.servers, self._url.topic)
         except KafkaException as e:
             raise OSError(str(e)) from e
+        return found.id, found.ends
+
+
+def _check_same(url: KafkaUrl, settings: Settings) -> None:
+    """Raises: UsageError: the folder is of another topic of that name, which was deleted or is on another cluster."""
+    folder = _folder(settings)
+    if folder is None:
+        return
+    known = topic_id_in(_accounts(folder, table_of(url.topic)), url.topic)
+    if known not in (None, url.look_up("--input").id):
+        raise UsageError("--output", f"{folder} is of a topic with another id: {offsets_begin_again(url.topic)}")
 
 
 def table_of(topic: str) -> Table:

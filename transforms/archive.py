@@ -111,7 +111,8 @@ class Store:
       flush_every_s: how long a record may wait for being in a file; None when the input has an end.
       keep_ms: an id may be forgotten once the watermark is this far past its event time.
       accounts: where what became of each offset is kept; None when nobody wants to know, or no files are written.
-      ends: asks the broker for the offset after each partition's last record; raises OSError when it does not answer.
+      ends: asks the broker for the topic's id and the offset after each partition's last record; raises OSError when
+        it does not answer.
     """
 
     write: Callable[[str, Contents, bool], None] | None
@@ -120,7 +121,7 @@ class Store:
     flush_every_s: float | None
     keep_ms: int
     accounts: AccountStore | None = None
-    ends: Callable[[], dict[int, int]] | None = None
+    ends: Callable[[], tuple[str, dict[int, int]]] | None = None
 
 
 class Archived(NamedTuple):

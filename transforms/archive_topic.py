@@ -25,14 +25,14 @@ from apache_beam.utils.timestamp import Timestamp
 from schemas import codec
 from schemas.events import avro_history, avro_schema
 from schemas.times import END_MS
-from transforms.archive import Archived, Store, Table, encode_data, landed_key
+from transforms.archive import AccountStore, Archived, Store, Table, encode_data, landed_key
 from transforms.domain.account import Account, Accounts, Read
 from transforms.domain.archive import Contents, File, Partition, Row
 from transforms.keyed_state import LOG, TOKEN, Expiry, Memory, Shard, Shards
 from transforms.ledger import Counts, of_bundle
 from transforms.sharded_rows import encode_rows
 
-__all__ = ["ArchiveTopic"]
+__all__ = ["ArchiveTopic", "topic_id_in"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,6 +81,16 @@ class _Kept:
 
     def __bool__(self) -> bool:
         return bool(self.partition) or bool(self.accounts)
+
+
+def topic_id_in(accounts: AccountStore, topic: str) -> str | None:
+    """The id of the topic that the accounts are of; None where they do not say, as those of earlier releases."""
+    text = accounts.read(_ends_name(topic))
+    return None if text is None else msgspec.json.decode(text).get("topic_id")
+
+
+def _ends_name(topic: str) -> str:
+    return f"{topic}.ends.json"
 
 
 class _ArchiveTopicFn(beam.DoFn):
@@ -184,12 +194,16 @@ class _ArchiveTopicFn(beam.DoFn):
             return
         self._ends_asked_s = now_s
         try:
-            ends = store.ends()
+            topic_id, ends = store.ends()
         except OSError as error:
             _LOG.warning("cannot ask for the ends of %s: %s", self._topic, error)
             return
-        told = {"topic": self._topic, "asked_at": time.time_ns() // 1_000_000, "ends": [*sorted(ends.items())]}
-        store.accounts.write(f"{self._topic}.ends.json", msgspec.json.encode(told) + b"\n")
+        known = topic_id_in(store.accounts, self._topic)
+        if known not in (None, topic_id):
+            return  # recreated: the reader fails as soon as it knows, and the next start finds it by the old id
+        told = {"topic": self._topic, "topic_id": topic_id, "asked_at": time.time_ns() // 1_000_000}
+        text = msgspec.json.encode({**told, "ends": [*sorted(ends.items())]})
+        store.accounts.write(_ends_name(self._topic), text + b"\n")
 
     def _set_timers(self, kept: _Kept, flush: Any, end: Any) -> None:
         if self._store.flush_every_s is not None and not kept.flush_is_set:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import DebugOptions, FlinkRunnerOptions, PipelineOptions
 
-from beam_pipelines import connect, expansion, options, runners
+from beam_pipelines import archive, connect, expansion, options, runners
 from beam_pipelines.fraud import JOB
 from beam_pipelines.sinks import KafkaUrl
 from schemas.flags import UsageError
@@ -221,8 +222,29 @@ def test_a_job_that_is_to_stop_at_a_loss_is_not_restarted_for_ever(found: dict[s
 def test_the_source_of_the_archiver_alone_knows_that_its_job_accounts_by_offset(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(KafkaUrl, "look_up", lambda url, _: KafkaTopic(url.servers, url.topic, {0: 0}))
+    monkeypatch.setattr(KafkaUrl, "look_up", lambda url, _: KafkaTopic(url.servers, url.topic, {0: 0}, "an-id"))
     _, settings, _ = options.parse(job, [f"--input=kafka://127.0.0.1:1/{topic}" for topic in job.topics])
     reads = [connect.read_blocks(settings, url) for url in settings.inputs if isinstance(url, KafkaUrl)]
     assert len(reads) == len(job.topics)
     assert {read._source.by_offset for read in reads} == {job.module == "archive"}
+
+
+@pytest.mark.parametrize(
+    ("told", "refused"),
+    [(None, False), ({}, False), ({"topic_id": "an-id"}, False), ({"topic_id": "of a topic before"}, True)],
+    ids=["a new folder", "one of an earlier release", "its own", "that of a topic before"],
+)
+def test_the_archiver_does_not_start_into_the_folder_of_another_topic_of_that_name(
+    told: dict[str, str] | None, refused: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(KafkaUrl, "look_up", lambda url, _: KafkaTopic(url.servers, url.topic, {0: 0}, "an-id"))
+    if told is not None:
+        (tmp_path / "accounts" / "orders").mkdir(parents=True)
+        (tmp_path / "accounts" / "orders" / "transactions.orders.ends.json").write_text(json.dumps(told))
+    flags = [f"--input=kafka://127.0.0.1:1/{topic}" for topic in JOBS["archive"].topics]
+    _, settings, _ = options.parse(JOBS["archive"], [*flags, f"--output={tmp_path}"])
+    if not refused:
+        archive.source(settings)
+        return
+    with pytest.raises(UsageError, match=r"another id: topic transactions\.orders was deleted and recreated"):
+        archive.source(settings)

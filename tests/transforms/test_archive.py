@@ -39,7 +39,7 @@ from transforms.archive import (
     Store,
     account_of,
 )
-from transforms.archive_topic import _ArchiveTopicFn
+from transforms.archive_topic import _ArchiveTopicFn, topic_id_in
 from transforms.decode import BlockDecoder
 from transforms.domain import archive as domain
 from transforms.domain.account import DAY_MS, Read, read_of
@@ -74,15 +74,16 @@ class Job:
         write = ArchiveFolder(str(folder), ClickstreamEvent, CLICKSTREAM.id_of).write if files else None
         accounts = AccountFolder(str(folder / "accounts")) if files else None
         self.ends: dict[int, int] | OSError = {3: 0}
+        self.topic_id = "the-first"
         self._store = Store(write, True, per_file, flush_every_s, KEEP_MS, accounts, self._ends)
         self.cells, self.counts, self.data = defaultdict[int, Cells](Cells), Counts(), list[bytes]()
         self.expiry, self.flush_timer, self.end_timer = _Timer(), _Timer(), _Timer()
         self.restart()
 
-    def _ends(self) -> dict[int, int]:
+    def _ends(self) -> tuple[str, dict[int, int]]:
         if isinstance(self.ends, OSError):
             raise self.ends
-        return self.ends
+        return self.topic_id, self.ends
 
     def restart(self) -> None:
         """Another worker, with nothing in its memory."""
@@ -601,8 +602,28 @@ def test_the_ends_of_the_topic_are_told_beside_and_a_broker_that_is_away_stops_n
     job.bundle([row(1)])
     job.flush()
     told = json.loads((tmp_path / "accounts" / "clicks.ends.json").read_text())
-    assert (told["topic"], told["ends"]) == ("clicks", [[0, 7], [3, 2]])
+    assert (told["topic"], told["topic_id"], told["ends"]) == ("clicks", "the-first", [[0, 7], [3, 2]])
     assert abs(told["asked_at"] / 1000 - time.time()) < 60
+
+
+def test_a_folder_stays_that_of_the_topic_that_it_was_begun_with(tmp_path: Path) -> None:
+    accounts = AccountFolder(str(tmp_path / "accounts"))
+    job = Job(tmp_path)
+    job.bundle([row(0)])
+    job.flush()
+    assert topic_id_in(accounts, "clicks") == "the-first"
+    job.topic_id = "the-second"
+    job.restart()
+    job.bundle([row(1)])
+    job.flush()
+    assert topic_id_in(accounts, "clicks") == "the-first"
+    ends = tmp_path / "accounts" / "clicks.ends.json"
+    older = {name: value for name, value in json.loads(ends.read_text()).items() if name != "topic_id"}
+    ends.write_text(json.dumps(older))
+    job.restart()
+    job.bundle([row(2)])
+    job.flush()
+    assert topic_id_in(accounts, "clicks") == "the-second", "a release that knew no ids has left it open"
 
 
 def test_an_account_of_a_block_has_every_record_of_it() -> None:

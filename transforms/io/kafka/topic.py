@@ -30,11 +30,13 @@ class KafkaTopic(NamedTuple):
     Attributes:
       servers: host:port[,host:port].
       ends: partition → the offset after its last record.
+      id: another one for a topic that was deleted and recreated.
     """
 
     servers: str
     name: str
     ends: dict[int, int]
+    id: str
 
     @staticmethod
     def look_up(servers: str, name: str, timeout_s: float = _TIMEOUT_S) -> KafkaTopic:
@@ -49,7 +51,11 @@ class KafkaTopic(NamedTuple):
             for partition in sorted(topic.partitions):
                 at = TopicPartition(name, partition)  # one that was made a moment ago may have no leader yet
                 _, ends[partition] = patiently(partial(consumer.get_watermark_offsets, at, timeout=timeout_s))
-            return KafkaTopic(servers, name, ends)
+            admin = AdminClient({**connection.settings, "log_level": 0})
+            described = patiently(
+                lambda: admin.describe_topics(TopicCollection([name]))[name].result(timeout=timeout_s)
+            )
+            return KafkaTopic(servers, name, ends, str(described.topic_id))
         except KafkaException as e:
             raise with_cause(e, connection, consumer) from None
         finally:

@@ -86,5 +86,7 @@ def test_after_a_start_on_another_topic_the_former_one_is_no_longer_behind(broke
 
 
 def test_a_source_says_of_how_many_topics_its_job_reads() -> None:
-    read = ReadBlocksFromKafka(KafkaTopic("h:1", "orders", {}), "archiver", 1, 0, 0, until_end=False, place=(1, 3))
+    read = ReadBlocksFromKafka(
+        KafkaTopic("h:1", "orders", {}, "an-id"), "archiver", 1, 0, 0, until_end=False, place=(1, 3)
+    )
     assert read._source.topics == 3
