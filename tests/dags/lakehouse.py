@@ -30,7 +30,7 @@ from tests.live import ROOT
 from transforms.domain.account import Accounts, read_of
 
 DAYS = (date(2026, 11, 18), date(2026, 11, 19), date(2026, 11, 20))
-EVENTS = int(os.environ.get("STREAMFORGE_BATCH_EVENTS", "60000"))
+EVENTS = int(os.environ.get("STREAMFORGE_BATCH_EVENTS", "20000"))
 _SPAN_S = len(DAYS) * 86_400
 TOPICS = {"orders": "transactions.orders", "clickstream": "clickstream.events"}
 _KINDS = {"orders": OrderEvent, "clickstream": ClickstreamEvent}
