@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -14,6 +14,10 @@ __all__ = ["Amounts", "RuleError", "amounts", "only", "risk_score", "share", "sp
 
 Amounts = tuple[tuple[str, int], ...]
 """Currency and minor units, in the order of the currencies."""
+
+
+_MOST_VALUES = 20_000
+_MOST_DEEP = 40
 
 
 class RuleError(ValueError):
@@ -32,10 +36,29 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def yaml_of(text: str) -> Any:
+    """What a file says. Its size is bounded: with YAML's references, a few lines can stand for billions of values, or
+    one for itself.
+
+    Raises:
+      RuleError: it is not YAML, says something twice or says too much.
+    """
     try:
-        return yaml.load(text, _StrictLoader)  # noqa: S506 - derived from SafeLoader
+        said = yaml.load(text, _StrictLoader)  # noqa: S506 - derived from SafeLoader
     except (yaml.YAMLError, RecursionError) as e:
         raise RuleError(f"not YAML: {' '.join(str(e).split())}") from e
+    level, values = [said], 0
+    for _ in range(_MOST_DEEP):
+        level = [value for each in level if isinstance(each, dict | list) for value in _inside(each)]
+        values += len(level)
+        if not level:
+            return said
+        if values > _MOST_VALUES:
+            raise RuleError(f"has more than {_MOST_VALUES} values")
+    raise RuleError(f"values are nested more than {_MOST_DEEP} deep")
+
+
+def _inside(value: dict[Any, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def only(fields: Mapping[Any, Any], known: Collection[str], where: str) -> None:
