@@ -236,7 +236,7 @@ def test_rules_of_version_2_find_the_oracles_alerts_by_columns_and_record_by_rec
     tmp_path: Path, encoding: str
 ) -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
-    orders = many(7)
+    orders = many(7) + [order(f"card-{i}", user="u-1", at=T0 + i * MINUTE, amount=4_999) for i in range(5)]
     expected = expected_of(text, orders)
     assert {name for name, *_ in expected} == {rule.name for rule in parse_rules(text).rules}
     delivered = orders + random.Random(8).sample(orders, 50)

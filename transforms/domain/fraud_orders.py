@@ -34,6 +34,7 @@ __all__ = [
     "fitted",
     "order_flags",
     "prune",
+    "record_fields",
     "renewed",
 ]
 
@@ -88,6 +89,12 @@ def fields_of(bits: int) -> list[str]:
 def attribute(field: str) -> str:
     """What the record, or its item, calls a field of `EXTRA`."""
     return field.removeprefix("items.") + ("_minor" if field in _MONEY else "")
+
+
+def record_fields(bits: int) -> list[str]:
+    """Fields of a record that `extra_of` reads; the user's id goes without saying."""
+    names = {"items" if field.startswith("items.") else attribute(field) for field in fields_of(bits)}
+    return sorted(names - {"user_id"})
 
 
 def extra_of(bits: int) -> Callable[[Any], tuple[Any, ...]]:
