@@ -52,6 +52,17 @@ def test_the_pattern_of_a_rule_raises_its_alert_and_no_other_and_is_not_complete
         assert Run(TEXT).arrive(o for o in orders if o is not missing).found == []
 
 
+def test_the_file_that_the_semantics_show_is_one() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "semantics.md").read_text(encoding="utf-8")
+    shown = page.split("### Rules of your own")[1].split("```yaml\n")[1].split("```")[0]
+    steps = pattern("TRIAL_THEN_PRIZE")
+    assert [rule for rule, *_ in Run(shown).arrive(steps).found] == ["TRIAL_THEN_PRIZE"]
+    assert (
+        Run(shown).arrive([*steps[:2], order("o-2", at=T0 + HOUR, amount=500_001, items=[item(category="toys")])]).found
+        == []
+    )
+
+
 def test_it_has_a_rule_of_each_kind_and_decisions() -> None:
     rules = parse_rules(TEXT)
     assert {type(rule).__name__ for rule in rules.rules} == {"Count", "Sum", "Distinct", "Change", "First", "Sequence"}

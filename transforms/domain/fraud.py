@@ -107,7 +107,14 @@ class Detector:
 
 def _may_be_alone(rule: Rule) -> bool:
     """Whether one order can be a pattern."""
-    return isinstance(rule, FirstOrder | First | Sum | Distinct) or (isinstance(rule, Count) and rule.at_least == 1)
+    match rule:
+        case FirstOrder() | First() | Sum():
+            return True
+        case Count():
+            return rule.at_least == 1
+        case Distinct():
+            return rule.of.startswith("items.")
+    return False
 
 
 def _compiled(rule: Rule, bits: int) -> tuple[_Tell, _Find]:
