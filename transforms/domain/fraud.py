@@ -120,11 +120,12 @@ def _may_be_alone(rule: Rule) -> bool:
 def _compiled(rule: Rule, bits: int) -> tuple[_Tell, _Find]:
     match rule:
         case Burst():
-            return partial(_alert, rule), _burst(rule)
+            matches = _matcher(rule)
+            return partial(_burst_alert, rule, matches), _burst(rule, matches)
         case FirstOrder():
-            return partial(_alert, rule), _first_order(rule)
+            return partial(_first_order_alert, rule), _first_order(rule)
         case LocationChange():
-            return partial(_alert, rule), _location_change(rule)
+            return partial(_location_alert, rule), _location_change(rule)
     find, text = compiled(rule, bits)
     return partial(_pattern_alert, rule, text), find
 
@@ -133,9 +134,8 @@ def _compiled(rule: Rule, bits: int) -> tuple[_Tell, _Find]:
 # is newly complete: `last` is the completing order, `first` the oldest order of the pattern.
 
 
-def _burst(rule: Burst) -> _Find:
+def _burst(rule: Burst, matches: Callable[[Order], bool]) -> _Find:
     need, span_ms = rule.orders, rule.span_ms
-    matches = _matcher(rule)
 
     def find(orders: UserOrders, at: int) -> Iterator[tuple[int, int]]:
         new = orders[at]
@@ -189,8 +189,9 @@ def _first_order(rule: FirstOrder) -> _Find:
     above = _by_number(rule.above_minor)
 
     def find(orders: UserOrders, at: int) -> Iterator[tuple[int, int]]:
-        flags, amount_minor = orders[at][2:4]
-        if flags & FIRST_ORDER and amount_minor > above.get(flags >> CURRENCY_SHIFT, _NEVER):
+        order = orders[at]
+        flags = order[2]
+        if flags & FIRST_ORDER and order[3] > above.get(flags >> CURRENCY_SHIFT, _NEVER):
             yield at, at
 
     return find
@@ -225,30 +226,31 @@ def _location_change(rule: LocationChange) -> _Find:
     return find
 
 
-def _alert(
-    rule: Burst | FirstOrder | LocationChange,
-    user_id: str,
-    orders: UserOrders,
-    first: int,
-    last: int,
-    detected_at_ms: int,
+def _burst_alert(
+    rule: Burst, matches: Callable[[Order], bool], user_id: str, orders: UserOrders, first: int, last: int, now_ms: int
+) -> FraudAlert:
+    pattern = [o for o in orders[first : last + 1] if matches(o)]
+    above = _above(rule.above_minor, {o[2] >> CURRENCY_SHIFT for o in pattern}) if rule.above_minor else ""
+    text = f"{rule.orders} {STATUSES[rule.status]} orders{above} within {span_text(rule.span_ms)}"
+    return _alert(rule, user_id, orders[last], [o[1] for o in pattern], text, now_ms)
+
+
+def _first_order_alert(
+    rule: FirstOrder, user_id: str, orders: UserOrders, _: int, last: int, now_ms: int
 ) -> FraudAlert:
     order = orders[last]
-    match rule:
-        case Burst():
-            pattern = [o for o in orders[first : last + 1] if _matcher(rule)(o)]
-            related = [o[1] for o in pattern]
-            above = _above(rule.above_minor, {o[2] >> CURRENCY_SHIFT for o in pattern}) if rule.above_minor else ""
-            text = f"{rule.orders} {STATUSES[rule.status]} orders{above} within {span_text(rule.span_ms)}"
-        case FirstOrder():
-            related = [order[1]]
-            above = _above(rule.above_minor, {order[2] >> CURRENCY_SHIFT})
-            currency = code_of(order[2] >> CURRENCY_SHIFT)
-            text = f"first order of {decimal(order[3], currency)} {currency},{above}"
-        case LocationChange():
-            related = [orders[first][1], order[1]]
-            text = f"order from {order[4]} within {span_text(rule.span_ms)} of one from {orders[first][4]}"
-    return _of(rule, user_id, order, related, text, detected_at_ms)
+    number = order[2] >> CURRENCY_SHIFT
+    currency = code_of(number)
+    text = f"first order of {decimal(order[3], currency)} {currency},{_above(rule.above_minor, {number})}"
+    return _alert(rule, user_id, order, [order[1]], text, now_ms)
+
+
+def _location_alert(
+    rule: LocationChange, user_id: str, orders: UserOrders, first: int, last: int, now_ms: int
+) -> FraudAlert:
+    order, before = orders[last], orders[first]
+    text = f"order from {order[4]} within {span_text(rule.span_ms)} of one from {before[4]}"
+    return _alert(rule, user_id, order, [before[1], order[1]], text, now_ms)
 
 
 def _pattern_alert(
@@ -258,13 +260,13 @@ def _pattern_alert(
     orders: UserOrders,
     places: list[int],
     last: int,
-    detected_at_ms: int,
+    now_ms: int,
 ) -> FraudAlert:
     pattern = [orders[i] for i in places]
-    return _of(rule, user_id, orders[last], [o[1] for o in pattern], text(pattern), detected_at_ms)
+    return _alert(rule, user_id, orders[last], [o[1] for o in pattern], text(pattern), now_ms)
 
 
-def _of(rule: Rule, user_id: str, order: Order, related: list[str], text: str, detected_at_ms: int) -> FraudAlert:
+def _alert(rule: Rule, user_id: str, order: Order, related: list[str], text: str, detected_at_ms: int) -> FraudAlert:
     return FraudAlert(
         alert_id=alert_id(rule.name, user_id, order[1]),
         user_id=user_id,
