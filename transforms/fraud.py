@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -17,12 +17,26 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.timestamp import Timestamp
 
-from schemas.columns import Ints
+from schemas.columns import Columns, Ints
 from schemas.currencies import NUMBERS, number_of
 from schemas.events import FraudAlert, OrderEvent
 from transforms.decode import DecodedBlock, Part
-from transforms.domain.fraud import STATUS_BITS, Detector, Order, UserOrders, order_flags, prune, renewed
-from transforms.domain.fraud_rules import STATUSES, Rules
+from transforms.domain.conditions import matcher
+from transforms.domain.fraud import Detector
+from transforms.domain.fraud_orders import (
+    STATUS_BITS,
+    STATUSES,
+    Order,
+    UserOrders,
+    attribute,
+    extra_of,
+    fields_of,
+    fitted,
+    order_flags,
+    prune,
+    renewed,
+)
+from transforms.domain.fraud_rules import Rules
 from transforms.keyed_state import LOG, TOKEN, Expiry, Memory, Shards, shard_of
 from transforms.ledger import Counts, of_bundle
 from transforms.sharded_rows import encode_rows
@@ -34,7 +48,18 @@ Row = tuple[str, Order]
 _NEVER = 1 << 62
 _EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
 
-decode_rows: Callable[[bytes], list[Row]] = msgspec.msgpack.Decoder(list[Row]).decode
+_decode_short = msgspec.msgpack.Decoder(list[tuple[str, tuple[int, str, int, int, str]]]).decode
+_decode_any = msgspec.msgpack.Decoder(list[tuple[str, tuple[Any, ...]]]).decode
+
+
+def decode_rows(data: bytes, bits: int = 0) -> list[Row]:
+    """Rows with exactly the fields that rules need, whichever rules they were kept for."""
+    if not bits:
+        try:
+            return _decode_short(data)
+        except msgspec.ValidationError:  # orders with more, of other rules
+            pass
+    return [(user, fitted(order, bits)) for user, order in _decode_any(data)]
 
 
 class FraudRows:
@@ -42,6 +67,20 @@ class FraudRows:
 
     def __init__(self, rules: Rules):
         self._rules = rules
+
+    @cached_property
+    def _bits(self) -> int:
+        return self._rules.bits
+
+    @cached_property
+    def _extra_of(self) -> Callable[[OrderEvent], tuple[Any, ...]]:
+        return extra_of(self._bits)
+
+    @cached_property
+    def _touches(self) -> Callable[[Order], bool] | None:
+        """Whether an order touches a rule; None: `_least` says it all."""
+        exact = self._rules.exact
+        return exact and matcher(exact, self._bits)
 
     @cached_property
     def _least(self) -> Ints:
@@ -75,7 +114,7 @@ class FraudRows:
         rows, status, amount, currency = rows[kept], status[kept], amount[kept], currency[kept]
         flags = order_flags(status, ints["is_first_order"][rows], currency)
         users = [data[s:e] for s, e in zip(*_bounds(spans["user_id"], rows), strict=True)]
-        orders = zip(
+        orders: Iterable[Order] = zip(
             ints["event_time"][rows].tolist(),
             columns.texts("order_id", rows),
             flags.tolist(),
@@ -83,25 +122,61 @@ class FraudRows:
             columns.texts("shipping_region", rows),
             strict=True,
         )
-        for user, order in zip(users, orders, strict=True):
+        keyed: Iterable[tuple[bytes, Order]] = zip(users, orders, strict=True)
+        if self._touches is not None:
+            keyed = self._touching(keyed, columns, rows)
+        for user, order in keyed:
             shard = shard_of(user, shard_count)
             if shard in by_shard:
                 by_shard[shard].append((user.decode(), order))
             else:
                 by_shard[shard] = [(user.decode(), order)]
 
+    def _touching(
+        self, keyed: Iterable[tuple[bytes, Order]], columns: Columns, rows: Ints
+    ) -> Iterator[tuple[bytes, Order]]:
+        """Orders that touch a rule, with all that rules need of them."""
+        touches, bits = self._touches, self._bits
+        if bits:
+            extra = zip(*[_values(columns, field, rows) for field in fields_of(bits)], strict=True)
+            keyed = ((user, (*o, (bits, *values))) for (user, o), values in zip(keyed, extra, strict=True))
+        return ((user, order) for user, order in keyed if touches(order))
+
     def _add_record(self, order: OrderEvent, by_shard: dict[int, list[Row]], shard_count: int) -> None:
         status = STATUSES.index(order.order_status)
         currency = number_of(order.currency)
         if order.total_amount_minor > self._least[status, currency]:
             flags = order_flags(status, order.is_first_order, currency)
-            row = (order.event_time, order.order_id, flags, order.total_amount_minor, order.shipping_region)
+            row: Order = (order.event_time, order.order_id, flags, order.total_amount_minor, order.shipping_region)
+            if self._touches is not None:
+                if self._bits:
+                    row = (*row, self._extra_of(order))
+                if not self._touches(row):
+                    return
             shard = shard_of(order.user_id.encode(), shard_count)
             by_shard.setdefault(shard, []).append((order.user_id, row))
 
 
 def _bounds(span: tuple[Ints, Ints], rows: Ints) -> tuple[list[int], list[int]]:
     return span[0][rows].tolist(), span[1][rows].tolist()
+
+
+def _values(columns: Columns, field: str, rows: Ints) -> list[Any]:
+    """A field of `fraud_orders.EXTRA` for the chosen records, which ascend; one of items as a tuple for each record."""
+    if not field.startswith("items."):
+        name = attribute(field)
+        return columns.ints[name][rows].tolist() if name in columns.ints else columns.texts(name, rows)
+    of_record = columns.rows["items"]
+    wanted = np.zeros(len(columns.ok), np.bool_)
+    wanted[rows] = True
+    items = np.argsort(of_record, kind="stable")
+    items = items[wanted[of_record[items]]]
+    if not len(items):
+        return [()] * len(rows)
+    name = f"items.{attribute(field)}"
+    values = columns.ints[name][items].tolist() if name in columns.ints else columns.texts(name, items)
+    ends = np.cumsum(np.bincount(of_record[items], minlength=len(columns.ok))[rows]).tolist()
+    return [tuple(values[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 class DetectFraud(beam.PTransform):
@@ -153,7 +228,7 @@ class _DetectFraudFn(beam.DoFn):
         self._period_ms = max(1_000, max(self._keep_ms) // 8)
 
     def setup(self) -> None:
-        self._detector = Detector(self._rules, self._max_orders)
+        self._detector, self._bits = Detector(self._rules, self._max_orders), self._rules.bits
         expiry = Expiry(self._forget, self._forgets_ms, self._period_ms)
         self._shards: Shards[_Users] = Shards(self._memory.acquire(Memory), _Users, self._replay, _snapshot, expiry)
 
@@ -165,7 +240,7 @@ class _DetectFraudFn(beam.DoFn):
 
     def _replay(self, users: _Users, entry: bytes) -> None:
         add, orders = self._detector.add, users.orders
-        rows = [(user, renewed(order, self._rules.currency)) for user, order in decode_rows(entry)]
+        rows = [(user, renewed(order, self._rules.currency)) for user, order in decode_rows(entry, self._bits)]
         for user, order in rows:
             add(orders.setdefault(user, []), order)
         self._will_expire(users, rows)
@@ -203,7 +278,7 @@ class _DetectFraudFn(beam.DoFn):
         live = self._shards.open(shard, token, log)
         users, add, completed = live.state.orders, self._detector.add, self._detector.completed
         now_ms = time.time_ns() // 1_000_000
-        rows = decode_rows(batch)
+        rows = decode_rows(batch, self._bits)
         orders_in = len(rows)
         alerts: list[FraudAlert] = []
         repeats = []

@@ -32,7 +32,8 @@ from dags.spark.steps import Rows, add_minutes, aggregate_sessions, detect_fraud
 from schemas.events import avro_schema
 from schemas.tables import TABLES, Column
 from transforms.domain.archive import LANDED
-from transforms.domain.fraud_rules import STATUSES, Rules
+from transforms.domain.fraud_orders import STATUSES, record_fields
+from transforms.domain.fraud_rules import Rules
 
 __all__ = ["RECORDS", "Archive", "Landed", "fraud_alerts", "real_time_revenue", "user_sessions"]
 
@@ -145,6 +146,7 @@ def fraud_alerts(archive: Archive, day: Day, rules: Rules) -> DataFrame:
         .select(
             *("user_id", "event_time", "order_id", "order_status", "is_first_order"),
             *("currency", "total_amount_minor", "shipping_region"),
+            *record_fields(rules.bits),
         )
         .repartition("user_id")
         .sortWithinPartitions("user_id", "event_time", "order_id", "order_status")

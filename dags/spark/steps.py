@@ -9,14 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
+from types import SimpleNamespace
 from typing import Any
 
 from msgspec.structs import astuple
 
 from schemas.currencies import number_of
 from schemas.events import Pane
-from transforms.domain.fraud import Detector, UserOrders, order_flags, prune
-from transforms.domain.fraud_rules import STATUSES, Rules
+from transforms.domain.conditions import matcher
+from transforms.domain.fraud import Detector
+from transforms.domain.fraud_orders import (
+    STATUSES,
+    Order,
+    UserOrders,
+    extra_of,
+    order_flags,
+    prune,
+    record_fields,
+)
+from transforms.domain.fraud_rules import Rules
 from transforms.domain.revenue import MINUTE_MS, Minute, add_up, category_totals, revenue_rows
 from transforms.domain.seen import Seen
 from transforms.domain.sessions import (
@@ -49,20 +60,33 @@ def detect_fraud(orders: Rows, rules: Rules, start_ms: int) -> Rows:
     """Orders that a rule looks at, by user and time → rows of fraud_alerts of those from `start_ms` on.
 
     Args:
-      orders: user_id, event_time in ms, order_id, status, is first order, currency, amount, region.
+      orders: user_id, event_time in ms, order_id, status, is first order, currency, amount, region, and the
+        `record_fields` of what else the rules need, items as dicts.
     """
-    detector, spans = Detector(rules), spans_ms(rules)
+    detector, spans, exact = Detector(rules), spans_ms(rules), rules.exact
+    touches = matcher(exact, rules.bits) if exact is not None else None
+    names, extra = record_fields(rules.bits), extra_of(rules.bits)
     for user_id, of_user in groupby(orders, itemgetter(0)):
         known: UserOrders = []
-        for _, at_ms, order_id, status, is_first, currency, amount_minor, region in of_user:
+        for _, at_ms, order_id, status, is_first, currency, amount_minor, region, *more in of_user:
             prune(known, [at_ms - span_ms for span_ms in spans])
             flags = order_flags(STATUSES.index(status), is_first, number_of(currency))
-            order = (at_ms, order_id, flags, amount_minor, region)
+            order: Order = (at_ms, order_id, flags, amount_minor, region)
+            if rules.bits:
+                order = (*order, extra(_record(user_id, dict(zip(names, more, strict=True)))))
+            if touches is not None and not touches(order):
+                continue
             if detector.add(known, order):
                 # Detected at the time of its order: the one time that is the same in every run.
                 for alert in detector.completed(user_id, known, order, at_ms):
                     if alert.event_time >= start_ms:
                         yield *astuple(alert), alert.event_time
+
+
+def _record(user_id: str, fields: dict[str, Any]) -> SimpleNamespace:
+    """So much of an order as rules look at."""
+    items = [SimpleNamespace(**item) for item in fields.pop("items", ())]
+    return SimpleNamespace(user_id=user_id, items=items, **fields)
 
 
 def aggregate_sessions(clicks: Rows, gap_ms: int, max_ms: int, start_ms: int, end_ms: int, over_ms: int) -> Rows:

@@ -14,11 +14,14 @@ import pytest
 from beam_pipelines.fraud import Config, main
 from schemas import codec
 from schemas.events import OrderEvent
-from tests.build import HIGH, LOW, MINUTE, T0, make_fetch, order
+from tests.build import HIGH, LOW, MINUTE, T0, item, make_fetch, order
 from tests.oracle import expected_alerts
+from tests.rules_oracle import expected_of
 from transforms.domain.fraud import alert_id
+from transforms.domain.fraud_rules import parse_rules
 from transforms.sharded_rows import Decoding
 
+EXAMPLE = Path(__file__).parents[2] / "docs" / "rules-example.yaml"
 RULES = ["HIGH_VALUE_BURST", "RAPID_ORDERS", "HIGH_VALUE_FIRST_ORDER", "LOCATION_ANOMALY", "SUSPICIOUS_PATTERN"]
 
 
@@ -77,10 +80,10 @@ def write_avro(path: Path, orders: list[OrderEvent]) -> None:
         codec.write_container(out, OrderEvent, orders)
 
 
-def run(folder: Path, pattern: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]]:
+def run(folder: Path, pattern: str, *flags: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]]:
     """Alerts, dead letters and ledger of the job over files of the folder."""
     out, ledger = folder / "out", folder / "ledger.json"
-    main([f"--input={folder / pattern}", f"--output={out}", f"--ledger={ledger}", "--runner=DirectRunner"])
+    main([f"--input={folder / pattern}", f"--output={out}", f"--ledger={ledger}", "--runner=DirectRunner", *flags])
     assert not (out / "late").exists()
     assert {part.name for part in out.iterdir()} <= {"fraud_alerts", "dead_letters"}
     return rows(out / "fraud_alerts"), rows(out / "dead_letters"), json.loads(ledger.read_text())
@@ -204,6 +207,69 @@ def test_rules_and_folders_of_ones_own(tmp_path: Path) -> None:
     )
     assert keys(rows(tmp_path / "fraud_alerts")) == [("PAIR", "u-1", "o-2")]
     assert [base64.b64decode(d["payload"]) for d in rows(tmp_path / "refused" / "dead_letters")] == [b"junk"]
+
+
+def many(seed: int) -> list[OrderEvent]:
+    """Orders of a few users, dense enough for each rule of docs/rules-example.yaml."""
+    chance = random.Random(seed)
+    return [
+        order(
+            f"o-{i:03}",
+            user=chance.choice(["Gül", "u-1", "u-2", "u-3", "staff-purchases"]),
+            at=T0 + chance.randrange(chance.choice([60, 20 * 60])) * MINUTE + chance.choice([0, 0, 1]),
+            amount=chance.choice([4_999, 4_999, 5_000, 9_999, 100_000, 500_001, 1_500_000]),
+            status=chance.choice(["CREATED", "CREATED", "CREATED", "CANCELLED", "SHIPPED"]),
+            region=chance.choice(["Istanbul", "Istanbul", "İzmir"]),
+            payment_method=chance.choice(["card", "card", "wallet", "transfer"]),
+            is_first_order=chance.random() < 0.05,
+            items=[
+                item(category=chance.choice(["kitchen", "gift cards", "vouchers"]), quantity=chance.choice([1, 3]))
+                for _ in range(chance.randrange(3))
+            ],
+        )
+        for i in range(400)
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["avro", "jsonl"])
+def test_rules_of_version_2_find_the_oracles_alerts_by_columns_and_record_by_record(
+    tmp_path: Path, encoding: str
+) -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    orders = many(7) + [order(f"card-{i}", user="u-1", at=T0 + i * MINUTE, amount=4_999) for i in range(5)]
+    expected = expected_of(text, orders)
+    assert {name for name, *_ in expected} == {rule.name for rule in parse_rules(text).rules}
+    delivered = orders + random.Random(8).sample(orders, 50)
+    random.Random(9).shuffle(delivered)
+    for i in range(3):
+        some = delivered[i::3]
+        if encoding == "avro":
+            write_avro(tmp_path / "in" / f"{i}.avro", some)
+        else:
+            write_jsonl(tmp_path / "in" / f"{i}.jsonl", [codec.to_json(o) for o in some])
+    alerts, dead_letters, ledger = run(tmp_path, f"in/*.{encoding}", f"--rules={EXAMPLE}")
+    found = sorted((a["alert_type"], a["user_id"], a["order_id"], a["event_time"]) for a in alerts)
+    assert found == expected
+    assert {a["alert_id"] for a in alerts} == {alert_id(*key[:3]) for key in expected}
+    assert dead_letters == []
+    assert ledger["in"] == len(delivered) == ledger["good"] + ledger["duplicates"]
+    assert ledger["duplicates"] > 10
+
+
+def test_a_rules_file_that_cannot_be_used_stops_the_job_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = EXAMPLE.read_text(encoding="utf-8").replace("at_least: 4", "at_most: 4")
+    (tmp_path / "rules.yaml").write_text(wrong, encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main([f"--input={tmp_path}/*.jsonl", f"--output={tmp_path}/out", f"--rules={tmp_path / 'rules.yaml'}"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "--rules" in said
+    assert said.endswith(
+        "CARD_TESTING: at_most: another order would undo the alert; rules are monotone, so that alerts "
+        "do not depend on arrival order\n"
+    )
 
 
 def test_a_config_that_cannot_be_is_refused() -> None:

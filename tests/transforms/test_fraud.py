@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,14 +18,20 @@ from apache_beam.testing import test_pipeline, test_stream
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas import codec
 from schemas.currencies import number_of
 from schemas.events import FraudAlert, OrderEvent
-from tests.build import HIGH, HOUR, LOW, MINUTE, SECOND, T0, TotalOf, block, make_fetch, order
+from tests.build import HIGH, HOUR, LOW, MINUTE, SECOND, T0, TotalOf, block, item, make_fetch, order, payload
 from tests.oracle import expected_alerts
+from tests.rules_made import files
+from tests.rules_made import orders as some_orders
+from tests.transforms.domain.test_fraud_finding import as_order
 from transforms.blocks import Block
-from transforms.decode import ORDERS
+from transforms.decode import ORDERS, BlockDecoder
+from transforms.domain.conditions import matcher
 from transforms.domain.fraud import Order, alert_id, order_flags
 from transforms.domain.fraud_rules import default_rules, parse_rules
 from transforms.errors import BadRecord
@@ -141,6 +148,46 @@ def test_both_ways_of_reading_a_record_give_the_same_row() -> None:
         found = p | beam.Create([framed, lines]) | decode()
         rows = found.good | beam.FlatMap(rows_of)
         assert_that(rows | beam.combiners.Count.PerElement() | beam.Values(), equal_to([2] * len(orders)))
+
+
+def rows_by(text: str, orders: list[OrderEvent], encoding: str) -> list[tuple[int, str, Order]]:
+    """Shard, user and order of what rules keep of orders."""
+    payloads = orders if encoding == "confluent" else map(codec.to_json, orders)
+    decoder = BlockDecoder(ORDERS, "fraud-detector", make_fetch(), LATENESS_MS)
+    decoded = decoder.decode(block(payloads, encoding=encoding))
+    assert bool(decoded.records) == (encoding == "json")
+    rows = FraudRows(parse_rules(text))(decoded, SHARDS)
+    return [(shard, user, order) for shard, of_shard in rows.items() for user, order in of_shard]
+
+
+@given(files, st.lists(some_orders, min_size=1, max_size=12))
+def test_of_version_2_both_ways_of_reading_give_the_rows_that_touch_a_rule_with_what_it_needs(
+    text: str, orders: list[OrderEvent]
+) -> None:
+    rules = parse_rules(text)
+    touching = [c for rule in rules.rules for c in rule.conditions]
+    wanted = [
+        (shard_of(o.user_id.encode(), SHARDS), o.user_id, kept)
+        for o in orders
+        for kept in [as_order(o, rules.bits)]
+        if rules.exact is None or any(matcher(c, rules.bits)(kept) for c in touching)
+    ]
+    if rules.exact is None:  # rules of version 1 alone keep what their least amount lets through
+        wanted = [w for w in wanted if w in rows_by(text, orders, "json")]
+    assert Counter(rows_by(text, orders, "confluent")) == Counter(rows_by(text, orders, "json")) == Counter(wanted)
+
+
+def test_what_is_decoded_beside_bad_records_and_items_that_are_not_utf_8_is_of_its_own_record() -> None:
+    rule = "{kind: distinct, of: items.category, at_least: 2, within: 1m, risk_score: 0}"
+    text = f"{{version: 2, currency: TRY, rules: {{R: {rule}}}}}"
+    good = [order(f"o-{n}", items=[item(category=f"{n}-{i}") for i in range(n)]) for n in (0, 2, 1, 3)]
+    spoiled = payload(order("o-x", items=[item(category="XX"), item(category="YY")])).replace(b"XX", b"\xff\xfe")
+    decoder = BlockDecoder(ORDERS, "fraud-detector", make_fetch(), LATENESS_MS)
+    decoded = decoder.decode(block([spoiled, good[0], good[1], spoiled, *good[2:]]))
+    assert (len(decoded.bad), decoded.records) == (2, [])
+    (rows,) = FraudRows(parse_rules(text))(decoded, 1).values()
+    categories = {row[1]: row[5][1] for _, row in rows}  # type: ignore[misc]
+    assert categories == {f"o-{n}": tuple(f"{n}-{i}" for i in range(n)) for n in (0, 2, 1, 3)}
 
 
 # DetectFraud

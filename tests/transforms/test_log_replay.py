@@ -20,11 +20,12 @@ from tests.transforms.test_keyed_state import Cells
 from transforms import keyed_state
 from transforms.archive import CLICKSTREAM, Store
 from transforms.archive_topic import _ArchiveTopicFn
-from transforms.domain.fraud import order_flags
-from transforms.domain.fraud_rules import default_rules
+from transforms.domain.fraud import alert_id, order_flags
+from transforms.domain.fraud_rules import default_rules, parse_rules
 from transforms.fraud import _DetectFraudFn
 from transforms.gather import _GatherFn
 from transforms.keyed_state import Shards
+from transforms.ledger import Counts
 from transforms.revenue import RevenueGathering
 from transforms.sessions import ClickGathering
 from transforms.sharded_rows import encode_rows
@@ -32,6 +33,10 @@ from transforms.sharded_rows import encode_rows
 KEEP_MS = 120_000
 GAP_MS = 60_000
 RULES = default_rules()
+MORE_RULES = parse_rules(
+    "{version: 2, currency: TRY, rules: {R: {kind: distinct, of: items.category, at_least: 2, within: 1m, "
+    "where: {session_id: s-1}, risk_score: 0.5}}}"
+)
 Operation = tuple[str, Any]
 
 
@@ -138,6 +143,11 @@ def a_fraud_row(id_: str, at_ms: int) -> Any:
     return (f"u-{ord(id_[0]) % 2}", (at_ms, id_, order_flags(0, 1, number_of(RULES.currency)), 900_000, "Izmir"))
 
 
+def a_row_with_more(id_: str, at_ms: int) -> Any:
+    user, order = a_fraud_row(id_, at_ms)
+    return (user, (*order, (MORE_RULES.bits, "s-1", [id_, "toys"])))
+
+
 def an_archived_row(id_: str, at_ms: int) -> Any:
     return (at_ms, at_ms, id_, id_.encode())
 
@@ -153,6 +163,7 @@ STEPS: dict[str, tuple[Callable[[], Any], Callable[[str, int], Any]]] = {
     "clicks that are cut": (lambda: _GatherFn(ClickGathering(GAP_MS, KEEP_MS, 2 * KEEP_MS), 1e6), a_click),
     "revenue": (lambda: _GatherFn(RevenueGathering(KEEP_MS), 1e6), an_order),
     "fraud": (lambda: _DetectFraudFn(RULES, KEEP_MS, 5), a_fraud_row),
+    "fraud with more": (lambda: _DetectFraudFn(MORE_RULES, KEEP_MS, 5), a_row_with_more),
     "archive": (lambda: _ArchiveTopicFn(CLICKSTREAM, "clicks", Store(None, True, 10, None, KEEP_MS)), an_archived_row),
 }
 OPERATIONS = st.lists(
@@ -205,6 +216,42 @@ def test_a_shard_that_moves_is_as_one_that_never_did(step: str, operations: list
         worker.reaches(watermark_ms + 100 * 60_000)
     assert goes.out == stays.out
     assert goes.state() == stays.state()
+
+
+@pytest.mark.parametrize("before", ["fraud", "fraud with more"])
+def test_other_rules_go_on_with_the_orders_that_are_there_and_what_was_kept_of_them(before: str) -> None:
+    """A checkpoint of rules that kept less, or more: orders are known, patterns only of what was kept."""
+    after = "fraud with more" if before == "fraud" else "fraud"
+    (older, older_row), (newer, newer_row) = STEPS[before], STEPS[after]
+    worker = Worker(older)
+    worker.rows(encode_rows([older_row(id_, at_ms) for at_ms, id_ in enumerate("aceg")]))
+    worker.make = newer
+    worker.move()
+    worker.out.clear()
+    worker.rows(encode_rows([older_row("g", 3)]))  # what was under way
+    worker.rows(encode_rows([newer_row("i", 4)]))
+    known, one = Counts(1, 0, duplicates=1), Counts(1, 1)
+    counts = [o for o in worker.out if isinstance(o, Counts)]
+    assert counts == [known, one]
+    alerts = [o for o in worker.out if not isinstance(o, Counts)]
+    names = {"fraud": ["HIGH_VALUE_BURST", "RAPID_ORDERS", "HIGH_VALUE_FIRST_ORDER"], "fraud with more": ["R"]}
+    assert sorted(alerts) == sorted(alert_id(name, "u-1", "i") for name in names[after])
+    worker.is_what_the_log_says()
+
+
+def test_of_orders_that_were_kept_without_a_field_no_pattern_is_made() -> None:
+    toys = (MORE_RULES.bits, "s-1", ["toys"])
+    for older, alerts in (
+        (a_fraud_row("a", 0), 0),
+        (("u-1", (*a_fraud_row("a", 0)[1], (MORE_RULES.bits, "s-1", ["cup"]))), 1),
+    ):
+        worker = Worker(STEPS["fraud" if not alerts else "fraud with more"][0])
+        worker.rows(encode_rows([older]))
+        worker.make = STEPS["fraud with more"][0]
+        worker.move()
+        worker.out.clear()
+        worker.rows(encode_rows([("u-1", (*a_fraud_row("c", 1)[1], toys))]))
+        assert len(worker.out) - 1 == alerts
 
 
 def test_a_worker_that_gets_a_shard_back_knows_which_timers_fired_elsewhere() -> None:

@@ -11,42 +11,42 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from schemas.currencies import code_of, decimal, number_of
 from schemas.events import FraudAlert
-from transforms.domain.fraud_rules import CREATED, STATUSES, Amounts, Burst, FirstOrder, LocationChange, Rule, Rules
+from transforms.domain.fraud_finding import compiled
+from transforms.domain.fraud_orders import (
+    CREATED,
+    CURRENCY_SHIFT,
+    FIRST_ORDER,
+    STATUS_BITS,
+    STATUSES,
+    Order,
+    UserOrders,
+    order_flags,
+    prune,
+    renewed,
+)
+from transforms.domain.fraud_patterns import Count, Distinct, First, Pattern, Sum
+from transforms.domain.fraud_rules import (
+    MAX_ORDERS_PER_USER,
+    Amounts,
+    Burst,
+    FirstOrder,
+    LocationChange,
+    Rule,
+    Rules,
+)
+from transforms.domain.rule_text import span_text
 
 __all__ = ["FIRST_ORDER", "Detector", "Order", "UserOrders", "alert_id", "order_flags", "prune", "renewed"]
 
-# event_time_ms, order_id, flags, amount_minor, region. A plain tuple: it sorts as the semantics want, and a hundred
-# thousand users' worth of them is held in memory.
-Order = tuple[int, str, int, int, str]
-UserOrders = list[Order]  # sorted
 _NEVER = 1 << 63  # more than any amount
-_Find = Callable[[UserOrders, int], Iterator[tuple[int, int]]]
-
-# flags: the status in the low three bits, then whether it is a first order, then the number of the currency.
-FIRST_ORDER = 8
-STATUS_BITS = 7
-_CURRENCY_SHIFT = 5
-# Of releases that did not keep the currency: whether it was that of the rules.
-_IN_RULES_CURRENCY = 16
-_NO_CURRENCY = number_of("XXX")  # ISO 4217's; no rule has an amount in it
-
-
-def order_flags(status: Any, is_first_order: Any, currency: Any) -> Any:
-    """Status (0 to 5), first order (0 or 1) and number of the currency as one number; or whole columns of them."""
-    return status | is_first_order * FIRST_ORDER | currency << _CURRENCY_SHIFT
-
-
-def renewed(order: Order, currency: str) -> Order:
-    """An order of a checkpoint; `currency` is that of the rules."""
-    at_ms, order_id, flags, amount_minor, region = order
-    if flags >> _CURRENCY_SHIFT:
-        return order
-    number = number_of(currency) if flags & _IN_RULES_CURRENCY else _NO_CURRENCY
-    return at_ms, order_id, order_flags(flags & STATUS_BITS, (flags & FIRST_ORDER) >> 3, number), amount_minor, region
+_Find = Callable[[UserOrders, int], Iterator[tuple[Any, int]]]
+_Tell = Callable[[str, UserOrders, Any, int, int], FraudAlert]
+"""User, orders, what its `_Find` yielded (the pattern's oldest order, or all of them, and the last), the time now."""
 
 
 def alert_id(rule: str, user_id: str, order_id: str) -> str:
@@ -62,20 +62,14 @@ class Detector:
       max_orders_per_user: bound of a user's state. A user beyond it (a bot) loses the oldest orders.
     """
 
-    def __init__(self, rules: Rules, max_orders_per_user: int = 1_000):
+    def __init__(self, rules: Rules, max_orders_per_user: int = MAX_ORDERS_PER_USER):
         self._max_orders = max_orders_per_user
-        self._by_status: list[list[tuple[Rule, _Find]]] = [[] for _ in STATUSES]
         # Farther apart than this, orders have nothing to do with each other.
-        self._reach_ms = max((r.span_ms for r in rules.rules if not isinstance(r, FirstOrder)), default=0)
-        self._alone: list[tuple[Rule, _Find]] = [(r, _first_order(r)) for r in rules.rules if isinstance(r, FirstOrder)]
-        for rule in rules.rules:
-            match rule:
-                case Burst():
-                    self._by_status[rule.status].append((rule, _burst(rule)))
-                case FirstOrder():
-                    self._by_status[CREATED].append((rule, _first_order(rule)))
-                case LocationChange():
-                    self._by_status[CREATED].append((rule, _location_change(rule)))
+        self._reach_ms = max(rule.span_ms for rule in rules.rules)
+        made = {rule: _compiled(rule, rules.bits) for rule in rules.rules}
+        touching = [rules.touching(status) for status in range(len(STATUSES))]
+        self._by_status = [[made[r] for r in of_status] for of_status in touching]
+        self._alone = [[made[r] for r in of_status if _may_be_alone(r)] for of_status in touching]
 
     def add(self, orders: UserOrders, order: Order) -> bool:
         """Inserts an arrival into the user's sorted orders, in place. False: a repeat, nothing was done.
@@ -103,26 +97,45 @@ class Detector:
             if orders[at] is not order:
                 return []  # the user is beyond the bound, and this is the order that was let go
         elif at == 0 or orders[at - 1][0] < order[0] - self._reach_ms:
-            rules = self._alone if order[2] & STATUS_BITS == CREATED else []
+            rules = self._alone[order[2] & STATUS_BITS]
         return [
-            _alert(rule, user_id, orders, first, last, detected_at_ms)
-            for rule, find in rules
+            tell(user_id, orders, first, last, detected_at_ms)
+            for tell, find in rules
             for first, last in find(orders, at)
         ]
 
 
-def prune(orders: UserOrders, floors_ms: list[int]) -> None:
-    """Forgets, in place, orders older than the floor of their status (event time, ms; one floor per status)."""
-    orders[:] = [o for o in orders if o[0] >= floors_ms[o[2] & STATUS_BITS]]
+def _may_be_alone(rule: Rule) -> bool:
+    """Whether one order can be a pattern."""
+    match rule:
+        case FirstOrder() | First() | Sum():
+            return True
+        case Count():
+            return rule.at_least == 1
+        case Distinct():
+            return rule.of.startswith("items.")
+    return False
+
+
+def _compiled(rule: Rule, bits: int) -> tuple[_Tell, _Find]:
+    match rule:
+        case Burst():
+            matches = _matcher(rule)
+            return partial(_burst_alert, rule, matches), _burst(rule, matches)
+        case FirstOrder():
+            return partial(_first_order_alert, rule), _first_order(rule)
+        case LocationChange():
+            return partial(_location_alert, rule), _location_change(rule)
+    find, text = compiled(rule, bits)
+    return partial(_pattern_alert, rule, text), find
 
 
 # Each `find` gets a user's sorted orders and where the new one stands, and yields (first, last) for each pattern that
 # is newly complete: `last` is the completing order, `first` the oldest order of the pattern.
 
 
-def _burst(rule: Burst) -> _Find:
+def _burst(rule: Burst, matches: Callable[[Order], bool]) -> _Find:
     need, span_ms = rule.orders, rule.span_ms
-    matches = _matcher(rule)
 
     def find(orders: UserOrders, at: int) -> Iterator[tuple[int, int]]:
         new = orders[at]
@@ -163,7 +176,7 @@ def _matcher(rule: Burst) -> Callable[[Order], bool]:
     above = _by_number(rule.above_minor)
 
     def matches(o: Order) -> bool:
-        return o[2] & STATUS_BITS == want and o[3] > above.get(o[2] >> _CURRENCY_SHIFT, _NEVER)
+        return o[2] & STATUS_BITS == want and o[3] > above.get(o[2] >> CURRENCY_SHIFT, _NEVER)
 
     return matches
 
@@ -176,8 +189,9 @@ def _first_order(rule: FirstOrder) -> _Find:
     above = _by_number(rule.above_minor)
 
     def find(orders: UserOrders, at: int) -> Iterator[tuple[int, int]]:
-        _, _, flags, amount_minor, _ = orders[at]
-        if flags & FIRST_ORDER and amount_minor > above.get(flags >> _CURRENCY_SHIFT, _NEVER):
+        order = orders[at]
+        flags = order[2]
+        if flags & FIRST_ORDER and order[3] > above.get(flags >> CURRENCY_SHIFT, _NEVER):
             yield at, at
 
     return find
@@ -212,22 +226,47 @@ def _location_change(rule: LocationChange) -> _Find:
     return find
 
 
-def _alert(rule: Rule, user_id: str, orders: UserOrders, first: int, last: int, detected_at_ms: int) -> FraudAlert:
+def _burst_alert(
+    rule: Burst, matches: Callable[[Order], bool], user_id: str, orders: UserOrders, first: int, last: int, now_ms: int
+) -> FraudAlert:
+    pattern = [o for o in orders[first : last + 1] if matches(o)]
+    above = _above(rule.above_minor, {o[2] >> CURRENCY_SHIFT for o in pattern}) if rule.above_minor else ""
+    text = f"{rule.orders} {STATUSES[rule.status]} orders{above} within {span_text(rule.span_ms)}"
+    return _alert(rule, user_id, orders[last], [o[1] for o in pattern], text, now_ms)
+
+
+def _first_order_alert(
+    rule: FirstOrder, user_id: str, orders: UserOrders, _: int, last: int, now_ms: int
+) -> FraudAlert:
     order = orders[last]
-    currency = code_of(order[2] >> _CURRENCY_SHIFT)
-    match rule:
-        case Burst():
-            pattern = [o for o in orders[first : last + 1] if _matcher(rule)(o)]
-            related = [o[1] for o in pattern]
-            above = _above(rule.above_minor, {o[2] >> _CURRENCY_SHIFT for o in pattern}) if rule.above_minor else ""
-            text = f"{rule.orders} {STATUSES[rule.status]} orders{above} within {_span(rule.span_ms)}"
-        case FirstOrder():
-            related = [order[1]]
-            above = _above(rule.above_minor, {order[2] >> _CURRENCY_SHIFT})
-            text = f"first order of {decimal(order[3], currency)} {currency},{above}"
-        case LocationChange():
-            related = [orders[first][1], order[1]]
-            text = f"order from {order[4]} within {_span(rule.span_ms)} of one from {orders[first][4]}"
+    number = order[2] >> CURRENCY_SHIFT
+    currency = code_of(number)
+    text = f"first order of {decimal(order[3], currency)} {currency},{_above(rule.above_minor, {number})}"
+    return _alert(rule, user_id, order, [order[1]], text, now_ms)
+
+
+def _location_alert(
+    rule: LocationChange, user_id: str, orders: UserOrders, first: int, last: int, now_ms: int
+) -> FraudAlert:
+    order, before = orders[last], orders[first]
+    text = f"order from {order[4]} within {span_text(rule.span_ms)} of one from {before[4]}"
+    return _alert(rule, user_id, order, [before[1], order[1]], text, now_ms)
+
+
+def _pattern_alert(
+    rule: Pattern,
+    text: Callable[[list[Order]], str],
+    user_id: str,
+    orders: UserOrders,
+    places: list[int],
+    last: int,
+    now_ms: int,
+) -> FraudAlert:
+    pattern = [orders[i] for i in places]
+    return _alert(rule, user_id, orders[last], [o[1] for o in pattern], text(pattern), now_ms)
+
+
+def _alert(rule: Rule, user_id: str, order: Order, related: list[str], text: str, detected_at_ms: int) -> FraudAlert:
     return FraudAlert(
         alert_id=alert_id(rule.name, user_id, order[1]),
         user_id=user_id,
@@ -239,7 +278,7 @@ def _alert(rule: Rule, user_id: str, orders: UserOrders, first: int, last: int, 
         event_time=order[0],
         detected_at=detected_at_ms,
         related_events=related,
-        currency=currency,
+        currency=code_of(order[2] >> CURRENCY_SHIFT),
     )
 
 
@@ -247,8 +286,3 @@ def _above(amounts: Amounts, numbers: set[int]) -> str:
     """The amounts of those currencies that are in a pattern."""
     those = [f"{decimal(minor, code)} {code}" for code, minor in amounts if number_of(code) in numbers]
     return f" above {' or '.join(those)}"
-
-
-def _span(span_ms: int) -> str:
-    minutes, rest = divmod(span_ms, 60_000)
-    return f"{span_ms / 1000:g} s" if rest else f"{minutes} min"

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files  # not paths: Spark imports us from a zip
-from typing import Any, get_args
-
-import yaml
+from typing import Any, Final
 
 from schemas import currencies
-from schemas.events import OrderStatus
-from transforms.domain.durations import parse_duration_ms
+from schemas.times import time_zone
+from transforms.domain import fraud_patterns
+from transforms.domain.conditions import All, AnyOf, Compared, Condition, OneOf, floors, meets
+from transforms.domain.fraud_orders import CREATED, STATUSES, bits_of
+from transforms.domain.fraud_patterns import KINDS, MAX_ORDERS_PER_USER, NO_KINDS, Pattern
+from transforms.domain.rule_text import Amounts, RuleError, amounts, only, risk_score, share, span_ms, whole, yaml_of
 
 __all__ = [
+    "MAX_ORDERS_PER_USER",
     "STATUSES",
     "Amounts",
     "Burst",
+    "Decisions",
     "FirstOrder",
     "LocationChange",
     "Rule",
     "RuleError",
     "Rules",
     "default_rules",
+    "parse_rules",
 ]
-
-STATUSES: tuple[str, ...] = get_args(OrderStatus)
-CREATED = STATUSES.index("CREATED")
-
-Amounts = tuple[tuple[str, int], ...]
-"""Currency and minor units, in the order of the currencies."""
-
-
-class RuleError(ValueError):
-    """A rules file that cannot be used; the message names the rule and the reason."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +41,11 @@ class Burst:
     status: int = CREATED
     above_minor: Amounts | None = None
 
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        of_status = OneOf("order_status", (STATUSES[self.status],))
+        return (_above(of_status, self.above_minor) if self.above_minor is not None else of_status,)
+
 
 @dataclass(frozen=True)
 class FirstOrder:
@@ -54,6 +54,14 @@ class FirstOrder:
     name: str
     risk_score: float
     above_minor: Amounts
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return (_above(OneOf("is_first_order", (True,)), self.above_minor, _ONLY_CREATED),)
+
+    @property
+    def span_ms(self) -> int:
+        return 0
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,27 @@ class LocationChange:
     risk_score: float
     span_ms: int
 
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return (_ONLY_CREATED,)
 
-Rule = Burst | FirstOrder | LocationChange
+
+_ONLY_CREATED: Final = OneOf("order_status", ("CREATED",))
+
+
+def _above(condition: Condition, above_minor: Amounts, *more: Condition) -> Condition:
+    return All((condition, *more, Compared("total_amount", "above", above_minor)))
+
+
+Rule = Burst | FirstOrder | LocationChange | Pattern
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """From which score on an order is to be looked at by somebody, and from which it is refused."""
+
+    review: float
+    block: float
 
 
 @dataclass(frozen=True)
@@ -74,38 +101,43 @@ class Rules:
 
     Attributes:
       currency: of amounts for which no other is said.
+      decisions: of a file that has them. No part of what alerts depend on, and so of the repr, which the daily batch
+        knows rules by.
     """
 
     currency: str
     rules: tuple[Rule, ...]
+    decisions: Decisions | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.rules:
             raise RuleError("rules: at least one rule is needed")
 
+    def touching(self, status: int) -> list[Rule]:
+        """The rules that an order of this status can matter to."""
+        return [r for r in self.rules if any(meets(c, status) is not False for c in r.conditions)]
+
     def span_ms(self, status: int) -> int | None:
         """For how long before and after an order another one of this status can matter; None: never."""
-        spans = [r.span_ms for r in self.rules if isinstance(r, Burst) and r.status == status]
-        spans += [r.span_ms for r in self.rules if isinstance(r, LocationChange) and status == CREATED]
-        spans += [0 for r in self.rules if isinstance(r, FirstOrder) and status == CREATED]
-        return max(spans, default=None)
+        return max((r.span_ms for r in self.touching(status)), default=None)
 
     def least_minor(self, status: int) -> dict[str, int] | None:
         """By currency: orders of this status at or below this amount touch no rule, and those in others touch none;
-        None: every order of this status does."""
-        floors: dict[str, int] = {}
-        for rule in self.rules:
-            if isinstance(rule, LocationChange):
-                above: Amounts | None = None if status == CREATED else ()
-            elif isinstance(rule, Burst):
-                above = rule.above_minor if status == rule.status else ()
-            else:
-                above = rule.above_minor if status == CREATED else ()
-            if above is None:
-                return None
-            for code, minor in above:
-                floors[code] = min(minor, floors.get(code, minor))
-        return floors
+        None: every order of this status may."""
+        return floors(AnyOf(tuple(c for rule in self.rules for c in rule.conditions)), status)
+
+    @property
+    def exact(self) -> Condition | None:
+        """What every order meets that touches a rule, where that says more than `least_minor`: with a rule of
+        version 2. An order that meets it not is not kept."""
+        if not any(isinstance(rule, Pattern) for rule in self.rules):
+            return None
+        return AnyOf(tuple(c for rule in self.rules for c in rule.conditions))
+
+    @property
+    def bits(self) -> int:
+        """The fields that orders are kept with beside those that every rule looks at; see `fraud_orders`."""
+        return bits_of(name for rule in self.rules if isinstance(rule, Pattern) for name in rule.fields)
 
 
 def default_rules() -> Rules:
@@ -119,88 +151,76 @@ def parse_rules(text: str) -> Rules:
     Raises:
       RuleError: naming the rule and the reason.
     """
-    try:
-        document = yaml.load(text, _StrictLoader)  # noqa: S506 - derived from SafeLoader
-    except yaml.YAMLError as e:
-        raise RuleError(f"not YAML: {' '.join(str(e).split())}") from e
+    document = yaml_of(text)
     if not isinstance(document, dict):
         raise RuleError("a mapping with version, currency and rules is needed")
-    _only(document, {"version", "currency", "rules"}, "the file")
-    if document.get("version") != 1:
-        raise RuleError(f"version: {document.get('version')!r} is not known; this release reads version 1")
+    version = document.get("version")
+    if isinstance(version, bool) or version not in (1, 2):
+        only(document, _FILE[2], "the file")
+        raise RuleError(f"version: {version!r} is not known; this release reads versions 1 and 2")
+    only(document, _FILE[version], "the file")
     try:
         currency = currencies.currency(document.get("currency"))
     except ValueError as e:
         raise RuleError(f"currency: {e}") from None
+    try:
+        zone = time_zone(_text(document.get("time_zone", "UTC")))
+    except ValueError as e:
+        raise RuleError(f"time_zone: {e}") from None
     rules = document.get("rules")
     if not isinstance(rules, dict):
         raise RuleError("rules: a mapping from rule name to rule is needed")
-    return Rules(currency, tuple(_rule(str(name), fields, currency) for name, fields in rules.items()))
+    decisions = _decisions(document["decisions"]) if "decisions" in document else None
+    read = tuple(_rule(str(name), said, currency, zone, version) for name, said in rules.items())
+    return Rules(currency, read, decisions)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML lets a later key of the same name win; here one rule would silently disappear."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise RuleError(f"{name}: is defined twice")
-        return super().construct_mapping(node, deep)
-
-
-_FIELDS = {
+_FILE: Final = {
+    1: {"version", "currency", "rules"},
+    2: {"version", "currency", "time_zone", "decisions", "rules"},
+}
+_OLDER: Final = {
     "burst": {"orders", "within", "status", "above"},
     "first_order": {"above"},
     "location_change": {"within"},
 }
 
 
-def _rule(name: str, fields: Any, currency: str) -> Rule:
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a time zone such as UTC or Europe/Istanbul")
+    return value
+
+
+def _decisions(said: Any) -> Decisions:
+    if not isinstance(said, dict):
+        raise RuleError("decisions: a mapping with review and block is needed")
+    only(said, {"review", "block"}, "decisions")
+    review, block = (share(f"decisions: {name}", said.get(name)) for name in ("review", "block"))
+    if review > block:
+        raise RuleError(f"decisions: review {review} is above block {block}: nothing would be reviewed")
+    return Decisions(review, block)
+
+
+def _rule(name: str, fields: Any, currency: str, zone: str, version: int) -> Rule:
     if not isinstance(fields, dict):
         raise RuleError(f"{name}: a mapping is needed")
     kind = fields.get("kind")
-    if not isinstance(kind, str) or kind not in _FIELDS:
-        raise RuleError(f"{name}: kind {kind!r} is not one of {', '.join(_FIELDS)}")
-    _only(fields, _FIELDS[kind] | {"kind", "risk_score"}, name)
-    score = fields.get("risk_score")
-    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise RuleError(f"{name}: risk_score {score!r} is not a number from 0 to 1")
+    kinds = _OLDER if version == 1 else {**_OLDER, **KINDS}
+    if not isinstance(kind, str) or kind not in kinds:
+        if version > 1 and isinstance(kind, str) and kind in NO_KINDS:
+            raise RuleError(f"{name}: {kind} cannot be a rule: {NO_KINDS[kind]}, and rules are monotone")
+        raise RuleError(f"{name}: kind {kind!r} is not one of {', '.join(kinds)}")
+    if kind in KINDS:
+        return fraud_patterns.read(name, fields, currency, zone)
+    only(fields, _OLDER[kind] | {"kind", "risk_score"}, name)
+    score = risk_score(name, fields)
     if kind == "first_order":
-        return FirstOrder(name, float(score), _amounts(name, fields.get("above"), currency))
+        return FirstOrder(name, score, amounts(f"{name}: above", fields.get("above"), currency))
     if kind == "location_change":
-        return LocationChange(name, float(score), _span(name, fields))
-    orders, status = fields.get("orders"), fields.get("status", "CREATED")
-    if isinstance(orders, bool) or not isinstance(orders, int) or orders < 2:
-        raise RuleError(f"{name}: orders {orders!r} is not a whole number of at least 2")
+        return LocationChange(name, score, span_ms(name, fields))
+    orders, status = whole(f"{name}: orders", fields.get("orders"), 2), fields.get("status", "CREATED")
     if status not in STATUSES:
         raise RuleError(f"{name}: status {status!r} is not one of {', '.join(STATUSES)}")
-    above = _amounts(name, fields["above"], currency) if "above" in fields else None
-    return Burst(name, float(score), orders, _span(name, fields), STATUSES.index(status), above)
-
-
-def _only(fields: dict[str, Any], known: set[str], where: str) -> None:
-    unknown = sorted(str(key) for key in fields if key not in known)
-    if unknown:
-        raise RuleError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
-
-
-def _span(name: str, fields: dict[str, Any]) -> int:
-    try:
-        span_ms = parse_duration_ms(str(fields.get("within")))
-    except ValueError as e:
-        raise RuleError(f"{name}: within {e}") from e
-    if span_ms <= 0:
-        raise RuleError(f"{name}: within must be above 0")
-    return span_ms
-
-
-def _amounts(name: str, above: Any, currency: str) -> Amounts:
-    """A plain amount is in the default currency; a mapping has one for each of its currencies."""
-    amounts = above if isinstance(above, dict) else {currency: above}
-    if not amounts:
-        raise RuleError(f"{name}: above names no currency")
-    try:
-        return tuple(sorted((code, currencies.minor(amount, code)) for code, amount in amounts.items()))
-    except ValueError as e:
-        raise RuleError(f"{name}: above {e}") from None
+    above = amounts(f"{name}: above", fields["above"], currency) if "above" in fields else None
+    return Burst(name, score, orders, span_ms(name, fields), STATUSES.index(status), above)
