@@ -117,7 +117,7 @@ def _parser() -> Parser:
     add("--workers", type=typed(_workers), default=min(os.cpu_count() or 1, 8), metavar="N",
         help="processes (default: one for each processor, at most 8)")  # fmt: skip
     add("--max_orders_per_user", type=typed(_positive), default=1_000, metavar="N",
-        help="as the job's flag: of a user's orders within the rules' spans, the newest so many (default: 1000)")  # fmt: skip
+        help="of a user's orders within the rules' spans, the newest so many (default: 1000)")  # fmt: skip
     return parser
 
 
@@ -234,7 +234,8 @@ def _warn(report: Report) -> None:
 
 
 def _say(words: str) -> None:
-    print(f"beam_pipelines.backtest: {words}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"beam_pipelines.backtest: {words}\n")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from transforms.domain.days import Days
 from transforms.domain.fraud import UserOrders
 from transforms.domain.fraud_rules import Rules
 from transforms.fraud import FraudRows, decode_rows
-from transforms.io.scratch import ScratchReader, ScratchWriter
+from transforms.io.scratch import ScratchReader, ScratchWriter, make_shards
 from transforms.io.whole_files import Unreadable, read_files
 from transforms.order_facts import FACTS, facts_of, fingerprints, once, totals
 from transforms.sharded_rows import encode_rows
@@ -106,6 +106,7 @@ def run(paths: Sequence[str], plan: Plan, workers: int, say: Progress) -> Found:
       OSError: there is no room for the scratch files, for example.
     """
     with tempfile.TemporaryDirectory(prefix="streamforge-backtest-") as scratch:
+        make_shards(scratch, _SHARDS)
         plan = replace(plan, scratch=scratch)
         size = max(1, min(_MOST_FILES, len(paths) // (workers * _TAKEN)))
         takes = [paths[at : at + size] for at in range(0, len(paths), size)]

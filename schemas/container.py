@@ -54,11 +54,11 @@ class Unpacked(NamedTuple):
 
     Attributes:
       number: of the block, from 1.
-      count: how many records it claims to hold.
+      claims: how many records it says that it holds.
     """
 
     number: int
-    count: int
+    claims: int
     data: bytes
 
 

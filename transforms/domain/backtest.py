@@ -103,7 +103,9 @@ def alerts_of(
         known: UserOrders = []
         for order in sorted(of_user):
             at_ms = order[0]
-            if known and known[0][0] < at_ms - reach:
+            if known and known[-1][0] < at_ms - reach:
+                known = []
+            elif known and known[0][0] < at_ms - reach:
                 prune(known, [at_ms - span_ms for span_ms in spans_ms])
             if detector.add(known, order):
                 for alert in detector.completed(user_id, known, order, at_ms):

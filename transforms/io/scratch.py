@@ -11,10 +11,15 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["ScratchReader", "ScratchWriter"]
+__all__ = ["ScratchReader", "ScratchWriter", "make_shards"]
 
 _SIZE = struct.Struct("<I")
 _HELD_BYTES = 8 << 20
+
+
+def make_shards(folder: str, count: int) -> None:
+    for shard in range(count):
+        Path(folder, str(shard)).mkdir()
 
 
 class ScratchWriter:
@@ -36,7 +41,7 @@ class ScratchWriter:
     def flush(self) -> None:
         """Raises: OSError: there is no room, for example."""
         for shard, held in self._held.items():
-            with Path(self._folder, f"{self._kind}-{shard}-{os.getpid()}").open("ab") as out:
+            with Path(self._folder, str(shard), f"{self._kind}-{os.getpid()}").open("ab") as out:
                 out.write(held)
         self._held, self._bytes = {}, 0
 
@@ -49,7 +54,7 @@ class ScratchReader:
 
     def take(self, shard: int) -> Iterator[bytes]:
         """What was added to a shard, in no particular order; it is removed as it is read."""
-        for path in sorted(Path(self._folder).glob(f"{self._kind}-{shard}-*")):
+        for path in sorted(Path(self._folder, str(shard)).glob(f"{self._kind}-*")):
             data = memoryview(path.read_bytes())
             at = 0
             while at < len(data):

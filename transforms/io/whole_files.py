@@ -1,7 +1,7 @@
 """Reads files of orders faster than one by one: the blocks of many container files are stepped through abreast.
 
-For whoever reads an archive without a runner. Gives what `transforms.io.files` and `BlockDecoder` give record by record,
-bad records included: where anything looks wrong, a block is read again in their way.
+For whoever reads an archive without a runner. It gives what `transforms.io.files` and `BlockDecoder` give record by
+record, bad records included: where anything looks wrong, a block is read again in their way.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _file(path: str, now_ms: int) -> Iterator[Block | _Run]:
                 first += 1
             else:
                 yield _Run(path, container, each, first)
-                first += each.count
+                first += each.claims
 
 
 def _abreast(runs: list[_Run], decoder: BlockDecoder[OrderEvent], now_ms: int) -> Iterator[Decoded]:
@@ -115,11 +115,11 @@ def _abreast(runs: list[_Run], decoder: BlockDecoder[OrderEvent], now_ms: int) -
 def _joined(runs: list[_Run], skip: Skip, now_ms: int) -> tuple[Iterator[tuple[list[_Run], Block]], list[_Run]]:
     """Blocks of the records of many runs, each with those runs; and the runs whose records cannot be found so."""
     data = b"".join(run.block.data for run in runs)
-    counts = np.array([min(run.block.count, len(run.block.data)) for run in runs], np.int64)
+    counts = np.array([min(run.block.claims, len(run.block.data)) for run in runs], np.int64)
     ends = np.cumsum([len(run.block.data) for run in runs])
     starts = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
     found, right = record_ends(data, starts, ends, counts, skip)
-    right &= counts == [run.block.count for run in runs]
+    right &= counts == [run.block.claims for run in runs]
     firsts = np.cumsum(counts) - counts
 
     def blocks() -> Iterator[tuple[list[_Run], Block]]:
