@@ -5,9 +5,9 @@
         --labels=chargebacks.csv --from=2026-10-01 --to=2026-10-31 --json=new.json --page=new.html
 
 The rules are the jobs' own, so over the same orders they give the alerts that the stream gives. Nothing is written but
-the report: text on standard output, with --json and --page also to files; progress goes to standard error. It needs no
-runner and no service. Orders wait in temporary files (about 90 bytes each; TMPDIR says where), so memory does not grow
-with the archive. docs/backtest.md says what the figures mean.
+the report: text on standard output, with --json, --page and --alerts also to files; progress goes to standard error. It
+needs no runner and no service. Orders wait in temporary files (about 90 bytes each; TMPDIR says where), so memory
+hardly grows with the archive. docs/backtest.md says what the figures mean.
 
 Status 0 when orders were read, 1 when there were none or a worker was lost, 2 for a wrong flag.
 """
@@ -15,6 +15,7 @@ Status 0 when orders were read, 1 when there were none or a worker was lost, 2 f
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -65,12 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as e:
         parser.stop(e)
     try:
-        found = run(asked.paths, asked.plan, flags.workers, _say)
+        with Path(flags.alerts).open("wb") if flags.alerts else contextlib.nullcontext() as alerts_to:
+            found = run(asked.paths, asked.plan, flags.workers, _say, alerts_to)
     except WorkerLost:
         _say("a worker was stopped, perhaps for want of memory; --workers=1 needs half as much")
         return 1
     except OSError as e:
-        _say(f"the temporary files cannot be written: {e}; TMPDIR names another folder for them")
+        _say(f"a file cannot be written: {e}; TMPDIR names another folder for the temporary ones")
         return 1
     report = _report(asked, found)
     try:
@@ -113,6 +115,7 @@ def _parser() -> Parser:
     add("--to", dest="last", type=typed(_day), metavar="DATE", help="last day that counts (default: all)")
     add("--time_zone", type=typed(time_zone), default="UTC", help="of the days, such as Europe/Istanbul (default: UTC)")
     add("--json", metavar="FILE", help="write the report as JSON, too")
+    add("--alerts", metavar="FILE", help="write the alerts of the rules that are tried as JSON lines, too")
     add("--page", metavar="FILE", help="write it as an HTML page with charts, too")
     add("--workers", type=typed(_workers), default=min(os.cpu_count() or 1, 8), metavar="N",
         help="processes (default: one for each processor, at most 8)")  # fmt: skip
@@ -147,7 +150,7 @@ def _asked(flags: argparse.Namespace) -> _Asked:
     labels = None if flags.labels is None else _labels(flags.labels)
     if flags.first and flags.last and flags.last < flags.first:
         raise UsageError("--to", f"{flags.last} is before --from={flags.first}")
-    for flag, path in (("--json", flags.json), ("--page", flags.page)):
+    for flag, path in (("--json", flags.json), ("--alerts", flags.alerts), ("--page", flags.page)):
         if path and not Path(path).parent.is_dir():
             raise UsageError(flag, f"{Path(path).parent} is no folder")
     start_ms = starts_ms(flags.first, flags.time_zone) if flags.first else 0

@@ -216,7 +216,8 @@ def _bars(rows: Sequence[tuple[str, Parts]], title: str) -> str:
     drawn = []
     for i, (name, parts) in enumerate(rows):
         y, x = i * _ROW, 0.0
-        numbers = " · ".join(f"{n:,} {kind}" for kind, n in parts) if len(parts) > 1 else f"{parts[0][1]:,}"
+        several = " · ".join(f"{n:,} {kind}" for kind, n in parts if n) or "0"
+        numbers = several if len(parts) > 1 else f"{parts[0][1]:,}"
         drawn.append(f'<text x="0" y="{y + 14}">{escape(name)}: {numbers}</text>')
         for kind, n in parts:
             width = 100 * n / most

@@ -14,8 +14,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from transforms.decode import ORDERS, BlockDecoder
@@ -33,7 +34,7 @@ from transforms.sharded_rows import encode_rows
 __all__ = ["Found", "Plan", "Progress", "WorkerLost", "run"]
 
 _SHARDS = 256
-_FACTS = "facts"
+_FACTS, _ALERTS = "facts", "alerts"
 _MOST_FILES = 64  # that a worker takes at a time
 _TAKEN = 16  # times that each worker takes some
 _FACTS_HELD = 100_000
@@ -65,6 +66,7 @@ class Plan:
     labels: frozenset[str] | None = None
     max_orders_per_user: int = 1_000
     scratch: str = ""
+    keeps_alerts: bool = False
 
     @property
     def reach_ms(self) -> int:
@@ -99,15 +101,18 @@ class Found:
         self.reasons[error_class] = Bad(error_class, known.count + count, min(known.example, example))
 
 
-def run(paths: Sequence[str], plan: Plan, workers: int, say: Progress) -> Found:
+def run(paths: Sequence[str], plan: Plan, workers: int, say: Progress, alerts_to: IO[bytes] | None = None) -> Found:
     """
+    Args:
+      alerts_to: receives the alerts of the rules that are tried, as lines of JSON.
+
     Raises:
       WorkerLost.
       OSError: there is no room for the scratch files, for example.
     """
     with tempfile.TemporaryDirectory(prefix="streamforge-backtest-") as scratch:
         make_shards(scratch, _SHARDS)
-        plan = replace(plan, scratch=scratch)
+        plan = replace(plan, scratch=scratch, keeps_alerts=alerts_to is not None)
         size = max(1, min(_MOST_FILES, len(paths) // (workers * _TAKEN)))
         takes = [paths[at : at + size] for at in range(0, len(paths), size)]
         total, began, said = Found(), time.monotonic(), 0.0
@@ -125,6 +130,9 @@ def run(paths: Sequence[str], plan: Plan, workers: int, say: Progress) -> Found:
                 if time.monotonic() - said > _SAY_S or number == _SHARDS:
                     said = time.monotonic()
                     say(f"rules applied to {number * 100 // _SHARDS} % of users ({said - began:.0f} s)")
+        for shard in range(_SHARDS) if alerts_to else ():
+            for lines in ScratchReader(scratch, _ALERTS).take(shard):
+                alerts_to.write(lines)
     return total
 
 
@@ -230,6 +238,11 @@ def _judge(plan: Plan, shard: int) -> Found:
         list(alerts_of(_orders(plan, i, shard), rules, plan.max_orders_per_user, plan.start_ms))
         for i, rules in enumerate(plan.sets)
     ]
+    if plan.keeps_alerts:
+        ordered = sorted(alerts[0], key=lambda alert: (alert.event_time, alert.alert_id))
+        out = ScratchWriter(plan.scratch, _ALERTS)
+        out.add(shard, b"".join(msgspec.json.encode(alert) + b"\n" for alert in ordered))
+        out.flush()
     judged = tally(alerts[0], alerts[1] if len(alerts) > 1 else None, None if labels is None else frauds, days.of)
     judged.counts.update(counts)
     return Found(repeats=len(read) - len(facts), tally=judged)
