@@ -195,11 +195,10 @@ def _text(flag: str, name: str) -> str:
 
 def _paths(name: str) -> list[str]:
     """The files of an archive's orders, or those that are named. Raises: UsageError."""
+    of_archive = f"{name.rstrip('/')}/{ORDERS_TABLE.name}/**"
     try:
-        try:
-            return match_files(f"{name.rstrip('/')}/{ORDERS_TABLE.name}/**")
-        except ValueError:
-            return match_files(name)
+        is_archive = FileSystems.match([of_archive], [1])[0].metadata_list
+        return match_files(of_archive if is_archive else name)
     except (OSError, ValueError) as e:
         raise UsageError("--input", e) from e
 
