@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import random
+import re
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -325,3 +328,22 @@ def test_the_rules_of_the_package_are_what_current_means(tmp_path: Path) -> None
     write_avro(tmp_path / "in" / "a.avro", golden())
     report, _ = run(tmp_path, "--rules=current", f"--input={tmp_path / 'in'}")
     assert [r["name"] for r in report["rules"]["rules"]] == [r.name for r in default_rules().rules] == RULES
+
+
+def test_the_example_of_the_page_prints_what_the_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "backtest.md").read_text(encoding="utf-8")
+    [commands], [shows] = (re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL) for language in ("bash", "text"))
+    monkeypatch.chdir(tmp_path)
+    [(file, rules)] = re.findall(r"cat > (\S+) <<'END'\n(.*?)END\n", commands, re.DOTALL)
+    Path(file).write_text(rules)
+    programs = [line for line in commands.splitlines() if line.startswith("python -m ")]
+    for line in programs:
+        _, _, program, *words = shlex.split(line)
+        module = importlib.import_module("simulator.__main__" if program == "simulator" else program)
+        assert not module.main(words)
+    printed = capfd.readouterr().out.splitlines()
+    assert [line for line in shows.splitlines() if line not in printed] == []
+    assert len(programs) == 3
+    assert Path("backtest.html").stat().st_size > 10_000
