@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.columns import Bools, Ints
+from schemas.walk import takes_bytes
 
 __all__ = ["Skip", "record_ends", "skips"]
 
 _PAD = 16
 _LONGEST = 10  # bytes of a varint
 _CHUNK = 1 << 16
+_MOST_ITEMS = 250  # of an array; columns are no faster for more
 
 
 class _Bytes:
@@ -67,6 +69,8 @@ Skip = Callable[[_Bytes, Ints], Ints]
 
 def skips(writer: dict[str, Any]) -> Skip | None:
     """How to step over records of a schema, as `codec.parse_schema` gives it; None where that takes one at a time."""
+    if not takes_bytes(writer, {}):
+        return None
     try:
         return _joined(_steps(writer, {}))
     except _UnequalError:
@@ -80,24 +84,28 @@ class _UnequalError(Exception):
 def record_ends(data: bytes, starts: Ints, ends: Ints, counts: Ints, skip: Skip) -> tuple[Ints, Bools]:
     """The ends of `counts[i]` records, one behind the other, at `data[starts[i]:ends[i]]`.
 
+    Takes a round for each record of the longest run, and at most one for each of its bytes.
+
     Returns: them, run by run; and [k] which runs end where they should. The ends of the others mean nothing.
     """
     held = _Bytes(data)
     found: Ints = np.zeros(int(counts.sum()), np.int64)
-    first = np.cumsum(counts) - counts
-    # The longest first: those that are left are always the first so many.
-    order = np.argsort(-counts, kind="stable")
-    pos, first, left = starts[order], first[order], counts[order]
-    inside = int(np.count_nonzero(left > 0))
-    number = 0
-    while inside:
-        at = np.minimum(skip(held, pos[:inside]), held.lost)
-        pos[:inside] = at
-        found[first[:inside] + number] = at
-        number += 1
-        inside = int(np.count_nonzero(left > number))
     right: Bools = np.zeros(len(counts), np.bool_)
-    right[order] = pos == ends[order]
+    right[(counts == 0) & (starts == ends)] = True
+    # The longest first: those that have more records are always the first so many.
+    runs = np.argsort(-counts, kind="stable")
+    runs = runs[: np.count_nonzero(counts > 0)]
+    pos, end, left, first = starts[runs], ends[runs], counts[runs], (np.cumsum(counts) - counts)[runs]
+    number = 0
+    while len(runs):
+        pos = np.minimum(skip(held, pos), held.lost)
+        found[first + number] = pos
+        number += 1
+        over = pos >= end
+        if over.any() or left[-1] <= number:
+            right[runs] = (pos == end) & (left == number)
+            more = ~over & (left > number)
+            runs, pos, end, left, first = runs[more], pos[more], end[more], left[more], first[more]
     return found, right
 
 
@@ -125,7 +133,8 @@ def _steps(schema: Any, named: dict[str, Any]) -> list[Skip]:
         case "string" | "bytes":
             return [_string]
         case "array":
-            return [_array(_joined(_steps(schema["items"], named)))]
+            if takes_bytes(schema["items"], named):
+                return [_array(_joined(_steps(schema["items"], named)))]
         case "record" if schema["name"] not in named:
             steps = [step for field in schema["fields"] for step in _steps(field["type"], named)]
             named[schema["name"]] = schema
@@ -155,7 +164,7 @@ def _string(held: _Bytes, pos: Ints) -> Ints:
 
 
 def _array(skip_item: Skip) -> Skip:
-    """Of one block of items, as all writers but the oldest write them; runs with others are lost."""
+    """Of one block of items, as all writers but the oldest write them, and not too many; runs with others are lost."""
 
     def skip(held: _Bytes, pos: Ints) -> Ints:
         count, pos = held.lengths(pos)
@@ -167,6 +176,8 @@ def _array(skip_item: Skip) -> Skip:
             else:
                 pos[inside] = skip_item(held, pos[inside])
             number += 1
+            if number > _MOST_ITEMS:
+                pos[left > number] = held.lost
         some = np.flatnonzero(left > 0)  # an empty array has no other end than its count
         more, after = held.lengths(pos[some])
         pos[some] = np.where(more == 0, after, held.lost)

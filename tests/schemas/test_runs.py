@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import time
 from typing import Any
 
 import fastavro
@@ -82,7 +83,7 @@ def test_long_texts_many_items_and_large_numbers_are_stepped_over() -> None:
     orders = [
         order("o" * 200, items=[item(product_name="n" * 70_000)] * 3, amount=1 << 62),
         order(items=[]),
-        order(items=[item()] * 300),
+        order(items=[item()] * 200),
     ]
     runs = [[codec.encode_datum(o, schema) for o in orders], [codec.encode_datum(order(), schema)] * 5]
     found, right = found_in(schema, runs)
@@ -116,7 +117,32 @@ def test_a_run_that_is_cut_or_has_bytes_behind_its_records_is_told() -> None:
         assert not right[0]
 
 
-@pytest.mark.parametrize("kind", [{"type": "map", "values": "int"}, ["int", "string", "null"]])
+def test_claims_of_more_records_than_there_can_be_and_of_endless_arrays_take_no_time() -> None:
+    schema = plain("OrderEvent")
+    good = codec.encode_datum(order(items=[]), schema)
+    endless = codec.encode_datum(order(items=[item()]), schema).replace(b"\x02\x06p-1", b"\xfe\xff\x7f\x06p-1")
+    skip = skips(schema)
+    assert skip
+    data = good + endless + bytes(1 << 20)
+    starts, ends = np.array([0, len(good)]), np.array([len(good), len(data)])
+    begin = time.process_time()
+    _, right = record_ends(data, starts, ends, np.array([1, 1 << 20]), skip)
+    assert right.tolist() == [True, False]
+    assert time.process_time() - begin < 5
+
+
+def test_nothing_at_all_is_right() -> None:
+    skip = skips(plain("OrderEvent"))
+    assert skip
+    nothing = np.zeros(2, np.int64)
+    found, right = record_ends(b"x", nothing, np.array([0, 1]), nothing, skip)
+    assert (found.tolist(), right.tolist()) == ([], [True, False])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [{"type": "map", "values": "int"}, ["int", "string", "null"], "null", {"type": "array", "items": "null"}],
+)
 def test_a_schema_whose_values_have_to_be_read_is_left_to_who_can(kind: Any) -> None:
     schema = {"type": "record", "name": "R", "fields": [{"name": "a", "type": kind}]}
     assert skips(codec.parse_schema(schema)) is None

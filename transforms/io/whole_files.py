@@ -24,7 +24,7 @@ __all__ = ["Unreadable", "read_files"]
 
 _TOGETHER = 256  # blocks; with many more, what is stepped through no longer fits the processor's cache
 _TOGETHER_BYTES = 32 << 20
-_FEWEST = 16  # blocks; of fewer, one by one is faster
+_FEWEST = 16  # blocks as long as the longest; of fewer, one by one is faster
 _RECORDS = 4_000  # decoded at once
 
 Decoded = DecodedBlock[OrderEvent]
@@ -96,7 +96,8 @@ def _file(path: str, now_ms: int) -> Iterator[Block | _Run]:
 
 
 def _abreast(runs: list[_Run], decoder: BlockDecoder[OrderEvent], now_ms: int) -> Iterator[Decoded]:
-    skip = skips(runs[0].container.writer.schema) if len(runs) >= _FEWEST else None
+    claims = [run.block.claims for run in runs]
+    skip = skips(runs[0].container.writer.schema) if sum(claims) >= _FEWEST * max(claims) else None
     again = runs
     if skip is not None:
         blocks, again = _joined(runs, skip, now_ms)
