@@ -32,6 +32,9 @@ from beam_pipelines.backtest_page import page_of
 from beam_pipelines.backtest_run import Found, Plan, WorkerLost, run
 from beam_pipelines.backtest_text import text_of
 from beam_pipelines.flags import read
+from beam_pipelines.options import input_url
+from beam_pipelines.sinks import KafkaUrl
+from schemas.addresses import scrub
 from schemas.flags import Parser, UsageError, typed
 from schemas.times import starts_ms, time_zone
 from transforms.archive import ORDERS_TABLE
@@ -188,19 +191,22 @@ def _text(flag: str, name: str) -> str:
         with FileSystems.open(name) as file:
             return bytes(file.read()).decode()
     except UnicodeDecodeError as e:
-        raise UsageError(flag, f"{name}: {e}") from e
+        raise UsageError(flag, scrub(f"{name}: {e}")) from e
     except (OSError, ValueError) as e:
-        raise UsageError(flag, e) from e
+        raise UsageError(flag, scrub(e)) from e
 
 
 def _paths(name: str) -> list[str]:
     """The files of an archive's orders, or those that are named. Raises: UsageError."""
-    of_archive = f"{name.rstrip('/')}/{ORDERS_TABLE.name}/**"
+    url = read("--input", input_url, name)
+    if isinstance(url, KafkaUrl):
+        raise UsageError("--input", "a topic is not read here; name an archive or files of orders")
+    of_archive = f"{url.path.rstrip('/')}/{ORDERS_TABLE.name}/**"
     try:
         is_archive = FileSystems.match([of_archive], [1])[0].metadata_list
-        return match_files(of_archive if is_archive else name)
+        return match_files(of_archive if is_archive else url.path)
     except (OSError, ValueError) as e:
-        raise UsageError("--input", e) from e
+        raise UsageError("--input", scrub(e)) from e
 
 
 def _may_hold(path: str, start_ms: int, end_ms: int) -> bool:

@@ -295,6 +295,7 @@ def test_a_wrong_flag_stops_it_with_one_line(tmp_path: Path, capsys: pytest.Capt
     assert "no file matches" in stopped(capsys, rules, f"--input={tmp_path / 'gone'}")
     assert "no file matches" in stopped(capsys, rules, f"--input={tmp_path / 'nothing'}")
     assert "neither .avro nor .jsonl" in stopped(capsys, rules, f"--input={text}")
+    assert "a topic is not read here" in stopped(capsys, rules, "--input=kafka://127.0.0.1:1/transactions.orders")
     assert f"--labels: {text}: line 1" in stopped(capsys, rules, data, f"--labels={text}")
     assert "--labels" in stopped(capsys, rules, data, f"--labels={tmp_path / 'gone'}")
     assert "--from: '1.1.' is not a date" in stopped(capsys, rules, data, "--from=1.1.")
