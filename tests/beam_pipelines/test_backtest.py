@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import multiprocessing
+import os
 import random
 import re
 import shlex
@@ -323,6 +324,24 @@ def test_no_order_is_status_1_and_no_scratch_is_left(
     scratch.rmdir()  # raises if anything is left
     assert backtest.main(["--rules=current", f"--input={tmp_path / 'in'}", "--workers=1"]) == 1
     assert "TMPDIR" in capsys.readouterr().err
+
+
+def _is_killed(plan: backtest_run.Plan, shard: int) -> backtest_run.Found:
+    os._exit(9)
+
+
+def test_a_worker_that_is_killed_ends_the_run_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    write_avro(tmp_path / "in" / "a.avro", golden())
+    monkeypatch.setattr(backtest_run, "_judge", _is_killed)
+    assert backtest.main(["--rules=current", f"--input={tmp_path / 'in'}", "--workers=2"]) == 1
+    said = capsys.readouterr()
+    assert "a worker was stopped" in said.err
+    assert said.out == ""
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_the_rules_of_the_package_are_what_current_means(tmp_path: Path) -> None:
