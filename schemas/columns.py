@@ -95,7 +95,8 @@ class _Cursor:
         self.bad: Bools = np.zeros(len(starts), np.bool_)
         self.columns = Columns(self.bad, data)
         # How many bytes ≥ 0x80 lie before each position: tells for any span at once whether it is plain ASCII.
-        self.high = np.concatenate(([0], np.cumsum(self.buf >= 0x80, dtype=np.int32)))
+        self.high: npt.NDArray[np.int32] = np.zeros(len(self.buf) + 1, np.int32)
+        np.cumsum(self.buf >= 0x80, dtype=np.int32, out=self.high[1:])
 
     def fail(self, rows: Ints) -> None:
         if len(rows):

@@ -23,7 +23,7 @@ from schemas import columns
 from schemas.codec import DECODE_ERRORS, Undecodable, Writer
 from schemas.walk import WalkError
 
-__all__ = ["Container", "Datum", "UnreadablePacking"]
+__all__ = ["Container", "Datum", "Unpacked", "UnreadablePacking"]
 
 _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
@@ -47,6 +47,19 @@ class Datum(NamedTuple):
 
     data: bytes
     broken: str = ""
+
+
+class Unpacked(NamedTuple):
+    """A block of the file, as it says itself.
+
+    Attributes:
+      number: of the block, from 1.
+      claims: how many records it says that it holds.
+    """
+
+    number: int
+    claims: int
+    data: bytes
 
 
 class Container:
@@ -83,12 +96,17 @@ class Container:
 
     def __iter__(self) -> Iterator[Datum]:
         """Every record, in order. The first broken one of a block has the rest of its bytes."""
+        for block in self.blocks():
+            yield from self.records(block) if isinstance(block, Unpacked) else [block]
+
+    def blocks(self) -> Iterator[Unpacked | Datum]:
+        """The same, with blocks that could be unpacked as they are: for a reader that finds many records at once."""
         number = 0
         while self._bytes.holds(1):
             number += 1
             yield from self._block(number)
 
-    def _block(self, number: int) -> Iterator[Datum]:
+    def _block(self, number: int) -> Iterator[Unpacked | Datum]:
         count = 0
         try:
             count, size = self._long(), self._long()
@@ -111,9 +129,11 @@ class Container:
         except (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, ValueError) as e:
             yield from _lost(count, stored, f"block {number} cannot be unpacked by {self._codec}: {e}")
             return
-        yield from self._data(number, count, data)
+        yield Unpacked(number, count, data)
 
-    def _data(self, number: int, count: int, data: bytes) -> Iterator[Datum]:
+    def records(self, block: Unpacked) -> Iterator[Datum]:
+        """The records of a block. The first broken one has the rest of its bytes."""
+        number, count, data = block
         ends = self._end(data)
         start = empty = 0
         for i in range(count):

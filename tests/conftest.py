@@ -93,7 +93,7 @@ def _said(failure: pytest.ExceptionInfo[BaseException]) -> Iterator[tuple[str, s
                 text = words.decode(errors="replace") if isinstance(words, bytes) else words
                 if text:
                     yield f"{name} said ({value.returncode})", text[-4_000:]
-        elif name in ("out", "err", "said", "_") and value and isinstance(value, str):
+        elif name in ("out", "err", "said", "_") and isinstance(value, str) and value:
             yield name, value[-4_000:]
 
 

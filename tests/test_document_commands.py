@@ -26,6 +26,7 @@ def called(module: str, words: str) -> tuple[str, str]:
 # How each program that needs a service is run by a test: its subcommand → the test, and words with which that runs it.
 LIVE = {
     "beam_pipelines.archive": {"": ("beam_pipelines/test_archive_live.py", "beam_pipelines.archive")},
+    "beam_pipelines.backtest": {"": ("beam_pipelines/test_backtest.py", "backtest.main(")},
     "beam_pipelines.cdc": {"": ("beam_pipelines/test_cdc_live.py", "beam_pipelines.cdc")},
     "beam_pipelines.dead_letters": {
         **{name: ("beam_pipelines/test_dead_letters.py", f'"{name}"') for name in ("inspect", "replay", "discard")},

@@ -34,6 +34,10 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     for verb in ("inspect", "replay", "export"):
         yield "beam_pipelines.dead_letters", [verb, "{}"]
         yield "beam_pipelines.dead_letters", [verb, "nowhere", "--registry={}"]
+    for flag in ("--rules", "--against", "--labels", "--input"):
+        rest = [each for each in ("--rules=current", "--input=nowhere.jsonl") if not each.startswith(flag)]
+        yield "beam_pipelines.backtest", [*rest, f"{flag}={{}}"]
+    yield "beam_pipelines.backtest", ["{}"]
     yield "beam_pipelines.tables", ["create", "{}"]
     yield "beam_pipelines.tables", ["{}"]
     for flag in ("--redis", "--kafka", "--cors_origin"):

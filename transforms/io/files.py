@@ -15,10 +15,18 @@ from apache_beam.io.filesystems import FileSystems
 
 from schemas import codec
 from schemas.container import Container, Datum, UnreadablePacking
-from transforms.blocks import NO_WATERMARK_MS, Block
+from transforms.blocks import NO_WATERMARK_MS, Block, Encoding
 from transforms.ledger import Counts
 
-__all__ = ["ReadBlocksFromFiles", "WriteLedgerToFile", "lines", "make_folder", "match_files", "write_whole"]
+__all__ = [
+    "ReadBlocksFromFiles",
+    "WriteLedgerToFile",
+    "blocks_of",
+    "lines",
+    "make_folder",
+    "match_files",
+    "write_whole",
+]
 
 _BLOCK_RECORDS = 4_000
 _BLOCK_BYTES = 32 << 20
@@ -132,32 +140,41 @@ class _ReadFileFn(beam.DoFn):
     def process(self, path: str) -> Iterator[Block]:
         with FileSystems.open(path) as stream:
             if path.endswith(".jsonl"):
-                yield from self._blocks(path, lines(stream), "json", None)
+                yield from blocks_of(path, lines(stream), self._now_ms)
                 return
             try:
                 container = Container(stream)
             except codec.Undecodable as e:
-                yield from self._blocks(path, iter([Datum(b"", str(e))]), "avro", None)
+                yield from blocks_of(path, iter([Datum(b"", str(e))]), self._now_ms, "avro")
                 return
-            yield from self._blocks(path, iter(container), "avro", container.writer.schema)
+            yield from blocks_of(path, iter(container), self._now_ms, "avro", container.writer.schema)
 
-    def _blocks(self, path: str, records: Iterator[Datum], encoding: Any, schema: Any) -> Iterator[Block]:
-        offset = 0
-        for batch in _batches(records):
-            sizes = np.fromiter((len(record.data) for record in batch), np.int64, len(batch))
-            yield Block(
-                topic=path,
-                partition=0,
-                data=b"".join(record.data for record in batch),
-                bounds=np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))),
-                offsets=np.arange(offset, offset + len(batch)),
-                times_ms=np.full(len(batch), self._now_ms),
-                watermarks_ms=np.full(len(batch), NO_WATERMARK_MS),
-                encoding=encoding,
-                schema=schema,
-                broken={i: record.broken for i, record in enumerate(batch) if record.broken},
-            )
-            offset += len(batch)
+
+def blocks_of(
+    path: str, records: Iterator[Datum], now_ms: int, encoding: Encoding = "json", schema: Any = None, first: int = 0
+) -> Iterator[Block]:
+    """Blocks of a file's records.
+
+    Args:
+      now_ms: taken as the records' timestamp.
+      first: number of the first of the records in the file.
+    """
+    offset = first
+    for batch in _batches(records):
+        sizes = np.fromiter((len(record.data) for record in batch), np.int64, len(batch))
+        yield Block(
+            topic=path,
+            partition=0,
+            data=b"".join(record.data for record in batch),
+            bounds=np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))),
+            offsets=np.arange(offset, offset + len(batch)),
+            times_ms=np.full(len(batch), now_ms),
+            watermarks_ms=np.full(len(batch), NO_WATERMARK_MS),
+            encoding=encoding,
+            schema=schema,
+            broken={i: record.broken for i, record in enumerate(batch) if record.broken},
+        )
+        offset += len(batch)
 
 
 def _batches(records: Iterator[Datum]) -> Iterator[list[Datum]]:
