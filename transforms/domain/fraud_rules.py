@@ -16,6 +16,7 @@ __all__ = [
     "STATUSES",
     "Amounts",
     "Burst",
+    "Decisions",
     "FirstOrder",
     "LocationChange",
     "Rule",
@@ -69,6 +70,21 @@ Rule = Burst | FirstOrder | LocationChange
 
 
 @dataclass(frozen=True)
+class Decisions:
+    """From which score on an order that is not placed yet is reviewed or blocked. Jobs do not look at it."""
+
+    review: float = 0.6
+    block: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name, score in (("review", self.review), ("block", self.block)):
+            if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+                raise RuleError(f"decisions: {name} {score!r} is not a number from 0 to 1")
+        if self.review > self.block:
+            raise RuleError(f"decisions: review {self.review} is above block {self.block}")
+
+
+@dataclass(frozen=True)
 class Rules:
     """A validated rule set.
 
@@ -78,6 +94,7 @@ class Rules:
 
     currency: str
     rules: tuple[Rule, ...]
+    decisions: Decisions = Decisions()
 
     def __post_init__(self) -> None:
         if not self.rules:
@@ -125,7 +142,7 @@ def parse_rules(text: str) -> Rules:
         raise RuleError(f"not YAML: {' '.join(str(e).split())}") from e
     if not isinstance(document, dict):
         raise RuleError("a mapping with version, currency and rules is needed")
-    _only(document, {"version", "currency", "rules"}, "the file")
+    _only(document, {"version", "currency", "rules", "decisions"}, "the file")
     if document.get("version") != 1:
         raise RuleError(f"version: {document.get('version')!r} is not known; this release reads version 1")
     try:
@@ -135,7 +152,15 @@ def parse_rules(text: str) -> Rules:
     rules = document.get("rules")
     if not isinstance(rules, dict):
         raise RuleError("rules: a mapping from rule name to rule is needed")
-    return Rules(currency, tuple(_rule(str(name), fields, currency) for name, fields in rules.items()))
+    found = tuple(_rule(str(name), fields, currency) for name, fields in rules.items())
+    return Rules(currency, found, _decisions(document.get("decisions", {})))
+
+
+def _decisions(fields: Any) -> Decisions:
+    if not isinstance(fields, dict):
+        raise RuleError("decisions: a mapping with review and block is needed")
+    _only(fields, {"review", "block"}, "decisions")
+    return Decisions(**fields)
 
 
 class _StrictLoader(yaml.SafeLoader):
