@@ -1,4 +1,7 @@
-"""Serves the API and the dashboard: python -m serving --port 8090 --redis redis://127.0.0.1:6379/0"""
+"""Serves the API and the dashboard: python -m serving --port 8090 --redis redis://127.0.0.1:6379/0
+
+Long, as all of its flags are here.
+"""
 
 from __future__ import annotations
 
@@ -194,9 +197,8 @@ def _add_events(parser: Parser) -> None:
         type=_mapping,
         action="append",
         metavar="FILE",
-        help="also take other systems' events, at /api/v1/events/NAME, and their orders, at /api/v1/decisions/NAME, where "
-        "these are switched on: a YAML file NAME.yaml (docs/mapping.md), or "
-        "ga4, segment, shopify, snowplow or woocommerce; repeatable",
+        help="also take other systems' events, at /api/v1/events/NAME and /api/v1/decisions/NAME: a YAML file "
+        "NAME.yaml (docs/mapping.md), or ga4, segment, shopify, snowplow or woocommerce; repeatable",
     )
     add(
         "--webhooks",

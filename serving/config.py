@@ -129,7 +129,9 @@ class Config:
         if self.mappings:
             _check_mappings(self.mappings)
         if self.when_down not in WHEN_DOWN:
-            raise ConfigError(f"when_down must be {', '.join(WHEN_DOWN[:-1])} or {WHEN_DOWN[-1]}, not {self.when_down!r}")
+            raise ConfigError(
+                f"when_down must be {', '.join(WHEN_DOWN[:-1])} or {WHEN_DOWN[-1]}, not {self.when_down!r}"
+            )
         if self.rules is not None:
             _check_rules(self.rules)
         if self.batch_report is not None and not _FOLDER.fullmatch(self.batch_report):

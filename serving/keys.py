@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--scope",
         choices=SCOPES,
         action="append",
-        help="what the key is for: read answers, write events (POST /events), or have orders decided (POST /decisions); "
+        help="what the key is for: read answers, write events (POST /events), or decide on orders (POST /decisions); "
         "repeatable (default: read)",
     )
     args = parser.parse_args(argv)

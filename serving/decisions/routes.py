@@ -38,7 +38,9 @@ class Reason(Struct):
 
     rule: str
     risk_score: Annotated[float, Meta(ge=0, le=1)]
-    order_id: Annotated[str, Meta(description="the order that would complete it: this one, unless a later one is known")]
+    order_id: Annotated[
+        str, Meta(description="the order that would complete it: this one, unless a later one is known")
+    ]
     description: str
     related_orders: Annotated[list[str], Meta(description="the pattern's orders, oldest first")]
 
@@ -118,7 +120,9 @@ class Desk:
             raise Refused("decode", "NoOrder", "there is no order in it")
         if orders[0].order_status != "CREATED":
             status = orders[0].order_status
-            raise Refused("validate", "NotCreated", f"order_status is {status}: only an order that is CREATED is decided")
+            raise Refused(
+                "validate", "NotCreated", f"order_status is {status}: only an order that is CREATED is decided"
+            )
         return orders[0]
 
     def decide(self, order: OrderEvent) -> Decision:
