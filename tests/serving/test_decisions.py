@@ -8,6 +8,7 @@ import functools
 import http.client
 import json
 import os
+import re
 import signal
 import time
 
@@ -29,7 +30,7 @@ from tests import foreign, strategies
 from tests.build import HIGH, MINUTE, SECOND, T0, block, click, order
 from tests.described import hold_to_its_document
 from tests.oracle import expected_alerts
-from tests.server import running
+from tests.server import ROOT, running
 from tests.serving.test_judge import histories
 from tests.store import order as row
 from tests.store import write
@@ -128,6 +129,16 @@ def test_an_answer_has_its_reasons_with_their_orders_and_the_version_of_the_rule
         "count": 1,
     }
     assert ask(opened(kept.url), order("o-3", at=T0 + MINUTE, user="u-2")).json["data"]["decision"] == "allow"
+
+
+@pytest.mark.stack
+def test_the_example_of_the_page_is_answered_as_it_says(kept):
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition("## Decisions at the checkout")[2]
+    [asked] = re.findall(r"/decisions -H .*? -d '(\{.*?\})'\n", page, re.DOTALL)[:1]
+    answer = ask(opened(kept.url), asked.replace("'$(date +%s000)'", str(T0)).encode()).json
+    told = json.loads(re.findall(r"```\n(\{.*?)\n```", page, re.DOTALL)[0])
+    told["data"]["rules_version"] = read_rules(None).version
+    assert answer == told
 
 
 @pytest.mark.stack
