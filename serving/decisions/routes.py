@@ -82,7 +82,7 @@ _DECLARED: Final[dict[str, Any]] = {
 }
 
 
-class Desk:
+class Decider:
     """What a process needs to decide."""
 
     def __init__(self, config: Config, store: Store, metrics: Metrics):
@@ -160,7 +160,7 @@ def _told(verdict: Verdict, order: OrderEvent, version: str) -> Decision:
 
 def open_decisions(app: Flask, config: Config, metrics: Metrics) -> None:
     """Registers the routes."""
-    app.extensions["streamforge.desk"] = Desk(config, app.extensions["streamforge.store"], metrics)
+    app.extensions["streamforge.decider"] = Decider(config, app.extensions["streamforge.store"], metrics)
     app.register_blueprint(api)
 
 
@@ -184,14 +184,14 @@ def decide_mapped(mapping: str, body: bytes) -> Response:
 
     Otherwise as `POST /decisions`.
     """
-    names = _desk().mappings
+    names = _decider().mappings
     if mapping not in names:
         return answers.missing(f"there is no mapping of that name; there are: {', '.join(names) or 'none'}")
     return _decided(mapping, body)
 
 
-def _desk() -> Desk:
-    return cast(Desk, current_app.extensions["streamforge.desk"])
+def _decider() -> Decider:
+    return cast(Decider, current_app.extensions["streamforge.decider"])
 
 
 def _decided(mapping: str | None, body: bytes) -> Response:
@@ -201,11 +201,11 @@ def _decided(mapping: str | None, body: bytes) -> Response:
     if len(body) > MAX_EVENT_BYTES:
         return answers.too_large(f"{len(body):,} bytes; an order has at most {MAX_EVENT_BYTES:,}")
     try:
-        order = _desk().order(mapping, body)
+        order = _decider().order(mapping, body)
     except Refused as e:
         if e.error_class == "UnexpectedError":  # our own fault, which is logged
             raise InternalServerError from e
         if e.error_class == "Undecodable":
             raise InvalidQuery(f"the body is not JSON: {e}"[:300]) from e
         return answers.unfit(str(e))
-    return answers.one(_desk().decide(order))
+    return answers.one(_decider().decide(order))
