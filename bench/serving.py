@@ -1,8 +1,9 @@
 """Serving: requests per second and latency of the API, beside a bare Flask app and Feast's feature server.
 
 All servers answer about the same users from the same Valkey on this machine, loaded by wrk in turns: our API with one
-alert list, one user's features, and features of 100 users at once; a Flask app that only says hello, on the same server
-with as many threads; Feast with as many features per user. Then each again at half its rate.
+alert list, one user's features, features of 100 users at once, and decisions on a user's next order; a Flask app that
+only says hello, on the same server with as many threads; Feast with as many features per user. Then each again at half
+its rate, and at 1,000 requests a second, if it has reached them.
 
 Long, as a benchmark is read as one story, from load to report.
 """
@@ -46,6 +47,7 @@ _SCRIPT = Path(__file__).with_name("serving.lua")
 _USERS = 1_000
 _BATCH = 100
 _CONNECTIONS = 32
+_STEADY = 1_000  # requests a second
 _START_S = 60
 _BARE, _FEAST, _FEAST_MANY = "bare Flask", "Feast, 1 user", "Feast, 100 users"
 
@@ -55,7 +57,7 @@ class _Load:
     """What wrk asks a server for.
 
     Attributes:
-      kind: a path to which the user is added, or `ours` or `feast`: a POST of many.
+      kind: a path to which the user is added; `ours` or `feast`: a POST of many; `decisions`: one of an order.
     """
 
     name: str
@@ -69,6 +71,7 @@ _LOADS = (
     _Load("fraud-alerts/{user_id}", "ours", "/api/v1/fraud-alerts/"),
     _Load("features/{user_id}", "ours", "/api/v1/features/"),
     _Load("POST features, 100 users", "ours", "ours", _BATCH),
+    _Load("POST decisions", "ours", "decisions"),
     _Load(_FEAST, "feast", "feast"),
     _Load(_FEAST_MANY, "feast", "feast", _BATCH),
 )
@@ -150,7 +153,7 @@ class _Run:
         for _ in range(3):
             ports.append(pick_free(set(ports)))
         module = [sys.executable, "-m"]
-        flags = ["--port", str(ports[1]), "--workers", str(workers), "--redis", redis_url]
+        flags = ["--port", str(ports[1]), "--workers", str(workers), "--redis", redis_url, "--decisions"]
         self._commands = {
             "bare": (ports[0], [*module, "bench.peers.bare_flask", str(ports[0]), str(workers)], "/hello/u"),
             "ours": (ports[1], [*module, "serving", *flags], "/api/v1/features/user-000001"),
@@ -169,11 +172,14 @@ class _Run:
                     turns[load.name].append(self._wrk(load, running[load.server][0]))
             rows = [{"name": load.name, "batch": load.batch, **_median(turns[load.name])} for load in loads]
             for row, load in zip(rows, loads, strict=True):
-                half = [self._wrk(load, running[load.server][0], row["rate"] / 2) for _ in range(self._options.rounds)]
-                row["half_rate"], row["half_p99_ms"] = (
-                    statistics.median(getattr(each, field) for each in half) for field in ("rate", "p99_ms")
-                )
-                row["failures"] += sum(each.failures for each in half)
+                for name, rate in (("half", row["rate"] / 2), ("steady", float(_STEADY))):
+                    if rate > row["rate"]:
+                        continue
+                    runs = [self._wrk(load, running[load.server][0], rate) for _ in range(self._options.rounds)]
+                    row[f"{name}_rate"], row[f"{name}_p99_ms"] = (
+                        statistics.median(getattr(each, field) for each in runs) for field in ("rate", "p99_ms")
+                    )
+                    row["failures"] += sum(each.failures for each in runs)
             about = [
                 {"name": name, "cold_start_s": start_s, "worker_mb": [round(_pss_mb(pid)) for pid in _workers_of(root)]}
                 for name, (root, start_s) in running.items()
@@ -206,7 +212,7 @@ class _Run:
         per_connection = f"{rate / _CONNECTIONS:.3f}"
         names = feast.FIELDS if load.server == "feast" else ()
         command = ["wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{self._options.seconds}", "--latency", "-s", str(_SCRIPT)]
-        asked = [load.kind, str(_USERS), str(load.batch), per_connection, *names]
+        asked = [load.kind, str(_USERS), str(load.batch), per_connection, str(T0), *names]
         before = _cpu_s(root)
         run = subprocess.run(
             [*command, f"http://127.0.0.1:{port}", "--", *asked], capture_output=True, text=True, check=True
@@ -293,10 +299,10 @@ def _pss_mb(pid: int) -> float:
 
 def _table(report: dict) -> str:
     rows = {row["name"]: row for row in report["loads"]}
-    columns = ("req/s", "users/s", "p50 ms", "p99 ms", "CPU µs", "÷ bare", "CPU ÷", "× Feast", "half p99")
+    columns = ("req/s", "users/s", "p50 ms", "p99 ms", "CPU µs", "÷ bare", "CPU ÷", "× Feast", "half p99", "p99 at 1k")
     lines = [
         f"{report['workers']} worker(s), {_CONNECTIONS} connections",
-        " " * 26 + "".join(f"{column:>9}" for column in columns),
+        " " * 26 + "".join(f"{column:>10}" for column in columns),
     ]
     bare = rows[_BARE]
     for name, row in rows.items():
@@ -312,8 +318,9 @@ def _table(report: dict) -> str:
             f"{bare['cpu_us'] / row['cpu_us']:.2f}",
             f"{row['rate'] / peer['rate']:.1f}" if peer and ours else "",
             f"{row['half_p99_ms']:.2f}",
+            f"{row['steady_p99_ms']:.2f}" if "steady_p99_ms" in row else "",
         )
-        lines.append(f"{name:26}" + "".join(f"{cell:>9}" for cell in cells))
+        lines.append(f"{name:26}" + "".join(f"{cell:>10}" for cell in cells))
     for server in report["servers"]:
         memory = "+".join(str(mb) for mb in server["worker_mb"])
         lines.append(f"{server['name']}: first answer after {server['cold_start_s']:.1f} s, workers {memory} MB")

@@ -12,8 +12,8 @@ the installation's prefix (--store_prefix).
     sf:sessions:ids:{user_id}       HASH  session_id → version of what the ZSET holds
     sf:sessions:recent              ZSET  the same JSON for all users; newest 10,000
     sf:sessions:open                ZSET  those of `recent` that are in progress
-    sf:orders:user:{user_id}        ZSET  amount|currency|order_id of the 24 h before the newest order, score = event
-                                          time in ms; newest 1,000
+    sf:orders:user:{user_id}        ZSET  amount|currency|order_id NUL region of the CREATED orders of the 24 h before
+                                          the newest, score = event time in ms; newest 1,000; see `kept_order`
     sf:revenue:minute:{currency}:{start_ms}  HASH  dimension:value → version, GMV, orders, users, first orders, end
     sf:revenue:minutes:{currency}   ZSET  the minutes that there are, score = start in ms; newest 2,880 (48 h)
     sf:revenue:currencies           ZSET  the currencies of which there are some, score = start of the newest
@@ -40,16 +40,18 @@ is a function of the set of events that came, whatever their order:
 
 Releases that knew no currencies called every amount lira, and so does this one read what they left: order members
 `amount:order_id`, spend_1h_minor and spend_24h_minor of the hash, and minutes without a currency in their keys, which
-the revenue job renames when it starts (`redis_scripts.ADOPT`).
+the revenue job renames when it starts (`redis_scripts.ADOPT`). Members `amount|currency|order_id` are of releases that
+kept no regions. An order that two releases wrote is two members: it counts once, by its order_id.
 
 Long, as it is one contract: keys, bounds, JSON.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -77,7 +79,10 @@ __all__ = [
     "TOMBSTONE_MARK",
     "TOMBSTONE_VERSION",
     "USER_TTL_S",
+    "KeptOrder",
     "alert_json",
+    "kept_order",
+    "kept_region",
     "revenue_field",
     "revenue_json",
     "revenue_value",
@@ -175,6 +180,40 @@ def session_json(session: UserSession, currency: str = currencies.DEFAULT) -> by
 
 def session_version(session: UserSession) -> int:
     return TOMBSTONE_VERSION if session.deleted else session.version
+
+
+class KeptOrder(NamedTuple):
+    """What the store keeps of a CREATED order, beside its event time.
+
+    Attributes:
+      region: as `kept_region` cuts it; None where the release that wrote the order kept none.
+    """
+
+    amount_minor: int
+    currency: str
+    order_id: str
+    region: str | None
+
+
+# Ids hold no control characters, regions may: so the first NUL is where the id ends.
+_KEPT_ORDER = re.compile(rb"(\d+)\|([A-Z]+)\|([^\0]*)(?:\0(.*))?", re.DOTALL)
+_WITHOUT_CURRENCY = re.compile(rb"(\d+):(.*)", re.DOTALL)
+_REGION_CHARS = 256
+
+
+def kept_region(region: str) -> str:
+    """What is kept of an order's region, which may be any text."""
+    return region[:_REGION_CHARS]
+
+
+def kept_order(member: bytes) -> KeptOrder | None:
+    """A member of sf:orders:user:{user_id}, of this or an earlier release; None: of none."""
+    if found := _KEPT_ORDER.fullmatch(member):
+        amount, currency, order_id, region = found.groups()
+        return KeptOrder(int(amount), currency.decode(), order_id.decode(), None if region is None else region.decode())
+    if found := _WITHOUT_CURRENCY.fullmatch(member):
+        return KeptOrder(int(found[1]), currencies.DEFAULT, found[2].decode(), None)
+    return None
 
 
 def revenue_field(row: RevenueWindow) -> str:

@@ -47,6 +47,10 @@ def create_app(config: Config) -> Flask:
         from serving.ingest.routes import open_door
 
         open_door(app, config, metrics)
+    if config.decisions:
+        from serving.decisions.routes import open_decisions
+
+        open_decisions(app, config, metrics)
     if config.metrics_route:
         metrics.register_endpoint("/metrics", app)
     app.register_blueprint(reference.pages)

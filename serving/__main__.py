@@ -1,4 +1,7 @@
-"""Serves the API and the dashboard: python -m serving --port 8090 --redis redis://127.0.0.1:6379/0"""
+"""Serves the API and the dashboard: python -m serving --port 8090 --redis redis://127.0.0.1:6379/0
+
+Long, as all of its flags are here.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from schemas.addresses import Address
 from schemas.flags import Parser, typed
 from schemas.logs import add_log_format
 from serving import Config, ConfigError, api_keys
+from serving.config import WHEN_DOWN
 
 __all__ = ["main"]
 
@@ -104,6 +108,7 @@ def _parser() -> Parser:
         "--group_prefix", default="", metavar="TEXT", help="that of the jobs, before the names of their consumer groups"
     )
     _add_events(parser)
+    _add_decisions(parser)
     for flag, kind, of in (
         ("kafka", kafka_file, "Kafka"),
         ("registry", registry_file, "the registry"),
@@ -192,8 +197,8 @@ def _add_events(parser: Parser) -> None:
         type=_mapping,
         action="append",
         metavar="FILE",
-        help="also take other systems' events, at /api/v1/events/NAME: a YAML file NAME.yaml (docs/mapping.md), or "
-        "ga4, segment, shopify, snowplow or woocommerce; repeatable",
+        help="also take other systems' events, at /api/v1/events/NAME and /api/v1/decisions/NAME: a YAML file "
+        "NAME.yaml (docs/mapping.md), or ga4, segment, shopify, snowplow or woocommerce; repeatable",
     )
     add(
         "--webhooks",
@@ -206,6 +211,27 @@ def _add_events(parser: Parser) -> None:
         default=Config.event_rate,
         metavar="RATE",
         help="answer 429 when a caller sends more events than this to a worker process",
+    )
+
+
+def _add_decisions(parser: Parser) -> None:
+    add = parser.add_argument_group("decisions at the checkout (docs/api.md)").add_argument
+    add(
+        "--decisions",
+        action="store_true",
+        help="answer allow, review or block at POST /api/v1/decisions, of orders that are not placed yet",
+    )
+    add(
+        "--rules",
+        type=_setting("rules", str),
+        metavar="FILE",
+        help="YAML file of the fraud rules to judge by, as the fraud job's (default: those that are shipped)",
+    )
+    add(
+        "--when_down",
+        choices=WHEN_DOWN,
+        default=Config.when_down,
+        help="what to answer while the online store does not",
     )
 
 
@@ -238,9 +264,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             known += api_keys.read(os.environ[_KEYS_VARIABLE].replace(",", "\n"))
         except api_keys.InvalidKeys as e:
             return _failed(f"{_KEYS_VARIABLE}: {e}", 2)
-    for flag in ("mapping", "webhooks"):
-        if getattr(args, flag) and not args.events:
-            return _failed(f"--{flag} needs --events", 2)
+    if args.webhooks and not args.events:
+        return _failed("--webhooks needs --events", 2)
+    if args.mapping and not (args.events or args.decisions):
+        return _failed("--mapping needs --events or --decisions", 2)
+    if args.rules and not args.decisions:
+        return _failed("--rules needs --decisions", 2)
     config = Config(
         redis_url=args.redis,
         redis_timeout_s=args.redis_timeout,
@@ -257,6 +286,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         mappings=tuple(args.mapping or ()),
         webhooks=args.webhooks,
         event_rate=args.event_rate,
+        decisions=args.decisions,
+        rules=args.rules,
+        when_down=args.when_down,
         batch_report=args.batch_report,
         redis_connections=args.redis_connections,
         streams=args.streams,

@@ -30,6 +30,7 @@ __all__ = [
     "too_many",
     "unauthorized",
     "unavailable",
+    "unfit",
 ]
 
 _SENTENCES = {
@@ -88,6 +89,10 @@ def unauthorized(sentence: str) -> Response:
 
 def forbidden(sentence: str) -> Response:
     return _failure(403, sentence)
+
+
+def unfit(sentence: str) -> Response:
+    return _failure(422, sentence)
 
 
 def too_large(sentence: str) -> Response:

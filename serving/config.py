@@ -12,11 +12,12 @@ from schemas.addresses import Address, StoreUrl, shown
 from schemas.store_keys import PREFIX, store_prefix
 from serving.api_keys import ApiKey
 
-__all__ = ["Config", "ConfigError"]
+__all__ = ["WHEN_DOWN", "Config", "ConfigError"]
 
 
 _LOCAL = StoreUrl("redis://127.0.0.1:6379/0")
 _LOCAL_REGISTRY = Address("http://127.0.0.1:8081/apis/ccompat/v7")
+WHEN_DOWN = ("allow", "review", "503")
 _RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour|day)")
 _SERVERS = re.compile(r"[^\s,:/@]+:\d{1,5}(,[^\s,:/@]+:\d{1,5})*")
 _EVENTS = re.compile(rf"kafka://{_SERVERS.pattern}")
@@ -49,6 +50,9 @@ class Config:
         nobody can send any.
       registry, registry_config: of that cluster's schemas.
       mappings: by which events of others are read: shipped names, or YAML files.
+      decisions: whether orders that are not placed yet are judged.
+      rules: file of the rules that they are judged by; None: those that are shipped.
+      when_down: what is said of them while the store does not answer: allow, review, or 503, which is no decision.
       webhooks: file of the secrets that requests are signed with.
       event_rate: events that each caller may send to each process.
       group_prefix: what stands before the jobs' names in those of their consumer groups.
@@ -80,6 +84,9 @@ class Config:
     mappings: tuple[str, ...] = ()
     webhooks: str | None = None
     event_rate: str = "1000/second"
+    decisions: bool = False
+    rules: str | None = None
+    when_down: str = "503"
     group_prefix: str = ""
     batch_report: str | None = None
     metrics_dir: Path | None = None
@@ -121,6 +128,12 @@ class Config:
             )
         if self.mappings:
             _check_mappings(self.mappings)
+        if self.when_down not in WHEN_DOWN:
+            raise ConfigError(
+                f"when_down must be {', '.join(WHEN_DOWN[:-1])} or {WHEN_DOWN[-1]}, not {self.when_down!r}"
+            )
+        if self.rules is not None:
+            _check_rules(self.rules)
         if self.batch_report is not None and not _FOLDER.fullmatch(self.batch_report):
             raise ConfigError(f"batch_report must be a folder or gs://bucket/path, not {self.batch_report!r}")
         if not 0 <= self.streams <= 1000:
@@ -133,6 +146,18 @@ class Config:
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ConfigError(f"cors_origins must be such as https://shop.example, without a path, not {origin!r}")
+
+
+def _check_rules(path: str) -> None:
+    # Here, as only a server that decides needs it.
+    from serving.decisions.ruleset import read_rules
+
+    try:
+        read_rules(path)
+    except OSError as e:
+        raise ConfigError(f"{path} cannot be read: {e.strerror or e}") from None
+    except ValueError as e:
+        raise ConfigError(f"{path}: {e}") from None
 
 
 def _check_mappings(mappings: tuple[str, ...]) -> None:

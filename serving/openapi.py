@@ -73,6 +73,7 @@ class Operation:
       body: the type of the JSON body.
       media: media types of a body that the view reads by itself, as bytes; the first is JSON.
       missing: what a 404 means; None if there is none.
+      unfit: what a 422 means; None if there is none.
       busy: what a 503 means, other than that the store is down.
       needs_store: whether it answers 503 when the store is down.
       free: needs no API key and does not count against the rate limit.
@@ -89,6 +90,7 @@ class Operation:
     body: type | None = None
     media: Sequence[str] = ()
     missing: str | None = None
+    unfit: str | None = None
     busy: str | None = None
     needs_store: bool = True
     free: bool = False
@@ -114,6 +116,8 @@ class Operation:
         found = {status: _MEANING[status] for status in statuses}
         if self.missing:
             found[404] = self.missing
+        if self.unfit:
+            found[422] = self.unfit
         if self.busy:
             found[503] = self.busy
         return dict(sorted(found.items()))

@@ -317,6 +317,11 @@ class Store:
         [known] = self._ask(("MGET", *keys))
         return cast("list[bytes | None]", known)
 
+    def orders_of(self, user_id: str) -> list[tuple[bytes, float]]:
+        """What `features.kept_order` reads, each with its event time in ms, oldest first."""
+        [found] = self._ask(("ZRANGE", self._keys.user_orders(user_id), 0, -1, "WITHSCORES"))
+        return [(member, at_ms) for member, at_ms in found]
+
     def _page(
         self,
         key: str,

@@ -24,8 +24,15 @@ _TABLES = {
 }
 
 
-def order(order_id: str, at: int, amount: int = 100, user: str = "u-1", currency: str = currencies.DEFAULT) -> Order:
-    return user, order_id, at, amount, "Izmir", False, [], currency
+def order(
+    order_id: str,
+    at: int,
+    amount: int = 100,
+    user: str = "u-1",
+    currency: str = currencies.DEFAULT,
+    region: str = "Izmir",
+) -> Order:
+    return user, order_id, at, amount, region, False, [], currency
 
 
 def opened(url: str, kind: type, prefix: str = PREFIX) -> writers.WriteRowsFn:

@@ -27,6 +27,8 @@ MAY_IMPORT = {
         *("schemas", "connections", "serving", "transforms.domain.validity", "transforms.errors"),
         *("transforms.io.registry", "transforms.letter_envelopes"),
     },
+    # An order is judged at the checkout by the rules of the fraud job (ADR 63).
+    "serving.decisions": {"schemas", "connections", "serving", "transforms.domain"},
     "simulator": {"schemas", "connections", "transforms.io", "transforms.domain", "simulator"},
     "stack": {
         *("schemas.addresses", "schemas.flags", "schemas.jobs", "schemas.access", "schemas.store_keys"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -110,11 +111,25 @@ class Intake:
 
         Raises: Refused.
         """
-        try:
-            if len(raw) > MAX_EVENT_BYTES:
-                raise Refused("decode", "TooLarge", f"{len(raw):,} bytes; an event has at most {MAX_EVENT_BYTES:,}")
-            found = self._ours(raw, now_ms) if self._mapped is None else self._theirs(raw, headers, now_ms)
+        with self._refusals(raw, now_ms):
+            found = self._found(raw, headers, now_ms)
             return [Made(k.topic, r.user_id.encode(), encode(k, r), r.event_time) for k, r in found]
+
+    def records(self, raw: bytes, headers: Mapping[str, str], now_ms: int) -> list[msgspec.Struct]:
+        """As `read`, of what goes to no topic. Raises: Refused."""
+        with self._refusals(raw, now_ms):
+            return [record for _, record in self._found(raw, headers, now_ms)]
+
+    def _found(self, raw: bytes, headers: Mapping[str, str], now_ms: int) -> list[tuple[Kind, Any]]:
+        if len(raw) > MAX_EVENT_BYTES:
+            raise Refused("decode", "TooLarge", f"{len(raw):,} bytes; an event has at most {MAX_EVENT_BYTES:,}")
+        return self._ours(raw, now_ms) if self._mapped is None else self._theirs(raw, headers, now_ms)
+
+    @contextmanager
+    def _refusals(self, raw: bytes, now_ms: int) -> Iterator[None]:
+        """Whatever is wrong with an event, as Refused."""
+        try:
+            yield
         except codec.CodecError as e:
             faults = [str(e)]
             if isinstance(e, codec.NotThisRecord) and self._mapped is None:

@@ -168,7 +168,7 @@ for name in modules:
 if "serving" in modules:
     import serving
     from confluent_kafka.admin import AdminClient
-    serving.create_app(serving.Config(rate_limit="5/second"))
+    serving.create_app(serving.Config(rate_limit="5/second", decisions=True))
 """
 
 

@@ -28,6 +28,7 @@ _FILES = {
     "webhooks/shopify": "drawn\n",
     "mapping/ours.yaml": re.findall(r"cat > ours.yaml <<'END'\n(.*?)END\n", _TEN_MINUTES, re.DOTALL)[0],
     "api-keys/keys": f"somebody:{'0' * 64}\n",
+    "rules/fraud_rules.yaml": (CHART.parents[1] / "transforms" / "domain" / "fraud_rules.yaml").read_text(),
 }
 
 

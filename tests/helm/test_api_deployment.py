@@ -13,7 +13,7 @@ import serving.ingest.check
 from schemas.jobs import JOBS
 from serving.__main__ import _parser
 from serving.ingest.intake import KINDS
-from tests.helm.chart import ENVIRONMENTS, refusal, render, told
+from tests.helm.chart import CHART, ENVIRONMENTS, refusal, render, told
 from tests.helm.mounted import here
 
 pytestmark = pytest.mark.deploy
@@ -111,6 +111,41 @@ def test_events_that_no_job_would_read_are_refused(topic: str) -> None:
     render("prod", {"api": {"events": EVENTS}, "jobs": one_reads})
 
 
+RULES = (CHART.parents[1] / "transforms" / "domain" / "fraud_rules.yaml").read_text()
+
+
+def test_orders_are_decided_where_the_values_say_so_by_the_rules_of_the_job(tmp_path: Path) -> None:
+    def decided(values: dict[str, Any]) -> Namespace:
+        return parsed(container(values=values)["args"], tmp_path)
+
+    assert not parsed(container()["args"], tmp_path).decisions
+    on = {"enabled": True, "whenDown": "review", "mappings": ["shopify"]}
+    found = decided({"api": {"decisions": on}})
+    assert (found.decisions, found.when_down, found.mapping, found.rules) == (True, "review", ["shopify"], None)
+    values = {"api": {"decisions": on}, "jobs": {"fraud": {"rules": RULES}}}
+    assert Path(decided(values).rules).name == "fraud_rules.yaml"
+    manifests = render("prod", values)
+    template = manifests.one("Deployment", "streamforge-api")["spec"]["template"]
+    (volume,) = [each for each in template["spec"]["volumes"] if each["name"] == "rules"]
+    assert RULES in manifests.one("ConfigMap", volume["configMap"]["name"])["data"].values()
+    other = deployment(values={**values, "jobs": {"fraud": {"rules": f"{RULES}# other"}}})["template"]
+    assert other["metadata"]["annotations"] != template["metadata"]["annotations"], "pods begin anew with other rules"
+    both = decided({"api": {"decisions": on, "events": {**EVENTS, "mappings": ["shopify", "ga4"]}}})
+    assert both.mapping == ["shopify", "ga4"], "each once: a second would be refused"
+
+
+@pytest.mark.parametrize(
+    ("jobs", "why"),
+    [
+        ({"revenue": {"enabled": False}}, "enable jobs.revenue, with outputs.redis"),
+        ({"revenue": {"outputs": {"redis": False}}}, "enable jobs.revenue, with outputs.redis"),
+        ({"fraud": {"enabled": False, "rules": "x"}}, "enable jobs.fraud"),
+    ],
+)
+def test_decisions_by_orders_or_rules_that_nobody_provides_are_refused(jobs: dict[str, Any], why: str) -> None:
+    assert why in refusal("prod", {"api": {"decisions": {"enabled": True}}, "jobs": jobs})
+
+
 def test_every_flag_of_the_server_is_given_or_can_be(tmp_path: Path) -> None:
     everything = {
         "kafka": {"configSecret": {"name": "kafka-login"}},
@@ -120,7 +155,9 @@ def test_every_flag_of_the_server_is_given_or_can_be(tmp_path: Path) -> None:
             "corsOrigins": ["https://shop.example"],
             "batchReport": "gs://shop-lake/r",
             "events": EVENTS,
+            "decisions": {"enabled": True},
         },
+        "jobs": {"fraud": {"rules": RULES}},
     }
     shop = {"kafka": {"prefix": "shop-a."}}
     words = [*container(values=everything)["args"][2:], *container(values=shop)["args"][2:]]

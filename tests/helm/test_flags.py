@@ -42,6 +42,6 @@ def test_every_flag_of_a_job_is_a_value_or_is_made_of_others(module: str) -> Non
 
 def test_every_flag_of_the_api_is_given() -> None:
     template = (CHART / "templates" / "api-deployment.yaml").read_text()
-    given = {*re.findall(r"--(\w+)=", template)}
+    given = {*re.findall(r"- --(\w+)", template)} | {*re.findall(r"--(\w+)=", template)}
     given |= {"kafka_config", "registry_config", "store_config"}  # by connectionFlags
     assert given == vars(_parser().parse_args([])).keys()

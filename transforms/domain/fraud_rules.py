@@ -12,7 +12,7 @@ from transforms.domain import fraud_patterns
 from transforms.domain.conditions import All, AnyOf, Compared, Condition, OneOf, floors, meets
 from transforms.domain.fraud_orders import CREATED, STATUSES, bits_of
 from transforms.domain.fraud_patterns import KINDS, MAX_ORDERS_PER_USER, NO_KINDS, Pattern
-from transforms.domain.rule_text import Amounts, RuleError, amounts, only, risk_score, share, span_ms, whole, yaml_of
+from transforms.domain.rule_text import Amounts, RuleError, amounts, only, risk_score, span_ms, whole, yaml_of
 
 __all__ = [
     "MAX_ORDERS_PER_USER",
@@ -89,10 +89,17 @@ Rule = Burst | FirstOrder | LocationChange | Pattern
 
 @dataclass(frozen=True)
 class Decisions:
-    """From which score on an order is to be looked at by somebody, and from which it is refused."""
+    """From which score on an order that is not placed yet is reviewed or blocked. Jobs do not look at it."""
 
-    review: float
-    block: float
+    review: float = 0.6
+    block: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name, score in (("review", self.review), ("block", self.block)):
+            if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+                raise RuleError(f"decisions: {name} {score!r} is not a number from 0 to 1")
+        if self.review > self.block:
+            raise RuleError(f"decisions: review {self.review} is above block {self.block}")
 
 
 @dataclass(frozen=True)
@@ -101,13 +108,12 @@ class Rules:
 
     Attributes:
       currency: of amounts for which no other is said.
-      decisions: of a file that has them. No part of what alerts depend on, and so of the repr, which the daily batch
-        knows rules by.
+      decisions: no part of what alerts depend on, and so of the repr, which the daily batch knows rules by.
     """
 
     currency: str
     rules: tuple[Rule, ...]
-    decisions: Decisions | None = field(default=None, repr=False)
+    decisions: Decisions = field(default=Decisions(), repr=False)
 
     def __post_init__(self) -> None:
         if not self.rules:
@@ -170,13 +176,12 @@ def parse_rules(text: str) -> Rules:
     rules = document.get("rules")
     if not isinstance(rules, dict):
         raise RuleError("rules: a mapping from rule name to rule is needed")
-    decisions = _decisions(document["decisions"]) if "decisions" in document else None
     read = tuple(_rule(str(name), said, currency, zone, version) for name, said in rules.items())
-    return Rules(currency, read, decisions)
+    return Rules(currency, read, _decisions(document.get("decisions", {})))
 
 
 _FILE: Final = {
-    1: {"version", "currency", "rules"},
+    1: {"version", "currency", "decisions", "rules"},
     2: {"version", "currency", "time_zone", "decisions", "rules"},
 }
 _OLDER: Final = {
@@ -192,14 +197,11 @@ def _text(value: Any) -> str:
     return value
 
 
-def _decisions(said: Any) -> Decisions:
-    if not isinstance(said, dict):
+def _decisions(fields: Any) -> Decisions:
+    if not isinstance(fields, dict):
         raise RuleError("decisions: a mapping with review and block is needed")
-    only(said, {"review", "block"}, "decisions")
-    review, block = (share(f"decisions: {name}", said.get(name)) for name in ("review", "block"))
-    if review > block:
-        raise RuleError(f"decisions: review {review} is above block {block}: nothing would be reviewed")
-    return Decisions(review, block)
+    only(fields, {"review", "block"}, "decisions")
+    return Decisions(**fields)
 
 
 def _rule(name: str, fields: Any, currency: str, zone: str, version: int) -> Rule:

@@ -370,7 +370,7 @@ class WriteOrderFeaturesToRedis(beam.PTransform):
     """Sums up each user's orders of the hour and the day before the newest, for the user's features.
 
     Input: KV[shard, rows] of `transforms.revenue`: as msgpack, each beginning with user_id, order_id, event time in ms,
-    amount in minor units.
+    amount in minor units, region.
     """
 
     def __init__(self, url: StoreUrl | str, job: str, currency: str = currencies.DEFAULT, prefix: str = PREFIX):
@@ -405,9 +405,9 @@ def freshness(keys: Keys, family: str, place: int, rows: Sequence[tuple[Any, ...
 
 
 def _order_arguments(order: list[Any]) -> tuple[Any, ...]:
-    user_id, order_id, event_time, amount_minor, *_ = order
+    user_id, order_id, event_time, amount_minor, region, *_ = order
     currency = (*order, currencies.DEFAULT)[7]  # a release that knew none had no eighth
-    return user_id, order_id, event_time, amount_minor, currency
+    return user_id, order_id, event_time, amount_minor, currency, features.kept_region(region)
 
 
 class WriteRevenueToRedis(beam.PTransform):

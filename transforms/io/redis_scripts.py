@@ -258,7 +258,7 @@ SESSIONS: Final = WITH_ALL + _SESSIONS
 SESSIONS_OF_PART: Final = WITHOUT_ALL + _SESSIONS
 
 # KEYS: freshness. ARGV: of users, per user, an hour, a day in ms, family, then per order: user, id, event time, amount,
-# currency.
+# currency, region.
 _ORDERS: Final = (
     _USERS
     + """
@@ -281,12 +281,12 @@ local function digits(sum)
 end
 
 local users, newest = {}, 0
-for i = 14, #ARGV, 5 do
-  local user, id, at, minor, currency = unpack(ARGV, i, i + 4)
+for i = 14, #ARGV, 6 do
+  local user, id, at, minor, currency, region = unpack(ARGV, i, i + 5)
   if tonumber(at) <= far and not users[user] then
     redis.call('ZREMRANGEBYSCORE', orders_of .. user, string.format('(%.0f', far), '+inf')
   end
-  redis.call('ZADD', orders_of .. user, 'GT', at, minor .. '|' .. currency .. '|' .. id)
+  redis.call('ZADD', orders_of .. user, 'GT', at, minor .. '|' .. currency .. '|' .. id .. '\\0' .. region)
   users[user] = true
   newest = math.max(newest, tonumber(at))
 end
@@ -298,7 +298,7 @@ for user in pairs(users) do
   local in_hour, in_day, codes = {orders = 0}, {orders = 0}, {}
   local kept, counted = redis.call('ZREVRANGE', key, 0, -1, 'WITHSCORES'), {}
   for i = 1, #kept, 2 do
-    local minor, currency, id = string.match(kept[i], '^(%d+)|(%u+)|(.*)$')
+    local minor, currency, id = string.match(kept[i], '^(%d+)|(%u+)|([^%z]*)')
     if not minor then  -- of a release that knew no currencies
       minor, id = string.match(kept[i], '^(%d+):(.*)$')
       currency = LIRA

@@ -9,6 +9,7 @@ import yaml
 from transforms.domain.fraud_rules import (
     STATUSES,
     Burst,
+    Decisions,
     FirstOrder,
     LocationChange,
     RuleError,
@@ -72,6 +73,22 @@ def test_a_file_is_read_as_it_says() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "thresholds"),
+    [
+        ({}, (0.6, 0.9)),
+        ({"review": 0.9}, (0.9, 0.9)),
+        ({"block": 0.7}, (0.6, 0.7)),
+        ({"review": 0, "block": 1}, (0, 1)),
+    ],
+)
+def test_thresholds_of_decisions_are_as_the_file_says_or_the_usual_ones(
+    fields: dict[str, float], thresholds: tuple[float, float]
+) -> None:
+    assert parse_rules(with_field("decisions", fields)).decisions == Decisions(*thresholds)
+    assert parse_rules(yaml.safe_dump(RULES)).decisions == default_rules().decisions == Decisions(0.6, 0.9)
+
+
+@pytest.mark.parametrize(
     ("amount", "minor"), [(0, 0), (10.5, 1_050), ("0.01", 1), (4999.99, 499_999), ("1e3", 100_000)]
 )
 def test_amounts_are_exact_in_minor_units(amount: Any, minor: int) -> None:
@@ -96,11 +113,20 @@ def test_an_amount_is_in_minor_units_of_the_default_currency_or_of_those_that_ar
         ("", "a mapping with version, currency and rules is needed"),
         ("- 1", "a mapping with version, currency and rules is needed"),
         ("just text", "a mapping with version, currency and rules is needed"),
-        (with_field("extra", 1), "the file: unknown field 'extra'; known are currency, rules, version"),
+        (with_field("extra", 1), "the file: unknown field 'extra'; known are currency, decisions, rules, version"),
         (without("version"), "version: None is not known; this release reads versions 1 and 2"),
         (with_field("version", 3), "version: 3 is not known; this release reads versions 1 and 2"),
         (with_field("version", True), "version: True is not known; this release reads versions 1 and 2"),
         (with_field("version", [1]), r"version: \[1\] is not known; this release reads versions 1 and 2"),
+        (with_field("decisions", [0.6, 0.9]), "decisions: a mapping with review and block is needed"),
+        (with_field("decisions", None), "decisions: a mapping with review and block is needed"),
+        (with_field("decisions", {"blok": 1}), "decisions: unknown field 'blok'; known are block, review"),
+        (with_field("decisions", {"block": 1.01}), "decisions: block 1.01 is not a number from 0 to 1"),
+        (with_field("decisions", {"review": -0.01}), "decisions: review -0.01 is not a number from 0 to 1"),
+        (with_field("decisions", {"review": True}), "decisions: review True is not a number from 0 to 1"),
+        (with_field("decisions", {"review": float("nan")}), "decisions: review nan is not a number from 0 to 1"),
+        (with_field("decisions", {"review": "0.6"}), "decisions: review '0.6' is not a number from 0 to 1"),
+        (with_field("decisions", {"block": 0.5}), "decisions: review 0.6 is above block 0.5"),
         (with_field("version", "1"), "version: '1' is not known"),
         (without("currency"), "currency: None is not three capital letters"),
         (with_field("currency", "try"), "currency: 'try' is not three capital letters"),

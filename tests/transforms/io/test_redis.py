@@ -125,12 +125,12 @@ def model(writes: Iterable[Write], *, cluster: bool = False) -> dict[str, Any]:
         last = max(o[2] for o in of[tuple] if o[0] == user)
         saw(user, last)
         times: dict[str, int] = {}
-        for _, order_id, at, amount, *_, currency in (o for o in of[tuple] if o[0] == user):
-            member = f"{amount}|{currency}|{order_id}"
+        for _, order_id, at, amount, region, *_, currency in (o for o in of[tuple] if o[0] == user):
+            member = f"{amount}|{currency}|{order_id}\0{region}"
             times[member] = max(at, times.get(member, 0))
         day = sorted((at, member) for member, at in times.items() if at >= last - DAY)[-features.ORDERS_PER_USER :]
         keys[KEYS.user_orders(user)] = [(member, at) for at, member in day]
-        newest_of = {member.split("|")[2]: (at, *member.split("|")[:2]) for at, member in day}
+        newest_of = {member.split("|")[2].split("\0")[0]: (at, *member.split("|")[:2]) for at, member in day}
         hour = [(amount, code) for at, amount, code in newest_of.values() if at >= last - HOUR]
         spend = [
             f"{code} {spent(code, hour)} {spent(code, [each[1:] for each in newest_of.values()])}"
@@ -182,6 +182,7 @@ def spent(currency: str, orders: Iterable[tuple[str, str]]) -> int:
 
 
 CURRENCIES = st.sampled_from(["TRY", "EUR", "JPY", "QQQ"])
+REGIONS = st.sampled_from(["Izmir", "", "a\0b|c\n", "ü" * 256])
 user_ids = st.sampled_from(["u-1", "u-2", 'ü:{"'])
 steps = st.integers(0, 7)
 
@@ -213,7 +214,7 @@ def sessions(draw: st.DrawFn) -> UserSession:
 def orders(draw: st.DrawFn) -> Order:
     at = T0 + draw(st.sampled_from([0, 1, HOUR, HOUR + 1, DAY, DAY + 1, DAY + HOUR]))
     amount = draw(st.sampled_from([5, 999_999_999, 10**18 + 1, HUGE]))
-    return order(f"o-{draw(st.integers(0, 1))}", at, amount, draw(user_ids), draw(CURRENCIES))
+    return order(f"o-{draw(st.integers(0, 1))}", at, amount, draw(user_ids), draw(CURRENCIES), draw(REGIONS))
 
 
 @st.composite
@@ -324,6 +325,23 @@ def test_an_older_version_of_a_minute_replaces_nothing(valkey: Stack, db: redis.
 def test_an_order_id_that_came_with_two_amounts_counts_once_with_the_newest(valkey: Stack, db: redis.Redis) -> None:
     write(valkey.redis_url, [order("o-1", T0 + 1, 7), order("o-1", T0, 500), order("o-2", T0, 30)])
     assert db.hmget("sf:user:u-1", "orders_1h", "orders_24h", "spend_minor") == [b"2", b"2", b"TRY 37 37"]
+
+
+def test_an_order_that_a_release_without_regions_wrote_too_counts_once(kept: Kept) -> None:
+    orders = [order("o-1", T0 - 1, 700), order("o:2|x", T0, 30, region="a\0b")]
+    key = kept.keys.user_orders("u-1")
+    kept.db.zadd(key, {f"{amount}|TRY|{order_id}": at for _, order_id, at, amount, *_ in orders})
+    for _ in range(2):
+        write(kept.url, orders)
+        assert kept.db.hmget(kept.keys.user("u-1"), "orders_24h", "spend_minor") == [b"2", b"TRY 730 730"]
+    read = {features.kept_order(member) for member in kept.db.zrange(key, 0, -1)}
+    assert read == {(700, "TRY", "o-1", r) for r in (None, "Izmir")} | {(30, "TRY", "o:2|x", r) for r in (None, "a\0b")}
+
+
+def test_a_region_is_kept_up_to_a_length_so_that_none_keeps_an_order_out(kept: Kept) -> None:
+    write(kept.url, [order("o-1", T0, region="x" * (2 << 20))])
+    [member] = kept.db.zrange(kept.keys.user_orders("u-1"), 0, -1)
+    assert features.kept_order(member) == (100, "TRY", "o-1", features.kept_region("x" * 257))
 
 
 def test_what_a_release_without_currencies_left_is_lira_and_goes_on(valkey: Stack, db: redis.Redis) -> None:
