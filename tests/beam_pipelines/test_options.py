@@ -294,7 +294,7 @@ def stopped(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     [
         (None, "No such file or directory"),
         ("{", "not YAML"),
-        ("version: 3", "version: 3 is not known; this release reads version 1"),
+        ("version: 3", "version: 3 is not known; this release reads versions 1 and 2"),
         ("{version: 1, currency: TRY, rules: {A: {kind: burst, orders: 0, risk_score: 1}}}", "A: orders 0 is not"),
         (b"\xff\xfe", "can't decode"),
     ],
