@@ -1,6 +1,6 @@
 """A backtest's work, by processes of this machine: files → rows by shard of users on disk → what the rules find.
 
-Memory is bounded by what a worker holds at a time: the blocks of 256 container blocks while it reads, then one of
+Memory is bounded by what a worker holds at a time: 512 blocks of files, at most 32 MiB, while it reads, then one of
 `_SHARDS` shards of users with the orders of theirs that rules look at. Disk takes the rest, about 90 bytes an order.
 """
 

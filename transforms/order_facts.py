@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.columns import Columns, Ints
-from schemas.currencies import code_of, number_of
+from schemas.currencies import NUMBERS, code_of, number_of
 from schemas.events import OrderEvent
 from transforms.decode import DecodedBlock
 from transforms.domain.backtest import Counts, Fraud
@@ -121,14 +122,16 @@ def totals(facts: Facts, labels: Mapping[int, str], days: Days) -> tuple[Counts,
     counts["shop", "records"] = len(facts)
     created = facts[facts["status"] == _CREATED]
     counts["shop", "users"] = len(np.unique(created["user"]))
-    day = days.numbers(created["at_ms"])
-    for number, currency in np.unique(np.stack((day, created["currency"])), axis=1).T.tolist():
-        those = created[(day == number) & (created["currency"] == currency)]
-        amount = sum(those["amount"].tolist())  # of Python's, which do not overflow
-        code, name = code_of(currency), days.name(number)
-        counts["shop", "orders"] += len(those)
+    key = days.numbers(created["at_ms"]) * NUMBERS + created["currency"]
+    order = np.argsort(key, kind="stable")
+    firsts = np.flatnonzero(np.diff(key[order], prepend=-1)).tolist()
+    amounts = created["amount"][order].tolist()  # Python's numbers do not overflow
+    for start, end in pairwise([*firsts, len(order)]):
+        number, currency = divmod(int(key[order[start]]), NUMBERS)
+        amount, code, name = sum(amounts[start:end]), code_of(currency), days.name(number)
+        counts["shop", "orders"] += end - start
         counts["shop", "amount", code] += amount
-        counts["shop", "day", name, "orders"] += len(those)
+        counts["shop", "day", name, "orders"] += end - start
         counts["shop", "day", name, "amount", code] += amount
     frauds: dict[str, Fraud] = {}
     if labels:
