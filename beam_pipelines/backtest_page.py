@@ -20,9 +20,9 @@ _STYLE = """
 *{box-sizing:border-box}
 body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}
 h1{margin-bottom:0;line-height:1.2}h2{margin:2rem 0 .5rem}p{margin:.3rem 0}p,h1{overflow-wrap:anywhere}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:1rem;margin:1rem 0}
-.tiles div{border-top:2px solid var(--line);padding-top:.3rem;overflow-wrap:anywhere}
-.tiles b{display:block;font-size:1.3rem}
+.tiles{display:flex;flex-wrap:wrap;gap:1rem;margin:1rem 0}
+.tiles div{flex:1 1 9rem;border-top:2px solid var(--line);padding-top:.3rem}
+.tiles b{display:block;font-size:1.2rem;white-space:nowrap}
 .wide{overflow-x:auto}table{border-collapse:collapse;margin:.5rem 0}
 th,td{text-align:left;padding:.25rem .8rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 td,th{white-space:nowrap}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
@@ -94,21 +94,21 @@ def _tiles(report: Report) -> Iterator[str]:
     tiles = [
         (f"{of.orders:,}", f"of {report.shop_orders:,} orders alerted on"),
         (f"{of.users:,}", f"of {report.shop_users:,} users alerted on"),
-        *((f"{grouped(n, code)} {code}", "in those orders") for code, n in of.amounts_minor.items()),
+        *((grouped(n, code), f"{code} in those orders") for code, n in of.amounts_minor.items()),
     ]
     if of.hits and report.labels:
         tiles += [
             (percent(of.hits.precision), "precision: of the orders alerted on, fraud"),
             (percent(of.hits.recall), f"recall: of {report.labels.known:,} frauds, alerted on"),
             (_rate(of.hits), "false alarms per 1,000 orders"),
-            *((f"{grouped(n, code)} {code}", _of_all(report, code)) for code, n in of.hits.caught_minor.items()),
+            *((grouped(n, code), _of_all(report, code)) for code, n in of.hits.caught_minor.items()),
         ]
     yield f'<div class="tiles">{"".join(f"<div><b>{escape(n)}</b>{escape(word)}</div>" for n, word in tiles)}</div>'
 
 
 def _of_all(report: Report, code: str) -> str:
     known = report.labels.amounts_minor.get(code, 0) if report.labels else 0
-    return f"caught, of {grouped(known, code)} {code} labelled as fraud"
+    return f"{code} caught, of {grouped(known, code)} labelled as fraud"
 
 
 def _read(report: Report) -> Iterator[str]:

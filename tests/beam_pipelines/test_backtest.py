@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -23,18 +23,19 @@ from hypothesis import strategies as st
 from beam_pipelines import backtest, backtest_run, fraud
 from schemas import codec
 from schemas.currencies import number_of
-from schemas.events import OrderEvent, avro_schema
+from schemas.events import OrderEvent, OrderStatus, avro_schema
 from tests.beam_pipelines.test_fraud import BAD, RULES, golden, rows, write_avro, write_jsonl
 from tests.build import HIGH, HOUR, LOW, MINUTE, T0, order
 from tests.live import ROOT
 from tests.oracle import expected_alerts
 from transforms.domain.archive import File, sort_out
 from transforms.domain.fraud import Detector, UserOrders, alert_id, order_flags
-from transforms.domain.fraud_rules import STATUSES, default_rules, parse_rules
+from transforms.domain.fraud_rules import default_rules, parse_rules
 from transforms.io.archive_files import container
 from transforms.keyed_state import shard_of
 
 SCHEMA = codec.parse_schema(avro_schema("OrderEvent"))
+STATUSES = get_args(OrderStatus)
 DAY = 24 * HOUR
 
 

@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import msgspec
 
-from schemas.events import FraudAlert
+from schemas.events import FraudAlert, OrderStatus
 from transforms.domain.fraud import Detector, UserOrders, prune
-from transforms.domain.fraud_rules import STATUSES, Rules
+from transforms.domain.fraud_rules import Rules
 
 __all__ = [
     "ADDED",
@@ -86,7 +86,12 @@ class Tally(msgspec.Struct):
 
 def reach_ms(rules: Rules) -> int:
     """How long before an order another one can matter to it."""
-    return max(rules.span_ms(status) or 0 for status in range(len(STATUSES)))
+    return max(_spans_ms(rules))
+
+
+def _spans_ms(rules: Rules) -> list[int]:
+    """For how long an order of each status can matter."""
+    return [rules.span_ms(status) or 0 for status in range(len(get_args(OrderStatus)))]
 
 
 def alerts_of(
@@ -98,7 +103,7 @@ def alerts_of(
       orders: of each user, in any order; repeats count once.
     """
     detector, reach = Detector(rules, max_orders_per_user), reach_ms(rules)
-    spans_ms = [rules.span_ms(status) or 0 for status in range(len(STATUSES))]
+    spans_ms = _spans_ms(rules)
     for user_id, of_user in orders.items():
         known: UserOrders = []
         for order in sorted(of_user):

@@ -22,7 +22,7 @@ from transforms.io.files import blocks_of, lines
 
 __all__ = ["Unreadable", "read_files"]
 
-_TOGETHER = 256  # blocks; with many more, what is stepped through no longer fits the processor's cache
+_TOGETHER = 512  # blocks
 _TOGETHER_BYTES = 32 << 20
 _FEWEST = 16  # blocks as long as the longest; of fewer, one by one is faster
 _RECORDS = 4_000  # decoded at once

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.currencies import number_of
-from schemas.events import FraudAlert, OrderEvent
+from schemas.events import FraudAlert, OrderEvent, OrderStatus
 from tests.build import HIGH, LOW, MINUTE, T0, alert, order
 from tests.oracle import expected_alerts
 from transforms.domain.backtest import NEW, OLD, SAMPLES, Fraud, Tally, alerts_of, reach_ms, tally
 from transforms.domain.backtest_report import About, Input, report_of
 from transforms.domain.fraud import Order, UserOrders, order_flags
-from transforms.domain.fraud_rules import STATUSES, default_rules
+from transforms.domain.fraud_rules import default_rules
 
 RULES = default_rules()
 A, B = "A_RULE", "B_RULE"
 
 
 def row(o: OrderEvent) -> Order:
-    flags = order_flags(STATUSES.index(o.order_status), int(o.is_first_order), number_of(o.currency))
+    flags = order_flags(get_args(OrderStatus).index(o.order_status), int(o.is_first_order), number_of(o.currency))
     return o.event_time, o.order_id, flags, o.total_amount_minor, o.shipping_region
 
 
