@@ -8,6 +8,7 @@ stream too, whatever the store has not seen yet; what may be missing is said.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.currencies import number_of
@@ -18,6 +19,8 @@ from transforms.domain.fraud import Detector, Order, UserOrders, order_flags
 from transforms.domain.fraud_rules import CREATED, Burst, Decisions, LocationChange, Rule
 
 __all__ = ["Judge", "Stored", "Unsure", "Verdict", "decision"]
+
+_number = lru_cache(1_000)(number_of)
 
 Stored = Sequence[tuple[bytes, float]]
 """Members of sf:orders:user:{user_id} and their event times in ms, oldest first."""
@@ -96,7 +99,7 @@ class Judge:
                 continue
             if kept.region is None:
                 without_region_ms.append(at_ms)
-            flags = order_flags(CREATED, 0, number_of(kept.currency))
+            flags = order_flags(CREATED, 0, _number(kept.currency))
             region = new[4] if kept.region is None else kept.region
             found[kept.order_id] = at_ms, kept.order_id, flags, kept.amount_minor, region
         return list(found.values()), without_region_ms
@@ -121,6 +124,6 @@ def _span_ms(rule: Rule) -> int | None:
 
 
 def _own(order: OrderEvent) -> Order:
-    flags = order_flags(CREATED, int(order.is_first_order), number_of(order.currency))
+    flags = order_flags(CREATED, int(order.is_first_order), _number(order.currency))
     region = kept_region(order.shipping_region)
     return order.event_time, order.order_id, flags, order.total_amount_minor, region
