@@ -48,7 +48,6 @@ Long, as it is one contract: keys, bounds, JSON.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
@@ -195,9 +194,6 @@ class KeptOrder(NamedTuple):
     region: str | None
 
 
-# Ids hold no control characters, regions may: so the first NUL is where the id ends.
-_KEPT_ORDER = re.compile(rb"(\d+)\|([A-Z]+)\|([^\0]*)(?:\0(.*))?", re.DOTALL)
-_WITHOUT_CURRENCY = re.compile(rb"(\d+):(.*)", re.DOTALL)
 _REGION_CHARS = 256
 
 
@@ -208,11 +204,14 @@ def kept_region(region: str) -> str:
 
 def kept_order(member: bytes) -> KeptOrder | None:
     """A member of sf:orders:user:{user_id}, of this or an earlier release; None: of none."""
-    if found := _KEPT_ORDER.fullmatch(member):
-        amount, currency, order_id, region = found.groups()
-        return KeptOrder(int(amount), currency.decode(), order_id.decode(), None if region is None else region.decode())
-    if found := _WITHOUT_CURRENCY.fullmatch(member):
-        return KeptOrder(int(found[1]), currencies.DEFAULT, found[2].decode(), None)
+    # Ids hold no control characters, regions may: so the first NUL is where the id ends.
+    begin, nul, region = member.decode().partition("\0")
+    amount, *rest = begin.split("|", 2)
+    if len(rest) == 2 and amount.isdecimal():
+        return KeptOrder(int(amount), rest[0], rest[1], region if nul else None)
+    amount, colon, order_id = begin.partition(":")
+    if colon and amount.isdecimal():
+        return KeptOrder(int(amount), currencies.DEFAULT, order_id, None)
     return None
 
 

@@ -8,6 +8,7 @@ stream too, whatever the store has not seen yet; what may be missing is said.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.currencies import number_of
@@ -21,6 +22,8 @@ from transforms.domain.fraud_patterns import Pattern
 from transforms.domain.fraud_rules import Burst, Decisions, LocationChange, Rule, Rules
 
 __all__ = ["Judge", "Stored", "Unsure", "Verdict", "decision"]
+
+_number = lru_cache(1_000)(number_of)
 
 Stored = Sequence[tuple[bytes, float]]
 """Members of sf:orders:user:{user_id} and their event times in ms, oldest first."""
@@ -104,7 +107,7 @@ class Judge:
             kept = kept_order(member) if abs(at_ms - new.event_time) <= self._longest_ms else None
             if kept is None or kept.order_id == new.order_id or kept.order_id in found | without_region:
                 continue
-            flags = order_flags(CREATED, 0, number_of(kept.currency))
+            flags = order_flags(CREATED, 0, _number(kept.currency))
             if kept.region is None:
                 region = kept_region(new.shipping_region)
                 without_region[kept.order_id] = at_ms, kept.order_id, flags, kept.amount_minor, region
@@ -168,6 +171,6 @@ def _span_ms(rule: Rule) -> int | None:
 
 
 def _own(order: OrderEvent) -> tuple[int, str, int, int, str]:
-    flags = order_flags(CREATED, int(order.is_first_order), number_of(order.currency))
+    flags = order_flags(CREATED, int(order.is_first_order), _number(order.currency))
     region = kept_region(order.shipping_region)
     return order.event_time, order.order_id, flags, order.total_amount_minor, region

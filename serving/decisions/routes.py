@@ -127,14 +127,16 @@ class Decider:
 
     def decide(self, order: OrderEvent) -> Decision:
         """Raises: StoreUnavailable: the policy is not to decide then."""
-        with self._seconds.time():
-            try:
-                verdict = self._judge.judge(order, self._store.orders_of(order.user_id))
-            except StoreUnavailable:
-                self._fallbacks.inc()
-                if self._when_down == "503":
-                    raise
-                verdict = None
+        began = time.perf_counter()
+        try:
+            verdict = self._judge.judge(order, self._store.orders_of(order.user_id))
+        except StoreUnavailable:
+            self._fallbacks.inc()
+            if self._when_down == "503":
+                raise
+            verdict = None
+        finally:
+            self._seconds.observe(time.perf_counter() - began)
         if verdict is None:
             policy = cast(Literal["allow", "review"], self._when_down)
             return Decision(policy, None, [], [], self._judge.version, order.order_id, order.user_id, fallback=True)

@@ -220,7 +220,7 @@ def test_an_order_id_that_was_stored_twice_counts_once_as_the_newest() -> None:
 
 
 def test_what_is_no_order_of_any_release_is_passed_over() -> None:
-    found_ = Judge(read_rules(None)).judge(order("o-1"), [(b"", float(T0)), (b"\xff|TRY", float(T0))])
+    found_ = Judge(read_rules(None)).judge(order("o-1"), [(b"", float(T0)), (b"x|TRY|o", float(T0)), (b"5", float(T0))])
     assert (found_.decision, found_.alerts, found_.unsure) == ("allow", [], [])
 
 
