@@ -1,0 +1,135 @@
+"""What can go wrong, and when: the schedule of a seed, and how each fault is done to a run."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from simulation.run import Run
+
+__all__ = ["KINDS", "Fault", "schedule", "strike"]
+
+BUNDLE, WORKER, RESTORE, EARLIER, ZOMBIE = (
+    *("a bundle fails", "a worker dies", "the job restarts", "the job goes back to an earlier checkpoint"),
+    "an attempt that was given up writes on",
+)
+STORE_BEFORE, STORE_AFTER, STORE_AWAY, DISK = (
+    *("the store fails before a write", "the store fails after a write", "the store is away for minutes"),
+    "the disk refuses a file",
+)
+FETCH, ADMIN, LEADER = "fetches fail", "the cluster does not answer", "another leader"
+RETENTION, CUT, OLDER, ANEW, PARTITION = (
+    *("retention", "an unclean leader cuts the log back", "the log is an older copy"),
+    *("the topic is made anew", "a partition is added"),
+)
+SPLIT, PAUSE = "the runner splits a reader", "the clock jumps"
+
+KINDS = {
+    **{BUNDLE: 8, WORKER: 4, RESTORE: 4, EARLIER: 3, ZOMBIE: 2},
+    **{STORE_BEFORE: 2, STORE_AFTER: 2, STORE_AWAY: 1, DISK: 2},
+    **{FETCH: 1, ADMIN: 1, LEADER: 1, RETENTION: 1, CUT: 1, OLDER: 1, ANEW: 1, PARTITION: 1, SPLIT: 3, PAUSE: 2},
+}
+"""By how often they are drawn."""
+LOSES = {RETENTION, CUT, OLDER, ANEW}
+"""What the log loses, no job can find again."""
+
+
+class Fault(NamedTuple):
+    """
+    Attributes:
+      at: the action before which it strikes.
+      kind: of KINDS.
+      lot: in [0, 1): how hard, where, or when.
+    """
+
+    at: int
+    kind: str
+    lot: float
+
+    def __str__(self) -> str:
+        return f"at {self.at}: {self.kind} ({self.lot:.3f})"
+
+
+def schedule(chances: random.Random, actions: int, kinds: list[str]) -> list[Fault]:
+    """The faults of a seed."""
+    drawn = chances.choices(kinds, [KINDS[kind] for kind in kinds], k=chances.choice((0, 2, 4, 6, 9, 12)))
+    return sorted(Fault(chances.randrange(1, actions), kind, chances.random()) for kind in drawn)
+
+
+def strike(run: Run, fault: Fault) -> None:
+    """Does a fault to a run. It counts when it had something to strike."""
+    if _struck(run, fault):
+        run.seen(fault.kind)
+
+
+def _struck(run: Run, fault: Fault) -> bool:
+    lot, topic = fault.lot, run.topic
+    chances = random.Random(f"fault {run.seed} {fault}")
+    match fault.kind:
+        case "a bundle fails" | "a worker dies":
+            run.arm(1 + int(lot * 12), worker_dies=fault.kind == WORKER)
+            return False  # it counts when it goes off
+        case "the job restarts":
+            return run.restore(chances, back=0)
+        case "the job goes back to an earlier checkpoint":
+            return run.restore(chances, back=1 + int(lot * 4))
+        case "an attempt that was given up writes on":
+            run.leave_a_zombie()
+            return run.restore(chances, back=0)
+        case "the store fails before a write":
+            run.store.before += 1 + int(lot * 3)
+        case "the store fails after a write":
+            run.store.after += 1 + int(lot * 3)
+        case "the store is away for minutes":
+            run.store.before += 40
+        case "the disk refuses a file":
+            run.disk_refuses += 1
+            return False
+        case "fetches fail":
+            run.cluster.trouble += 1 + int(lot * 5)
+        case "the cluster does not answer":
+            run.cluster.away += 1 + int(lot * 3)
+        case "another leader":
+            chances.choice(topic.partitions).epoch += 1
+        case "the runner splits a reader":
+            run.split_after = 1 + int(lot * 2)
+            return False
+        case "the clock jumps":
+            run.clock.sleep(lot * 120)
+        case _:
+            return _strike_the_log(run, fault, chances)
+    return True
+
+
+def _strike_the_log(run: Run, fault: Fault, chances: random.Random) -> bool:
+    topic = run.topic
+    number = chances.randrange(len(topic.partitions))
+    log = topic.partitions[number]
+    match fault.kind:
+        case "retention":
+            start = log.start + round((log.stable_end - log.start) * fault.lot)
+            log.sweep(start)
+            return start > 0
+        case "an unclean leader cuts the log back":
+            end = log.end - round((log.end - log.start) * fault.lot / 2)
+            cuts = end < log.end
+            log.cut(end)
+            log.epoch += 1
+            return cuts
+        case "the log is an older copy":
+            end = log.end - round((log.end - log.start) * fault.lot / 2)
+            if end == log.end or not log.epoch:
+                return False
+            log.hidden_below = max(log.hidden_below, log.end)
+            log.cut(end)
+            log.epoch = max((record.epoch for record in log.records), default=0)
+        case "the topic is made anew":
+            if not any(log.end for log in topic.partitions):
+                return False
+            run.clock.sleep(2.0)
+            topic.make_anew()
+        case "a partition is added":
+            topic.partitions.append(type(log)())
+            run.has_grown = True
+    return True
