@@ -38,6 +38,7 @@ class Committed:
       reached_us: by step, its input watermark.
       output_us: by step.
       read: serials of the records that were read, in order; lost: how many the source said were lost.
+      ledger: as it was shown last.
     """
 
     def __init__(self, steps: list[Step]):
@@ -51,6 +52,7 @@ class Committed:
         self.impulses = {step.number for step in steps if step.kind == "impulse"}
         self.read: list[int] = []
         self.lost = 0
+        self.ledger: dict[str, int] = {}
 
     def copy(self) -> Committed:
         """Cells and elements are never changed in place, so that they may be shared."""
@@ -59,6 +61,7 @@ class Committed:
             setattr(made, name, [each.copy() for each in getattr(self, name)])
         made.reached_us, made.output_us = [*self.reached_us], [*self.output_us]
         made.impulses, made.read, made.lost = set(self.impulses), [*self.read], self.lost
+        made.ledger = self.ledger
         return made
 
     def bound_us(self, step: Step) -> int:

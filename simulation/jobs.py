@@ -261,7 +261,7 @@ JOBS = {
     job.name: job
     for job in (
         Job("fraud", traffic.orders, _fraud, _tracked_by_fraud, _check_fraud),
-        Job("sessions", traffic.clicks, _sessions, _tracked_by_sessions, _check_sessions),
+        Job("sessions", traffic.clicks, _sessions, _tracked_by_sessions, _check_sessions, in_order=True),
         Job("revenue", traffic.orders, _revenue, _tracked_by_revenue, _check_revenue),
     )
 }

@@ -120,7 +120,6 @@ class Run:
         self.runner = self._new_runner()
         self.runner.start(1 + its.seed % 3)
         self._checkpoints: list[Committed] = [self.runner.state.copy()]
-        self._ledger: dict[str, int] = {}
         self._stored: dict[str, float] = {}
 
     def _new_runner(self) -> Runner:
@@ -158,7 +157,6 @@ class Run:
         else:
             self.runner.start(parallelism)
             self.seen("restored with another parallelism" if parallelism != before else "restored in new processes")
-        self._ledger = {}
         return True
 
     def leave_a_zombie(self) -> None:
@@ -345,9 +343,9 @@ class Run:
             raise WrongError(f"the ledger does not balance: {ledger}")
         if ledger["in"] > len(state.read):
             raise WrongError(f"the ledger knows {ledger['in']} records of {len(state.read)} that were read")
-        if ledger["in"] < self._ledger.get("in", 0):
-            raise WrongError(f"the ledger went back from {self._ledger} to {ledger}")
-        self._ledger = ledger
+        if ledger["in"] < state.ledger.get("in", 0):
+            raise WrongError(f"the ledger went back from {state.ledger} to {ledger}")
+        state.ledger = ledger
 
     def _after_write(self) -> None:
         """What the store holds only gets newer."""
@@ -376,8 +374,8 @@ class Run:
         yield from truth.letters(topic, self._letters("dead_letters"), judged.bad, state.read, "dead_letters")
         yield from truth.letters(topic, late_rows, judged.late, state.read, "late")
         expected = judged.ledger(state.lost)
-        if self._ledger != expected:
-            yield f"the ledger says {self._ledger}, and should say {expected}"
+        if state.ledger != expected:
+            yield f"the ledger says {state.ledger}, and should say {expected}"
         self._count(judged)
         possible = [topic.every[s].what for s in sorted(self._ever_read) if topic.every[s].what is not truth.BAD]
         certain = self._ever_read == set(state.read) and not overtaken

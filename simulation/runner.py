@@ -89,7 +89,7 @@ class Runner:
             domain = TimeDomain.WATERMARK if in_event_time else TimeDomain.REAL_TIME
             for key, group in self.state.groups[step.number].items():
                 times = [at for of in group.timers.values() for (_, d, _), at in of.items() if d == domain]
-                if times and min(times).micros <= until_us:
+                if times and _micros(min(times)) <= until_us:
                     found.append((step, key, ""))
         return found
 
@@ -99,7 +99,7 @@ class Runner:
         times = [t.at_us // 1000 for timers in of_cells for t in timers if not t.in_event_time]
         for group in (each for groups in self.state.groups for each in groups.values()):
             of = (item for timers in group.timers.values() for item in timers.items())
-            times += [at.micros // 1000 for (_, domain, _), at in of if domain == TimeDomain.REAL_TIME]
+            times += [_micros(at) // 1000 for (_, domain, _), at in of if domain == TimeDomain.REAL_TIME]
         return min(times, default=None)
 
     # Doing it
@@ -127,17 +127,15 @@ class Runner:
         queue = self.state.queues[step.number]
         if step.kind == "read":
             return self._begin_reading(step, queue)
-        count = min(len(queue), chances.randint(1, most))
-        chosen = list(range(count)) if self._in_order else sorted(chances.sample(range(len(queue)), count))
+        its_worker = lambda i: self.worker_of(step, queue[i].element.value[0], chances)  # noqa: E731
         if step.kind in ("keyed", "group"):
-            key = queue[chosen[0]].element.value[0]
-            worker = self.worker_of(step, key, chances)
-            chosen = [i for i in chosen if self.worker_of(step, queue[i].element.value[0], chances) is worker]
+            worker = its_worker(chances.randrange(len(queue)))
+            places = [i for i in range(len(queue)) if its_worker(i) is worker]
         else:
-            worker = self.worker_of(step, None, chances)
+            worker, places = self.worker_of(step, None, chances), list(range(len(queue)))
+        count = min(len(places), chances.randint(1, most))
+        chosen = places[:count] if self._in_order else chances.sample(places, count)
         elements = [queue[i].element for i in chosen]
-        if not self._in_order:
-            chances.shuffle(elements)
         left = [pending for i, pending in enumerate(queue) if i not in set(chosen)]
         if step.kind == "group":
             self._group(step, elements)
@@ -255,7 +253,7 @@ class Runner:
     def _fire_group(self, step: Step, key: Any) -> None:
         group = self.state.groups[step.number][key].copy()
         reached = Timestamp(micros=self.state.reached_us[step.number])
-        now = Timestamp(micros=self._clock.now_ms * 1000)
+        now = self._clock.time()
         panes: list[WindowedValue] = []
         for window, (name, domain, at, _) in group.get_timers(clear=True, watermark=reached, processing_time=now)[0]:
             # Of a timer of processing time, the driver would take the time for a watermark.
@@ -267,3 +265,8 @@ class Runner:
         self.state.groups[step.number][key] = group
         out = [pane.with_value((key, list(pane.value))) for pane in panes]
         self._emit(step, [(consumer, pane) for pane in out for consumer in step.outputs.get(None, [])])
+
+
+def _micros(at: Any) -> int:
+    """Of a trigger's timer: those of processing time are seconds."""
+    return Timestamp.of(at).micros
