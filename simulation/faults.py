@@ -8,31 +8,22 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from simulation.run import Run
 
-__all__ = ["KINDS", "Fault", "schedule", "strike"]
-
-BUNDLE, WORKER, RESTORE, EARLIER, ZOMBIE = (
-    *("a bundle fails", "a worker dies", "the job restarts", "the job goes back to an earlier checkpoint"),
-    "an attempt that was given up writes on",
-)
-STORE_BEFORE, STORE_AFTER, STORE_AWAY, DISK = (
-    *("the store fails before a write", "the store fails after a write", "the store is away for minutes"),
-    "the disk refuses a file",
-)
-FETCH, ADMIN, LEADER = "fetches fail", "the cluster does not answer", "another leader"
-RETENTION, CUT, OLDER, ANEW, PARTITION = (
-    *("retention", "an unclean leader cuts the log back", "the log is an older copy"),
-    *("the topic is made anew", "a partition is added"),
-)
-SPLIT, PAUSE = "the runner splits a reader", "the clock jumps"
+__all__ = ["ANEW", "CUT", "KINDS", "OF_THE_LOG", "OLDER", "PARTITION", "RETENTION", "Fault", "schedule", "strike"]
 
 KINDS = {
-    **{BUNDLE: 8, WORKER: 4, RESTORE: 4, EARLIER: 3, ZOMBIE: 2},
-    **{STORE_BEFORE: 2, STORE_AFTER: 2, STORE_AWAY: 1, DISK: 2},
-    **{FETCH: 1, ADMIN: 1, LEADER: 1, RETENTION: 1, CUT: 1, OLDER: 1, ANEW: 1, PARTITION: 1, SPLIT: 3, PAUSE: 2},
+    **{"a bundle fails": 8, "a worker dies": 4, "the runner splits a reader": 3, "the clock jumps": 2},
+    **{"the job restarts": 4, "the job goes back to an earlier checkpoint": 3},
+    "an attempt that was given up writes on": 2,
+    **{"the store fails before a write": 2, "the store fails after a write": 2, "the store is away for minutes": 1},
+    "the disk refuses a file": 2,
+    **{"fetches fail": 1, "the cluster does not answer": 1, "another leader": 1},
 }
 """By how often they are drawn."""
-LOSES = {RETENTION, CUT, OLDER, ANEW}
-"""What the log loses, no job can find again."""
+
+PARTITION, RETENTION, ANEW = "a partition is added", "retention", "the topic is made anew"
+CUT, OLDER = "an unclean leader cuts the log back", "the log is an older copy"
+OF_THE_LOG = (PARTITION, RETENTION, CUT, OLDER, ANEW)
+"""Of these, a seed has one kind, or none: what the log loses, no job can find again, and less can be asked then."""
 
 
 class Fault(NamedTuple):
@@ -51,9 +42,16 @@ class Fault(NamedTuple):
         return f"at {self.at}: {self.kind} ({self.lot:.3f})"
 
 
-def schedule(chances: random.Random, actions: int, kinds: list[str]) -> list[Fault]:
-    """The faults of a seed."""
-    drawn = chances.choices(kinds, [KINDS[kind] for kind in kinds], k=chances.choice((0, 2, 4, 6, 9, 12)))
+def schedule(chances: random.Random, actions: int, spared: frozenset[str]) -> list[Fault]:
+    """The faults of a seed.
+
+    Args:
+      spared: kinds that there are not.
+    """
+    drawn = chances.choices([*KINDS], [*KINDS.values()], k=chances.choice((0, 2, 4, 6, 9, 12)))
+    kinds = [kind for kind in OF_THE_LOG if kind not in spared]
+    if chances.random() < 0.4:
+        drawn += [chances.choice(kinds)] * chances.choice((1, 1, 2))
     return sorted(Fault(chances.randrange(1, actions), kind, chances.random()) for kind in drawn)
 
 
@@ -68,8 +66,8 @@ def _struck(run: Run, fault: Fault) -> bool:
     chances = random.Random(f"fault {run.seed} {fault}")
     match fault.kind:
         case "a bundle fails" | "a worker dies":
-            run.arm(1 + int(lot * 12), worker_dies=fault.kind == WORKER)
-            return False  # it counts when it goes off
+            run.arm(1 + int(lot * 12), worker_dies=fault.kind == "a worker dies")
+            return False  # it counts when it strikes
         case "the job restarts":
             return run.restore(chances, back=0)
         case "the job goes back to an earlier checkpoint":

@@ -1,43 +1,47 @@
-"""The jobs that are simulated: each built as its page does, and judged by its oracle."""
+"""The jobs that are simulated: each built as its page does, with all its sinks, and judged by its oracle."""
 
 from __future__ import annotations
 
 import functools
 import random
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import msgspec
-import redis
 
-from beam_pipelines import fraud, revenue, sessions
-from schemas.store_keys import KEYS
-from simulation import traffic
+from beam_pipelines import archive, fraud, revenue, sessions
+from beam_pipelines.sinks import Folder
+from simulation import oracles, traffic
+from simulation.faults import ANEW, CUT, OLDER, PARTITION
 from simulation.graph import Step, steps_of
 from simulation.log import Record
+from simulation.oracles import GAP_MS, Seen
 from simulation.traffic import Burst
 from simulation.truth import DISORDER_MS, Judged
 from tests.build import make_fetch
-from tests.oracle import expected_alerts
-from tests.oracle_revenue import expected_revenue
-from tests.oracle_sessions import expected_sessions
+from transforms.archive import ORDERS_TABLE
 from transforms.io.folder import Rolling, WriteToFolder
 from transforms.io.kafka.source import ReadBlocksFromKafka
 from transforms.io.kafka.topic import KafkaTopic
-from transforms.io.redis import WriteAlertsToRedis, WriteLedgerToRedis, WriteRevenueToRedis, WriteSessionsToRedis
+from transforms.io.redis import (
+    WriteAlertsToRedis,
+    WriteLedgerToRedis,
+    WriteOrderFeaturesToRedis,
+    WriteRevenueToRedis,
+    WriteSessionsToRedis,
+)
 from transforms.ledger import SumCounts
 from transforms.sharded_rows import Decoding
 
-__all__ = ["JOBS", "Job", "Seen", "Setting", "TOPIC", "steps"]
+__all__ = ["JOBS", "TOPIC", "Job", "Setting", "steps"]
 
-TOPIC = "simulated"
+TOPIC = "simulated.orders"
 _STORE = "redis://simulated/0"
 _SHARDS = 4
 _ROLLING = Rolling(20, 3_000)
-_GAP_MS = 120_000
 _EARLY_MS = 5_000
+_LONG_MS = 6 * 3_600_000
 
 
 class Setting(NamedTuple):
@@ -50,38 +54,29 @@ class Setting(NamedTuple):
     block_messages: int
 
     @staticmethod
-    def drawn(chances: random.Random) -> Setting:
+    def drawn(chances: random.Random, *, may_idle: bool) -> Setting:
         partitions = chances.randint(1, 3)
+        readers, lateness_ms = chances.choice((1, 1, 2)), chances.choice((60_000, 600_000))
+        idle_after_ms = chances.choice((10_000, _LONG_MS, _LONG_MS))
         return Setting(
-            partitions,
-            chances.choice((1, 1, 2)),
-            chances.choice((60_000, 600_000)),
-            chances.choice((10_000, 6 * 3_600_000, 6 * 3_600_000)),
-            chances.choice((3, 4_000)),
+            partitions, readers, lateness_ms, idle_after_ms if may_idle else _LONG_MS, chances.choice((3, 4_000))
         )
 
-
-class Seen(NamedTuple):
-    """What a run left behind.
-
-    Attributes:
-      rows: of the folder, by table.
-      db: the store.
-      possible: events that may have left something in the store: the good ones, and those that an attempt has read of
-        which nobody can read again, or may judge otherwise.
-    """
-
-    rows: Callable[[str], list[dict[str, Any]]]
-    db: redis.Redis
-    possible: list[Any]
+    @property
+    def passes_over(self) -> bool:
+        """Whether a run is long enough for a partition to be passed over."""
+        return self.idle_after_ms < _LONG_MS
 
 
 class Job(NamedTuple):
     """
     Attributes:
-      results: blocks and setting → dead letters, late records and counts, when its results are written to a folder.
+      results: blocks, setting and folder → dead letters, late records and counts; the results are written.
       identity: by which it recognises repeats.
       check: what is wrong with its results.
+      keeps_order: it needs the order from one keyed step to the next, and a user's events in one partition, as its ADR
+        says.
+      spared: faults after which it refuses to go on, or its results are not defined.
     """
 
     name: str
@@ -89,7 +84,9 @@ class Job(NamedTuple):
     results: Callable[[Any, Setting, str], Any]
     identity: Callable[[Record], Hashable | None]
     check: Callable[[Judged, Seen], Iterable[str]]
-    in_order: bool = False
+    keeps_order: bool = False
+    may_idle: bool = True
+    spared: frozenset[str] = frozenset()
 
 
 @functools.cache
@@ -105,6 +102,7 @@ def steps(name: str, setting: Setting, folder: str) -> list[Step]:
         max_ahead_ms=3_600_000,
         until_end=False,
         idle_after_ms=setting.idle_after_ms,
+        by_offset=name == "archive",
         block_messages=setting.block_messages,
     )
     outputs = job.results(blocks, setting, folder)
@@ -115,153 +113,54 @@ def steps(name: str, setting: Setting, folder: str) -> list[Step]:
     return steps_of(pipeline)
 
 
-def _decoding(name: str, setting: Setting) -> Decoding:
-    return Decoding(name, _SHARDS, setting.lateness_ms, make_fetch)
+def _decoding(name: str, setting: Setting, **more: Any) -> Decoding:
+    return Decoding(name, _SHARDS, setting.lateness_ms, make_fetch, **more)
 
 
-# Fraud
+def _rows(collection: Any, folder: str, table: str) -> None:
+    collection | "Rows" >> WriteToFolder(folder, table, msgspec.json.encode, _ROLLING)
 
 
-def _fraud(blocks: Any, setting: Setting, folder: str) -> fraud.Outputs:
+def _fraud(blocks: Any, setting: Setting, folder: str) -> Any:
     outputs = fraud.build(blocks, fraud.Config(_decoding("fraud", setting)))
     outputs.alerts | "Store" >> WriteAlertsToRedis(_STORE, "fraud")
-    outputs.alerts | "Rows" >> WriteToFolder(folder, "fraud_alerts", msgspec.json.encode, _ROLLING)
+    _rows(outputs.alerts, folder, "fraud_alerts")
     return outputs
 
 
-def _tracked_by_fraud(record: Record) -> Hashable | None:
-    order: Any = record.what
-    return (order.order_id, order.order_status) if order.order_status in ("CREATED", "CANCELLED") else None
-
-
-def _check_fraud(judged: Judged, seen: Seen) -> Iterable[str]:
-    expected = expected_alerts(_events(judged))
-    yield from _same("the folder's alerts", Counter(map(_alert, seen.rows("fraud_alerts"))), expected)
-    stored = {_alert(msgspec.json.decode(each)) for each in seen.db.zrange(KEYS.recent_alerts, 0, -1)}  # type: ignore[union-attr]
-    if missing := expected - stored:
-        yield f"the store lacks alerts: {sorted(missing)[:3]}"
-    if more := stored - expected_alerts(seen.possible):
-        yield f"the store has alerts of nothing: {sorted(more)[:3]}"
-
-
-def _alert(row: dict[str, Any]) -> tuple[str, str, str]:
-    return row["alert_type"], row["user_id"], row["order_id"]
-
-
-def _events(judged: Judged) -> list[Any]:
-    return [record.what for record in judged.good]
-
-
-def _same(name: str, found: Counter[Any], expected: set[Any]) -> Iterable[str]:
-    if twice := [each for each, times in found.items() if times > 1]:
-        yield f"{name} are there more than once: {sorted(twice)[:3]}"
-    if missing := expected - found.keys():
-        yield f"{name} lack {len(missing)}: {sorted(missing)[:3]}"
-    if more := found.keys() - expected:
-        yield f"{name} are {len(more)} too many: {sorted(more)[:3]}"
-
-
-# Sessions
-
-
-def _sessions(blocks: Any, setting: Setting, folder: str) -> sessions.Outputs:
-    config = sessions.Config(_decoding("sessions", setting), gap_ms=_GAP_MS, early_every_ms=_EARLY_MS)
+def _sessions(blocks: Any, setting: Setting, folder: str) -> Any:
+    config = sessions.Config(_decoding("sessions", setting), gap_ms=GAP_MS, early_every_ms=_EARLY_MS)
     outputs = sessions.build(blocks, config)
     outputs.sessions | "Store" >> WriteSessionsToRedis(_STORE, "sessions")
-    outputs.sessions | "Rows" >> WriteToFolder(folder, "user_sessions", msgspec.json.encode, _ROLLING)
+    _rows(outputs.sessions, folder, "user_sessions")
     return outputs
-
-
-def _tracked_by_sessions(record: Record) -> Hashable | None:
-    click: Any = record.what
-    return click.user_id, click.event_id
-
-
-_FIGURES = (
-    *("session_start", "session_end", "duration_seconds", "page_views", "product_views", "add_to_carts"),
-    *("purchases", "revenue_minor", "device_type", "geo_region", "primary_category"),
-)
-
-
-def _check_sessions(judged: Judged, seen: Seen) -> Iterable[str]:
-    expected = {id_: tuple(s)[: len(_FIGURES)] for id_, s in expected_sessions(_events(judged), _GAP_MS).items()}
-    newest = _newest(seen.rows("user_sessions"), ("session_id",))
-    rows = {id_: tuple(row[f] for f in _FIGURES) for (id_,), row in newest.items() if not row["deleted"]}
-    yield from _equal("the folder's sessions", rows, expected)
-    if _is_certain(judged, seen):
-        stored = _stored_sessions(seen.db)
-        named = {id_: tuple(dict(zip(_FIGURES, s, strict=True))[f] for f in _STORED) for id_, s in expected.items()}
-        yield from _equal("the store's sessions", stored, named)
-
-
-_STORED = ("duration_seconds", "page_views", "product_views", "add_to_carts", "purchases", "primary_category")
-
-
-def _stored_sessions(db: redis.Redis) -> dict[str, tuple[Any, ...]]:
-    found = [msgspec.json.decode(each) for each in db.zrange(KEYS.recent_sessions, 0, -1)]  # type: ignore[union-attr]
-    return {each["session_id"]: tuple(each[f] for f in _STORED) for each in found if "deleted" not in each}
-
-
-# Revenue
 
 
 def _revenue(blocks: Any, setting: Setting, folder: str) -> Any:
-    config = revenue.Config(_decoding("revenue", setting), early_every_s=_EARLY_MS // 1000)
-    outputs = revenue.build(blocks, config)
+    outputs = revenue.build(blocks, revenue.Config(_decoding("revenue", setting), early_every_s=_EARLY_MS // 1000))
     outputs.revenue | "Store" >> WriteRevenueToRedis(_STORE, "revenue")
-    outputs.revenue | "Rows" >> WriteToFolder(folder, "real_time_revenue", msgspec.json.encode, _ROLLING)
+    outputs.orders | "Features" >> WriteOrderFeaturesToRedis(_STORE, "revenue")
+    _rows(outputs.revenue, folder, "real_time_revenue")
     return outputs
 
 
-def _tracked_by_revenue(record: Record) -> Hashable | None:
-    order: Any = record.what
-    return order.order_id if order.order_status == "CREATED" else None
-
-
-_MINUTE = ("window_start", "currency", "dimension", "value")
-_SUMS = ("gmv_minor", "order_count", "unique_users", "first_time_orders")
-
-
-def _check_revenue(judged: Judged, seen: Seen) -> Iterable[str]:
-    expected = {key: tuple(figures) for key, figures in expected_revenue(_events(judged)).items()}
-    newest = _newest(seen.rows("real_time_revenue"), _MINUTE)
-    rows = {key: tuple(row[f] for f in _SUMS) for key, row in newest.items()}
-    yield from _equal("the folder's minutes", rows, expected)
-    if _is_certain(judged, seen):
-        stored = {}
-        for start_ms, currency, dimension, value in expected:
-            kept: Any = seen.db.hget(KEYS.revenue_minute(currency, start_ms), f"{dimension}:{value}")
-            figures = None if kept is None else tuple(map(int, kept.split()[1:5]))
-            stored[start_ms, currency, dimension, value] = figures
-        yield from _equal("the store's minutes", stored, expected)
-
-
-def _newest(rows: list[dict[str, Any]], key: tuple[str, ...]) -> dict[Any, dict[str, Any]]:
-    """The row that counts of each key."""
-    found: dict[Any, dict[str, Any]] = {}
-    for row in rows:
-        its = tuple(row[name] for name in key)
-        if its not in found or row["version"] >= found[its]["version"]:
-            found[its] = row
-    return found
-
-
-def _equal(name: str, found: dict[Any, Any], expected: dict[Any, Any]) -> Iterable[str]:
-    for key in sorted(found.keys() | expected.keys()):
-        if found.get(key) != expected.get(key):
-            yield f"{name} of {key} are {found.get(key)}, and should be {expected.get(key)}"
-            return
-
-
-def _is_certain(judged: Judged, seen: Seen) -> bool:
-    return len(seen.possible) == len(judged.good)
+def _archive(blocks: Any, setting: Setting, folder: str) -> Any:
+    decoding = _decoding("archive", setting, lands_replays=True)
+    config = archive.Config(decoding, Folder(folder), records_per_file=16, flush_every_s=10)
+    return archive.build([archive.Input(ORDERS_TABLE, TOPIC, blocks)], config)
 
 
 JOBS = {
     job.name: job
     for job in (
-        Job("fraud", traffic.orders, _fraud, _tracked_by_fraud, _check_fraud),
-        Job("sessions", traffic.clicks, _sessions, _tracked_by_sessions, _check_sessions, in_order=True),
-        Job("revenue", traffic.orders, _revenue, _tracked_by_revenue, _check_revenue),
+        Job("fraud", traffic.orders, _fraud, oracles.of_fraud, oracles.check_fraud),
+        Job("sessions", traffic.clicks, _sessions, oracles.of_sessions, oracles.check_sessions, keeps_order=True),
+        Job("revenue", traffic.orders, _revenue, oracles.of_revenue, oracles.check_revenue),
+        Job(
+            *("archive", traffic.orders, _archive, oracles.of_archive, oracles.check_archive),
+            keeps_order=True,
+            may_idle=False,
+            spared=frozenset({ANEW, CUT, OLDER, PARTITION}),
+        ),
     )
 }

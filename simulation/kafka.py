@@ -107,9 +107,11 @@ class _Consumer:
         records, after = log.read(place.offset, most)
         place.high = log.end
         messages = [self._message(record) for record in records]
+        if after > place.offset:
+            place.epoch = log.records[after - 1 - log.start].epoch  # of the last batch, also if nobody may read it
         place.offset = after
         if records:
-            place.epoch, place.at_end = records[-1].epoch, False
+            place.at_end = False
         elif after >= log.stable_end and not place.at_end:
             place.at_end = True
             if log.stable_end < log.end:

@@ -24,7 +24,7 @@ class Record:
       serial: of all records of a run, in the order in which they were written.
       what: the event; BAD for a payload that no job can use; None for the marker of a transaction.
       life: of the topic: 0, and 1 after it was made anew, and so on.
-      gone: whether the log has lost it.
+      gone: whether the log has lost it; swept: by retention.
       hidden: whether it lies where an earlier copy of the log had other records: nobody can tell (ADR 27).
     """
 
@@ -40,6 +40,7 @@ class Record:
     state: State = "committed"
     transaction: int = 0
     gone: bool = False
+    swept: bool = False
     hidden: bool = False
 
 
@@ -48,14 +49,13 @@ class PartitionLog:
     """One partition. Its records have successive offsets from `start`.
 
     Attributes:
-      copied_ms: until where a restored copy may hide what is written.
+      hidden_below: where the log ended before an older copy took its place.
     """
 
     records: list[Record] = field(default_factory=list)
     start: int = 0
     epoch: int = 0
     hidden_below: int = 0
-    newest_ms: int = -1
 
     @property
     def end(self) -> int:
@@ -69,7 +69,6 @@ class PartitionLog:
     def append(self, record: Record) -> None:
         record.hidden = record.offset < self.hidden_below
         self.records.append(record)
-        self.newest_ms = max(self.newest_ms, record.time_ms)
 
     def read(self, offset: int, most: int) -> tuple[list[Record], int]:
         """Records that may be read from an offset on, and the offset after them."""
@@ -86,19 +85,16 @@ class PartitionLog:
 
     def sweep(self, start: int) -> None:
         """Retention: the log begins there now."""
-        self._lose(self.records[: start - self.start])
+        for record in self.records[: start - self.start]:
+            record.gone = record.swept = True
         self.records = self.records[start - self.start :]
         self.start = start
 
     def cut(self, end: int) -> None:
         """The log ends there now: a leader took over that had no more."""
-        self._lose(self.records[end - self.start :])
-        self.records = self.records[: end - self.start]
-
-    @staticmethod
-    def _lose(records: list[Record]) -> None:
-        for record in records:
+        for record in self.records[end - self.start :]:
             record.gone = True
+        self.records = self.records[: end - self.start]
 
     def end_of_epoch(self, epoch: int) -> int:
         """Where the records end that leaders up to this epoch have written."""
@@ -109,7 +105,6 @@ class Topic:
     """
     Attributes:
       every: all records that were ever written, by serial.
-      added: partitions that were not there from the beginning.
     """
 
     def __init__(self, name: str, partitions: int):

@@ -23,9 +23,10 @@ from simulation.clock import Clock
 from simulation.committed import Committed
 from simulation.faults import Fault
 from simulation.graph import Step
-from simulation.jobs import JOBS, TOPIC, Seen, Setting, steps
+from simulation.jobs import JOBS, TOPIC, Setting, steps
 from simulation.kafka import Cluster
-from simulation.log import Record, Topic
+from simulation.log import BAD, Record, Topic
+from simulation.oracles import Seen
 from simulation.runner import Runner
 from simulation.seams import Killed
 from simulation.store import FaultyStore
@@ -80,14 +81,10 @@ class WrongError(Exception):
 
 
 def plan(job: str, seed: int) -> Plan:
-    chances = random.Random(f"plan {seed}")
-    setting = Setting.drawn(chances)
-    bursts = JOBS[job].traffic(chances, chances.randint(10, _RECORDS), ACTIONS, setting.lateness_ms)
-    # Most seeds lose nothing, so that everything can be asked of their results.
-    kinds = [kind for kind in faults.KINDS if kind not in faults.LOSES]
-    if chances.random() < 0.25:
-        kinds += [chances.choice(sorted(faults.LOSES))]
-    return Plan(seed, job, setting, bursts, faults.schedule(chances, ACTIONS, kinds))
+    chances, its = random.Random(f"plan {seed}"), JOBS[job]
+    setting = Setting.drawn(chances, may_idle=its.may_idle)
+    bursts = its.traffic(chances, chances.randint(10, _RECORDS), ACTIONS, setting.lateness_ms)
+    return Plan(seed, job, setting, bursts, faults.schedule(chances, ACTIONS, its.spared))
 
 
 def play(its: Plan, place: Place) -> Result:
@@ -123,7 +120,7 @@ class Run:
         self._stored: dict[str, float] = {}
 
     def _new_runner(self) -> Runner:
-        runner = Runner(self._steps, self.clock, self._effect, in_order=self._job.in_order)
+        runner = Runner(self._steps, self.clock, self._effect, in_order=self._job.keeps_order)
         runner.observe = self._observe
         return runner
 
@@ -234,9 +231,9 @@ class Run:
     def _send(self, burst: Burst, chances: random.Random) -> str:
         transaction = self.topic.begin() if chances.random() < 0.3 else 0
         for event in burst.events:
-            partition = event.partition % len(self.topic.partitions)
+            partition = event.partition % (self._plan.setting.partitions if self._job.keeps_order else len(self.topic.partitions))
             self.topic.write(partition, event.time_ms, event.key, event.value, event.what, transaction)
-        newest_ms = max(event.time_ms for event in burst.events if event.what is not truth.BAD or True)
+        newest_ms = max(event.time_ms for event in burst.events)
         self.clock.sleep(max(0, min(newest_ms, self.clock.now_ms + 3_000_000) - self.clock.now_ms) / 1000)
         return f"{len(burst.events)} records are sent" + (f" in transaction {transaction}" if transaction else "")
 
@@ -362,31 +359,31 @@ class Run:
     def _judge(self) -> Iterator[str]:
         state, topic = self.runner.state, self.topic
         yield from truth.source(topic, state.read, state.lost)
+        read, ever = set(state.read), self._ever_read
+        excused = {serial for serial in ever - read if topic.every[serial].gone}
         late_rows = self._letters("late")
-        overtaken_rows = [row for row in late_rows if row["error_class"] == "Overtaken"]
-        overtaken = set(truth.serials_of(topic, overtaken_rows, state.read))
+        late = truth.serials_of(topic, late_rows)
+        overtaken = {s for s, row in zip(late, late_rows, strict=True) if row["error_class"] == "Overtaken"} & read
         if overtaken:
             self.seen("a record was overtaken")
-            if self._plan.setting.idle_after_ms > 3_600_000 and not self.has_grown and not topic.life:
+            if not self._plan.setting.passes_over and not self.has_grown and not topic.life:
                 yield f"records were overtaken, and no partition was passed over: {sorted(overtaken)[:5]}"
-        read = [topic.every[serial] for serial in state.read]
-        judged = truth.judge(read, self._plan.setting.lateness_ms, overtaken, self._job.identity)
-        yield from truth.letters(topic, self._letters("dead_letters"), judged.bad, state.read, "dead_letters")
-        yield from truth.letters(topic, late_rows, judged.late, state.read, "late")
+        records = [topic.every[serial] for serial in state.read]
+        judged = truth.judge(records, self._plan.setting.lateness_ms, overtaken, self._job.identity)
+        bad = truth.serials_of(topic, self._letters("dead_letters"))
+        yield from truth.letters(topic, bad, judged.bad, excused, "dead_letters")
+        yield from truth.letters(topic, late, judged.late, excused, "late")
         expected = judged.ledger(state.lost)
         if state.ledger != expected:
             yield f"the ledger says {state.ledger}, and should say {expected}"
         self._count(judged)
-        possible = [topic.every[s].what for s in sorted(self._ever_read) if topic.every[s].what is not truth.BAD]
-        certain = self._ever_read == set(state.read) and not overtaken
+        possible = [topic.every[s].what for s in sorted(ever) if topic.every[s].what is not BAD]
+        certain = ever == read and not overtaken
         events = [record.what for record in judged.good] if certain else possible
-        yield from self._job.check(judged, Seen(self._rows, self.store.db, events))
+        yield from self._job.check(judged, Seen(self._rows, self.store.db, self._folder, events))
 
     def _count(self, judged: truth.Judged) -> None:
         for name, found in (("late", judged.late), ("dead letters", judged.bad), ("repeats", judged.repeats)):
             if found:
                 self.seen(f"there were {name}")
 
-
-def wrong_of(places: Sequence[str]) -> str:
-    return "; ".join(places)

@@ -81,7 +81,9 @@ def _bursts(
             what, value, time_ms = BAD, *_spoilt(kind, event, time_ms)
         elif lot > 0.97:
             key = None
-        partition = zlib.crc32(event.user_id.encode()) if chances.random() < 0.95 else chances.randrange(9)
+        partition = zlib.crc32(event.user_id.encode())
+        if make is _order and chances.random() < 0.05:
+            partition = chances.randrange(9)
         events.append(Event(time_ms, key, value, what, partition))
     return _cut(chances, events, actions)
 
