@@ -83,7 +83,7 @@ class WrongError(Exception):
 def plan(job: str, seed: int) -> Plan:
     chances, its = random.Random(f"plan {seed}"), JOBS[job]
     setting = Setting.drawn(chances, may_idle=its.may_idle)
-    bursts = its.traffic(chances, chances.randint(10, _RECORDS), ACTIONS, setting.lateness_ms)
+    bursts = its.traffic(chances, chances.randint(10, _RECORDS), ACTIONS, setting.flags.lateness_ms)
     return Plan(seed, job, setting, bursts, faults.schedule(chances, ACTIONS, its.spared))
 
 
@@ -113,7 +113,7 @@ class Run:
         self._fuse, self._worker_dies, self._effects = 0, False, 0
         self._zombies: list[Runner] = []
         self._ever_read: set[int] = set()
-        self._steps = steps(its.job, its.setting, str(place.folder))
+        self._steps = steps(its.job, its.setting.flags, str(place.folder))
         self.runner = self._new_runner()
         self.runner.start(1 + its.seed % 3)
         self._checkpoints: list[Committed] = [self.runner.state.copy()]
@@ -366,10 +366,10 @@ class Run:
         overtaken = {s for s, row in zip(late, late_rows, strict=True) if row["error_class"] == "Overtaken"} & read
         if overtaken:
             self.seen("a record was overtaken")
-            if not self._plan.setting.passes_over and not self.has_grown and not topic.life:
+            if not self._plan.setting.flags.passes_over and not self.has_grown and not topic.life:
                 yield f"records were overtaken, and no partition was passed over: {sorted(overtaken)[:5]}"
         records = [topic.every[serial] for serial in state.read]
-        judged = truth.judge(records, self._plan.setting.lateness_ms, overtaken, self._job.identity)
+        judged = truth.judge(records, self._plan.setting.flags.lateness_ms, overtaken, self._job.identity)
         bad = truth.serials_of(topic, self._letters("dead_letters"))
         yield from truth.letters(topic, bad, judged.bad, excused, "dead_letters")
         yield from truth.letters(topic, late, judged.late, excused, "late")
