@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from simulation.run import Run
 
-__all__ = ["ANEW", "CUT", "KINDS", "OF_THE_LOG", "OLDER", "PARTITION", "RETENTION", "Fault", "schedule", "strike"]
+__all__ = ["ANEW", "CUT", "KINDS", "OF_THE_LOG", "OLDER", "PARTITION", "ZOMBIE", "Fault", "schedule", "strike"]
+
+LEADER, ZOMBIE = "another leader", "an attempt that was given up writes on"
 
 KINDS = {
     **{"a bundle fails": 8, "a worker dies": 4, "the runner splits a reader": 3, "the clock jumps": 2},
     **{"the job restarts": 4, "the job goes back to an earlier checkpoint": 3},
-    "an attempt that was given up writes on": 2,
+    ZOMBIE: 2,
     **{"the store fails before a write": 2, "the store fails after a write": 2, "the store is away for minutes": 1},
     "the disk refuses a file": 2,
-    **{"fetches fail": 1, "the cluster does not answer": 1, "another leader": 1},
+    **{"fetches fail": 1, "the cluster does not answer": 1, LEADER: 1},
 }
 """By how often they are drawn."""
 
-PARTITION, RETENTION, ANEW = "a partition is added", "retention", "the topic is made anew"
+PARTITION, ANEW = "a partition is added", "the topic is made anew"
 CUT, OLDER = "an unclean leader cuts the log back", "the log is an older copy"
-OF_THE_LOG = (PARTITION, RETENTION, CUT, OLDER, ANEW)
+OF_THE_LOG = (PARTITION, "retention", CUT, OLDER, ANEW)
 """Of these, a seed has one kind, or none: what the log loses, no job can find again, and less can be asked then."""
 
 
@@ -48,10 +50,13 @@ def schedule(chances: random.Random, actions: int, spared: frozenset[str]) -> li
     Args:
       spared: kinds that there are not.
     """
-    drawn = chances.choices([*KINDS], [*KINDS.values()], k=chances.choice((0, 2, 4, 6, 9, 12)))
-    kinds = [kind for kind in OF_THE_LOG if kind not in spared]
+    weights = {kind: weight for kind, weight in KINDS.items() if kind not in spared}
+    drawn = chances.choices([*weights], [*weights.values()], k=chances.choice((0, 2, 4, 6, 9, 12)))
     if chances.random() < 0.4:
-        drawn += [chances.choice(kinds)] * chances.choice((1, 1, 2))
+        kind = chances.choice([kind for kind in OF_THE_LOG if kind not in spared])
+        drawn += [kind] * chances.choice((1, 2, 3))
+        if kind == OLDER:  # than what a later leader wrote
+            drawn += [LEADER] * 3
     return sorted(Fault(chances.randrange(1, actions), kind, chances.random()) for kind in drawn)
 
 
@@ -102,8 +107,7 @@ def _struck(run: Run, fault: Fault) -> bool:
 
 def _strike_the_log(run: Run, fault: Fault, chances: random.Random) -> bool:
     topic = run.topic
-    number = chances.randrange(len(topic.partitions))
-    log = topic.partitions[number]
+    log = chances.choice([each for each in topic.partitions if each.records] or topic.partitions)
     match fault.kind:
         case "retention":
             start = log.start + round((log.stable_end - log.start) * fault.lot)

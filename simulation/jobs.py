@@ -13,7 +13,7 @@ import msgspec
 from beam_pipelines import archive, fraud, revenue, sessions
 from beam_pipelines.sinks import Folder
 from simulation import oracles, traffic
-from simulation.faults import ANEW, CUT, OLDER, PARTITION
+from simulation.faults import ANEW, CUT, OLDER, PARTITION, ZOMBIE
 from simulation.graph import Step, steps_of
 from simulation.log import Record
 from simulation.oracles import GAP_MS, Seen
@@ -173,7 +173,7 @@ JOBS = {
             *("archive", traffic.orders, _archive, oracles.of_archive, oracles.check_archive),
             keeps_order=True,
             may_idle=False,
-            spared=frozenset({ANEW, CUT, OLDER, PARTITION}),
+            spared=frozenset({ANEW, CUT, OLDER, PARTITION, ZOMBIE}),
         ),
     )
 }

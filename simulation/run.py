@@ -9,6 +9,7 @@ import base64
 import hashlib
 import random
 import shutil
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ import msgspec
 from apache_beam.utils.windowed_value import WindowedValue
 from confluent_kafka import KafkaException
 
-from simulation import faults, seams, truth
+from simulation import faults, oracles, seams, truth
 from simulation.clock import Clock
 from simulation.committed import Committed
 from simulation.faults import Fault
@@ -117,7 +118,8 @@ class Run:
         self.runner = self._new_runner()
         self.runner.start(1 + its.seed % 3)
         self._checkpoints: list[Committed] = [self.runner.state.copy()]
-        self._stored: dict[str, float] = {}
+        self._stored: dict[bytes, float] = {}
+        self._writes = 0
 
     def _new_runner(self) -> Runner:
         runner = Runner(self._steps, self.clock, self._effect, in_order=self._job.keeps_order)
@@ -179,9 +181,12 @@ class Run:
             for number in range(ACTIONS):
                 self._act(number)
             self._drain()
+            return list(self._judge())
         except WrongError as e:
             return [str(e)]
-        return list(self._judge())
+        except Exception as e:  # noqa: BLE001 - whatever a job raises that no fault explains is its fault
+            where = traceback.extract_tb(e.__traceback__)[-1]
+            return [f"the job raised {type(e).__name__} in {Path(where.filename).name}: {e}"]
 
     def _act(self, number: int) -> None:
         chances = self.cluster.random = random.Random(f"{self.seed}/{number}")
@@ -346,6 +351,13 @@ class Run:
 
     def _after_write(self) -> None:
         """What the store holds only gets newer."""
+        self._writes += 1
+        if self._writes % 4:
+            return
+        now = oracles.versions(self.store.db)
+        if older := [key for key, version in self._stored.items() if now.get(key, -1) < version]:
+            raise WrongError(f"the store went back: {sorted(older)[:3]}")
+        self._stored = now
 
     # What came of it
 
@@ -377,10 +389,11 @@ class Run:
         if state.ledger != expected:
             yield f"the ledger says {state.ledger}, and should say {expected}"
         self._count(judged)
-        possible = [topic.every[s].what for s in sorted(ever) if topic.every[s].what is not BAD]
+        possible = [topic.every[s] for s in sorted(ever) if topic.every[s].what is not BAD]
         certain = ever == read and not overtaken
-        events = [record.what for record in judged.good] if certain else possible
-        yield from self._job.check(judged, Seen(self._rows, self.store.db, self._folder, events))
+        abandoned = [topic.every[serial] for serial in excused if topic.every[serial].what is not BAD]
+        seen = Seen(self._rows, self.store.db, self._folder, judged.good if certain else possible, abandoned)
+        yield from self._job.check(judged, seen)
 
     def _count(self, judged: truth.Judged) -> None:
         for name, found in (("late", judged.late), ("dead letters", judged.bad), ("repeats", judged.repeats)):
