@@ -47,14 +47,14 @@ def _parser() -> Parser:
     parser = Parser(prog="python -m simulation", description=_DESCRIPTION)
     number = typed(_number)
     parser.add_argument("--seeds", type=number, default=300, metavar="N", help="how many seeds; default 300")
-    parser.add_argument("--first", type=typed(_seed), metavar="N", help="the first of them; default: drawn by the clock")
-    parser.add_argument("--job", action="append", choices=JOBS, help="only this job; may be repeated; default: all in turn")
+    parser.add_argument("--first", type=typed(_seed), metavar="N", help="the first; default: drawn by the clock")
+    parser.add_argument("--job", action="append", choices=JOBS, help="only this; may be repeated; default: all in turn")
     parser.add_argument("--seed", type=typed(_seed), metavar="N", help="run this seed alone")
     parser.add_argument("--trace", action="store_true", help="print each step of --seed")
     parser.add_argument(
         "--processes", type=number, default=os.cpu_count() or 1, metavar="N", help="seeds side by side; default: cores"
     )
-    parser.add_argument("--stop", action="store_true", help="end at the first seed that goes wrong, without looking further")
+    parser.add_argument("--stop", action="store_true", help="end at the first seed that goes wrong")
     return parser
 
 

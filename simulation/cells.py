@@ -49,7 +49,8 @@ class BundleState(UserStateContext):
         self.begin({})
 
     def begin(self, committed: dict[Any, Cells]) -> None:
-        self._committed, self.written = committed, {}
+        self._committed = committed
+        self.written: dict[Any, Cells] = {}
 
     def cells(self, key: Any) -> Cells:
         if key not in self.written:

@@ -24,12 +24,18 @@ from tests.mutants.faults import ROOT, Fault, faults
 
 __all__ = ["Verdict", "defects", "main", "planted"]
 
+_JOBS = {
+    **dict.fromkeys(("transforms/archive_topic.py",), "archive"),
+    **dict.fromkeys(("transforms/domain/sessions.py", "transforms/sessions.py"), "sessions"),
+    **dict.fromkeys(("transforms/domain/revenue.py", "transforms/gather.py", "transforms/revenue.py"), "revenue"),
+    **dict.fromkeys(("transforms/domain/fraud.py", "transforms/fraud.py", "transforms/io/folder.py"), "fraud"),
+    **dict.fromkeys(("transforms/keyed_state.py", "transforms/ledger.py", "transforms/watermarks.py"), "fraud"),
+    **dict.fromkeys(("transforms/partition_clock.py", "transforms/io/redis.py"), "fraud"),
+}
+"""Code that is simulated, and a job that uses it."""
 _SIMULATED = (
-    *("transforms/fraud.py", "transforms/gather.py", "transforms/io/folder.py", "transforms/io/kafka/"),
-    *("transforms/keyed_state.py", "transforms/ledger.py", "transforms/partition_clock.py", "transforms/watermarks.py"),
-    *("transforms/domain/fraud.py", "transforms/domain/revenue.py", "transforms/domain/seen.py"),
-    *("transforms/domain/sessions.py", "transforms/domain/versions.py", "transforms/revenue.py"),
-    *("transforms/sessions.py", "transforms/io/redis_scripts.py"),
+    *("transforms/io/kafka/", "transforms/domain/seen.py", "transforms/domain/versions.py"),
+    *("transforms/io/redis_scripts.py", *_JOBS),
 )
 
 
@@ -81,6 +87,8 @@ def planted(defect: Fault, tree: Path, first: int, seeds: int) -> Verdict:
     path.write_text(defect.planted_in(before), encoding="utf-8")
     try:
         words = ["-m", "simulation", f"--seeds={seeds}", f"--first={first}", "--stop"]
+        words += [f"--job={_JOBS[defect.file]}"] if defect.file in _JOBS else []
+        words += ["--job=fraud"] if defect.file.startswith("transforms/io/kafka/") else []
         done = subprocess.run([sys.executable, *words], cwd=tree, capture_output=True, text=True, check=False)
     finally:
         path.write_text(before, encoding="utf-8")
@@ -95,7 +103,8 @@ def planted(defect: Fault, tree: Path, first: int, seeds: int) -> Verdict:
 
 def _copy(tree: Path) -> Path:
     """What git knows of, as it stands in the working tree."""
-    listed = subprocess.run(["git", "ls-files", "-z", "*.py", "*.yaml", "*.avsc", "*.toml", "*.json"], cwd=ROOT, capture_output=True, check=True)
+    wanted = ("*.py", "*.yaml", "*.avsc", "*.toml", "*.json")
+    listed = subprocess.run(["git", "ls-files", "-z", *wanted], cwd=ROOT, capture_output=True, check=True)
     for name in listed.stdout.decode().split("\0"):
         if name and (ROOT / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)

@@ -13,12 +13,20 @@ __all__ = ["ANEW", "CUT", "KINDS", "OF_THE_LOG", "OLDER", "PARTITION", "ZOMBIE",
 LEADER, ZOMBIE = "another leader", "an attempt that was given up writes on"
 
 KINDS = {
-    **{"a bundle fails": 8, "a worker dies": 4, "the runner splits a reader": 3, "the clock jumps": 2},
-    **{"the job restarts": 4, "the job goes back to an earlier checkpoint": 3},
+    "a bundle fails": 8,
+    "a worker dies": 4,
+    "the runner splits a reader": 3,
+    "the clock jumps": 2,
+    "the job restarts": 4,
+    "the job goes back to an earlier checkpoint": 3,
     ZOMBIE: 2,
-    **{"the store fails before a write": 2, "the store fails after a write": 2, "the store is away for minutes": 1},
+    "the store fails before a write": 2,
+    "the store fails after a write": 2,
+    "the store is away for minutes": 1,
     "the disk refuses a file": 2,
-    **{"fetches fail": 1, "the cluster does not answer": 1, LEADER: 1},
+    "fetches fail": 1,
+    "the cluster does not answer": 1,
+    LEADER: 1,
 }
 """By how often they are drawn."""
 

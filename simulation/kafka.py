@@ -172,7 +172,9 @@ class _Admin:
         return {topic.name: self._answer(SimpleNamespace(topic_id=topic.id, partitions=partitions))}
 
     def list_offsets(
-        self, asked: dict[TopicPartition, Any], request_timeout: float = 0.0  # noqa: ARG002
+        self,
+        asked: dict[TopicPartition, Any],
+        request_timeout: float = 0.0,  # noqa: ARG002
     ) -> dict[TopicPartition, Future[Any]]:
         return {place: self._answer(self._offset(place.partition, spec)) for place, spec in asked.items()}
 

@@ -72,7 +72,7 @@ class PartitionLog:
 
     def read(self, offset: int, most: int) -> tuple[list[Record], int]:
         """Records that may be read from an offset on, and the offset after them."""
-        found = []
+        found: list[Record] = []
         stable = self.stable_end
         while offset < stable and len(found) < most:
             record = self.records[offset - self.start]

@@ -73,7 +73,8 @@ def check_fraud(judged: Judged, seen: Seen) -> Iterable[str]:
     expected = expected_alerts(_events(judged))
     possible = expected_alerts([record.what for record in seen.possible])  # type: ignore[misc]
     yield from _same("the folder's alerts", Counter(map(_alert, seen.rows("fraud_alerts"))), expected, possible)
-    stored = {_alert(msgspec.json.decode(each)) for each in seen.db.zrange(KEYS.recent_alerts, 0, -1)}  # type: ignore[union-attr]
+    kept: Any = seen.db.zrange(KEYS.recent_alerts, 0, -1)
+    stored = {_alert(msgspec.json.decode(each)) for each in kept}
     if missing := expected - stored:
         yield f"the store lacks alerts: {sorted(missing)[:3]}"
     if more := stored - possible:
@@ -123,7 +124,8 @@ _STORED = ("duration_seconds", "page_views", "product_views", "add_to_carts", "p
 
 
 def _stored_sessions(db: redis.Redis) -> dict[str, tuple[Any, ...]]:
-    found = [msgspec.json.decode(each) for each in db.zrange(KEYS.recent_sessions, 0, -1)]  # type: ignore[union-attr]
+    kept: Any = db.zrange(KEYS.recent_sessions, 0, -1)
+    found = [msgspec.json.decode(each) for each in kept]
     return {each["session_id"]: tuple(each[f] for f in _STORED) for each in found if "deleted" not in each}
 
 

@@ -11,7 +11,8 @@ import random
 import shutil
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ __all__ = ["ACTIONS", "Place", "Plan", "Result", "Run", "plan", "play"]
 ACTIONS = 160
 _RECORDS = 70
 _MOST_RETRIES = 400
+_PAUSES_S = (1.0, 7.0, 21.0, 25.0, 25.0, 30.0, 7_200.0, 30.0, 30.0, 1_200.0, 30.0, 30.0, 30.0)
+"""At the end: for what is asked every 20 s, for what waits for a part's age, and for windows of event time."""
 
 
 class Place(NamedTuple):
@@ -203,7 +206,7 @@ class Run:
     def _choices(self, chances: random.Random) -> Iterator[tuple[Callable[[], str], float]]:
         runner = self.runner
         yield lambda: self._tick(chances), 1
-        yield lambda: runner.advance(chances) or "watermarks", 3
+        yield lambda: self._advance(chances), 3
         yield self._checkpoint, 1
         if waiting := runner.waiting():
             yield lambda: runner.process(chances.choice(waiting), chances), 8
@@ -235,8 +238,9 @@ class Run:
 
     def _send(self, burst: Burst, chances: random.Random) -> str:
         transaction = self.topic.begin() if chances.random() < 0.3 else 0
+        partitions = self._plan.setting.partitions if self._job.keeps_order else len(self.topic.partitions)
         for event in burst.events:
-            partition = event.partition % (self._plan.setting.partitions if self._job.keeps_order else len(self.topic.partitions))
+            partition = event.partition % partitions
             self.topic.write(partition, event.time_ms, event.key, event.value, event.what, transaction)
         newest_ms = max(event.time_ms for event in burst.events)
         self.clock.sleep(max(0, min(newest_ms, self.clock.now_ms + 3_000_000) - self.clock.now_ms) / 1000)
@@ -251,6 +255,10 @@ class Run:
     def _tick(self, chances: random.Random) -> str:
         self.clock.sleep(chances.choice((0.1, 1.0, 6.0, 25.0)))
         return "time passes"
+
+    def _advance(self, chances: random.Random) -> str:
+        self.runner.advance(chances)
+        return "watermarks"
 
     def _checkpoint(self) -> str:
         self._checkpoints.append(self.runner.state.copy())
@@ -272,19 +280,22 @@ class Run:
         waiting = [step for step in zombie.waiting() if step.kind != "read"]
         if due and chances.random() < 0.5:
             return f"zombie: {zombie.fire(chances.choice(due), chances)}"
-        return f"zombie: {zombie.process(chances.choice(waiting), chances)}" if waiting else "a zombie with nothing to do"
+        if not waiting:
+            return "a zombie has nothing to do"
+        return f"zombie: {zombie.process(chances.choice(waiting), chances)}"
 
     def _drain(self) -> None:
         """No more faults: everything that is under way arrives, and event time goes past all windows."""
-        self._fuse = self.store.before = self.store.after = self.disk_refuses = self.cluster.trouble = self.cluster.away = 0
+        self._fuse = self.store.before = self.store.after = self.disk_refuses = 0
+        self.cluster.trouble = self.cluster.away = 0
         self._zombies.clear()
         for transaction in self.topic.open_transactions():
             self.topic.end_transaction(transaction, commits=True)
-        for number, pause_s in enumerate([1.0, 7.0, 21.0, 25.0, 25.0, 30.0, 7_200.0, 30.0, 30.0, 1_200.0, 30.0, 30.0, 30.0]):
+        for number, pause_s in enumerate(_PAUSES_S):
             chances = self.cluster.random = random.Random(f"{self.seed}/end {number}")
             self.clock.sleep(pause_s)
             for step, key in self.runner.readers():
-                self._say(number, self._try(lambda step=step, key=key: self._read(step, key, chances), chances))
+                self._say(number, self._try(partial(self._read, step, key, chances), chances))
             self._settle(number, chances)
 
     def _settle(self, number: int, chances: random.Random) -> None:
@@ -296,9 +307,9 @@ class Run:
             if not due and not waiting:
                 return
             for step in waiting:
-                self._say(number, self._try(lambda step=step: runner.process(step, chances, 1_000), chances))
+                self._say(number, self._try(partial(runner.process, step, chances, 1_000), chances))
             for each in due:
-                self._say(number, self._try(lambda each=each: runner.fire(each, chances), chances))
+                self._say(number, self._try(partial(runner.fire, each, chances), chances))
         raise WrongError("the job does not come to an end")
 
     def _say(self, number: int, what: str) -> None:
@@ -399,4 +410,3 @@ class Run:
         for name, found in (("late", judged.late), ("dead letters", judged.bad), ("repeats", judged.repeats)):
             if found:
                 self.seen(f"there were {name}")
-

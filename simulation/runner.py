@@ -111,7 +111,7 @@ class Runner:
             bound_us, at_us = state.bound_us(step), state.reached_us[step.number]
             lot = 0.0 if chances is None else chances.random()
             if bound_us > at_us and lot < 0.85:
-                if lot > 0.7 and MIN_US < at_us and bound_us < MAX_US and chances is not None:
+                if chances is not None and lot > 0.7 and at_us > MIN_US and bound_us < MAX_US:
                     bound_us = chances.randint(at_us, bound_us)
                 state.advance(step, bound_us)
             else:
@@ -213,7 +213,12 @@ class Runner:
         return f"{step.label}: timer {name} of {key!r} on {worker.name}"
 
     def _bundle(
-        self, step: Step, worker: Worker, copy: Copy, work: Callable[[], Any], before_commit: Callable[[], None] | None = None
+        self,
+        step: Step,
+        worker: Worker,
+        copy: Copy,
+        work: Callable[[], Any],
+        before_commit: Callable[[], None] | None = None,
     ) -> None:
         copy.out, committed = [], self.state.cells[step.number]
         copy.state.begin(committed)
@@ -246,7 +251,8 @@ class Runner:
         for key, values in by_key.items():
             found = self.state.groups[step.number].get(key)
             group = InMemoryUnmergedState() if found is None else found.copy()
-            reached, output = (Timestamp(micros=us[step.number]) for us in (self.state.reached_us, self.state.output_us))
+            reached = Timestamp(micros=self.state.reached_us[step.number])
+            output = Timestamp(micros=self.state.output_us[step.number])
             panes = list(self._drivers[step.number].process_elements(group, values, output, reached))
             self._keep_group(step, key, group, panes)
 

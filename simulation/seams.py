@@ -26,8 +26,8 @@ __all__ = ["Killed", "memory_of", "new_memory", "replaced"]
 _PRODUCT = ("transforms.", "connections.")
 
 
-class Killed(BaseException):  # noqa: N818 - it is no error of the product's, which must not catch it
-    """The process that ran this is gone."""
+class Killed(BaseException):
+    """The process that ran this is gone. It is no error of the product's, which must not catch it."""
 
 
 class _Threads(SimpleNamespace):

@@ -1,7 +1,8 @@
-"""What is sent in a run: events of a few users, with repeats, late ones, some out of order, and some that are no use."""
+"""What is sent in a run: events of a few users, with repeats, late ones, some out of order, and some of no use."""
 
 from __future__ import annotations
 
+import itertools
 import random
 import zlib
 from collections.abc import Callable
@@ -93,7 +94,7 @@ def _cut(chances: random.Random, events: list[Event], actions: int) -> list[Burs
     cuts = sorted(chances.randrange(len(events) + 1) for _ in range(count - 1))
     ats = sorted(chances.randrange(actions * 3 // 4) for _ in range(count))
     bounds = [0, *cuts, len(events)]
-    parts = [events[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [events[a:b] for a, b in itertools.pairwise(bounds)]
     return [Burst(at, part) for at, part in zip([0, *ats[1:]], parts, strict=True) if part]
 
 

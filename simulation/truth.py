@@ -90,9 +90,7 @@ def source(topic: Topic, read: list[int], lost: int) -> Iterable[str]:
         place = record.life, record.partition
         first[place] = min(first.get(place, record.offset), record.offset)
     must = [
-        r
-        for r in unread
-        if r.swept and r.life == topic.life and r.offset > first.get((r.life, r.partition), r.offset)
+        r for r in unread if r.swept and r.life == topic.life and r.offset > first.get((r.life, r.partition), r.offset)
     ]
     may = [r for r in topic.every if r.gone]
     if not len(must) <= lost <= len(may):
@@ -108,8 +106,8 @@ def letters(topic: Topic, found: list[int], expected: set[int], excused: set[int
     """Whether a folder has each of the letters once, and no others.
 
     Args:
-      excused: records that an attempt which was given up has read, and that the log has lost since: their letters may be
-        there, as nobody comes to replace them.
+      excused: records that an attempt which was given up has read, and that the log has lost since: their letters may
+        be there, as nobody comes to replace them.
     """
     counts = Counter(found)
     if twice := [serial for serial, times in counts.items() if times > 1]:

@@ -20,6 +20,7 @@ AHEAD = HOUR
 YEAR = 365 * 24 * HOUR
 Y2035 = 2_051_222_400_000
 
+
 def columns(records: list[Record], first_offset: int = 0) -> tuple[Any, Any]:
     times = np.array([t for t, _ in records], np.int64)
     offsets = np.arange(first_offset, first_offset + len(records))
