@@ -33,6 +33,7 @@ from simulation.runner import Runner
 from simulation.seams import Killed
 from simulation.store import FaultyStore
 from simulation.traffic import Burst
+from simulation.worker import NothingSetUp
 from transforms.blocks import Block
 from transforms.io.files import write_whole
 from transforms.io.redis import StoreError
@@ -165,6 +166,8 @@ class Run:
         zombie = self._new_runner()
         zombie.observe = lambda *_: None
         zombie.state, zombie.workers = self.runner.state.copy(), self.runner.workers
+        for worker in zombie.workers:
+            worker.is_given_up = True
         self._zombies.append(zombie)
         self.runner.start(len(self.runner.workers))
 
@@ -278,11 +281,14 @@ class Run:
             self._zombies.pop(0)
         due = zombie.due(in_event_time=False)
         waiting = [step for step in zombie.waiting() if step.kind != "read"]
-        if due and chances.random() < 0.5:
-            return f"zombie: {zombie.fire(chances.choice(due), chances)}"
-        if not waiting:
-            return "a zombie has nothing to do"
-        return f"zombie: {zombie.process(chances.choice(waiting), chances)}"
+        try:
+            if due and chances.random() < 0.5:
+                return f"zombie: {zombie.fire(chances.choice(due), chances)}"
+            if waiting:
+                return f"zombie: {zombie.process(chances.choice(waiting), chances)}"
+        except NothingSetUp:
+            pass
+        return "a zombie has nothing to do"
 
     def _drain(self) -> None:
         """No more faults: everything that is under way arrives, and event time goes past all windows."""

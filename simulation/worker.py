@@ -13,7 +13,7 @@ from simulation import seams
 from simulation.cells import BundleState
 from simulation.graph import Step
 
-__all__ = ["Copy", "Worker"]
+__all__ = ["Copy", "NothingSetUp", "Place", "Worker"]
 
 
 class Copy:
@@ -62,20 +62,33 @@ class _Outputs(Receiver):
         self._copy.emitted(windowed_value)
 
 
+class NothingSetUp(Exception):
+    """A process that was given up has no copy of that step."""
+
+
 class Worker:
     """
     Attributes:
       name: for traces.
+      is_given_up: the job goes on elsewhere. What is set up here may write on; nothing else is set up.
     """
 
     def __init__(self, name: str, effect: Callable[[str], None]):
         self.name, self._effect = name, effect
+        self.is_given_up = False
         self._memory = seams.new_memory()
         self._copies: dict[tuple[int, int], Copy] = {}
 
     def copy_of(self, step: Step, number: int) -> Copy:
-        """A runner may have several copies of a DoFn in one process; they share the process's memory."""
+        """A runner may have several copies of a DoFn in one process; they share the process's memory.
+
+        Raises: NothingSetUp.
+        """
         found = self._copies.get((step.number, number))
+        if found is None and self.is_given_up:
+            found = self._copies.get((step.number, 1 - number))
+            if found is None:
+                raise NothingSetUp
         if found is None:
             with seams.memory_of(self._memory):
                 found = self._copies[step.number, number] = Copy(step, self._effect)
