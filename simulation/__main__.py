@@ -17,7 +17,8 @@ from typing import Any
 from schemas.flags import Parser, typed
 from simulation import known
 from simulation.jobs import JOBS
-from simulation.run import Place, Plan, Result, plan, play
+from simulation.plans import Place, Plan, Result, plan
+from simulation.run import play
 from simulation.shrink import shrunk
 from simulation.store import valkey
 

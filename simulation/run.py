@@ -1,12 +1,7 @@
-"""One run: a job, a seed's traffic and its faults, step by step to the end, and what was wrong with it.
-
-Long, as what a run does, what befalls it and what it is judged by share its world.
-"""
+"""One run: a job, a seed's traffic and its faults, step by step to the end."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import random
 import shutil
 import traceback
@@ -14,82 +9,32 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
-from apache_beam.utils.windowed_value import WindowedValue
 from confluent_kafka import KafkaException
 
-from simulation import faults, oracles, seams, truth
+from simulation import faults, seams
 from simulation.clock import Clock
 from simulation.committed import Committed
-from simulation.faults import Fault
 from simulation.graph import Step
-from simulation.jobs import JOBS, TOPIC, Setting, steps
+from simulation.jobs import JOBS, TOPIC, steps
 from simulation.kafka import Cluster
-from simulation.log import BAD, Record, Topic
-from simulation.oracles import Seen
+from simulation.log import Topic
+from simulation.plans import ACTIONS, Place, Plan, Result
 from simulation.runner import Runner
 from simulation.seams import Killed
 from simulation.store import FaultyStore
 from simulation.traffic import Burst
+from simulation.watch import Watch, WrongError
 from simulation.worker import NothingSetUp
-from transforms.blocks import Block
 from transforms.io.files import write_whole
 from transforms.io.redis import StoreError
-from transforms.ledger import Counts
 
-__all__ = ["ACTIONS", "Place", "Plan", "Result", "Run", "plan", "play"]
+__all__ = ["Run", "play"]
 
-ACTIONS = 160
-_RECORDS = 70
 _MOST_RETRIES = 400
 _PAUSES_S = (1.0, 7.0, 21.0, 25.0, 25.0, 30.0, 7_200.0, 30.0, 30.0, 1_200.0, 30.0, 30.0, 30.0)
 """At the end: for what is asked every 20 s, for what waits for a part's age, and for windows of event time."""
-
-
-class Place(NamedTuple):
-    """Where runs write: a folder of their own, and a Valkey's socket."""
-
-    folder: Path
-    socket: str
-
-
-class Plan(NamedTuple):
-    """All that a run depends on."""
-
-    seed: int
-    job: str
-    setting: Setting
-    bursts: list[Burst]
-    faults: list[Fault]
-
-
-class Result(NamedTuple):
-    """
-    Attributes:
-      wrong: what is, one line each.
-      trace: what happened, one line each.
-      counts: how often each fault struck, and each state was reached.
-    """
-
-    wrong: list[str]
-    trace: list[str]
-    counts: Counter[str]
-
-    def digest(self) -> str:
-        return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()[:16]
-
-
-class WrongError(Exception):
-    """Something that must hold at every step does not."""
-
-
-def plan(job: str, seed: int) -> Plan:
-    chances, its = random.Random(f"plan {seed}"), JOBS[job]
-    setting = Setting.drawn(chances, may_idle=its.may_idle)
-    bursts = its.traffic(chances, chances.randint(10, _RECORDS), ACTIONS, setting.flags.lateness_ms)
-    return Plan(seed, job, setting, bursts, faults.schedule(chances, ACTIONS, its.spared))
 
 
 def play(its: Plan, place: Place) -> Result:
@@ -110,24 +55,22 @@ class Run:
         self.topic = Topic(TOPIC, its.setting.partitions)
         self.cluster = Cluster(self.topic, self.clock, self.seen)
         self.store = FaultyStore(place.socket, self._effect, self.seen)
-        self.store.written = self._after_write
         self.store.db.flushdb()
         shutil.rmtree(place.folder, ignore_errors=True)
         place.folder.mkdir(parents=True)
-        self.disk_refuses, self.split_after, self.has_grown = 0, 0, False
+        self.disk_refuses = self.split_after = 0
         self._fuse, self._worker_dies, self._effects = 0, False, 0
         self._zombies: list[Runner] = []
-        self._ever_read: set[int] = set()
+        self._watch = Watch(its, self.topic, place.folder, self.store.db, self.seen)
+        self.store.written = self._watch.after_write
         self._steps = steps(its.job, its.setting.flags, str(place.folder))
         self.runner = self._new_runner()
         self.runner.start(1 + its.seed % 3)
         self._checkpoints: list[Committed] = [self.runner.state.copy()]
-        self._stored: dict[bytes, float] = {}
-        self._writes = 0
 
     def _new_runner(self) -> Runner:
         runner = Runner(self._steps, self.clock, self._effect, in_order=self._job.keeps_order)
-        runner.observe = self._observe
+        runner.observe = self._watch.observe
         return runner
 
     def seen(self, what: str) -> None:
@@ -187,7 +130,7 @@ class Run:
             for number in range(ACTIONS):
                 self._act(number)
             self._drain()
-            return list(self._judge())
+            return list(self._watch.judge(self.runner.state))
         except WrongError as e:
             return [str(e)]
         except Exception as e:  # noqa: BLE001 - whatever a job raises that no fault explains is its fault
@@ -321,98 +264,3 @@ class Run:
     def _say(self, number: int, what: str) -> None:
         watermarks = " ".join(str(us // 1000) for us in self.runner.state.output_us[3:6])
         self.trace.append(f"{number:4} {self.clock.now_ms} {what} | {watermarks} | {self._effects}")
-
-    # What must hold
-
-    def _observe(self, step: Step, outputs: list[WindowedValue], state: Committed) -> None:
-        if step.kind == "read":
-            for element in outputs:
-                block: Block = element.value
-                state_read = [*map(self._find(block), range(len(block)))]
-                known = set(state.read)
-                if again := known & set(state_read):
-                    raise WrongError(f"records were read twice: {sorted(again)[:5]}")
-                state.read += state_read
-                state.lost += block.lost
-                self._ever_read.update(state_read)
-                if block.lost:
-                    self.seen("records were lost, and counted")
-        elif step.label.endswith("Ledger/Sum"):
-            for element in outputs:
-                self._check_ledger(element.value, state)
-
-    def _find(self, block: Block) -> Callable[[int], int]:
-        def serial(i: int) -> int:
-            offset, time_ms, payload = int(block.offsets[i]), int(block.times_ms[i]), block.payload(i)
-            for record in reversed(self._at(block.partition, offset)):
-                if record.time_ms == time_ms and record.value == payload:
-                    if record.state != "committed":
-                        raise WrongError(f"record {record.serial} of a transaction that is {record.state} was read")
-                    return record.serial
-            raise WrongError(f"what was read at {block.partition}/{offset} is in no log")
-
-        return serial
-
-    def _at(self, partition: int, offset: int) -> list[Record]:
-        return [r for r in self.topic.every if r.partition == partition and r.offset == offset]
-
-    def _check_ledger(self, counts: Counts, state: Committed) -> None:
-        ledger = counts.as_dict()
-        if ledger["in"] != sum(ledger[name] for name in ("good", "dead_letters", "late", "duplicates")):
-            raise WrongError(f"the ledger does not balance: {ledger}")
-        if ledger["in"] > len(state.read):
-            raise WrongError(f"the ledger knows {ledger['in']} records of {len(state.read)} that were read")
-        if ledger["in"] < state.ledger.get("in", 0):
-            raise WrongError(f"the ledger went back from {state.ledger} to {ledger}")
-        state.ledger = ledger
-
-    def _after_write(self) -> None:
-        """What the store holds only gets newer."""
-        self._writes += 1
-        if self._writes % 4:
-            return
-        now = oracles.versions(self.store.db)
-        if older := [key for key, version in self._stored.items() if now.get(key, -1) < version]:
-            raise WrongError(f"the store went back: {sorted(older)[:3]}")
-        self._stored = now
-
-    # What came of it
-
-    def _rows(self, table: str) -> list[dict[str, Any]]:
-        files = sorted(Path(self._folder, table).glob("*.jsonl"))
-        return [msgspec.json.decode(line) for file in files for line in file.read_bytes().splitlines()]
-
-    def _letters(self, table: str) -> list[dict[str, Any]]:
-        return [{**row, "payload": base64.b64decode(row["payload"] or b"")} for row in self._rows(table)]
-
-    def _judge(self) -> Iterator[str]:
-        state, topic = self.runner.state, self.topic
-        yield from truth.source(topic, state.read, state.lost)
-        read, ever = set(state.read), self._ever_read
-        excused = {serial for serial in ever - read if topic.every[serial].gone}
-        late_rows = self._letters("late")
-        late = truth.serials_of(topic, late_rows)
-        overtaken = {s for s, row in zip(late, late_rows, strict=True) if row["error_class"] == "Overtaken"} & read
-        if overtaken:
-            self.seen("a record was overtaken")
-            if not self._plan.setting.flags.passes_over and not self.has_grown and not topic.life:
-                yield f"records were overtaken, and no partition was passed over: {sorted(overtaken)[:5]}"
-        records = [topic.every[serial] for serial in state.read]
-        judged = truth.judge(records, self._plan.setting.flags.lateness_ms, overtaken, self._job.identity)
-        bad = truth.serials_of(topic, self._letters("dead_letters"))
-        yield from truth.letters(topic, bad, judged.bad, excused, "dead_letters")
-        yield from truth.letters(topic, late, judged.late, excused, "late")
-        expected = judged.ledger(state.lost)
-        if state.ledger != expected:
-            yield f"the ledger says {state.ledger}, and should say {expected}"
-        self._count(judged)
-        possible = [topic.every[s] for s in sorted(ever) if topic.every[s].what is not BAD]
-        certain = ever == read and not overtaken
-        abandoned = [topic.every[serial] for serial in excused if topic.every[serial].what is not BAD]
-        seen = Seen(self._rows, self.store.db, self._folder, judged.good if certain else possible, abandoned)
-        yield from self._job.check(judged, seen)
-
-    def _count(self, judged: truth.Judged) -> None:
-        for name, found in (("late", judged.late), ("dead letters", judged.bad), ("repeats", judged.repeats)):
-            if found:
-                self.seen(f"there were {name}")

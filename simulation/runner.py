@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from apache_beam.runners.common import DoFnSignature
@@ -141,13 +142,14 @@ class Runner:
             self._group(step, elements)
         else:
             copy = worker.copy_of(step, chances.choice((0, 0, 1)))
-            self._bundle(step, worker, copy, lambda: [self._one(copy, element) for element in elements])
+            self._bundle(step, worker, copy, partial(self._each, copy, elements))
         self.state.queues[step.number] = left
         return f"{step.label}: {len(elements)} of {len(queue)} on {worker.name}"
 
-    def _one(self, copy: Copy, element: WindowedValue) -> None:
-        self._effect("element")
-        copy.runner.process(element)
+    def _each(self, copy: Copy, elements: list[WindowedValue]) -> None:
+        for element in elements:
+            self._effect("element")
+            copy.runner.process(element)
 
     def _begin_reading(self, step: Step, queue: list[Pending]) -> str:
         for element, _ in queue:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from simulation.run import Place, Plan, play
+from simulation.plans import Place, Plan
+from simulation.run import play
 from simulation.traffic import Burst, Event
 
 __all__ = ["shrunk"]

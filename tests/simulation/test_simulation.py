@@ -18,7 +18,8 @@ from simulation import __main__ as command
 from simulation import known
 from simulation.defects import defects
 from simulation.jobs import JOBS
-from simulation.run import Place, Plan, play, plan
+from simulation.plans import Place, Plan, plan
+from simulation.run import play
 from simulation.shrink import shrunk
 from simulation.store import valkey
 from tests.mutants.faults import ROOT, Fault
@@ -111,7 +112,7 @@ def _records(its: Plan) -> int:
 
 
 def test_a_run_that_never_reached_a_fault_names_it() -> None:
-    reached = Counter({name: 1 for name in known.missing(Counter())})
+    reached = Counter(dict.fromkeys(known.missing(Counter()), 1))
     assert len(reached) > 30
     assert known.missing(reached) == []
     del reached["a worker dies"]
