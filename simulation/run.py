@@ -19,7 +19,7 @@ from simulation.committed import Committed
 from simulation.graph import Step
 from simulation.jobs import JOBS, TOPIC, steps
 from simulation.kafka import Cluster
-from simulation.log import Topic
+from simulation.log import BAD, Topic
 from simulation.plans import ACTIONS, Place, Plan, Result
 from simulation.runner import Runner
 from simulation.seams import Killed
@@ -188,8 +188,8 @@ class Run:
         for event in burst.events:
             partition = event.partition % partitions
             self.topic.write(partition, event.time_ms, event.key, event.value, event.what, transaction)
-        newest_ms = max(event.time_ms for event in burst.events)
-        self.clock.sleep(max(0, min(newest_ms, self.clock.now_ms + 3_000_000) - self.clock.now_ms) / 1000)
+        newest_ms = max((event.time_ms for event in burst.events if event.what is not BAD), default=0)
+        self.clock.sleep(max(0, newest_ms - self.clock.now_ms) / 1000)
         return f"{len(burst.events)} records are sent" + (f" in transaction {transaction}" if transaction else "")
 
     def _end(self, transaction: int, chances: random.Random) -> str:
