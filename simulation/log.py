@@ -25,7 +25,8 @@ class Record:
       what: the event; BAD for a payload that no job can use; None for the marker of a transaction.
       life: of the topic: 0, and 1 after it was made anew, and so on.
       gone: whether the log has lost it; swept: by retention.
-      hidden: whether it lies where an earlier copy of the log had other records: nobody can tell (ADR 27).
+      hidden: whether a job may miss it: it was written to an older copy of the log (ADR 27), or to one that was cut back
+        twice (docs/proof.md).
     """
 
     serial: int
@@ -49,13 +50,15 @@ class PartitionLog:
     """One partition. Its records have successive offsets from `start`.
 
     Attributes:
-      hidden_below: where the log ended before an older copy took its place.
+      cuts: how often it was cut back.
+      is_doubtful: what is written to it now, a job may miss.
     """
 
     records: list[Record] = field(default_factory=list)
     start: int = 0
     epoch: int = 0
-    hidden_below: int = 0
+    cuts: int = 0
+    is_doubtful: bool = False
 
     @property
     def end(self) -> int:
@@ -67,7 +70,7 @@ class PartitionLog:
         return next((r.offset for r in self.records if r.state == "open"), self.end)
 
     def append(self, record: Record) -> None:
-        record.hidden = record.offset < self.hidden_below
+        record.hidden = self.is_doubtful
         self.records.append(record)
 
     def read(self, offset: int, most: int) -> tuple[list[Record], int]:

@@ -183,7 +183,7 @@ class Run:
             return f"failed: {type(e).__name__}"
 
     def _send(self, burst: Burst, chances: random.Random) -> str:
-        transaction = self.topic.begin() if chances.random() < 0.3 else 0
+        transaction = self.topic.begin() if chances.random() < 0.4 else 0
         partitions = self._plan.setting.partitions if self._job.keeps_order else len(self.topic.partitions)
         for event in burst.events:
             partition = event.partition % partitions
