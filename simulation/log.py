@@ -25,8 +25,8 @@ class Record:
       what: the event; BAD for a payload that no job can use; None for the marker of a transaction.
       life: of the topic: 0, and 1 after it was made anew, and so on.
       gone: whether the log has lost it; swept: by retention.
-      hidden: whether a job may miss it: it was written to an older copy of the log (ADR 27), or to one that was cut back
-        twice (docs/proof.md).
+      hidden: whether a job may miss it: it was written to an older copy of the log (ADR 27), or to one that was cut
+        back twice (docs/proof.md).
     """
 
     serial: int

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from types import MethodType, SimpleNamespace
 from typing import Any
 
-from apache_beam.transforms import core
+from apache_beam.transforms import core, userstate
 from apache_beam.utils import shared
 
 from simulation.clock import Clock
@@ -67,8 +67,9 @@ def replaced(
         for name in instead
         if _is_the_world(module, name)
     ]
-    originals.append((core, "get_function_args_defaults", core.get_function_args_defaults))
-    instead["get_function_args_defaults"] = functools.partial(_arguments, core.get_function_args_defaults)
+    for module, name, look in ((core, "get_function_args_defaults", _arguments), (userstate, "get_dofn_specs", _specs)):
+        originals.append((module, name, getattr(module, name)))
+        instead[name] = functools.partial(look, getattr(module, name))
     for module, name, _ in originals:
         setattr(module, name, instead[name])
     try:
@@ -78,16 +79,25 @@ def replaced(
             setattr(module, name, original)
 
 
-_known_arguments: dict[Any, Any] = {}
+# Beam looks at every method of each copy of a DoFn; that was most of a run's time.
+_known: dict[Any, Any] = {}
 
 
 def _arguments(look: Callable[[Any], Any], function: Any) -> Any:
-    """Beam looks at every method of each copy of a DoFn; that was half of a run's time."""
     if not isinstance(function, MethodType):
         return look(function)
-    if function.__func__ not in _known_arguments:
-        _known_arguments[function.__func__] = look(function)
-    return _known_arguments[function.__func__]
+    if function.__func__ not in _known:
+        _known[function.__func__] = look(function)
+    return _known[function.__func__]
+
+
+def _specs(look: Callable[[Any], Any], fn: Any) -> Any:
+    """State and timers; of a wrapped function they are its own."""
+    if isinstance(fn, core.CallableWrapperDoFn):
+        return look(fn)
+    if type(fn) not in _known:
+        _known[type(fn)] = look(fn)
+    return _known[type(fn)]
 
 
 def _is_the_world(module: Any, name: str) -> bool:
