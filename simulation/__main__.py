@@ -17,10 +17,12 @@ from typing import Any
 from schemas.flags import Parser, typed
 from simulation import known
 from simulation.jobs import JOBS
+from simulation.numbers import positive, whole
 from simulation.plans import Place, Plan, Result, plan
 from simulation.run import play
 from simulation.shrink import shrunk
 from simulation.store import valkey
+from stack.errors import StackError
 
 _DESCRIPTION = """\
 Runs the real jobs on a simulated Kafka, clock and runner and a real Valkey, with faults that follow from a number, and
@@ -36,40 +38,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = _parser().parse_args(arguments)
     logging.disable(logging.CRITICAL)  # the jobs warn of what is done to them
     jobs = flags.job or list(JOBS)
-    if flags.seed is not None:
-        return _one(jobs, flags.seed, trace=flags.trace)
-    if flags.trace:
+    if flags.trace and flags.seed is None:
         _parser().stop("--trace: of one seed alone: give --seed, too")
     first = flags.first if flags.first is not None else int(time.time()) % 1_000_000 * 1_000
-    return _many(jobs, range(first, first + flags.seeds), min(flags.processes, flags.seeds), stop=flags.stop)
+    try:
+        if flags.seed is not None:
+            return _one(jobs, flags.seed, trace=flags.trace)
+        return _many(jobs, range(first, first + flags.seeds), min(flags.processes, flags.seeds), stop=flags.stop)
+    except StackError as e:  # there is no Valkey
+        print(f"simulation: {e}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m simulation", description=_DESCRIPTION)
-    number = typed(_number)
+    number = typed(positive)
     parser.add_argument("--seeds", type=number, default=300, metavar="N", help="how many seeds; default 300")
-    parser.add_argument("--first", type=typed(_seed), metavar="N", help="the first; default: drawn by the clock")
+    parser.add_argument("--first", type=typed(whole), metavar="N", help="the first; default: drawn by the clock")
     parser.add_argument("--job", action="append", choices=JOBS, help="only this; may be repeated; default: all in turn")
-    parser.add_argument("--seed", type=typed(_seed), metavar="N", help="run this seed alone")
+    parser.add_argument("--seed", type=typed(whole), metavar="N", help="run this seed alone")
     parser.add_argument("--trace", action="store_true", help="print each step of --seed")
     parser.add_argument(
         "--processes", type=number, default=os.cpu_count() or 1, metavar="N", help="seeds side by side; default: cores"
     )
     parser.add_argument("--stop", action="store_true", help="end at the first seed that goes wrong")
     return parser
-
-
-def _number(text: str) -> int:
-    number = _seed(text)
-    if number < 1:
-        raise ValueError("must be at least 1")
-    return number
-
-
-def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise ValueError(f"'{text}' is not a whole number")
-    return int(text)
 
 
 def _job_of(jobs: Sequence[str], seed: int) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schemas.flags import Parser, typed
+from simulation.numbers import positive, whole
 from tests.mutants.faults import ROOT, Fault, faults
 
 __all__ = ["Verdict", "defects", "main", "planted"]
@@ -61,8 +62,8 @@ def defects() -> list[Fault]:
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m simulation.defects", description=__doc__.partition("\n\n    ")[0])
     parser.add_argument("words", nargs="*", metavar="WORD", help="only defects with one of these words")
-    parser.add_argument("--seeds", type=typed(int), default=400, metavar="N", help="tried for each; default 400")
-    parser.add_argument("--first", type=typed(int), default=0, metavar="N", help="the first seed; default 0")
+    parser.add_argument("--seeds", type=typed(positive), default=400, metavar="N", help="tried for each; default 400")
+    parser.add_argument("--first", type=typed(whole), default=0, metavar="N", help="the first seed; default 0")
     flags = parser.parse_args(arguments)
     chosen = [d for d in defects() if not flags.words or any(word in f"{d.file} {d.what}" for word in flags.words)]
     if not chosen:

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "simulator": {"schemas", "connections", "transforms.io", "transforms.domain", "simulator"},
     # The jobs as they are, on a Valkey, judged by the oracles of the tests.
     "simulation": {
-        *("schemas", "transforms", "beam_pipelines", "stack.valkey", "simulation"),
+        *("schemas", "transforms", "beam_pipelines", "stack.errors", "stack.valkey", "simulation"),
         *("tests.build", "tests.oracle", "tests.oracle_clock", "tests.oracle_revenue", "tests.oracle_sessions"),
     },
     "simulation.defects": {"schemas.flags", "simulation", "tests.mutants.faults"},
