@@ -44,6 +44,9 @@ test-fast: $(STAMP)  ## the tests that need no services
 mutants: setup  ## plants each of some ninety faults in a copy of the tree, and says which test notices
 	@$(BIN)/python -m tests.mutants
 
+simulate: $(STAMP)  ## real jobs on a simulated Kafka, clock and runner, with faults: SEEDS=300 of them; ARGS=--help
+	@$(BIN)/python -m simulation --seeds=$(or $(SEEDS),300) $(ARGS)
+
 demo: setup  ## the whole system on http://127.0.0.1:8090 until Ctrl-C; DURATION=60: so many seconds; CDC=1: a database; SECURE=1: TLS, passwords; CURRENCIES=TRY,EUR,JPY
 	@$(BIN)/python -m stack.demo $(if $(DURATION),--duration=$(DURATION)s) $(if $(CDC),--cdc) $(if $(SECURE),--secure) $(if $(CURRENCIES),--currencies=$(CURRENCIES))
 
@@ -110,4 +113,4 @@ clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test test-fast mutants demo soak batch dag-test test-deploy chart sbom package push-chart release-check bench screenshots generate lock clean
+.PHONY: help setup check test test-fast mutants simulate demo soak batch dag-test test-deploy chart sbom package push-chart release-check bench screenshots generate lock clean

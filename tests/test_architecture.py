@@ -30,6 +30,12 @@ MAY_IMPORT = {
     # An order is judged at the checkout by the rules of the fraud job (ADR 63).
     "serving.decisions": {"schemas", "connections", "serving", "transforms.domain"},
     "simulator": {"schemas", "connections", "transforms.io", "transforms.domain", "simulator"},
+    # The jobs as they are, on a Valkey, judged by the oracles of the tests.
+    "simulation": {
+        *("schemas", "transforms", "beam_pipelines", "stack.errors", "stack.valkey", "simulation"),
+        *("tests.build", "tests.oracle", "tests.oracle_clock", "tests.oracle_revenue", "tests.oracle_sessions"),
+    },
+    "simulation.defects": {"schemas.flags", "simulation", "tests.mutants.faults"},
     "stack": {
         *("schemas.addresses", "schemas.flags", "schemas.jobs", "schemas.access", "schemas.store_keys"),
         *("connections", "stack"),

@@ -55,6 +55,7 @@ LIVE = {
     },
     "cdc.workload": {"": ("test_demo.py", '"workload"')},
     "serving": {"": ("server.py", '"serving"')},
+    "simulation": {"": ("simulation/test_simulation.py", '"simulation"')},
     "stack": {
         **{name: ("stack/test_main.py", f'"{name}"') for name in ("up", "down", "status", "logs")},
         "fetch": ("../Makefile", "-m stack fetch"),  # `make setup`

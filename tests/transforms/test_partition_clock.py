@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.build import HOUR, MINUTE, SECOND, T0
+from tests.oracle_clock import Record, plain_clock
 from transforms.blocks import NO_WATERMARK_MS
 from transforms.partition_clock import Clock, Judged, advance, judge, key_numbers
 
@@ -18,9 +19,6 @@ DISORDER = 10 * SECOND
 AHEAD = HOUR
 YEAR = 365 * 24 * HOUR
 Y2035 = 2_051_222_400_000
-
-Record = tuple[int, str | None]
-"""Timestamp and key."""
 
 
 def columns(records: list[Record], first_offset: int = 0) -> tuple[Any, Any]:
@@ -52,29 +50,6 @@ def clock_after(records: list[Record]) -> int:
 
 
 # The rule
-
-
-def plain_clock(records: list[Record], disorder_ms: int, alone_after: int) -> list[int]:
-    """The clock after each record, one record at a time."""
-    reached, alone = NO_WATERMARK_MS, alone_after
-    runs: list[Record] = []  # the last record of each
-    found = []
-    for i, (time, key) in enumerate(records):
-        new = key is None or not runs or runs[-1][1] != key
-        if not new:
-            runs[-1] = time, key
-        else:
-            runs.append((time, key))
-        last = runs[-3:]
-        three = len(last) == 3 and (last[0][1] is None or last[0][1] != last[2][1])
-        alone = 0 if three and new else alone + 1
-        agreed = min(t for t, _ in last) if three else NO_WATERMARK_MS
-        if alone >= alone_after and i >= 2:
-            agreed = min(t for t, _ in records[i - 2 : i + 1])
-        if agreed > NO_WATERMARK_MS:
-            reached = max(reached, time if time <= agreed + disorder_ms else agreed)
-        found.append(reached)
-    return found
 
 
 partitions = st.lists(

@@ -23,12 +23,16 @@ class At(NamedTuple):
 
     Attributes:
       offset: of the next record.
-      epoch: the leader's epoch when the record before it was written; by it Kafka tells whether the log was cut back.
+      epoch: the leader's epoch when the last record that was read was written; by it Kafka tells whether the log was
+        cut back.
+      read: the offset after that record. What lies between it and `offset` nobody may read: aborted records, and the
+        markers of transactions, perhaps of a later epoch.
     """
 
     offset: int = BEGINNING
     epoch: int = UNKNOWN_EPOCH
     clock: Clock = Clock()
+    read: int = BEGINNING
 
 
 class Position(NamedTuple):
@@ -56,20 +60,22 @@ class Position(NamedTuple):
 class PositionCoder(coders.Coder):
     """Explicit and versioned, as positions live in savepoints: a byte for the version, then MessagePack."""
 
-    _V2 = b"\x02"
+    _V2, _V3 = b"\x02", b"\x03"  # 2 did not know what `read` is
 
     def encode(self, position: Position) -> bytes:
-        partitions = [[p, at.offset, at.epoch, at.clock.encode()] for p, at in sorted(position.partitions.items())]
-        return self._V2 + msgspec.msgpack.encode((*position._replace(partitions=partitions),))  # type: ignore[arg-type]
+        ats = sorted(position.partitions.items())
+        partitions = [[p, at.offset, at.epoch, at.clock.encode(), at.read] for p, at in ats]
+        return self._V3 + msgspec.msgpack.encode((*position._replace(partitions=partitions),))  # type: ignore[arg-type]
 
     def decode(self, encoded: bytes) -> Position:
         if encoded[:1] == b"{":
             raise ValueError("Kafka position of a release before 0.2: its savepoints cannot be gone on from")
-        if encoded[:1] != self._V2:
+        if encoded[:1] not in (self._V2, self._V3):
             raise ValueError(f"Kafka position of version {encoded[0]}: written by a newer release")
         position = Position(*msgspec.msgpack.decode(encoded[1:]))
         rows: Any = position.partitions
-        return position._replace(partitions={p: At(offset, epoch, Clock.decode(c)) for p, offset, epoch, c in rows})
+        partitions = {p: At(offset, epoch, Clock.decode(c), *(read or [offset])) for p, offset, epoch, c, *read in rows}
+        return position._replace(partitions=partitions)
 
     def is_deterministic(self) -> bool:
         return True

@@ -184,10 +184,12 @@ class Reader:
         block = self._make_block(partition, messages, at_end, gap.lost if gap else 0)
         if partition in self._held:
             after = self._held[partition][0].offset()
-        epoch = self._at[partition].epoch if gap is None else UNKNOWN_EPOCH
+        epoch, read = self._at[partition].epoch, self._at[partition].read
+        if gap is not None:
+            epoch, read = UNKNOWN_EPOCH, after
         if messages and messages[-1].leader_epoch() is not None:
-            epoch = messages[-1].leader_epoch()
-        self._at[partition] = At(after, epoch, self._clocks.of[partition])
+            epoch, read = messages[-1].leader_epoch(), messages[-1].offset() + 1
+        self._at[partition] = At(after, epoch, self._clocks.of[partition], read)
         if stop is not None and after >= stop:
             self._drop(partition)
         return block
@@ -319,6 +321,9 @@ class Reader:
         start, end = self._watch.bounds(partition)
         if BEGINNING < offset < start:
             self._pass_over(swept_away(topic, partition, offset, start, stop))
+        elif branched_off is not None and self._at[partition].read <= branched_off and not held:
+            # All that was read is there; only what nobody may read lay behind it, and is of a later epoch.
+            self._consumer.assign({partition: At(max(branched_off, start))})
         elif (common := end if branched_off is None else min(branched_off, end)) < offset:
             self._pass_over(cut_back(topic, partition, offset, max(common, start)))
         elif branched_off is None and offset != BEGINNING:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.build import T0
@@ -8,7 +9,7 @@ from transforms.partition_clock import Clock
 
 CLOCK = Clock(T0, 3, T0 - 1, (T0, T0 - 2, T0 + 9), (11, 12, -13))
 START = Position(1, 3, backlog=40)
-LATER = Position(1, 3, "jGJ4SnOTR1iemvdT7rBo5g", {1: At(7, 2, CLOCK), 4: At(), 1_000: At(1 << 40)}, backlog=12)
+LATER = Position(1, 3, "jGJ4SnOTR1iemvdT7rBo5g", {1: At(7, 2, CLOCK, 5), 4: At(), 1_000: At(1 << 40)}, backlog=12)
 ENDED = LATER._replace(partitions={}, ended=True, backlog=0)
 
 
@@ -18,6 +19,11 @@ def test_a_position_is_read_back_from_a_checkpoint(position: Position) -> None:
     assert coder.decode(coder.encode(position)) == position
 
 
+def test_a_position_of_the_release_before_had_read_the_record_before_its_offset() -> None:
+    before = b"\x02" + msgspec.msgpack.encode((1, 3, "t", [[1, 7, 2, CLOCK.encode()]], False, 12))
+    assert PositionCoder().decode(before) == Position(1, 3, "t", {1: At(7, 2, CLOCK, 7)}, backlog=12)
+
+
 def test_a_position_is_some_bytes_a_partition() -> None:
     many = Position(0, 1, LATER.topic_id, {p: At(1 << 33, 5, CLOCK) for p in range(100)})
     assert len(PositionCoder().encode(many)) < 100 * 90
@@ -25,7 +31,7 @@ def test_a_position_is_some_bytes_a_partition() -> None:
 
 @pytest.mark.parametrize(
     ("encoded", "why"),
-    [(b'{"v": 1, "partitions": [[0, 7, 1]]}', "cannot be gone on from"), (b"\x03...", "version 3: .* newer release")],
+    [(b'{"v": 1, "partitions": [[0, 7, 1]]}', "cannot be gone on from"), (b"\x04...", "version 4: .* newer release")],
 )
 def test_a_position_of_another_release_is_refused_by_name(encoded: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=why):

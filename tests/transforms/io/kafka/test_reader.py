@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP
@@ -290,7 +291,7 @@ def test_a_log_that_was_cut_back_is_gone_on_with_where_it_branches_off(
     broker: str, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     position = stopped_after(broker, topic, 60)
-    ahead = position._replace(partitions={0: position.partitions[0]._replace(offset=100)})
+    ahead = position._replace(partitions={0: position.partitions[0]._replace(offset=100, read=100)})
     reader = Reader(source(broker, topic), ahead, MIN_TIMESTAMP)
     block = next(found for _ in range(20) if (found := reader.next_block(1.0)) is not None)
     send(broker, topic, range(60, 70))
@@ -342,3 +343,35 @@ def test_the_gaps_of_transactions_are_none_and_one_that_hangs_is_waited_for(brok
     assert lost(found) == 0
     assert reader._ended_partitions() == {0}
     reader.close()
+
+
+def test_aborted_records_of_a_later_leader_are_not_taken_for_a_log_that_was_cut_back(tmp_path: Path) -> None:
+    """The simulation found it: a restart asked for the log's end in the epoch of the last record that was read, and
+    that was before what nobody may read."""
+    with Stack(tmp_path, ["kafka"], ports="free") as stack:
+        broker = stack.address("kafka")
+        live.make_topic(AdminClient({"bootstrap.servers": broker, "log_level": 0}), "orders", 2)
+        send(broker, "orders", range(3))
+        first = Reader(source(broker, "orders"), Position(0, 2), MIN_TIMESTAMP)
+        read(first, 3)
+        position = first.position()
+        first.close()
+        stack.kill("kafka")
+        stack.start("kafka")  # which is another leader
+        transaction = Producer({"bootstrap.servers": broker, "transactional.id": "shop", "log_level": 0})
+        transaction.init_transactions()
+        transaction.begin_transaction()
+        transaction.produce("orders", b"3", b"k-3", 0, timestamp=T0 + 3)
+        assert transaction.flush(30) == 0
+        transaction.abort_transaction()
+        second = Reader(source(broker, "orders"), position, MIN_TIMESTAMP)
+        read(second, 1)
+        position = second.position()
+        second.close()
+        assert position.partitions[0].offset > position.partitions[0].read == 3
+        send(broker, "orders", [4])
+        third = Reader(source(broker, "orders", on_lost="stop"), position, MIN_TIMESTAMP)
+        found = read(third, 1)
+        third.close()
+    assert values(found) == [(0, 4)]
+    assert lost(found) == 0
