@@ -105,7 +105,9 @@ class Judge:
         for member, score in reversed(stored):
             at_ms = int(score)
             kept = kept_order(member) if abs(at_ms - new.event_time) <= self._longest_ms else None
-            if kept is None or kept.order_id == new.order_id or kept.order_id in found | without_region:
+            if kept is None or kept.order_id == new.order_id:
+                continue
+            if kept.order_id in found or kept.order_id in without_region:
                 continue
             flags = order_flags(CREATED, 0, _number(kept.currency))
             if kept.region is None:

@@ -143,7 +143,7 @@ currency: TRY
 rules:
   TWO_CARDS: {kind: distinct, of: payment_method, at_least: 2, within: 1h, risk_score: 0.5}
   NOT_FIRST: {kind: count, where: {is_first_order: false}, at_least: 2, within: 1h, risk_score: 0.5}
-  TEST_THEN_BUY: {kind: sequence, steps: [{order_status: CANCELLED}, {hour: {at_least: 0}}], within: 1h, risk_score: 0.5}
+  TEST_THEN_BUY: {kind: sequence, steps: [{order_status: CANCELLED}, {hour: {at_least: 0}}], within: 1h, risk_score: 1}
   THERE: {kind: count, where: {shipping_region: Izmir}, at_least: 2, within: 1h, risk_score: 0.5}
   MUCH: {kind: sum, above: 150, within: 1h, risk_score: 0.5}
   GIFTS: {kind: count, where: {items: {category: gifts}}, at_least: 1, risk_score: 0.4}
