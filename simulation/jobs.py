@@ -108,7 +108,7 @@ def steps(name: str, flags: Flags, folder: str) -> list[Step]:
     job = JOBS[name]
     pipeline = beam.Pipeline()
     blocks = pipeline | "Read" >> ReadBlocksFromKafka(
-        KafkaTopic("simulated:9092", TOPIC, {0: 0}),
+        KafkaTopic("simulated:9092", TOPIC, {0: 0}, "an-id"),
         group=name,
         readers=flags.readers,
         out_of_orderness_ms=DISORDER_MS,
