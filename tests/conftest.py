@@ -55,6 +55,7 @@ SLOWEST = (
 """Files, by how long they take."""
 
 
+@pytest.hookimpl(optionalhook=True)  # `make mutants` runs without the plugin
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Tests on real services wait for half of their time, so two processes for each core, of 4 GB each."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
