@@ -219,6 +219,18 @@ def test_all_that_is_wrong_with_an_order_is_said_at_once():
         assert fault in answer.json["error"]
 
 
+def test_an_order_that_makes_our_code_fail_is_our_failure_and_is_logged(caplog):
+    client = opened(when_down="allow")
+
+    def fail(*_):
+        raise ZeroDivisionError("planted")
+
+    client.application.extensions["streamforge.decider"]._intakes[None]._ours = fail
+    answer = ask(client, order())
+    assert (answer.status_code, answer.json["error"]) == (500, "the server failed; its log has the details")
+    assert "planted" in caplog.text
+
+
 def test_other_content_types_and_parameters_are_refused():
     client, raw = opened(when_down="allow"), msgspec.json.encode(order())
     assert client.post(PATH, data=raw, content_type="application/x-ndjson").status_code == 415

@@ -57,6 +57,16 @@ def test_nothing_that_the_description_allows_or_forbids_is_answered_otherwise(fi
         assert server.metric("streamforge_http_requests_total", status="400") > 100
 
 
+def test_decisions_are_answered_as_described(filled, tmp_path):
+    """The body has no schema, as what is wrong with it is said in the words of a dead letter: so not all checks."""
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    with running(filled.redis_url, "--decisions", "--mapping=shopify", tmp_path=tmp_path) as server:
+        only = ("--include-path-regex=^/api/v1/decisions", "--phases=fuzzing", "--max-examples=40")
+        assert findings(server, tmp_path, f"--checks={checks}", *only) == ""
+        assert server.metric("streamforge_http_requests_total", endpoint="/api/v1/decisions", method="POST") > 20
+        assert server.metric("streamforge_http_requests_total", endpoint="/api/v1/decisions", status="500") == 0
+
+
 def test_no_key_but_a_right_one_opens_a_guarded_server(filled, tmp_path, monkeypatch):
     monkeypatch.setenv("STREAMFORGE_API_KEYS", f"tester:{sha256(KEY)}")
     with running(filled.redis_url, tmp_path=tmp_path) as server:
