@@ -28,16 +28,14 @@ __all__ = ["Verdict", "defects", "main", "planted"]
 _JOBS = {
     **dict.fromkeys(("transforms/archive_topic.py",), "archive"),
     **dict.fromkeys(("transforms/domain/sessions.py", "transforms/sessions.py"), "sessions"),
+    **dict.fromkeys(("transforms/io/redis_scripts.py", "transforms/domain/versions.py"), "sessions"),
     **dict.fromkeys(("transforms/domain/revenue.py", "transforms/gather.py", "transforms/revenue.py"), "revenue"),
     **dict.fromkeys(("transforms/domain/fraud.py", "transforms/fraud.py", "transforms/io/folder.py"), "fraud"),
     **dict.fromkeys(("transforms/keyed_state.py", "transforms/ledger.py", "transforms/watermarks.py"), "fraud"),
     **dict.fromkeys(("transforms/partition_clock.py", "transforms/io/redis.py"), "fraud"),
 }
 """Code that is simulated, and a job that uses it."""
-_SIMULATED = (
-    *("transforms/io/kafka/", "transforms/domain/seen.py", "transforms/domain/versions.py"),
-    *("transforms/io/redis_scripts.py", *_JOBS),
-)
+_SIMULATED = (*("transforms/io/kafka/", "transforms/domain/seen.py", *_JOBS),)
 
 
 class Verdict(NamedTuple):
@@ -96,7 +94,7 @@ def planted(defect: Fault, tree: Path, first: int, seeds: int) -> Verdict:
     seconds = time.monotonic() - began
     wrong = re.search(r"WRONG seed (\d+), (\w+): (.*)", done.stdout)
     if wrong:
-        return Verdict(defect, wrong[2], int(wrong[1]), wrong[3].partition(":")[0][:90], seconds)
+        return Verdict(defect, wrong[2], int(wrong[1]), re.split(r"[:{;(]", wrong[3])[0].strip(), seconds)
     if done.returncode and "NEVER REACHED" not in done.stdout:
         raise RuntimeError(f"{defect.what}: {done.stderr[-2_000:]}")
     return Verdict(defect, "", 0, "", seconds)
