@@ -30,8 +30,8 @@ from transforms.keyed_state import Shard, Shards
 pytestmark = pytest.mark.stack
 
 SEEDS = 300
-KEPT = [("fraud", 81), ("fraud", 20352), ("fraud", 20332), ("archive", 7295), ("sessions", 20693)]
-"""Seeds that have found something: their job, and they."""
+KEPT = [("fraud", 81)]
+"""Seeds that find what was mended: their job, and they. If draws change, `simulation.defects` finds others."""
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +59,8 @@ def test_seeds_that_have_found_something_find_it_no_more(place: Place, job: str,
 
 @pytest.mark.xfail(strict=True, reason="docs/proof.md: a topic made anew, and nobody who can tell, just then")
 def test_a_topic_made_anew_while_the_cluster_does_not_answer_is_read_once(place: Place) -> None:
-    faults = [
-        Fault(26, "the topic is made anew", 0.473),
-        Fault(32, "the store is away for minutes", 0.087),
-        Fault(47, "the disk refuses a file", 0.467),
-        Fault(62, "a bundle fails", 0.438),
-        Fault(99, "the topic is made anew", 0.888),
-        Fault(114, "the cluster does not answer", 0.025),
-    ]
-    assert play(plan("fraud", 20352)._replace(faults=faults), place).wrong == []
+    faults = [Fault(92, "the topic is made anew", 0.5), Fault(95, "the cluster does not answer", 0.99)]
+    assert play(plan("fraud", 3)._replace(faults=faults), place).wrong == []
 
 
 @pytest.mark.parametrize("job", JOBS)
