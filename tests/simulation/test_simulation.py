@@ -17,7 +17,6 @@ import pytest
 from simulation import __main__ as command
 from simulation import known
 from simulation.defects import defects
-from simulation.faults import Fault
 from simulation.jobs import JOBS
 from simulation.plans import Place, Plan, plan
 from simulation.run import play
@@ -55,12 +54,6 @@ def test_other_seeds_each_time_find_nothing_and_reach_every_fault(place: Place) 
 @pytest.mark.parametrize(("job", "seed"), KEPT)
 def test_seeds_that_have_found_something_find_it_no_more(place: Place, job: str, seed: int) -> None:
     assert play(plan(job, seed), place).wrong == []
-
-
-@pytest.mark.xfail(strict=True, reason="docs/proof.md: a topic made anew, and nobody who can tell, just then")
-def test_a_topic_made_anew_while_the_cluster_does_not_answer_is_read_once(place: Place) -> None:
-    faults = [Fault(92, "the topic is made anew", 0.5), Fault(95, "the cluster does not answer", 0.99)]
-    assert play(plan("fraud", 3)._replace(faults=faults), place).wrong == []
 
 
 @pytest.mark.parametrize("job", JOBS)
