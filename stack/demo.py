@@ -350,7 +350,7 @@ class _System:
         ]
         events = [f"--events=kafka://{stack.address('kafka')}", f"--registry={stack.registry_url}"]
         events += [f"--mapping={name}" for name in SHIPPED]
-        self.children.start("api", "serving", [f"--port={api_port}", *stores, *events])
+        self.children.start("api", "serving", [f"--port={api_port}", "--decisions", *stores, *events])
         topics = [f"--output=kafka://{stack.address('kafka')}", f"--registry={stack.registry_url}"]
         topics += stack.flags(SIMULATOR, "kafka", "registry")
         self.children.start("simulator", "simulator", [*pace, *_SHARES, f"--truth={self.truth}", *topics])

@@ -294,10 +294,11 @@ def users_with_alerts(api: str) -> Iterator[dict[str, Any]]:
         yield get(f"{api}/features/{user_id}")["data"]
 
 
-def send_readmes_order(port: int) -> Any:
+def send_readmes_order(port: int, to: str = "events") -> Any:
     """As the quick start says, at another port."""
     [command] = re.findall(r"^curl -s http://127.0.0.1:8090/api/v1/events .*?}'$", README, re.MULTILINE | re.DOTALL)
-    done = subprocess.run(["bash", "-c", command.replace("8090", str(port))], capture_output=True, check=True)
+    command = command.replace("8090", str(port)).replace("/events", f"/{to}")
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
     return json.loads(done.stdout)
 
 
@@ -321,6 +322,7 @@ def test_the_demo_shows_every_jobs_results_accounts_for_every_record_and_leaves_
         eventually(lambda: any(map(known_to_fraud_and_revenue, users_with_alerts(api))), "a user of two jobs", 120)
         session = shown["sessions"][0]
         assert get(f"{api}/features/{session['user_id']}")["data"]["last_session"]["user_id"] == session["user_id"]
+        assert send_readmes_order(ports["api"], "decisions")["data"]["decision"] == "review"
         # While the machine is busy the answer may be that Kafka was too slow, and to send it again.
         order = eventually(lambda: accepted(send_readmes_order(ports["api"])), "the order is accepted", 120)
         assert (order["accepted"], order["count"]) == (1, 1)
