@@ -173,6 +173,7 @@ def _write_config(place: Place, extra: Mapping[str, str]) -> None:
         "taskmanager.bind-host": HOST,
         "io.tmp.dirs": str(temporary),
         "web.tmpdir": str(temporary),
+        "pekko.startup-timeout": "2 min",  # 10 s by default, which a machine with much else to do may need
         "blob.service.cleanup.interval": "30",  # s; by default a job's jar stays for an hour after its end
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": "2147483647",
