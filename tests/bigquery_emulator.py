@@ -59,7 +59,7 @@ class Emulator:
     def make_bucket(self) -> None:
         body = json.dumps({"name": self.bucket.removeprefix("gs://")}).encode()
         request = urllib.request.Request(f"{self._gcs}/storage/v1/b", body, {"Content-Type": "application/json"})
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=60).close()
 
     def make_dataset(self, name: str) -> str:
         """An empty dataset, as project.dataset."""

@@ -25,7 +25,7 @@ class Server:
 
     def get(self, path):
         """One request on a connection of its own, so that the workers share the requests."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request("GET", path)
             answer = connection.getresponse()

@@ -1,5 +1,6 @@
 """The demo as users run it, on ports of its own."""
 
+import contextlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ import stack.java
 from stack import demo
 from stack.console import SILENT
 from stack.ports import HOST, is_free, pick_free
-from tests.live import eventually
+from tests.live import PATIENCE, eventually
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 LISTS = ("fraud-alerts", "sessions?open=true", "sessions", "revenue")
@@ -233,9 +234,11 @@ def running(data: Path, ports: dict[str, int], *more: str) -> Iterator[subproces
     finally:
         process.terminate()
         try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
+            process.wait(60 * PATIENCE)
+        except subprocess.TimeoutExpired:  # its children are in groups of their own, and would take all of the machine
+            for pid in (*descendants(process.pid), process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> str:
@@ -276,7 +279,7 @@ def alive(processes: dict[int, str]) -> list[str]:
 
 
 def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return json.load(answer)
 
 

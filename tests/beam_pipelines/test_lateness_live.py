@@ -47,7 +47,7 @@ def make_topic(stack: Stack, topic: str, partitions: int) -> None:
     admin = AdminClient({"bootstrap.servers": stack.address("kafka")})
     admin.create_topics([NewTopic(topic, partitions, 1, config=config)])[topic].result(30)
     # Made, and not yet known to whoever asks; `fill_topic` would make it.
-    live.eventually(lambda: admin.list_topics(topic, timeout=10).topics[topic].error is None, f"{topic} is known")
+    live.eventually(lambda: admin.list_topics(topic, timeout=60).topics[topic].error is None, f"{topic} is known")
 
 
 def an_hour(orders: Orders, start_ms: int) -> list[live.Message]:

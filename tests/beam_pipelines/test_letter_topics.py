@@ -25,7 +25,7 @@ def check(stack: Stack, letters: dict[str, str], records: dict[str, str] | None 
     admin = AdminClient({"bootstrap.servers": servers})  # named: its futures fail when it is gone
     for made in admin.create_topics(new).values():
         made.result(30)
-    eventually(lambda: admin.list_topics(timeout=10).topics.keys() >= configs.keys(), "the topics")
+    eventually(lambda: admin.list_topics(timeout=60).topics.keys() >= configs.keys(), "the topics")
     orders, dlq, late = (f"kafka://{servers}/{topic}" for topic in configs)
     argv = [f"--input={orders}", f"--dead_letters={dlq}", f"--late={late}", f"--registry={stack.registry_url}"]
     _, settings, _ = options.parse(JOB, [*argv, f"--output={orders}"])

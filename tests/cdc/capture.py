@@ -104,7 +104,7 @@ class Capture:
                     "enable.auto.commit": False,
                 }
             )
-            topics = self._consumer.list_topics(timeout=10).topics
+            topics = self._consumer.list_topics(timeout=60).topics
             self._consumer.assign([TopicPartition(t, p, 0) for t in TOPICS for p in topics[t].partitions])
         seen: list[Record] = []
         deadline = time.monotonic() + timeout_s

@@ -293,7 +293,7 @@ def test_the_metrics_of_the_slots_are_served_until_the_server_is_stopped(capture
 
 def restart(stack: Stack) -> None:
     url = f"http://{stack.address('connect')}/connectors/shop/restart?includeTasks=true"
-    urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10).close()
+    urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=60).close()
 
 
 def test_a_wrong_password_is_one_line_that_says_where_to_look(capture: Capture) -> None:
@@ -315,7 +315,7 @@ def test_connect_reads_no_secrets_outside_of_its_folder(capture: Capture, tmp_pa
 
 
 def test_no_password_is_in_the_connectors_configuration(capture: Capture, stack: Stack) -> None:
-    with urllib.request.urlopen(f"http://{stack.address('connect')}/connectors/shop", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{stack.address('connect')}/connectors/shop", timeout=60) as answer:
         shown = answer.read().decode()
     assert "${dir:" in shown
     assert (capture.secrets / "capture-password").read_text() not in shown

@@ -91,7 +91,7 @@ def scraped(port: int, path: str) -> str:
     deadline = time.monotonic() + 10
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
                 return str(answer.read().decode())
         except urllib.error.HTTPError:
             raise

@@ -283,7 +283,7 @@ def test_a_store_that_hangs_holds_the_requests_that_ask_it_and_nobody_else(tmp_p
                 for _ in range(20):
                     began = time.monotonic()
                     assert server.get("/api/v1/health/live")[0] == 200
-                    assert time.monotonic() - began < 5
+                    assert time.monotonic() - began < 30
                 assert not select.select(many, [], [], 0)[0]  # all of them still wait
                 os.kill(store, signal.SIGCONT)
                 assert [rest(client)[:12] for client in many] == [b"HTTP/1.1 404"] * MANY

@@ -236,20 +236,19 @@ def test_a_broker_that_stops_answering_costs_a_503_and_no_read_waits_for_it(stac
             ]
             for thread in writers:
                 thread.start()
-            reads = []
+            reads = 0
             while any(thread.is_alive() for thread in writers):
-                began = time.monotonic()
                 connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
                 with contextlib.closing(connection):
                     connection.request("GET", "/api/v1/fraud-alerts", headers={"X-API-Key": "read"})
                     assert connection.getresponse().status == 200
-                reads.append(time.monotonic() - began)
+                reads += 1
             assert {status for status, _, _ in answers} == {503}
             assert all(int(headers["Retry-After"]) >= 1 for _, _, headers in answers)
             told = [each["status"] for _, answer, _ in answers for each in answer.get("data", [])]
             assert told
             assert set(told) == {"unknown"}
-            assert sorted(reads)[len(reads) // 2] < 1, "reads are answered meanwhile"
+            assert reads > len(answers), "they are answered while writes wait for ten seconds"
         finally:
             os.kill(broker, signal.SIGCONT)
         eventually(lambda: written(server, raw)[0] == 200, "it takes events again")

@@ -82,7 +82,7 @@ def test_metrics_are_there_while_the_store_is_not(own_valkey, tmp_path):
     with running(own_valkey.redis_url, "--metrics_port", str(port), tmp_path=tmp_path) as server:
         eventually(lambda: is_taken(port), "the metrics' port")
         own_valkey.stop()
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/metrics")
         answer = connection.getresponse()
         assert answer.status == 200

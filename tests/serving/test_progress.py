@@ -105,7 +105,7 @@ class Broker:
 
     def __init__(self):
         self._owner = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "", "log_level": 0})
-        [self.servers] = [f"{each.host}:{each.port}" for each in self._owner.list_topics(timeout=10).brokers.values()]
+        [self.servers] = [f"{each.host}:{each.port}" for each in self._owner.list_topics(timeout=60).brokers.values()]
         self._settings = {"bootstrap.servers": self.servers, "log_level": 0}
         self._producer = Producer(self._settings)
 

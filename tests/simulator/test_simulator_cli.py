@@ -93,7 +93,7 @@ def test_wrong_input_ends_with_2_and_one_line_that_names_the_flag(
 def test_a_broker_that_is_not_there_is_one_line(unused_tcp_address: str, capsys: pytest.CaptureFixture[str]) -> None:
     started = time.monotonic()
     assert run_main("--output", f"kafka://{unused_tcp_address}") == 1
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     assert capsys.readouterr().err == f"simulator: --output: no Kafka broker answers at {unused_tcp_address}\n"
 
 

@@ -97,8 +97,8 @@ def mock_broker() -> Iterator[str]:
     """host:port of a mock broker that has the simulator's topics."""
     owner = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "", "log_level": 0})
     for topic in TOPICS:
-        owner.list_topics(topic, timeout=10)
-    (metadata,) = owner.list_topics(timeout=10).brokers.values()
+        owner.list_topics(topic, timeout=60)
+    (metadata,) = owner.list_topics(timeout=60).brokers.values()
     yield f"{metadata.host}:{metadata.port}"
     owner.flush(1)
 

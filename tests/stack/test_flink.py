@@ -18,7 +18,7 @@ pytestmark = pytest.mark.stack
 
 
 def overview(cluster: Cluster) -> dict[str, object]:
-    with urllib.request.urlopen(f"{cluster.rest_url}/overview", timeout=5) as answer:
+    with urllib.request.urlopen(f"{cluster.rest_url}/overview", timeout=60) as answer:
         return dict(json.load(answer))
 
 

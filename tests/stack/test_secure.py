@@ -218,7 +218,7 @@ def test_api_and_tools_work_with_their_own_rights(stack: Stack, planted: list[di
 
         def answer() -> bytes:
             with contextlib.suppress(OSError):
-                return bytes(urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/fraud-alerts", timeout=10).read())
+                return bytes(urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/fraud-alerts", timeout=60).read())
             assert api.poll() is None, (tmp_path / "api.log").read_text()
             return b""
 
@@ -229,7 +229,7 @@ def test_api_and_tools_work_with_their_own_rights(stack: Stack, planted: list[di
             msgspec.json.encode([click(at=time.time_ns() // 1_000_000), {}]),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(sent, timeout=30) as told:
+        with urllib.request.urlopen(sent, timeout=60) as told:
             fates = json.loads(told.read())["data"]
         assert fates[0]["status"] == "accepted"
         assert fates[1]["dead_letter"]

@@ -47,7 +47,7 @@ def post_schema(stack: Stack, subject: str, schema: object) -> int:
         json.dumps({"schema": json.dumps(schema)}).encode(),
         {"Content-Type": "application/vnd.schemaregistry.v1+json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return int(json.load(answer)["id"])
 
 
@@ -87,9 +87,9 @@ def test_kafka_returns_what_was_sent_with_its_old_event_time(stack: Stack) -> No
 
 def test_kafka_has_the_topics_of_the_project_and_makes_no_others(stack: Stack) -> None:
     admin = AdminClient({"bootstrap.servers": stack.address("kafka")})
-    topics = admin.list_topics(timeout=10).topics
+    topics = admin.list_topics(timeout=60).topics
     assert {name: len(topics[name].partitions) for name in TOPICS} == TOPICS
-    asked_for = admin.list_topics("no.such.topic", timeout=10).topics["no.such.topic"]
+    asked_for = admin.list_topics("no.such.topic", timeout=60).topics["no.such.topic"]
     assert asked_for.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
@@ -106,7 +106,7 @@ def test_the_registry_keeps_its_ids_over_a_restart(stack: Stack) -> None:
     number = post_schema(stack, "restart", schema)
     stack.kill("registry")
     stack.start("registry")
-    with urllib.request.urlopen(f"{stack.registry_url}/schemas/ids/{number}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{stack.registry_url}/schemas/ids/{number}", timeout=60) as answer:
         assert json.loads(json.load(answer)["schema"])["fields"] == [{"name": "kept", "type": "string"}]
     assert post_schema(stack, "restart", schema) == number
 

@@ -40,7 +40,7 @@ class _Watch:
 def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(reader, "TopicWatch", _Watch)
     owner = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "", "log_level": 0})
-    (broker,) = owner.list_topics(timeout=10).brokers.values()
+    (broker,) = owner.list_topics(timeout=60).brokers.values()
     yield f"{broker.host}:{broker.port}"
     del owner
 

@@ -19,8 +19,8 @@ TOPIC = "orders"
 def broker() -> Iterator[str]:
     """host:port of a broker with a topic of four partitions."""
     owner = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "", "log_level": 0})
-    owner.list_topics(TOPIC, timeout=10)
-    (metadata,) = owner.list_topics(timeout=10).brokers.values()
+    owner.list_topics(TOPIC, timeout=60)
+    (metadata,) = owner.list_topics(timeout=60).brokers.values()
     yield f"{metadata.host}:{metadata.port}"
     owner.flush(1)
 

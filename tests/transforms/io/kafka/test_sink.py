@@ -158,7 +158,7 @@ def test_what_is_not_about_the_record_is_tried_again_and_no_dead_letter(
     assert bundle(fn, KafkaRecord(b"k", b"good", T0)) == []
     admin = AdminClient({"bootstrap.servers": live_stack.address("kafka")})
     admin.delete_topics([name])[name].result(30)
-    eventually(lambda: name not in admin.list_topics(timeout=10).topics, "the topic to go")
+    eventually(lambda: name not in admin.list_topics(timeout=60).topics, "the topic to go")
     fn.start_bundle()
     fn.process(KafkaRecord(b"k", b"good", T0))
     monkeypatch.setattr(sink, "_FLUSH_S", 3)
