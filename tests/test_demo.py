@@ -317,7 +317,7 @@ def known_to_fraud_and_revenue(user: dict[str, Any]) -> bool:
 def test_the_demo_shows_every_jobs_results_accounts_for_every_record_and_leaves_nothing_behind(
     tmp_path: Path, ports: dict[str, int]
 ) -> None:
-    with running(tmp_path, ports, "--rate=200") as process:
+    with running(tmp_path, ports, "--rate=100") as process:
         read_until(process, "StreamForge runs")
         api = f"http://{HOST}:{ports['api']}/api/v1"
         shown = {path: eventually(lambda path=path: get(f"{api}/{path}")["data"], path, 120) for path in LISTS}
@@ -325,8 +325,9 @@ def test_the_demo_shows_every_jobs_results_accounts_for_every_record_and_leaves_
         eventually(lambda: any(map(known_to_fraud_and_revenue, users_with_alerts(api))), "a user of two jobs", 120)
         session = shown["sessions"][0]
         assert get(f"{api}/features/{session['user_id']}")["data"]["last_session"]["user_id"] == session["user_id"]
-        assert send_readmes_order(ports["api"], "decisions")["data"]["decision"] == "review"
-        # While the machine is busy the answer may be that Kafka was too slow, and to send it again.
+        # While the machine is busy the answer may be that store or Kafka were too slow, and to send it again.
+        told = eventually(lambda: send_readmes_order(ports["api"], "decisions").get("data"), "a decision", 120)
+        assert told["decision"] == "review"
         order = eventually(lambda: accepted(send_readmes_order(ports["api"])), "the order is accepted", 120)
         assert (order["accepted"], order["count"]) == (1, 1)
         mine = eventually(lambda: get(f"{api}/fraud-alerts/me")["data"], "an alert on the README's order", 120)
@@ -334,7 +335,7 @@ def test_the_demo_shows_every_jobs_results_accounts_for_every_record_and_leaves_
         started = descendants(process.pid)
         process.send_signal(signal.SIGINT)  # a demo for a set time could end before all of this is seen
         said = read_until(process, "planted fraud:")
-        assert process.wait(120) == 0
+        assert process.wait(120 * PATIENCE) == 0
     assert {"alert_id", "user_id", "alert_type", "order_id"} <= shown["fraud-alerts"][0].keys()
     parts = ["kafka.Kafka", "apicurio", "valkey", "forkserver", "serving", "simulator"]
     for part in parts + [f"beam_pipelines.{job}" for job in ("fraud", "sessions", "revenue", "archive")]:
