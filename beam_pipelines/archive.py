@@ -231,7 +231,7 @@ def _check_same(url: KafkaUrl, settings: Settings) -> None:
     if folder is None:
         return
     known = topic_id_in(_accounts(folder, table_of(url.topic)), url.topic)
-    if known not in (None, url.look_up("--input").id):
+    if known is not None and known != url.look_up("--input").id:
         raise UsageError("--output", f"{folder} is of a topic with another id: {offsets_begin_again(url.topic)}")
 
 

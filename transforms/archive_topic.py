@@ -115,6 +115,7 @@ class _ArchiveTopicFn(beam.DoFn):
             memory, lambda: _Kept(Partition(per_file, landed=True), per_file), self._replay, self._snapshot
         )
         self._ends_asked_s = float("-inf")
+        self._topic_id: str | None = None  # that the folder is of, which never changes
 
     def _shards(self, number: int) -> Shards[_Kept]:
         return self._landed if number < 0 else self._timely
@@ -198,8 +199,9 @@ class _ArchiveTopicFn(beam.DoFn):
         except OSError as error:
             _LOG.warning("cannot ask for the ends of %s: %s", self._topic, error)
             return
-        known = topic_id_in(store.accounts, self._topic)
-        if known not in (None, topic_id):
+        if self._topic_id is None:
+            self._topic_id = topic_id_in(store.accounts, self._topic) or topic_id
+        if self._topic_id != topic_id:
             return  # recreated: the reader fails as soon as it knows, and the next start finds it by the old id
         told = {"topic": self._topic, "topic_id": topic_id, "asked_at": time.time_ns() // 1_000_000}
         text = msgspec.json.encode({**told, "ends": [*sorted(ends.items())]})

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Final, get_args
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.columns import Columns, Ints
 from schemas.currencies import NUMBERS, code_of, number_of
-from schemas.events import OrderEvent, OrderStatus
+from schemas.events import OrderEvent
 from transforms.decode import DecodedBlock
 from transforms.domain.backtest import Counts, Fraud
 from transforms.domain.days import Days
+from transforms.domain.fraud_orders import CREATED, STATUSES
 from transforms.keyed_state import shard_of
 
 __all__ = ["FACTS", "Facts", "facts_of", "fingerprints", "once", "totals"]
@@ -33,8 +34,6 @@ FACTS: Final = np.dtype(
 Facts = np.ndarray[tuple[int], np.dtype[np.void]]
 """Of n orders, each in one status: a structured array of FACTS."""
 
-_STATUSES: Final = get_args(OrderStatus)
-_CREATED: Final = _STATUSES.index("CREATED")
 _U64s = npt.NDArray[np.uint64]
 _FACTOR: Final = 0x9E3779B97F4A7C15
 _LONGEST: Final = 1_024  # bytes of an id of 256 characters
@@ -59,7 +58,7 @@ def _of_columns(columns: Columns, rows: Ints, symbols: list[str], shard_count: i
     facts["at_ms"] = columns.ints["event_time"][rows]
     facts["amount"] = columns.ints["total_amount_minor"][rows]
     facts["currency"] = columns.currencies("currency", rows)
-    facts["status"] = np.array([_STATUSES.index(s) for s in symbols])[columns.ints["order_status"][rows]]
+    facts["status"] = np.array([STATUSES.index(s) for s in symbols])[columns.ints["order_status"][rows]]
     return facts
 
 
@@ -71,7 +70,7 @@ def _of_records(orders: list[OrderEvent], shard_count: int) -> Facts:
     facts["at_ms"] = [o.event_time for o in orders]
     facts["amount"] = [o.total_amount_minor for o in orders]
     facts["currency"] = [number_of(o.currency) for o in orders]
-    facts["status"] = [_STATUSES.index(o.order_status) for o in orders]
+    facts["status"] = [STATUSES.index(o.order_status) for o in orders]
     return facts
 
 
@@ -120,7 +119,7 @@ def totals(facts: Facts, labels: Mapping[int, str], days: Days) -> tuple[Counts,
     """
     counts: Counts = Counter()
     counts["shop", "records"] = len(facts)
-    created = facts[facts["status"] == _CREATED]
+    created = facts[facts["status"] == CREATED]
     counts["shop", "users"] = len(np.unique(created["user"]))
     key = days.numbers(created["at_ms"]) * NUMBERS + created["currency"]
     order = np.argsort(key, kind="stable")

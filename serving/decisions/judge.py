@@ -155,9 +155,10 @@ class _Part:
     def alerts(self, order: OrderEvent, stored: Sequence[Order]) -> list[FraudAlert]:
         if self._detector is None:
             return []
-        new: Order = _own(order)
+        core = _own(order)
+        new: Order = core
         if self._bits:
-            new = (*_own(order), self._extra_of(order))
+            new = (*core, self._extra_of(order))
             values = [order.user_id if field == "user_id" else None for field in self._fields]
             stored = [(*each, (self._bits, *values)) for each in stored]
         return self._detector.completed(order.user_id, sorted([*stored, new]), new, detected_at_ms=0)

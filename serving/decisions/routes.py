@@ -16,7 +16,7 @@ from serving import answers
 from serving.config import Config
 from serving.decisions.judge import Judge, Verdict
 from serving.decisions.ruleset import read_rules
-from serving.ingest.intake import MAX_EVENT_BYTES, Intake, Refused, mapping_name, read_mapping
+from serving.ingest.intake import MAX_EVENT_BYTES, Refused, intakes
 from serving.metrics import Metrics
 from serving.openapi import JSON, operation
 from serving.query import InvalidQuery, Parameter
@@ -87,8 +87,7 @@ class Decider:
 
     def __init__(self, config: Config, store: Store, metrics: Metrics):
         self._judge, self._store, self._when_down = Judge(read_rules(config.rules)), store, config.when_down
-        self._intakes: dict[str | None, Intake] = {None: Intake(None)}
-        self._intakes |= {mapping_name(text): Intake(read_mapping(text)) for text in config.mappings}
+        self._intakes = intakes(config.mappings)
         decided = Counter(
             "streamforge_decisions", "Orders decided by the rules, by outcome.", ("outcome",), registry=metrics.registry
         )

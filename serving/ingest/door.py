@@ -17,7 +17,7 @@ from schemas.events import avro_schema
 from schemas.jobs.shop import EVENTS_API, EVENTS_LETTERS
 from serving.config import Config
 from serving.ingest.deliveries import Deliveries, Failed, Outgoing, Placed, Unreachable
-from serving.ingest.intake import KINDS, Encode, Intake, Refused, mapping_name, read_mapping
+from serving.ingest.intake import KINDS, Encode, Intake, Refused, intakes
 from serving.metrics import Metrics
 from transforms.errors import SinkLetters
 from transforms.io.registry import Registry
@@ -70,9 +70,7 @@ class Door:
 
     def __init__(self, config: Config, metrics: Metrics):
         assert config.events is not None
-        said = {mapping_name(text): read_mapping(text) for text in config.mappings}
-        self._intakes: dict[str | None, Intake] = {None: Intake(None)}
-        self._intakes |= {name: Intake(text) for name, text in said.items()}
+        self._intakes = intakes(config.mappings)
         servers = config.events.removeprefix("kafka://")
         self._deliveries = Deliveries(Brokers(servers, config.kafka_config), config.retry_after_s)
         self._schemas = _Schemas(Address(config.registry, config.registry_config))

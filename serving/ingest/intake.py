@@ -26,6 +26,7 @@ __all__ = [
     "Kind",
     "Made",
     "Refused",
+    "intakes",
     "mapping_name",
     "named_headers",
     "read_mapping",
@@ -88,6 +89,11 @@ def read_mapping(text: str) -> str:
     said = shipped(text) if text in SHIPPED else Path(text).read_text(encoding="utf-8")
     parse_mapping(said)
     return said
+
+
+def intakes(mappings: Sequence[str]) -> dict[str | None, Intake]:
+    """By a mapping's name in addresses; None: of events that are as ours. Raises: as `read_mapping`."""
+    return {None: Intake(None)} | {mapping_name(text): Intake(read_mapping(text)) for text in mappings}
 
 
 def named_headers(said: str) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from itertools import combinations
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import msgspec
 
-from schemas.events import FraudAlert, OrderStatus
+from schemas.events import FraudAlert
 from transforms.domain.fraud import Detector, UserOrders, prune
+from transforms.domain.fraud_orders import STATUSES
 from transforms.domain.fraud_rules import Rules
 
 __all__ = [
@@ -91,7 +92,7 @@ def reach_ms(rules: Rules) -> int:
 
 def _spans_ms(rules: Rules) -> list[int]:
     """For how long an order of each status can matter."""
-    return [rules.span_ms(status) or 0 for status in range(len(get_args(OrderStatus)))]
+    return [rules.span_ms(status) or 0 for status in range(len(STATUSES))]
 
 
 def alerts_of(
