@@ -41,7 +41,7 @@ test: setup check  ## every test, against real Kafka, registry, Valkey and Flink
 test-fast: $(STAMP)  ## the tests that need no services
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m 'not stack and not deploy'
 
-mutants: setup  ## plants each of some ninety faults in a copy of the tree, and says which test notices
+mutants: setup  ## plants each fault of tests/mutants/faults.toml in a copy of the tree, and says which test notices
 	@$(BIN)/python -m tests.mutants
 
 simulate: $(STAMP)  ## real jobs on a simulated Kafka, clock and runner, with faults: SEEDS=300 of them; ARGS=--help

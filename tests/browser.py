@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from stack.ports import HOST, pick_free
@@ -48,6 +49,18 @@ def executable() -> str | None:
 def chromium(path: str) -> Iterator[Browser]:
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path, args=list(_FLAGS)) as it:
         yield it
+
+
+@contextlib.contextmanager
+def needed() -> Iterator[Browser]:
+    """Chromium for a test, which is skipped without it; with CI=true it fails."""
+    path = executable()
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(HOW_TO_GET_IT)
+        pytest.skip(HOW_TO_GET_IT)
+    with chromium(path) as browser:
+        yield browser
 
 
 class Server:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -147,12 +146,7 @@ def test_the_report_is_read_back_from_its_json() -> None:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    path = browser.executable()
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(browser.HOW_TO_GET_IT)
-        pytest.skip(browser.HOW_TO_GET_IT)
-    with browser.chromium(path) as it:
+    with browser.needed() as it:
         yield it
 
 

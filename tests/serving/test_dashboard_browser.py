@@ -2,7 +2,6 @@
 open. At the end of each test no console error may be left: the browser reports there what its policy has stopped."""
 
 import hashlib
-import os
 import re
 import time
 
@@ -28,12 +27,7 @@ CARDS = "#alerts ol > li"
 
 @pytest.fixture(scope="module")
 def chromium():
-    path = shop.executable()
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(shop.HOW_TO_GET_IT)
-        pytest.skip(shop.HOW_TO_GET_IT)
-    with shop.chromium(path) as browser:
+    with shop.needed() as browser:
         yield browser
 
 
