@@ -149,9 +149,7 @@ class _Run:
         self._options = options
         self._folder = folder
         self._workers = workers
-        ports: list[int] = []
-        for _ in range(3):
-            ports.append(pick_free(set(ports)))
+        ports = [pick_free() for _ in range(3)]
         module = [sys.executable, "-m"]
         flags = ["--port", str(ports[1]), "--workers", str(workers), "--redis", redis_url, "--decisions"]
         self._commands = {

@@ -36,18 +36,29 @@ _EVERY_S = 10.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     flags = _parser().parse_args(arguments)
-    logging.disable(logging.CRITICAL)  # the jobs warn of what is done to them
     jobs = flags.job or list(JOBS)
     if flags.trace and flags.seed is None:
         _parser().stop("--trace: of one seed alone: give --seed, too")
     first = flags.first if flags.first is not None else int(time.time()) % 1_000_000 * 1_000
     try:
-        if flags.seed is not None:
-            return _one(jobs, flags.seed, trace=flags.trace)
-        return _many(jobs, range(first, first + flags.seeds), min(flags.processes, flags.seeds), stop=flags.stop)
+        with _in_silence():
+            if flags.seed is not None:
+                return _one(jobs, flags.seed, trace=flags.trace)
+            return _many(jobs, range(first, first + flags.seeds), min(flags.processes, flags.seeds), stop=flags.stop)
     except StackError as e:  # there is no Valkey
         print(f"simulation: {e}", file=sys.stderr)
         return 1
+
+
+@contextlib.contextmanager
+def _in_silence() -> Iterator[None]:
+    """The jobs warn of what is done to them."""
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _parser() -> Parser:
@@ -111,7 +122,6 @@ _mine: list[Place] = []
 
 
 def _begin(places: Any) -> None:
-    logging.disable(logging.CRITICAL)
     _mine.append(places.get())
 
 

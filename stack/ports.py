@@ -1,16 +1,20 @@
 """Finds free ports, and who uses a port that is not free."""
 
 import contextlib
-import random
+import fcntl
+import os
 import re
 import shutil
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 
 __all__ = ["HOST", "answers", "holder", "is_free", "pick_free"]
 
 HOST = "127.0.0.1"
+_PICKED = range(20_000, 32_000)
+"""Below the range that systems use for outgoing connections, which could take a port before its server does."""
 
 
 def is_free(port: int) -> bool:
@@ -31,12 +35,19 @@ def answers(port: int) -> bool:
     return False
 
 
-def pick_free(taken: set[int]) -> int:
-    """A free port below the range that systems use for outgoing connections, which could take it before we do."""
-    while True:
-        port = random.randrange(20000, 32000)
-        if port not in taken and is_free(port):
-            return port
+def pick_free() -> int:
+    """A free port. All processes of a user take turns: none gets it again before 12,000 others were picked, as between
+    the picking and a server's start lie seconds."""
+    turn = Path(tempfile.gettempdir(), f"streamforge-ports-{os.getuid()}")
+    with turn.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        last = file.read()
+        at = int(last) - _PICKED.start + 1 if last.isdecimal() else 0
+        port = next(port for n in range(len(_PICKED)) if is_free(port := _PICKED[(at + n) % len(_PICKED)]))
+        file.truncate(0)
+        file.write(str(port))
+    return port
 
 
 def holder(port: int) -> str:

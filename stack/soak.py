@@ -240,9 +240,7 @@ def _share(text: str) -> float:
 @contextlib.contextmanager
 def _demo(home: Path, rate: int) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, int]]]:
     """The demo, once everything in it works. Raises: RuntimeError."""
-    ports: dict[str, int] = {}
-    for name in _PORTS:
-        ports[name] = pick_free(set(ports.values()))
+    ports = {name: pick_free() for name in _PORTS}
     command = [sys.executable, "-m", "stack.demo", "--short", f"--rate={rate}", f"--data={home / 'demo'}"]
     command += [f"--port={name}={port}" for name, port in ports.items()]
     log = home / "demo.log"

@@ -248,11 +248,11 @@ class Stack:
         return Place(self._data / name, self._ports)
 
     def _choose_ports(self, wished: Mapping[str, int] | Literal["free"]) -> dict[str, int]:
-        chosen: dict[str, int] = {}
-        for each in self._services.values():
-            for name, default in each.ports.items():
-                chosen[name] = pick_free(set(chosen.values())) if wished == "free" else wished.get(name, default)
-        return chosen
+        return {
+            name: pick_free() if wished == "free" else wished.get(name, default)
+            for each in self._services.values()
+            for name, default in each.ports.items()
+        }
 
     def _adopt(self, each: Service) -> bool:
         """Whether the service runs already; it keeps its ports then, whatever was wished."""

@@ -97,9 +97,7 @@ def _client() -> bigquery.Client:
 def started(folder: Path) -> Iterator[Emulator]:
     """An emulator that ends with the block."""
     python = python_of(_HOME, _REQUIREMENTS)
-    ports: list[int] = []
-    for _ in range(3):
-        ports.append(pick_free(set(ports)))
+    ports = [pick_free() for _ in range(3)]
     buckets = folder / "buckets"
     buckets.mkdir()
     (gcs_binary,) = python.parent.parent.glob("lib/*/site-packages/*/vendor/fake-gcs-server/bin/fake-gcs-server-*")

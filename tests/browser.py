@@ -67,7 +67,7 @@ class Server:
     """`python -m serving` on a port of its own, which can be stopped and started again."""
 
     def __init__(self, redis_url: str, log: Path, *flags: str):
-        self._log, self._port = log, pick_free(set())
+        self._log, self._port = log, pick_free()
         self._command = [sys.executable, "-m", "serving", f"--port={self._port}", f"--redis={redis_url}", *flags]
         self._process: subprocess.Popen[bytes] | None = None
 

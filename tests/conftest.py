@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 from collections.abc import Generator, Iterator
@@ -89,6 +90,14 @@ def _said(failure: pytest.ExceptionInfo[BaseException]) -> Iterator[tuple[str, s
                     yield f"{name} said ({value.returncode})", text[-4_000:]
         elif name in ("out", "err", "said", "_") and isinstance(value, str) and value:
             yield name, value[-4_000:]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """A test that leaves the process other than it was makes another one fail, far from it."""
+    yield
+    left, logging.root.manager.disable = logging.root.manager.disable, 0
+    assert not left, f"{item.nodeid} left logging switched off"
 
 
 @pytest.fixture(scope="session")

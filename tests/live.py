@@ -330,7 +330,7 @@ def job_server(cluster: Cluster, folder: Path) -> Iterator[str]:
 
     Each launcher starts one of its own when it is not told of one, as most tests on embedded Flink show.
     """
-    port, log = pick_free(set()), folder / "job-server.log"
+    port, log = pick_free(), folder / "job-server.log"
     command = [*jvm("512m"), *ADD_OPENS, "-jar", str(job_server_jar()), f"--flink-master={cluster.master}"]
     command += [f"--job-port={port}", "--artifact-port=0", "--expansion-port=0", f"--artifacts-dir={folder}"]
     with log.open("wb") as out:

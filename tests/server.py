@@ -7,13 +7,13 @@ import http.client
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import serving
+from stack.ports import pick_free
 
 ROOT = Path(serving.__file__).parent.parent
 
@@ -59,7 +59,7 @@ def running(redis_url, *flags, tmp_path, constants=None):
     Args:
       constants: other values of those that would make a test last long, by their full name.
     """
-    port = free_port()
+    port = pick_free()
     changes = [
         f"importlib.import_module({name.rpartition('.')[0]!r}).{name.rpartition('.')[2]} = {value!r}"
         for name, value in (constants or {}).items()
@@ -89,9 +89,3 @@ def running(redis_url, *flags, tmp_path, constants=None):
         process.wait(10)
         process.stdout.close()
         process.stderr.close()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

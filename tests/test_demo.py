@@ -34,10 +34,7 @@ SENT_TO_IT = LEDGER.format("  sent to it")
 
 @pytest.fixture
 def ports() -> dict[str, int]:
-    chosen: dict[str, int] = {}
-    for name in PORTS:
-        chosen[name] = pick_free(set(chosen.values()))
-    return chosen
+    return {name: pick_free() for name in PORTS}
 
 
 def flags(data: Path, ports: dict[str, int]) -> list[str]:

@@ -203,7 +203,7 @@ def test_wrong_input_is_one_line_that_names_the_flag(run: Run, argv: list[str], 
 
 
 def test_a_broker_that_is_not_there_is_one_line_within_seconds(tmp_path: Path, run: Run) -> None:
-    servers = f"127.0.0.1:{pick_free(set())}"
+    servers = f"127.0.0.1:{pick_free()}"
     write_part(tmp_path, MIXED)
     for argv in (["inspect", f"kafka://{servers}/dlq.x"], ["replay", tmp_path, f"--kafka={servers}"]):
         begin = time.monotonic()

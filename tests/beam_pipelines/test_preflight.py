@@ -187,7 +187,7 @@ def test_an_expansion_service_is_host_and_port(address: str) -> None:
 
 
 def test_an_expansion_service_that_does_not_answer_is_named() -> None:
-    address = f"127.0.0.1:{pick_free(set())}"
+    address = f"127.0.0.1:{pick_free()}"
     _, settings, _ = options.parse(JOB, [KAFKA, NATIVE, f"--expansion_service={address}"])
     with pytest.raises(UsageError, match=f"--expansion_service: nothing answers at {address}"):
         expansion.service(settings)

@@ -278,7 +278,7 @@ def test_a_slot_left_behind_is_reported_until_somebody_reads_it_again(
 
 
 def test_the_metrics_of_the_slots_are_served_until_the_server_is_stopped(capture: Capture) -> None:
-    port = pick_free(set())
+    port = pick_free()
     addresses = ["--database", capture.url, "--secrets", str(capture.secrets), "--port", str(port)]
     server = subprocess.Popen([sys.executable, "-m", "cdc", "slots", *addresses])
     try:

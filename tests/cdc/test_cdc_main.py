@@ -72,7 +72,7 @@ def test_help_tells_every_command_and_each_has_its_own(capsys: pytest.CaptureFix
 
 
 def test_nobody_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    port = pick_free(set())
+    port = pick_free()
     (tmp_path / "monitor-password").write_text("x")
     database = f"postgresql://u@127.0.0.1:{port}/shop"
     for arguments in (

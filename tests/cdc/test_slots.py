@@ -73,7 +73,7 @@ def test_each_scrape_asks_the_database_and_fails_when_that_does() -> None:
             raise answer
         return exposition([answer], {})
 
-    port = pick_free(set())
+    port = pick_free()
     threading.Thread(target=serve, args=("127.0.0.1", port, tell), daemon=True).start()
     assert 'lag_bytes{slot="streamforge",database="shop"} 3' in scraped(port, "/metrics")
     with pytest.raises(urllib.error.HTTPError) as failed:

@@ -112,7 +112,7 @@ def test_an_image_has_every_file_of_its_packages_and_no_other_package(
 
 def test_the_api_answers_from_its_image(images: Images, valkey: Stack, tmp_path: Path) -> None:
     image = images.built("api")
-    port, metrics = (ports := [pick_free(set())])[0], pick_free(set(ports))
+    port, metrics = pick_free(), pick_free()
     flags = ["--host=127.0.0.1", f"--port={port}", f"--metrics_port={metrics}", f"--redis={valkey.redis_url}"]
     with image.running(tmp_path / "log", *flags):
         url = f"http://127.0.0.1:{port}"
@@ -150,7 +150,7 @@ def test_the_worker_image_holds_beams_program_and_a_pool_that_listens(images: Im
     assert image.config["Entrypoint"] == ["/opt/apache/beam/boot"]
     assert "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1" in image.config["Env"]
     assert "-control_endpoint" in image.output("-c", "/opt/apache/beam/boot --help 2>&1 || true", entrypoint=["sh"])
-    port = pick_free(set())
+    port = pick_free()
     pool = ["-m", "beam_pipelines.worker_pool", "--host=127.0.0.1", f"--port={port}"]
     with image.running(tmp_path / "log", *pool, entrypoint=["python"]):
         eventually(lambda: listens(port), "the pool listens")
@@ -199,9 +199,7 @@ def test_flink_begins_with_its_reporter_and_its_file_system(images: Images, tmp_
     assert any(re.fullmatch(r"gs-fs-hadoop/flink-gs-fs-hadoop-.*\.jar", name) for name in names)
     assert any(re.fullmatch(r"metrics-prometheus/flink-metrics-prometheus-.*\.jar", name) for name in names)
     assert not list((image.root / "opt/flink/opt").glob("flink-gs-fs-hadoop-*.jar"))
-    ports = [pick_free(set())]
-    ports += [pick_free(set(ports))]
-    ports += [pick_free(set(ports))]
+    ports = [pick_free() for _ in range(3)]
     settings = {
         "jobmanager.rpc.address": "127.0.0.1",
         "jobmanager.rpc.port": str(ports[0]),

@@ -57,7 +57,7 @@ def test_an_order_becomes_an_alert_by_the_commands_of_the_compose_file(images: I
     with ExitStack() as opened:
         stack = opened.enter_context(Stack(tmp_path / "stack", [Kafka(topics={}), "registry", "valkey"], ports="free"))
         cluster = opened.enter_context(Cluster(tmp_path / "flink", slots=4, checkpoints=state))
-        pool, api, metrics = (ports := [pick_free(set())])[0], *_two_more(ports)
+        pool, api, metrics = (pick_free() for _ in range(3))
         elsewhere = {
             "http://registry:8080": f"http://{stack.address('registry')}",
             "jobmanager:8081": cluster.master,
@@ -107,9 +107,3 @@ def test_an_order_becomes_an_alert_by_the_commands_of_the_compose_file(images: I
         files = eventually(lambda: list((state / "archive").rglob("*.avro")), "archived files", timeout_s=120)
         # Of the user that every image runs as: nothing had to be root to get here.
         assert {path.stat().st_uid for path in files} == {10001}
-
-
-def _two_more(ports: list[int]) -> tuple[int, int]:
-    for _ in range(2):
-        ports.append(pick_free(set(ports)))
-    return ports[1], ports[2]

@@ -109,9 +109,7 @@ def running(folder: Path) -> Iterator[ApiServer]:
     key = folder / "accounts.pem"
     key.write_bytes(_private_key())
     (folder / "tokens.csv").write_text(f"{_TOKEN},admin,admin,system:masters\n")
-    ports: list[int] = []
-    for _ in range(3):
-        ports.append(pick_free(set(ports)))
+    ports = [pick_free() for _ in range(3)]
     store = f"http://127.0.0.1:{ports[0]}"
     etcd = [
         programs["etcd"],

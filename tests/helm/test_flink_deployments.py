@@ -367,7 +367,7 @@ def test_the_worker_starts_as_it_is_told_and_its_probe_tells_whether_it_listens(
     """The real pool, and the real probe, on another port."""
     container = worker("fraud-detector")
     assert container["command"] == ["python"]
-    port = str(pick_free(set()))
+    port = str(pick_free())
     args = [arg.replace("50000", port) for arg in container["args"]]
     probe = [arg.replace("50000", port) for arg in container["livenessProbe"]["exec"]["command"]]
     assert container["startupProbe"]["exec"] == container["livenessProbe"]["exec"]

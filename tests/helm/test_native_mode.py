@@ -101,9 +101,7 @@ def deploy(server: ApiServer, folder: Path) -> dict[str, Any]:
 @contextmanager
 def job_manager(server: ApiServer, folder: Path, jar: Path) -> Iterator[JobManager]:
     """The process of the Deployment's pod: its configuration, its account; files in place of buckets."""
-    ports: list[int] = []
-    for _ in range(3):
-        ports.append(pick_free(set(ports)))
+    ports = [pick_free() for _ in range(3)]
     told = server.objects("configmaps")[f"flink-config-{JOB}"]["data"]["flink-conf.yaml"]
     config = dict(line.split(": ", 1) for line in told.splitlines() if ": " in line and not line.startswith("metrics."))
     config |= {

@@ -32,7 +32,7 @@ def answers(store: redis.Redis) -> bool:
 def test_it_starts_as_it_is_told_keeps_what_it_was_given_and_evicts_nothing(tmp_path: Path) -> None:
     (container,) = stateful_set({"redis": {"inCluster": {"maxMemory": "64mb"}}})["template"]["spec"]["containers"]
     assert container["command"] == ["valkey-server"]
-    port = pick_free(set())
+    port = pick_free()
     args = [str(tmp_path) if arg == "/data" else arg for arg in container["args"]]
     command = [str(get_binary_path()), *args, "--port", str(port), "--bind", "127.0.0.1"]
     for expected in (None, b"kept"):

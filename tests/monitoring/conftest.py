@@ -67,8 +67,7 @@ class Scraped(NamedTuple):
 def reporter() -> dict[str, str]:
     """Flink's settings as the chart has them, but for the port: here several processes share a host."""
     settings = yaml.safe_load((ROOT / "helm/streamforge/files/flink-metrics.yaml").read_text())
-    first = pick_free(set())
-    return {**settings, "metrics.reporter.prom.port": f"{first}-{first + 20}"}
+    return {**settings, "metrics.reporter.prom.port": ",".join(str(pick_free()) for _ in range(4))}
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ class Prometheus:
 @pytest.fixture
 def prometheus(scraped: Scraped, tmp_path: Path) -> Iterator[Prometheus]:
     """As configured, but for the targets, and quick: everything each second, and an alert after two."""
-    slots, port = pick_free(set()), pick_free(set())
+    slots, port = pick_free(), pick_free()
     threading.Thread(
         target=serve, args=("127.0.0.1", slots, lambda: exposition([SLOT], {"orders": True})), daemon=True
     ).start()

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from serving.__main__ import main
+from stack.ports import pick_free
 from tests.live import eventually
-from tests.server import Server, free_port, running
+from tests.server import Server, running
 
 pytestmark = pytest.mark.stack
 
@@ -21,7 +22,7 @@ def is_taken(port):
 
 
 def test_all_workers_are_in_the_metrics_there_and_none_are_beside_the_api(valkey, db, tmp_path):
-    port = free_port()
+    port = pick_free()
     flags = ("--workers", "2", "--metrics_port", str(port))
     with running(valkey.redis_url, *flags, tmp_path=tmp_path) as server:
         scraped = Server(server.process, port)
@@ -40,7 +41,7 @@ def test_all_workers_are_in_the_metrics_there_and_none_are_beside_the_api(valkey
 
 
 def test_it_does_not_outlive_a_server_that_is_killed(valkey, db, tmp_path):
-    port = free_port()
+    port = pick_free()
     with running(valkey.redis_url, "--metrics_port", str(port), tmp_path=tmp_path) as server:
         eventually(lambda: is_taken(port), "the metrics' port")
         os.kill(server.process.pid, signal.SIGKILL)
@@ -62,7 +63,7 @@ def answers(scraped):
 
 
 def test_it_comes_back_when_it_is_killed(valkey, db, tmp_path):
-    port = free_port()
+    port = pick_free()
     with running(valkey.redis_url, "--metrics_port", str(port), tmp_path=tmp_path) as server:
         scraped = Server(server.process, port)
         for _ in range(2):
@@ -78,7 +79,7 @@ def test_it_comes_back_when_it_is_killed(valkey, db, tmp_path):
 
 
 def test_metrics_are_there_while_the_store_is_not(own_valkey, tmp_path):
-    port = free_port()
+    port = pick_free()
     with running(own_valkey.redis_url, "--metrics_port", str(port), tmp_path=tmp_path) as server:
         eventually(lambda: is_taken(port), "the metrics' port")
         own_valkey.stop()
@@ -96,7 +97,7 @@ def test_a_port_that_is_taken_or_the_same_is_one_line_and_status_2(capsys):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert main(["--port", str(free_port()), "--metrics_port", str(port)]) == 2
+        assert main(["--port", str(pick_free()), "--metrics_port", str(port)]) == 2
     assert main(["--port", "9", "--metrics_port", "9"]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert first == f"python -m serving: cannot serve on 127.0.0.1:{port}: Address already in use"

@@ -69,7 +69,7 @@ def test_where_nothing_was_started_status_is_1_logs_say_so_and_down_is_content(
 def test_a_port_in_use_is_named_with_the_service_and_its_holder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    port = pick_free(set())
+    port = pick_free()
     with socket.create_server((HOST, port)):
         assert main(["up", "valkey", "--data", str(tmp_path), "--port", f"valkey={port}"]) == 1
     (line,) = lines(capsys)
@@ -91,4 +91,4 @@ def test_a_missing_java_is_one_line_and_leaves_nothing_running(tmp_path: Path) -
 
 def free_ports() -> list[str]:
     names = ("kafka", "kafka-controller", "valkey")
-    return [word for name in names for word in ("--port", f"{name}={pick_free(set())}")]
+    return [word for name in names for word in ("--port", f"{name}={pick_free()}")]

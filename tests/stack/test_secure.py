@@ -208,7 +208,7 @@ def test_api_and_tools_work_with_their_own_rights(stack: Stack, planted: list[di
         *stack.flags(LETTERS_TOOL, "kafka", "registry"),
     )
     assert letters.returncode == 0, letters.stderr
-    port = pick_free(set())
+    port = pick_free()
     flags = [f"--port={port}", f"--redis={stack.redis_url}", f"--kafka={kafka}"]
     flags += [f"--events=kafka://{kafka}", f"--registry={stack.registry_url}"]
     flags += stack.flags(API, "kafka", "store", "registry")

@@ -159,7 +159,7 @@ def test_logs_are_not_silent(stack: Stack, data: Path) -> None:
 
 
 def test_down_leaves_no_process_and_keeps_the_data(tmp_path: Path) -> None:
-    ports = {name: pick_free(set()) for name in ("kafka", "kafka-controller", "valkey")}
+    ports = {name: pick_free() for name in ("kafka", "kafka-controller", "valkey")}
     words = [word for name, port in ports.items() for word in ("--port", f"{name}={port}")]
     assert command("up", "kafka", "valkey", "--data", tmp_path, *words).returncode == 0
     pids = [pid for name in ("kafka", "valkey") if (pid := Process(tmp_path / name / "pid").pid())]
@@ -186,7 +186,7 @@ def test_down_finds_what_a_killed_owner_left(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_up_leaves_nothing_running(tmp_path: Path) -> None:
-    words = [w for name in ("kafka", "kafka-controller") for w in ("--port", f"{name}={pick_free(set())}")]
+    words = [w for name in ("kafka", "kafka-controller") for w in ("--port", f"{name}={pick_free()}")]
     up = subprocess.Popen([sys.executable, "-m", "stack", "up", "kafka", "--data", tmp_path, *words])
     process = Process(tmp_path / "kafka" / "pid")
     deadline = time.monotonic() + 20
@@ -199,7 +199,7 @@ def test_an_interrupted_up_leaves_nothing_running(tmp_path: Path) -> None:
 
 
 def test_two_at_once_in_one_folder_start_one_and_two_folders_start_two(tmp_path: Path) -> None:
-    words = ["--port", f"valkey={pick_free(set())}", "--data", str(tmp_path / "one")]
+    words = ["--port", f"valkey={pick_free()}", "--data", str(tmp_path / "one")]
     ups = [
         subprocess.Popen([sys.executable, "-m", "stack", "up", "valkey", *words], stderr=subprocess.PIPE, text=True)
         for _ in range(2)

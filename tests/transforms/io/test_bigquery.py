@@ -353,7 +353,7 @@ def test_a_service_that_cannot_be_reached_or_entered_is_said_in_one_line(
 ) -> None:
     with pytest.raises(BigQueryUnusableError, match="no_such_dataset"):
         check_tables(f"{PROJECT}.no_such_dataset", [ALERTS])
-    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{pick_free(set())}")
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{pick_free()}")
     with pytest.raises(BigQueryUnusableError) as refused:
         check_tables(f"{PROJECT}.d", [ALERTS])
     assert "\n" not in str(refused.value)

@@ -70,6 +70,6 @@ def test_a_cluster_that_does_not_answer_is_named(
 ) -> None:
     for module in (access, limits):
         monkeypatch.setattr(module, "_ANSWER_S", 1.0)
-    nowhere = f"127.0.0.1:{pick_free(set())}"
+    nowhere = f"127.0.0.1:{pick_free()}"
     with pytest.raises(RuntimeError, match=f"topic {TOPIC} at {nowhere}: "):
         ask(nowhere, TOPIC)
