@@ -60,6 +60,7 @@ setup(
             # Reads the batch job's tables without Spark: what another program finds there.
             "pyiceberg[sql-sqlite]>=0.12,<0.13",
             "pytest>=9,<10",
+            "pytest-rerunfailures>=16,<17",
             "pytest-timeout>=2.4,<3",
             "pytest-xdist>=3.8,<4",
             "python-hcl2>=8.1,<9",

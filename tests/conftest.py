@@ -60,13 +60,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first, as side by side a long file at the end would leave a core idle."""
+    """What takes long comes first, as side by side a long file at the end would leave a core idle. In CI, a test on real
+    services that fails is tried once more: ADR 55."""
 
     def place(item: pytest.Item) -> tuple[bool, int]:
         file = item.nodeid.partition("::")[0].removeprefix("tests/").removesuffix(".py")
         return item.get_closest_marker("stack") is None, SLOWEST.index(file) if file in SLOWEST else len(SLOWEST)
 
     items.sort(key=place)
+    if os.environ.get("CI"):
+        for item in items:
+            if item.get_closest_marker("stack"):
+                item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -76,6 +81,12 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, py
     if call.excinfo is not None and report.failed:
         report.sections += _said(call.excinfo)
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"failed at first: {report.nodeid}")
+        terminalreporter.line(report.longreprtext[-4_000:])
 
 
 def _said(failure: pytest.ExceptionInfo[BaseException]) -> Iterator[tuple[str, str]]:
