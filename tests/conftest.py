@@ -60,8 +60,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first, as side by side a long file at the end would leave a core idle. In CI, a test on real
-    services that fails is tried once more: ADR 55."""
+    """What takes long comes first, as side by side a long file at the end would leave a core idle. In CI, a test on
+    real services that fails is tried once more: ADR 55."""
 
     def place(item: pytest.Item) -> tuple[bool, int]:
         file = item.nodeid.partition("::")[0].removeprefix("tests/").removesuffix(".py")
