@@ -161,7 +161,7 @@ class Kafka:
     def __call__(self) -> dict[str, list[Committed]]:
         """Of each job that has committed: every partition of the topics that it reads, also those it never got to."""
         # Imported here: an API without `--kafka` needs none of it.
-        from confluent_kafka import KafkaException
+        from confluent_kafka import KafkaError, KafkaException
         from confluent_kafka.admin import OffsetSpec
 
         if self._admin is None or self._connection is None or self._connection.changed():
@@ -181,7 +181,10 @@ class Kafka:
             ends = _offsets(self._admin, places, OffsetSpec.latest())
             firsts = _offsets(self._admin, places, OffsetSpec.for_timestamp(0))
         except (KafkaException, TimeoutError) as e:
-            raise OSError(self._connection.why(e, self._admin) or "no answer in time") from e
+            why = self._connection.why(e, self._admin) or "no answer in time"
+            if isinstance(e, KafkaException) and e.args[0].code() == KafkaError.UNKNOWN_LEADER_EPOCH:
+                self._admin = None  # after a restore from a backup; these clients would refuse the older epoch for ever
+            raise OSError(why) from e
         found: dict[str, list[Committed]] = {}
         for job, of_job in commits.items():
             for place in (place for place in places if place[0] in topics[job]):

@@ -20,6 +20,8 @@ __all__ = ["KafkaTopic", "TopicNow", "TopicWatch", "with_cause"]
 _LOG = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
 _NEWEST_EVERY_S = 1.0
+# Right after a leader has moved, its broker may not know of it for a moment.
+_OLDER_S = 10.0
 
 K = TypeVar("K")
 
@@ -115,8 +117,10 @@ class TopicWatch:
         return {partition: each.timestamp for partition, each in answers.items() if each.timestamp >= 0}
 
     def cut_back(self) -> bool:
-        """Whether the log of a partition ended before what had been `reached` there when it was asked."""
-        return any(end.offset < reached for (_, reached), end in (self._ends.answers() or {}).items())
+        """Whether the log of a partition ended before what had been `reached` there when it was asked, or its broker is
+        for a while of an earlier epoch than this client has seen: that is an older copy, and the client refuses it."""
+        ended = any(end.offset < reached for (_, reached), end in (self._ends.answers() or {}).items())
+        return ended or self._ends.older_for_s() > _OLDER_S
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset of a partition's log, and that after its last; waits.
@@ -156,6 +160,7 @@ class _Question(Generic[K]):
         self._every_s, self._ask = every_s, ask
         self._asked: dict[K, Future[Any]] = {}
         self._next_s = float("-inf")
+        self._older_since_s: float | None = None
 
     def answered(self) -> None:
         """Somebody else has asked just now."""
@@ -170,7 +175,17 @@ class _Question(Generic[K]):
             return None
         asked, self._asked = self._asked, {}
         try:
-            return {key: future.result() for key, future in asked.items()}
+            found = {key: future.result() for key, future in asked.items()}
         except KafkaException as e:
             _LOG.warning("Kafka does not answer: %s", e.args[0].str())
+            if e.args[0].code() != KafkaError.UNKNOWN_LEADER_EPOCH:
+                self._older_since_s = None
+            elif self._older_since_s is None:
+                self._older_since_s = time.monotonic()
             return None
+        self._older_since_s = None
+        return found
+
+    def older_for_s(self) -> float:
+        """Since when every answer was that the broker's epoch is older than the client's."""
+        return 0.0 if self._older_since_s is None else time.monotonic() - self._older_since_s

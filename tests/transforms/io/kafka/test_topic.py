@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
@@ -103,6 +104,32 @@ def test_a_log_is_cut_back_when_it_ends_before_what_had_been_read_when_it_was_as
     admin.ends = {0: 11, 1: 10}
     assert not watch.cut_back()
     admin.answer()
+    assert watch.cut_back()
+
+
+def test_a_broker_that_stays_behind_the_epoch_that_was_seen_has_an_older_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now_s[0])
+    admin = Admin()
+    watch = watching(admin, {0: 10})
+    older = KafkaException(KafkaError(KafkaError.UNKNOWN_LEADER_EPOCH))
+
+    def asked(error: Exception | None, after_s: float) -> bool:
+        assert not watch.cut_back(), "asked"
+        admin.answer(error)
+        now_s[0] += after_s
+        return watch.cut_back()
+
+    assert not asked(older, 1)
+    now_s[0] += 9
+    assert not asked(None, 1), "its leader had moved"
+    assert not asked(older, 30)
+    now_s[0] += 9
+    assert not asked(KafkaException(KafkaError(KafkaError._ALL_BROKERS_DOWN)), 5)
+    assert not asked(older, 1)
+    now_s[0] += 8
+    assert not asked(older, 0)
+    now_s[0] += 3
     assert watch.cut_back()
 
 
