@@ -44,6 +44,9 @@ test-fast: $(STAMP)  ## the tests that need no services
 mutants: setup  ## plants each fault of tests/mutants/faults.toml in a copy of the tree, and says which test notices
 	@$(BIN)/python -m tests.mutants
 
+fuzz: $(STAMP)  ## every parser of outside bytes, guided by coverage: SECONDS=60 each, 0 for ever; TARGET=avro; ARGS=--help
+	@$(BIN)/python -m tests.fuzz --by=coverage --seconds=$(or $(SECONDS),60) $(if $(TARGET),--target=$(TARGET)) $(ARGS)
+
 simulate: $(STAMP)  ## real jobs on a simulated Kafka, clock and runner, with faults: SEEDS=300 of them; ARGS=--help
 	@$(BIN)/python -m simulation --seeds=$(or $(SEEDS),300) $(ARGS)
 
@@ -113,4 +116,4 @@ clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test test-fast mutants simulate demo soak batch dag-test test-deploy chart sbom package push-chart release-check bench screenshots generate lock clean
+.PHONY: help setup check test test-fast mutants fuzz simulate demo soak batch dag-test test-deploy chart sbom package push-chart release-check bench screenshots generate lock clean

@@ -35,7 +35,7 @@ class Drawn(random.Random):
         if end > len(self._data):
             return None
         taken, self._at = self._data[self._at : end], end
-        return int.from_bytes(taken, "big")
+        return int.from_bytes(taken, "little")
 
     def random(self) -> float:
         taken = self._take(1)
@@ -103,8 +103,8 @@ def spoilt_text(rng: random.Random, text: str, words: list[str]) -> str:
                 lines.insert(at, " " * rng.randrange(6) + rng.choice(words) + "\n")
             case 3 if at < len(lines):
                 line = lines[at]
-                cut = rng.randrange(len(line))
-                lines[at] = line[:cut] + rng.choice(words) + line[rng.choice([cut, len(line) - 1]) :]
+                cut = rng.randrange(len(line) or 1)
+                lines[at] = line[:cut] + rng.choice(words) + line[rng.choice([cut, -1]) :]
             case _ if at < len(lines):
                 lines[at] = spoilt(rng, lines[at].encode()).decode(errors="replace")
     return "".join(lines)
