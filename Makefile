@@ -29,7 +29,8 @@ $(STAMP): requirements-dev.txt setup.py
 setup: $(STAMP)  ## the environment (.venv) and the services' files; every other target runs it first
 	@$(BIN)/python -m stack fetch
 
-check: $(STAMP)  ## format, lint, types, import directions: under a minute
+check: $(STAMP)  ## format, lint, types, import directions, licences: under a minute
+	$(BIN)/python -m tests.licences
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -20,10 +20,11 @@ What replay guarantees:
 - Each letter is sent once. Letters are identified by topic, partition, offset and attempts, so neither a copy written
   by a restarted job nor a second replay sends one again. Letters that arrive during a replay wait for the next one, so
   a record that is rejected again does not loop.
-- A letter is marked as done once its batch (500 letters, with `--rate` at most so many) is in Kafka. Ctrl-C and SIGTERM
-  wait for that. A crash or lost connection in between makes the next replay resend that batch, and nothing else. Jobs count repeats of good records once: they recognise an order by
-  order_id and status, a click by event_id, within the allowed lateness. Beyond it the archive accepts a record of any
-  age, and other jobs report it as late by replay. No reader sees it twice.
+- A letter is marked as done once its batch (500 letters; with `--rate`, those of a second) is in Kafka. Ctrl-C and
+  SIGTERM wait for that. A crash or lost connection in between makes the next replay resend that batch, and nothing
+  else. Jobs count repeats of good records once: they recognise an order by order_id and status, a click by event_id,
+  within the allowed lateness. Beyond it the archive accepts a record of any age, and other jobs report it as late by
+  replay. No reader sees it twice.
 - This holds for one replay at a time of a topic or folder, for as long as the broker keeps the group's offsets
   (offsets.retention.minutes, by default 7 days after the last replay or discard; a warning is printed if letters are
   kept longer). The same letters in two places, such as a topic and its export, count as two sets.

@@ -222,10 +222,10 @@ class FakeKafka:
     def __init__(self) -> None:
         self.sent: list[int] = []
         self.batches: list[int] = []
-        self.before: Callable[[int], None] = lambda batch: None
+        self.before: Callable[[int], None] = lambda _: None
         self.servers = "fake"
 
-    def partitions(self, topic: str) -> int:
+    def partitions(self, _topic: str) -> int:
         return 2
 
     def send(self, records: Any) -> list[str | None]:
@@ -269,7 +269,7 @@ def test_a_replay_that_is_interrupted_ends_with_its_batch_and_the_next_one_sends
         )
         status, out, err = run("replay", tmp_path)
         assert (status, counts in out, "interrupted" in err) == (130, True, True)
-    kafka.before = lambda batch: None
+    kafka.before = lambda _: None
     assert "replayed 200 to" in run("replay", tmp_path)[1]
     assert kafka.batches == [500, 500, 500, 200]
     assert kafka.sent == [*range(1_700)]
@@ -290,7 +290,9 @@ def test_an_export_as_avro_has_each_letter_with_its_bytes(tmp_path: Path, run: R
     large = next(envelopes(letter(9, payload=random.Random(1).randbytes(90_000)), 40_000))
     write_part(tmp_path / "in", [*MIXED, letter(8, key=None, headers=[("a", b"\xff"), ("b", None)], schema_id=7)])
     (tmp_path / "in" / "part-2.jsonl").write_bytes(large + b"\n")
-    status, out, _ = run("export", tmp_path / "in", "--to", tmp_path / "out", "--avro", f"--kafka=127.0.0.1:{pick_free()}")
+    status, out, _ = run(
+        "export", tmp_path / "in", "--to", tmp_path / "out", "--avro", f"--kafka=127.0.0.1:{pick_free()}"
+    )
     assert (status, out) == (1, ""), "the original of the large one is on a broker that is away"
     (tmp_path / "in" / "part-2.jsonl").unlink()
     assert [*(tmp_path / "out").iterdir()] == [tmp_path / "out" / ".letters.tmp"]

@@ -6,8 +6,9 @@
     python -m tests.fuzz --target=avro --input=FILE      # one again that coverage led to
 
 By chance, a case is made from its target, seed and number alone. By coverage, Atheris (libFuzzer) changes the bytes
-that the same choices are drawn from, and keeps those that reach lines of ours that no others did. Either way cases run
-in a process of their own, with limits: a segmentation fault or an endless loop in a library is a finding like any other.
+that the same choices are drawn from, and keeps those that reach lines of ours that no others did. Either way there are
+limits, and the case is named when its process dies: a segmentation fault or an endless loop in a library is a finding
+like any other.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import importlib
+import io
 import os
 import random
 import re
@@ -22,7 +24,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from pathlib import Path
 
 from stack.console import Console
@@ -70,7 +72,7 @@ def by_chance(targets: dict[str, Target], flags: argparse.Namespace) -> int:
 
 
 def by_coverage(names: list[str], flags: argparse.Namespace) -> int:
-    """Each target in a fork, as libFuzzer ends the process that it runs in. What was reached is kept for the next time."""
+    """Each target in a fork, as libFuzzer ends its process. What was reached is kept for the next time."""
     try:
         home = python_of(HOME, Path(__file__).with_name("atheris.txt"), Console(sys.stderr)).parents[1]
         sys.path += map(str, home.glob("lib/python*/site-packages"))
@@ -81,9 +83,8 @@ def by_coverage(names: list[str], flags: argparse.Namespace) -> int:
 
     from tests.fuzz.making import Drawn
 
-    sys.stderr, terminal = Path(os.devnull).open("w"), sys.stderr  # Atheris names each module that it instruments
-    targets = load(names, atheris.instrument_imports(include=OURS))
-    sys.stderr = terminal
+    with redirect_stderr(io.StringIO()):  # Atheris names each module that it instruments
+        targets = load(names, atheris.instrument_imports(include=OURS))
     found = 0
     for name, seconds in _rounds(targets, flags.seconds):
         corpus, log = HOME / "corpus" / name, HOME / f"{name}.log"
@@ -93,9 +94,15 @@ def by_coverage(names: list[str], flags: argparse.Namespace) -> int:
             with log.open("w") as said:
                 os.dup2(said.fileno(), 1)
                 os.dup2(said.fileno(), 2)
-            limits = [f"-timeout={CASE_SECONDS}", f"-rss_limit_mb={MEMORY >> 20}", f"-max_total_time={max(1, int(seconds))}"]
+            limits = [
+                f"-timeout={CASE_SECONDS}",
+                f"-rss_limit_mb={MEMORY >> 20}",
+                f"-max_total_time={max(1, int(seconds))}",
+            ]
             where = [f"-artifact_prefix={HOME}/{name}-", "-max_len=4096", "-len_control=10", f"-seed={flags.seed}"]
-            atheris.Setup(["fuzz", *limits, *where, str(corpus)], lambda data: targets[name](Drawn(data)))
+            atheris.Setup(
+                ["fuzz", *limits, *where, str(corpus)], lambda data, target=targets[name]: target(Drawn(data))
+            )
             atheris.Fuzz()
             os._exit(0)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -36,8 +36,15 @@ def http(rng: random.Random) -> None:
     path = re.sub("<[^>]+>", lambda _: _text(rng, [*IDS, *SHIPPED]), rule.rule)
     asked = "&".join(f"{rng.choice(NAMES)}={_text(rng, IDS)}" for _ in range(rng.randrange(3)))
     body = _body(rng)
-    environ = create_environ(method=rng.choice([*sorted(rule.methods or ()), "POST", "POST", "PUT", "TRACE"]), data=body)
-    environ |= {"PATH_INFO": path, "RAW_URI": f"{path}?{asked}", "QUERY_STRING": asked, "CONTENT_TYPE": rng.choice(TYPES)}
+    environ = create_environ(
+        method=rng.choice([*sorted(rule.methods or ()), "POST", "POST", "PUT", "TRACE"]), data=body
+    )
+    environ |= {
+        "PATH_INFO": path,
+        "RAW_URI": f"{path}?{asked}",
+        "QUERY_STRING": asked,
+        "CONTENT_TYPE": rng.choice(TYPES),
+    }
     environ |= {name: rng.choice(values) for name, values in _headers(body).items() if rng.random() < 0.3}
     _, status, _ = run_wsgi_app(app, environ, buffered=True)
     assert int(status[:3]) in STATUSES, f"{status}: {environ['REQUEST_METHOD']} {path[:200]!r} {body[:200]!r}"
@@ -84,5 +91,7 @@ def _app(with_keys: bool) -> Flask:
         hooks = Path(tempfile.mkdtemp()) / "webhooks"
         hooks.write_text(f"shopify.secret={SECRET}\nwoocommerce.secret={SECRET}\n")
         settings |= {"api_keys": (ApiKey("all", sha256("all"), scopes),), "webhooks": str(hooks)}
-    app: Flask = opened(Broker(), redis_url="redis://127.0.0.1:1", cors_origins=("https://shop.example",), **settings).application
+    app: Flask = opened(
+        Broker(), redis_url="redis://127.0.0.1:1", cors_origins=("https://shop.example",), **settings
+    ).application
     return app

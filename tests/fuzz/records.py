@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import random
@@ -17,7 +18,7 @@ import msgspec
 from schemas import codec
 from schemas.events import avro_schema
 from schemas.framing import FORMATS
-from schemas.mapping import SHIPPED, parse_mapping, shipped
+from schemas.mapping import parse_mapping, shipped
 from schemas.proto_text import ProtoTextError, file_of
 from tests import foreign
 from tests.build import T0, block, click, fetch, order, payload
@@ -105,7 +106,9 @@ def messages(rng: random.Random) -> None:
         fields = rng.choice([ours, theirs, event])
         as_json = json.dumps(changed(rng, fields) if rng.random() < 0.7 else fields).encode()
         frame = b"\0" + rng.choice([20, 20, 21, 22, 23, 1]).to_bytes(4, "big")
-        raw = rng.choice([as_json, frame + b"\0" + _as_protobuf(), frame + as_json, b"\xc3\x01" + noise(rng), noise(rng)])
+        raw = rng.choice(
+            [as_json, frame + b"\0" + _as_protobuf(), frame + as_json, b"\xc3\x01" + noise(rng), noise(rng)]
+        )
         payloads.append(spoilt(rng, raw) if rng.random() < 0.5 else raw)
     found = {i: headers(rng) for i in range(len(payloads)) if rng.random() < 0.3}
     read(block(payloads, headers=found), ORDERS, fetch_schema, rng.choice(["auto", "auto", *FORMATS]), mapped)
@@ -117,10 +120,8 @@ def _as_protobuf() -> bytes:
 
 
 def schemas(rng: random.Random) -> None:
-    try:
+    with contextlib.suppress(ProtoTextError):
         file_of(spoilt(rng, _PROTO.encode()).decode(errors="replace"), "x.proto")
-    except ProtoTextError:
-        pass
     text = spoilt(rng, json.dumps(writer_of(rng, "OrderEvent")).encode())
     if rng.random() < 0.2:
         text = b'{"type":' * rng.randrange(5_000) + text

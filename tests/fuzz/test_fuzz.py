@@ -1,4 +1,4 @@
-"""The fuzzers, by chance and for a moment; FUZZ_SECONDS and FUZZ_SEED for more and others. docs/threats.md: for longer."""
+"""The fuzzers, by chance and for a moment; FUZZ_SECONDS and FUZZ_SEED for more and others (docs/threats.md)."""
 
 from __future__ import annotations
 

@@ -61,7 +61,9 @@ def rules(rng: random.Random) -> None:
 def _rules() -> list[str]:
     """A file for each rule: reading YAML takes as long as it is."""
     shipped_rules = files("transforms.domain").joinpath("fraud_rules.yaml").read_text(encoding="utf-8")
-    whole = [yaml.safe_load(text) for text in (shipped_rules, (ROOT / "docs" / "rules-example.yaml").read_text("utf-8"))]
+    whole = [
+        yaml.safe_load(text) for text in (shipped_rules, (ROOT / "docs" / "rules-example.yaml").read_text("utf-8"))
+    ]
     return [yaml.safe_dump(each | {"rules": {name: rule}}) for each in whole for name, rule in each["rules"].items()]
 
 
@@ -116,7 +118,7 @@ def urls(rng: random.Random) -> None:
 
 
 def labels(rng: random.Random) -> None:
-    csv = "user;order_id;kind\nu;o-1;x\nu;\"o\n2\";y\n"
+    csv = 'user;order_id;kind\nu;o-1;x\nu;"o\n2";y\n'
     lines = '{"order_id":"o-1","kind":"fraud"}\n{"order_id":"o-2"}\n'
     words = ['"', ";", ",", "\t", "\0", "\r", '{"order_id":', "[" * 3_000, "order_id", "\ufeff", "x" * 200_000]
     try:
@@ -128,7 +130,9 @@ def labels(rng: random.Random) -> None:
 def letters(rng: random.Random) -> None:
     """What `dead_letters` reads: envelopes, which anybody who may write to the topic can make, and its own memory."""
     good = BadRecord(
-        payload=rng.choice([None, b"", b"x" * 60_000, rng.randbytes(40_000), b"\0\0\0\0\1", b'{"a":[1e999]}', noise(rng)]),
+        payload=rng.choice(
+            [None, b"", b"x" * 60_000, rng.randbytes(40_000), b"\0\0\0\0\1", b'{"a":[1e999]}', noise(rng)]
+        ),
         job="j",
         stage="decode",
         error_class="Undecodable",
@@ -182,7 +186,14 @@ def requests(rng: random.Random) -> None:
     cursor = query.cursor_text(at)
     assert query._cursor(cursor) == at
     texts = [
-        *(cursor, "2026-11-22T10:00:00Z", "9999-12-31T23:59:59.9999999-23:59", "0001-01-01t00:00:00+23:59", "٣", "1" * 5_000),
+        *(
+            cursor,
+            "2026-11-22T10:00:00Z",
+            "9999-12-31T23:59:59.9999999-23:59",
+            "0001-01-01t00:00:00+23:59",
+            "٣",
+            "1" * 5_000,
+        ),
         *("2026-11-22", "alert,revenue", "EUR", "1790000000000-0", "true", "100", "RAPID_ORDERS", "u-1", ".."),
     ]
     for parameter in PARAMETERS:
@@ -190,7 +201,7 @@ def requests(rng: random.Random) -> None:
         try:
             value = parameter.read(text)
         except InvalidQuery as e:
-            assert len(str(e)) < 400
+            _shown(str(e))
         else:
             if parameter is query.CURSOR:
                 assert query._cursor(query.cursor_text(value)) == value

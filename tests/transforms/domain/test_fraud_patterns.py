@@ -255,7 +255,7 @@ def test_a_file_that_cannot_be_used_is_refused_with_rule_and_reason(text: str, w
 @pytest.mark.parametrize("said", NOT_VALUES)
 def test_what_yaml_itself_fails_on_is_refused_in_one_line(said: str) -> None:
     for text in (said, f"version: {said}", f"version: 2\ncurrency: TRY\nrules:\n  R: {said}"):
-        with pytest.raises(RuleError, match="not YAML|not known|a mapping") as refused:
+        with pytest.raises(RuleError, match=r"not YAML|not known|a mapping") as refused:
             parse_rules(text)
         assert "\n" not in str(refused.value)
 
