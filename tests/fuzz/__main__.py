@@ -59,13 +59,14 @@ def by_chance(targets: dict[str, Target], flags: argparse.Namespace) -> int:
     faulthandler.enable()
     numbers = dict.fromkeys(targets, flags.case or 0)
     for name, seconds in _rounds(targets, flags.seconds):
-        until, begin = time.monotonic() + seconds, numbers[name]
+        until, begin = 0.0, numbers[name]
         while numbers[name] == begin or (flags.case is None and time.monotonic() < until):
             number = numbers[name]
             Path(flags.folder, "case").write_text(f"--target={name} --seed={flags.seed} --case={number}")
             faulthandler.dump_traceback_later(CASE_SECONDS, exit=True)
             targets[name](random.Random(f"{name} {flags.seed} {number}"))
             numbers[name] += 1
+            until = until or time.monotonic() + seconds  # the first case sets up what the others use
         faulthandler.cancel_dump_traceback_later()
         print(f"{name}: {numbers[name] - begin} cases", flush=True)
     return 0
