@@ -29,7 +29,8 @@ $(STAMP): requirements-dev.txt setup.py
 setup: $(STAMP)  ## the environment (.venv) and the services' files; every other target runs it first
 	@$(BIN)/python -m stack fetch
 
-check: $(STAMP)  ## format, lint, types, import directions: under a minute
+check: $(STAMP)  ## format, lint, types, import directions, licences: under a minute
+	$(BIN)/python -m tests.licences
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -43,6 +44,9 @@ test-fast: $(STAMP)  ## the tests that need no services
 
 mutants: setup  ## plants each fault of tests/mutants/faults.toml in a copy of the tree, and says which test notices
 	@$(BIN)/python -m tests.mutants
+
+fuzz: $(STAMP)  ## every parser of outside bytes, guided by coverage: SECONDS=60 each, 0 for ever; TARGET=avro; ARGS=--help
+	@$(BIN)/python -m tests.fuzz --by=coverage --seconds=$(or $(SECONDS),60) $(if $(TARGET),--target=$(TARGET)) $(ARGS)
 
 simulate: $(STAMP)  ## real jobs on a simulated Kafka, clock and runner, with faults: SEEDS=300 of them; ARGS=--help
 	@$(BIN)/python -m simulation --seeds=$(or $(SEEDS),300) $(ARGS)
@@ -113,4 +117,4 @@ clean:  ## stop the local stack and delete its data, not what was downloaded
 	-@$(BIN)/python -m stack down
 	rm -rf .stack
 
-.PHONY: help setup check test test-fast mutants simulate demo soak batch dag-test test-deploy chart sbom package push-chart release-check bench screenshots generate lock clean
+.PHONY: help setup check test test-fast mutants fuzz simulate demo soak batch dag-test test-deploy chart sbom package push-chart release-check bench screenshots generate lock clean

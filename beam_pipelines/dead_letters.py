@@ -20,10 +20,11 @@ What replay guarantees:
 - Each letter is sent once. Letters are identified by topic, partition, offset and attempts, so neither a copy written
   by a restarted job nor a second replay sends one again. Letters that arrive during a replay wait for the next one, so
   a record that is rejected again does not loop.
-- A letter is marked as done once its batch (500 letters) is in Kafka. A crash or lost connection in between makes the
-  next replay resend that batch, and nothing else. Jobs count repeats of good records once: they recognise an order by
-  order_id and status, a click by event_id, within the allowed lateness. Beyond it the archive accepts a record of any
-  age, and other jobs report it as late by replay. No reader sees it twice.
+- A letter is marked as done once its batch (500 letters; with `--rate`, those of a second) is in Kafka. Ctrl-C and
+  SIGTERM wait for that. A crash or lost connection in between makes the next replay resend that batch, and nothing
+  else. Jobs count repeats of good records once: they recognise an order by order_id and status, a click by event_id,
+  within the allowed lateness. Beyond it the archive accepts a record of any age, and other jobs report it as late by
+  replay. No reader sees it twice.
 - This holds for one replay at a time of a topic or folder, for as long as the broker keeps the group's offsets
   (offsets.retention.minutes, by default 7 days after the last replay or discard; a warning is printed if letters are
   kept longer). The same letters in two places, such as a topic and its export, count as two sets.
@@ -35,10 +36,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import msgspec
@@ -58,6 +62,7 @@ from transforms.io.dead_letters import (
     LettersExport,
     TooScatteredError,
 )
+from transforms.io.letters_avro import AvroExport
 from transforms.io.originals import Gone, Originals
 from transforms.io.resend import RecordSender, Undelivered, Unreachable
 
@@ -81,11 +86,12 @@ class Tally:
 
 
 def chosen(letters: Letters, filters: Filters, tally: Tally, doing: str, all_letters: bool = False) -> Iterator[Letter]:
-    """The open letters that the filters let through, each once."""
+    """The open letters that the filters let through, each once. `doing`: what is said of it meanwhile, if anything."""
     seen = Identities()
     progress = _Progress(doing, letters.size)
     for letter, done in letters.read():
-        progress.step()
+        if doing:
+            progress.step()
         if not seen.add(letter.identity):
             tally.copies += 1
         elif not filters.match(letter.record):
@@ -103,9 +109,9 @@ class _Progress:
         self._doing, self._size = doing, size
         self._count, self._next = 0, time.monotonic() + _PROGRESS_S
 
-    def step(self) -> None:
-        self._count += 1
-        if self._count % 100 == 0 and time.monotonic() > self._next:
+    def step(self, letters: int = 1) -> None:
+        self._count += letters
+        if (letters > 1 or self._count % 100 == 0) and time.monotonic() > self._next:
             self._next += _PROGRESS_S
             of = f" of {self._size:,}" if self._size is not None else ""
             _tell(f"{self._doing}: {self._count:,}{of} letters")
@@ -137,33 +143,61 @@ def replay(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int
     servers = sender.servers
     if flags.to and not sender.partitions(flags.to.topic):
         raise UsageError("--to", f"the broker at {servers} has no topic {flags.to.topic}")
-    tally, plan = Tally(), Plan(flags.to, sender, Originals(_servers(flags)))
+    tally, plan = Tally(), Plan(flags.to, sender, Originals(_servers(flags)), flags.max)
     places = [(at.part, at.position) for at in chosen(letters, filters, tally, "reading") if plan.add(at)]
     letters.require_memory_for(places)
     _warn_of_short_memory(letters)
     sent: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     if not flags.dry_run:
-        try:
-            _send_all(letters, filters, plan, sender, flags.rate, sent, refused)
-        finally:
-            _report_replay(flags, tally, sent, plan.skips, refused)
+        with stopping() as stop:
+            try:
+                # Of several partitions, letters come in another order the second time.
+                these = (each for each in chosen(letters, filters, Tally(), "") if plan.has(each))
+                _send_all(letters, these, plan, sender, flags.rate, stop, sent, refused)
+            finally:
+                _report_replay(flags, tally, sent, plan, refused)
+        if stop:
+            raise KeyboardInterrupt
         return 1 if refused else 0
-    _report_replay(flags, tally, plan.sends, plan.skips, refused)
+    _report_replay(flags, tally, plan.sends, plan, refused)
     return 0
+
+
+@contextmanager
+def stopping() -> Iterator[list[int]]:
+    """A list that gets the first signal to stop, so that the batch under way is sent and remembered. A second one ends
+    at once."""
+    asked: list[int] = []
+    before: dict[int, Any] = {}
+
+    def stop(number: int, _frame: object) -> None:
+        asked.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    if threading.current_thread() is threading.main_thread():
+        before |= {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _send_all(
     letters: Letters,
-    filters: Filters,
+    these: Iterator[Letter],
     plan: Plan,
     sender: RecordSender,
     rate: int | None,
+    stop: Sequence[int],
     sent: Counter[str],
     refused: Counter[str],
 ) -> None:
     batch: list[Letter] = []
     begin, size = time.monotonic(), min(BATCH, rate or BATCH)
+    progress = _Progress("replayed", plan.sends.total())
 
     def send() -> None:
         if rate:
@@ -177,23 +211,27 @@ def _send_all(
         letters.mark(there, "replayed")
         sent.update(plan.topic(letter) for letter in there)
         refused.update(error for error in errors if error)
+        progress.step(len(batch))
         batch.clear()
         if lost:
             raise lost
 
-    for letter in chosen(letters, filters, Tally(), "replaying"):
+    for letter in these:
         if plan.why_not(letter) is None:
             batch.append(letter)
             if len(batch) == size:
                 send()
+                if stop:
+                    return
     send()
 
 
 def _report_replay(
-    flags: argparse.Namespace, tally: Tally, sent: Counter[str], skips: Counter[str], refused: Counter[str]
+    flags: argparse.Namespace, tally: Tally, sent: Counter[str], plan: Plan, refused: Counter[str]
 ) -> None:
+    skips = plan.skips
     if flags.json:
-        counts = {"sent": dict(sent), "skipped": dict(skips), "refused": dict(refused)}
+        counts = {"sent": dict(sent), "skipped": dict(skips), "refused": dict(refused), "beyond_max": plan.beyond_max}
         _print_json(
             {"kind": "replay", "source": _name(flags.source), "dry_run": flags.dry_run, **tally.as_dict(), **counts}
         )
@@ -203,6 +241,8 @@ def _report_replay(
         _print(f"{'would replay' if flags.dry_run else 'replayed'} {n:,} to {topic}")
     if not sent:
         _print("nothing to replay" if flags.dry_run else "replayed nothing")
+    if plan.beyond_max:
+        _print(f"left {plan.beyond_max:,} for the next time, by --max={flags.max}")
     for reason, n in sorted(skips.items()):
         _print(f"skipped {n:,} that {reason}")
     for reason, n in sorted(refused.items()):
@@ -218,7 +258,7 @@ def export(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int
     payloads = Payloads(flags.registry, _tell)
     tally, originals, heads = Tally(), Originals(_servers(flags)), 0
     try:
-        out = LettersExport(flags.to.path)
+        out = (AvroExport if flags.avro else LettersExport)(flags.to.path)
     except OSError as e:
         raise UsageError("--to", e) from e
     with out:
@@ -235,7 +275,8 @@ def export(letters: Letters, filters: Filters, flags: argparse.Namespace) -> int
         _print_json({"kind": "export", "source": _name(flags.source), **found})
     else:
         _print(f"{_name(flags.source)}: {tally}")
-        _print(f"wrote {written:,} envelopes to {out.envelopes}, their payloads beside it as files")
+        beside = "with their payloads" if flags.avro else "their payloads beside it as files"
+        _print(f"wrote {written:,} envelopes to {out.envelopes}, {beside}")
         if heads:
             _print(f"of {heads:,} only the head: the record was too large for a letter, and is no longer in its topic")
     return 0

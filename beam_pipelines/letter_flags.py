@@ -108,6 +108,9 @@ def _parser() -> Parser:
     added.add_argument(
         "--rate", type=typed(_positive), metavar="N", help="at most N records per second (default: no limit)"
     )
+    added.add_argument(
+        "--max", type=typed(_positive), metavar="N", help="send at most N records and leave the rest (default: all)"
+    )
     _add_kafka(added)
     added = _command(
         commands,
@@ -119,6 +122,11 @@ def _parser() -> Parser:
     )
     added.add_argument(
         "--to", type=typed(_folder), required=True, metavar="FOLDER", help="a new or empty folder, local or gs://"
+    )
+    added.add_argument(
+        "--avro",
+        action="store_true",
+        help="write one Avro file, letters.avro, to load or query elsewhere; replay reads the other form alone",
     )
     _add_registry(added)
     _add_kafka(added)

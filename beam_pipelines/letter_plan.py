@@ -35,24 +35,37 @@ class Plan:
     Args:
       to: send all of them there; None: where they came from.
       originals: where records lie of which a letter has the head alone.
+      most: as many are sent, the first that are found; None: all.
 
     Attributes:
       sends, skips: letters by topic, and by the reason for leaving them.
+      beyond_max: letters that are left because of `most`.
     """
 
-    def __init__(self, to: KafkaUrl | None, sender: RecordSender, originals: Originals):
-        self._to, self._sender, self._originals = to, sender, originals
+    def __init__(self, to: KafkaUrl | None, sender: RecordSender, originals: Originals, most: int | None = None):
+        self._to, self._sender, self._originals, self._most = to, sender, originals, most
+        self._these: set[tuple[int | str, int]] = set()
+        self.beyond_max = 0
         self._kept_ms: dict[str, int] = {}
         self.sends: Counter[str] = Counter()
         self.skips: Counter[str] = Counter()
 
     def add(self, letter: Letter) -> bool:
         reason = self.why_not(letter)
-        if reason is None:
-            self.sends[self.topic(letter)] += 1
-        else:
+        if reason is not None:
             self.skips[reason] += 1
-        return reason is None
+            return False
+        if self._most is not None:
+            if len(self._these) == self._most:
+                self.beyond_max += 1
+                return False
+            self._these.add((letter.part, letter.position))
+        self.sends[self.topic(letter)] += 1
+        return True
+
+    def has(self, letter: Letter) -> bool:
+        """Whether the letter is not one of those beyond `most`."""
+        return self._most is None or (letter.part, letter.position) in self._these
 
     def topic(self, letter: Letter) -> str:
         assert letter.record is not None

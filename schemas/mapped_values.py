@@ -57,7 +57,7 @@ def text(value: Any) -> str:
         return value
     if type(value) is int:
         return str(value)
-    if type(value) is float and value == int(value) and abs(value) < 1 << 53:
+    if type(value) is float and value.is_integer() and abs(value) < 1 << 53:
         return str(int(value))  # ids that a spreadsheet or JavaScript made floats
     raise Fault(f"{_short(value)} is not text")
 

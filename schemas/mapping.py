@@ -50,6 +50,8 @@ __all__ = [
 SHIPPED: Final = ("ga4", "segment", "shopify", "snowplow", "woocommerce")
 """Mappings that the package has."""
 
+# The last three are PyYAML's own on a tag that does not fit: `!!map [a]`, `!!bool x`, `!!timestamp x`.
+_NOT_YAML = (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError)
 _MAX_CHARS = 1 << 18
 _MAX_DEPTH = 24
 _MAX_ITEMS = 10_000
@@ -193,9 +195,9 @@ def parse_mapping(text: str) -> Mapping:
         raise MappingError(f"longer than {_MAX_CHARS} characters")
     try:
         document = yaml.load(text, _StrictLoader)  # noqa: S506 - derived from SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as e:
-        if isinstance(e, MappingError):
-            raise
+    except MappingError:
+        raise
+    except _NOT_YAML as e:
         raise MappingError(f"not YAML: {' '.join(str(e).split())}") from e
     if not isinstance(document, dict):
         raise MappingError("a mapping with version and orders or clicks is needed")

@@ -159,7 +159,7 @@ def _reader(declared: Operation) -> Callable[[Mapping[str, str]], dict[str, Any]
 
     def read(texts: Mapping[str, str]) -> dict[str, Any]:
         values = {parameter.argument: parameter.read(texts[parameter.name]) for parameter in declared.path}
-        values |= query.read(in_query, request.args.to_dict(flat=False)) if request.query_string else nothing_asked
+        values |= query.read(in_query, _asked()) if request.query_string else nothing_asked
         if in_headers:
             given = {name: [request.headers[name]] for name in in_headers if name in request.headers}
             values |= query.read(in_headers, given)
@@ -170,6 +170,13 @@ def _reader(declared: Operation) -> Callable[[Mapping[str, str]], dict[str, Any]
         return values
 
     return read
+
+
+def _asked() -> dict[str, list[str]]:
+    try:
+        return request.args.to_dict(flat=False)
+    except UnicodeDecodeError as e:
+        raise query.InvalidQuery("the query is not UTF-8: percent-encode what is not ASCII") from e
 
 
 def _body(decoder: msgspec.json.Decoder[Any]) -> Any:

@@ -32,6 +32,19 @@ HOUR = 3_600_000
 HIGH = 500_001  # the least amount above 5000 TRY
 LOW = 10_000
 
+NOT_VALUES = [
+    "!!map [a]",
+    "!!set [a]",
+    "!!int ''",
+    "!!int '-'",
+    "!!bool x",
+    "!!timestamp x",
+    "2026-99-99",
+    "0x_",
+    "9" * 5_000,
+]
+"""On which PyYAML fails with errors of Python's, not of its own."""
+
 SCHEMA_IDS: dict[type[msgspec.Struct], int] = {
     OrderEvent: 1,
     ClickstreamEvent: 2,

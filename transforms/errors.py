@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,9 @@ UNREADABLE_HEADERS = "streamforge-headers-unreadable"
 """Stands for the headers of a record one of whose names is not UTF-8: the client gives none of them then."""
 
 
+_Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+
+
 class BadRecord(msgspec.Struct, frozen=True):
     """A dead letter or a late record: the original bytes, where they came from, and the reason.
 
@@ -44,14 +47,14 @@ class BadRecord(msgspec.Struct, frozen=True):
     error_class: str
     error_message: str
     topic: str
-    partition: int
-    offset: int
-    timestamp: int
+    partition: _Int64
+    offset: _Int64
+    timestamp: _Int64
     key: bytes | None
     headers: list[tuple[str, bytes | None]]
-    schema_id: int | None
-    attempts: int
-    seen_at: int
+    schema_id: _Int64 | None
+    attempts: _Int64
+    seen_at: _Int64
 
     def to_json(self) -> bytes:
         """The envelope; `payload`, `key` and header values are base64."""

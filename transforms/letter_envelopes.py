@@ -26,6 +26,7 @@ LEAST_LIMIT = 32_768
 
 _COMPRESSED_FROM = 1 << 20  # where there is no limit, too: a folder's letters are read by people and by line
 _HEAD_BYTES = 4_096
+_LARGEST = 128 << 20  # no client sends, and no broker takes, a record of so many bytes
 _TEXT = 1_024  # of a text in the last rung, in characters: at most 6 times as many bytes as JSON
 
 
@@ -96,11 +97,19 @@ def read_envelope(line: bytes) -> BadRecord:
     record = BadRecord.from_json(line)
     if b'"compressed"' not in line or _rung(line).compressed is None:
         return record
+    return msgspec.structs.replace(record, payload=_unpacked(record.payload or b""))
+
+
+def _unpacked(packed: bytes) -> bytes:
+    """Bounded, as whoever may write to the topic can make a letter of a megabyte that unpacks to a thousand."""
+    inflate = zlib.decompressobj(wbits=31)
     try:
-        payload = gzip.decompress(record.payload or b"")
-    except (OSError, EOFError, zlib.error) as e:
+        payload = inflate.decompress(packed, _LARGEST)
+    except zlib.error as e:
         raise msgspec.DecodeError(f"the payload is not what was compressed: {e}") from e
-    return msgspec.structs.replace(record, payload=payload)
+    if not inflate.eof:
+        raise msgspec.DecodeError(f"the compressed payload is cut short, or of more than {_LARGEST:,} bytes")
+    return payload
 
 
 def cut_of(line: bytes) -> Cut | None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import yaml
 
@@ -41,5 +41,12 @@ def read_rules(path: str | None) -> RuleSet:
 def rule_set(text: str) -> RuleSet:
     """Raises: RuleError."""
     rules = parse_rules(text)
-    canonical = json.dumps(yaml.safe_load(text), sort_keys=True, separators=(",", ":"), default=str)
+    canonical = json.dumps(_by_text(yaml.safe_load(text)), sort_keys=True, separators=(",", ":"), default=str)
     return RuleSet(rules, hashlib.sha256(canonical.encode()).hexdigest()[:_DIGITS])
+
+
+def _by_text(value: Any) -> Any:
+    """With text as keys, as rules have: YAML makes a number of the name 1, and a date of 2026-01-01."""
+    if isinstance(value, dict):
+        return {str(key): _by_text(each) for key, each in value.items()}
+    return [_by_text(each) for each in value] if isinstance(value, list) else value

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
-from beam_pipelines import dead_letters
+from beam_pipelines import dead_letters, letter_plan
 from schemas.events import OrderEvent, avro_schema
 from stack import Stack
 from stack.ports import pick_free
@@ -209,6 +214,103 @@ def test_a_broker_that_is_not_there_is_one_line_within_seconds(tmp_path: Path, r
         begin = time.monotonic()
         assert run(*argv) == (1, "", f"dead_letters: no Kafka broker answers at {servers}\n")
         assert time.monotonic() - begin < 60
+
+
+class FakeKafka:
+    """Stands for a broker with one topic, where a replay is interrupted: what was sent, in order."""
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+        self.batches: list[int] = []
+        self.before: Callable[[int], None] = lambda _: None
+        self.servers = "fake"
+
+    def partitions(self, _topic: str) -> int:
+        return 2
+
+    def send(self, records: Any) -> list[str | None]:
+        self.before(len(self.batches))
+        self.batches.append(len(records))
+        self.sent += [record.timestamp_ms - build.T0 for _, _, record in records]
+        return [None] * len(records)
+
+
+@pytest.fixture
+def kafka(monkeypatch: pytest.MonkeyPatch) -> FakeKafka:
+    fake = FakeKafka()
+    monkeypatch.setattr(dead_letters, "RecordSender", lambda _: fake)
+    monkeypatch.setattr(letter_plan, "topic_settings", lambda *_: {})
+    return fake
+
+
+def test_a_replay_sends_no_more_than_it_may_and_the_next_one_goes_on(
+    tmp_path: Path, run: Run, kafka: FakeKafka
+) -> None:
+    write_part(tmp_path, [letter(i, attempts=5 if i == 3 else 1) for i in range(8)])
+    status, out, _ = run("replay", tmp_path, "--max=4", "--dry_run")
+    assert (status, kafka.sent) == (0, [])
+    assert "would replay 4 to transactions.orders\nleft 3 for the next time, by --max=4\nskipped 1 that had 5" in out
+    assert "replayed 4" in run("replay", tmp_path, "--max=4")[1]
+    assert kafka.sent == [0, 1, 2, 4]
+    told = as_json(run("replay", tmp_path, "--max=4", "--json")[1])[0]
+    assert (told["sent"], told["beyond_max"]) == ({"transactions.orders": 3}, 0)
+    assert kafka.sent == [0, 1, 2, 4, 5, 6, 7]
+    assert "replayed nothing" in run("replay", tmp_path, "--max=4")[1]
+
+
+def test_a_replay_that_is_interrupted_ends_with_its_batch_and_the_next_one_sends_the_rest(
+    tmp_path: Path, run: Run, kafka: FakeKafka
+) -> None:
+    write_part(tmp_path, [letter(i) for i in range(1_700)])
+    for number, counts in ((signal.SIGINT, "replayed 1,000 to"), (signal.SIGTERM, "replayed 500 to")):
+        batches = len(kafka.batches)
+        kafka.before = lambda batch, at=batches + (number == signal.SIGINT), number=number: (  # type: ignore[misc]
+            os.kill(os.getpid(), number) if batch == at else None
+        )
+        status, out, err = run("replay", tmp_path)
+        assert (status, counts in out, "interrupted" in err) == (130, True, True)
+    kafka.before = lambda _: None
+    assert "replayed 200 to" in run("replay", tmp_path)[1]
+    assert kafka.batches == [500, 500, 500, 200]
+    assert kafka.sent == [*range(1_700)]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_slow_replay_says_how_far_it_is(
+    tmp_path: Path, run: Run, kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "_PROGRESS_S", 0.0)
+    write_part(tmp_path, [letter(i) for i in range(1_100)])
+    status, _, err = run("replay", tmp_path, "--rate=100000")
+    assert status == 0
+    assert "dead_letters: replayed: 500 of 1,100 letters\ndead_letters: replayed: 1,000 of 1,100 letters\n" in err
+
+
+def test_an_export_as_avro_has_each_letter_with_its_bytes(tmp_path: Path, run: Run) -> None:
+    large = next(envelopes(letter(9, payload=random.Random(1).randbytes(90_000)), 40_000))
+    write_part(tmp_path / "in", [*MIXED, letter(8, key=None, headers=[("a", b"\xff"), ("b", None)], schema_id=7)])
+    (tmp_path / "in" / "part-2.jsonl").write_bytes(large + b"\n")
+    status, out, _ = run(
+        "export", tmp_path / "in", "--to", tmp_path / "out", "--avro", f"--kafka=127.0.0.1:{pick_free()}"
+    )
+    assert (status, out) == (1, ""), "the original of the large one is on a broker that is away"
+    (tmp_path / "in" / "part-2.jsonl").unlink()
+    assert [*(tmp_path / "out").iterdir()] == [tmp_path / "out" / ".letters.tmp"]
+    assert run("export", tmp_path / "in", "--to", tmp_path / "whole", "--avro")[0] == 0
+    with (tmp_path / "whole" / "letters.avro").open("rb") as file:
+        found = list(fastavro.reader(file))
+    assert [(each["offset"], each["payload"], each["attempts"]) for each in found] == [
+        (each.offset, each.payload, each.attempts) for each in (*MIXED[:3], MIXED[4], letter(8))
+    ]
+    assert json.loads(found[1]["decoded"]) == {"order_id": "\x1b[2J"}
+    assert found[4]["headers"] == [{"name": "a", "value": b"\xff"}, {"name": "b", "value": None}]
+    assert (found[0]["seen_at"].isoformat(), found[0]["cut"]) == ("2026-09-21T15:13:20.001000+00:00", None)
+
+
+def test_a_letter_with_numbers_that_kafka_has_not_cannot_be_read(tmp_path: Path, run: Run) -> None:
+    """Sending it would have failed, and every replay of the topic with it."""
+    write_part(tmp_path, [letter(1, timestamp=1 << 70), letter(-(1 << 64))])
+    assert "2 open (2 unreadable)" in run("inspect", tmp_path)[1]
 
 
 class Topics:
@@ -544,3 +646,27 @@ def test_a_rate_is_kept(topics: Topics, run: Run) -> None:
     assert "replayed 30" in run("replay", topics.url, "--rate=10")[1]
     assert time.monotonic() - begin >= 2
     assert len(topics.content()) == 30
+
+
+@pytest.mark.stack
+def test_a_replay_that_is_killed_resends_one_batch_at_most(topics: Topics, run: Run) -> None:
+    topics.write(*(topics.letter(i) for i in range(1_000)))
+    command = [sys.executable, "-m", "beam_pipelines.dead_letters", "replay", topics.url, "--rate=50"]
+    with subprocess.Popen(command, cwd=live.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as replay:
+        live.eventually(lambda: len(topics.content()) >= 150, "some letters to be sent")
+        replay.kill()
+    assert run("replay", topics.url)[0] == 0
+    sent = [m.timestamp()[1] for m in topics.content()]
+    assert len(set(sent)) == 1_000
+    assert len(sent) <= 1_050
+    assert open_letters(run, topics.url) == 0
+
+
+@pytest.mark.stack
+def test_what_something_else_committed_for_the_group_is_refused(topics: Topics, run: Run) -> None:
+    topics.write(topics.letter(0), topics.letter(2))
+    consumer = Consumer({"bootstrap.servers": topics.servers, "group.id": f"streamforge-dead-letters-{topics.letters}"})
+    consumer.commit(offsets=[TopicPartition(topics.letters, 0, 1, metadata="v1:0:not ours")], asynchronous=False)
+    consumer.close()
+    status, _, err = run("replay", topics.url)
+    assert (status, "is not what was committed" in err, topics.content()) == (2, True, [])

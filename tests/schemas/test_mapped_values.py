@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.currencies import EXPONENTS
-from schemas.mapped_values import Fault, money, time_ms
+from schemas.mapped_values import Fault, money, text, time_ms
 
 
 @given(
@@ -38,3 +38,10 @@ def test_what_is_no_plain_amount_is_refused(value: Any) -> None:
 def test_what_is_no_time_is_refused_as_a_time(value: Any) -> None:
     with pytest.raises(Fault, match="is neither a time of ISO 8601, with the clock, nor a number since 1970"):
         time_ms(value, "auto", None)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 1e300, 0.5, True, None, []])
+def test_what_is_no_text_is_refused_as_such(value: Any) -> None:
+    """An infinite id made our code fail; JSON has none, but Avro and Protobuf do."""
+    with pytest.raises(Fault, match="is not text"):
+        text(value)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.events import ClickstreamEvent, OrderEvent, OrderItem
 from schemas.mapping import SHIPPED, Envelope, MappingError, NotMappable, parse_mapping, shipped
-from tests.build import T0
+from tests.build import NOT_VALUES, T0
 from tests.foreign import SOURCES, iso, stream
 
 COUNT = 20_000
@@ -304,6 +304,7 @@ def test_conditions_say_what_is_ignored() -> None:
         (mapping(when={"a": []}), "orders.when.a: say a value"),
         ("x" * (1 << 19), "longer than"),
         ("[" * 3_000, "not YAML"),
+        *((f"version: {said}", "not YAML") for said in NOT_VALUES),
     ],
 )  # fmt: skip
 def test_a_fault_of_a_file_is_named_with_its_place_in_one_line(text: str, why: str) -> None:

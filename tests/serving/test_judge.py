@@ -233,3 +233,5 @@ def test_the_version_changes_with_what_the_rules_say_and_not_with_how() -> None:
     assert rule_set(same).version == rule_set(FAR).version != shipped.version
     assert rule_set(FAR.replace("0.7", "0.71")).version != rule_set(FAR).version
     assert rule_set(f"{FAR}decisions: {{review: 0.5}}\n").version != rule_set(FAR).version
+    named = FAR.replace("A_DAY", "1").replace("LONGER", "2026-01-01").replace("MOVED", "~")
+    assert {rule.name for rule in rule_set(named).rules.rules} >= {"1", "2026-01-01", "None", "FIRST"}

@@ -196,3 +196,10 @@ def test_the_api_knows_schemas_but_neither_beam_nor_transforms():
     root = Path(serving.__file__).parent.parent
     found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert json.loads(found.stdout) == []
+
+
+def test_a_query_that_is_not_utf_8_is_the_client_s_fault():
+    client = create_app(Config(redis_url="redis://127.0.0.1:1")).test_client()
+    for query in ("limit=\xff", "\xff", "limit=%FF"):
+        answer = client.get("/api/v1/fraud-alerts", environ_overrides={"QUERY_STRING": query})
+        assert (answer.status_code, answer.json["success"]) == (400, False), query

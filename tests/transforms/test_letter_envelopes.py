@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import random
+import tracemalloc
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,3 +106,19 @@ def test_an_envelope_whose_compressed_payload_is_spoilt_cannot_be_read(spoilt: b
     fields = json.loads(letter(spoilt).to_json()) | {"compressed": "gzip"}
     with pytest.raises(ValueError, match="compressed"):
         read_envelope(json.dumps(fields).encode())
+
+
+def test_a_letter_that_would_unpack_to_a_gigabyte_cannot_be_read() -> None:
+    """Nor does it take the memory, whoever wrote it to the topic."""
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as out:
+        for _ in range(300):
+            out.write(bytes(1 << 20))
+    fields = json.loads(letter(packed.getvalue()).to_json()) | {"compressed": "gzip"}
+    tracemalloc.start()
+    try:
+        with pytest.raises(msgspec.DecodeError, match="of more than"):
+            read_envelope(json.dumps(fields).encode())
+        assert tracemalloc.get_traced_memory()[1] < 280 << 20
+    finally:
+        tracemalloc.stop()

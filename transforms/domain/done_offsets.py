@@ -24,13 +24,20 @@ class DoneOffsets:
 
     @staticmethod
     def restore(committed: int, metadata: str | None, low: int, end: int) -> DoneOffsets:
+        """Raises: ValueError: the metadata begin as ours do, and are not ours."""
         if committed < 0 or committed > end:  # never committed, or of a topic that was since made anew
             return DoneOffsets(low, low)
         first_open = max(committed, low)
         if not metadata or not metadata.startswith("v1:"):
             return DoneOffsets(first_open, first_open)
-        _, before, bits = metadata.split(":", 2)
-        return DoneOffsets(first_open, committed - int(before), zlib.decompress(base64.b85decode(bits)))
+        try:
+            _, before, packed = metadata.split(":", 2)
+            if not 0 <= int(before) < 8:
+                raise ValueError(before)
+            bits = zlib.decompress(base64.b85decode(packed))
+        except (ValueError, zlib.error) as e:
+            raise ValueError(f"{metadata[:20]!r}… is not what was committed") from e
+        return DoneOffsets(first_open, committed - int(before), bits)
 
     @property
     def highest(self) -> int:

@@ -139,11 +139,12 @@ class KafkaLetters:
 
     Raises:
       Unreachable.
-      LookupError: the broker has no such topic.
+      LookupError: the broker has no such topic, or something else committed to the group that remembers.
     """
 
     def __init__(self, servers: str, topic: str):
         self._servers, self._topic = servers, topic
+        self._group = f"streamforge-dead-letters-{topic}"
         try:
             self._ends = patiently(lambda: KafkaTopic.look_up(servers, topic, CONNECT_S).ends)
         except KafkaException as e:
@@ -151,7 +152,7 @@ class KafkaLetters:
         self._consumer = Consumer(
             {
                 **Connection(servers).settings,
-                "group.id": f"streamforge-dead-letters-{topic}",
+                "group.id": self._group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "enable.partition.eof": True,
@@ -171,6 +172,9 @@ class KafkaLetters:
         except KafkaException as e:
             self._consumer.close()
             raise as_ours(e, servers, topic) from e
+        except ValueError as e:
+            self._consumer.close()
+            raise LookupError(f"what the group {self._group} says is done cannot be read: {e}") from e
         self._finished: Identities | None = None
 
     def _committed(self) -> list[TopicPartition]:

@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,3 +55,11 @@ def test_any_pattern_over_25_000_offsets_fits_and_a_regular_one_over_a_million()
         if coin.random() < 0.5:
             wild.add(offset)
     assert wild.metadata() is None
+
+
+@pytest.mark.parametrize(
+    "text", ["v1:", "v1:0", "v1:x:", "v1:0:~", "v1:0:c-mu", "v1:-8:c-k$200961", "v1:99:c-k$200961"]
+)
+def test_what_something_else_committed_is_refused_rather_than_taken_for_done(text: str) -> None:
+    with pytest.raises(ValueError, match="is not what was committed"):
+        DoneOffsets.restore(10, text, 0, 20)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.build import order
+from tests.build import NOT_VALUES, order
 from tests.transforms.domain.test_fraud_finding import Run
 from transforms.domain.conditions import All, AnyItem, AnyOf, Compared, Not, OneOf
 from transforms.domain.fraud_orders import CREATED, STATUSES, bits_of
@@ -250,6 +250,19 @@ def test_a_file_that_cannot_be_used_is_refused_with_rule_and_reason(text: str, w
     with pytest.raises(RuleError, match=f"^{why}") as refused:
         parse_rules(text)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("said", NOT_VALUES)
+def test_what_yaml_itself_fails_on_is_refused_in_one_line(said: str) -> None:
+    for text in (said, f"version: {said}", f"version: 2\ncurrency: TRY\nrules:\n  R: {said}"):
+        with pytest.raises(RuleError, match=r"not YAML|not known|a mapping") as refused:
+            parse_rules(text)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_longer_than_anybody_writes_is_not_read() -> None:
+    with pytest.raises(RuleError, match="longer than"):
+        parse_rules("a: 1\n" * 60_000)
 
 
 def test_version_1_has_none_of_this() -> None:
