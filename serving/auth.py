@@ -22,13 +22,13 @@ from serving.connections import store_settings
 from serving.metrics import Metrics
 from serving.openapi import Operation
 
-__all__ = ["guard", "is_known_caller", "parsed"]
+__all__ = ["caller_name", "guard", "is_known_caller", "parsed"]
 
 _LOG = logging.getLogger(__name__)
 
-_METHODS = "GET, POST"
+_METHODS = "GET, POST, PUT"
 _HEADERS = "Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-ID"
-_EXPOSED = "Retry-After, X-Request-ID"
+_EXPOSED = "Retry-After, X-Next-Cursor, X-Request-ID"
 _PREFLIGHT_S = 3600
 
 
@@ -52,6 +52,12 @@ def is_known_caller() -> bool:
     """Whether the caller may be told what is behind keys: everybody, where there are none."""
     config: Config = current_app.extensions["streamforge.config"]
     return not config.api_keys or "caller" in g
+
+
+def caller_name() -> str | None:
+    """The name of the key that came with the request; None without."""
+    kind, _, name = str(g.get("caller", "")).partition("/")
+    return name if kind == "key" else None
 
 
 def _is_free() -> bool:

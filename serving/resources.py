@@ -10,6 +10,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from schemas.alert_states import StateName
 from schemas.ids import ID_PATTERN
 
 __all__ = [
@@ -22,9 +23,12 @@ __all__ = [
     "FeaturesOfMany",
     "HealthAnswer",
     "InfoAnswer",
+    "LabelAnswer",
+    "LabelPage",
     "Minute",
     "MinuteAnswer",
     "MinutePage",
+    "OrdersAnswer",
     "Page",
     "ProbeAnswer",
     "Session",
@@ -57,6 +61,41 @@ class Alert(Struct):
     currency: Annotated[str, Meta(description="of that order; absent from rows of older releases: TRY")] | UnsetType = (
         UNSET
     )
+    state: Annotated[StateName, Meta(description="what was said of it; absent from events of /stream")] | UnsetType = (
+        UNSET
+    )
+    state_by: (
+        Annotated[str | None, Meta(description="name of the API key; null without keys. Absent until it has a state")]
+        | UnsetType
+    ) = UNSET
+    state_at: Annotated[datetime, Meta(tz=True)] | UnsetType = UNSET
+    state_note: str | UnsetType | None = UNSET
+
+
+class Label(Struct):
+    """What somebody said of an alert."""
+
+    alert_id: str
+    at: Annotated[datetime, Meta(tz=True, description="when it was said; RFC 3339, UTC")]
+    order_id: Annotated[str, Meta(description="the order that the alert is on")]
+    kind: Annotated[
+        Literal["fraud", "false_alarm", "new"], Meta(description="fraud when it is confirmed, else its state")
+    ]
+    state: StateName
+    by: Annotated[str | None, Meta(description="name of the API key; null without keys")]
+    note: str | None
+    user_id: str
+    alert_type: str
+
+
+class Order(Struct):
+    """What the store keeps of an order."""
+
+    order_id: str
+    timestamp: Annotated[datetime, Meta(tz=True, description="event time")]
+    amount: Amount
+    currency: Currency
+    region: Annotated[str | None, Meta(description="null if an older release stored it")]
 
 
 class Session(Struct):
@@ -232,6 +271,22 @@ class One(Struct, Generic[T]):
 
 class AlertPage(Page[Alert]):
     """Alerts, newest first."""
+
+
+class LabelAnswer(One[Label]):
+    """The alert's state."""
+
+
+class LabelPage(Page[Label]):
+    """States that alerts were given, the last first."""
+
+
+class OrdersAnswer(Struct):
+    """The user's orders, newest first; empty when none is known."""
+
+    success: _True
+    data: list[Order]
+    count: Count
 
 
 class SessionPage(Page[Session]):
