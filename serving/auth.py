@@ -22,7 +22,7 @@ from serving.connections import store_settings
 from serving.metrics import Metrics
 from serving.openapi import Operation
 
-__all__ = ["caller_name", "guard", "is_known_caller", "parsed"]
+__all__ = ["caller_name", "guard", "is_known_caller", "may_label", "parsed"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,6 +60,12 @@ def caller_name() -> str | None:
     return name if kind == "key" else None
 
 
+def may_label() -> bool:
+    """Whether this caller may give alerts a state."""
+    config: Config = current_app.extensions["streamforge.config"]
+    return "label" in g.get("scopes", ()) if config.api_keys else config.keyless_labels
+
+
 def _is_free() -> bool:
     """Whether the address is for everybody: pages, documents, metrics, health. A CORS preflight never has a key."""
     if request.method == "OPTIONS" or request.url_rule is None:
@@ -80,13 +86,13 @@ def _require_key(app: Flask, known: Sequence[api_keys.ApiKey]) -> None:
             return None
         if not keys:
             return answers.unauthorized("this address needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY")
+        if None in keys:  # also beside a right one: a wrong key never passes unnoticed
+            return answers.unauthorized("unknown API key")
         wanted = _scope()
-        for key in keys:
-            if key is None:  # also beside a right one: a wrong key never passes unnoticed
-                return answers.unauthorized("unknown API key")
+        for key in filter(None, keys):
             if wanted not in key.scopes:
                 return answers.forbidden(f"this key may not {wanted}: it is for {' and '.join(sorted(key.scopes))}")
-            g.caller = f"key/{key.name}"
+            g.caller, g.scopes = f"key/{key.name}", key.scopes
         return None
 
 

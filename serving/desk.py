@@ -67,8 +67,7 @@ def label_alert(alert_id: str, body: NewState) -> Response:
     The last word counts. Who said it is the name of the API key, when is the server's time. Needs a key of the scope
     `label`; without API keys it is only possible on loopback addresses.
     """
-    config = _config()
-    if not config.api_keys and not config.keyless_labels:
+    if not auth.may_label():
         return answers.forbidden(
             "this server is open to others: to label it needs --api_keys, with a key of scope label"
         )

@@ -253,6 +253,7 @@ class Info(Struct):
     version: str
     currency: Annotated[str, Meta(description="the shop's: of revenue, where none is asked for")]
     time_zone: Annotated[str, Meta(description="where `day` begins and ends", examples=["UTC"])]
+    may_label: Annotated[bool, Meta(description="whether this caller may give alerts a state")]
     routes: list[Route]
 
 

@@ -108,7 +108,7 @@ def info() -> Response:
         routes.setdefault(rule.rule, {"path": rule.rule, "methods": [], "summary": summary})["methods"].append(method)
     config = _config()
     about = {"name": "StreamForge", "version": version(), "currency": config.currency, "time_zone": config.time_zone}
-    return answers.one({**about, "routes": list(routes.values())})
+    return answers.one({**about, "may_label": auth.may_label(), "routes": list(routes.values())})
 
 
 @api.get("/fraud-alerts")
