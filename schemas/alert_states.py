@@ -20,7 +20,7 @@ __all__ = ["KEPT", "KEPT_S", "NOTE_CHARS", "AlertState", "StateName", "make_stat
 
 KEPT: Final = 100_000
 KEPT_S: Final = 400 * 24 * 3600
-"""Since somebody last labelled any alert: longer than an alert can be without one of its user's rows being written."""
+"""After the last label of all: alerts themselves go a week after their user was last seen."""
 NOTE_CHARS: Final = 500
 
 StateName = Literal["new", "confirmed", "false_alarm"]

@@ -39,7 +39,13 @@ class NewState(Struct, forbid_unknown_fields=True):
     state: Annotated[StateName, Meta(description="`new` takes a label back")]
     note: Annotated[str, Meta(max_length=NOTE_CHARS, description="why")] | None = None
     user_id: (
-        Annotated[str, Meta(description="of the alert; without, it is looked for among the newest 10,000 alerts")]
+        Annotated[
+            str,
+            Meta(
+                description="of the alert; without, it is looked for among the newest 10,000 alerts",
+                extra_json_schema={"pattern": ID_PATTERN},
+            ),
+        ]
         | None
     ) = None
 

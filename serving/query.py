@@ -1,4 +1,7 @@
-"""Request parameters, each declared once: how it is parsed, and its entry in the OpenAPI document."""
+"""Request parameters, each declared once: how it is parsed, and its entry in the OpenAPI document.
+
+Long, as every parameter is here that more than one route takes.
+"""
 
 from __future__ import annotations
 

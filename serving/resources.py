@@ -1,6 +1,8 @@
 """The API's answers as types, for the OpenAPI document and for tests, which parse every answer with them.
 
 Most answers are bytes that the store keeps ready (`schemas/features.py` writes them), so serving runs none of this.
+
+Long, as these types refer to each other.
 """
 
 from __future__ import annotations

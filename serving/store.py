@@ -1,9 +1,10 @@
-"""Reads the online store for the API. The only module here that knows its layout or reads the clock.
+"""Reads the online store for the API, and writes what a fraud team says of alerts. The only module here that knows its
+layout or reads the clock.
 
 Alerts and sessions are stored as the JSON that clients get, so reads return bytes and nothing here decodes them, except
 the last one of a page, for the place where the next page goes on.
 
-Long, as every read of the store is here.
+Long, as every read of the store is here, and the one write.
 """
 
 from __future__ import annotations
