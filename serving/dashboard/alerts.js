@@ -66,6 +66,7 @@ export function makeFeed(more) {
   let next = null; // cursor of the alerts before those that are here; null when there are none
   let longest = 0; // the list that was answered with the most alerts: it knows what is before them
   let most = SHOWN;
+  let all = 0; // that are like what is wanted, of those that are here
   let wanted = { rule: "", state: "", q: "" };
   let isPaused = false;
   let isDue = false;
@@ -120,6 +121,7 @@ export function makeFeed(more) {
       const user = text && make("a", { href: `#user/${encodeURIComponent(wanted.q.trim())}` }, `Open user ${wanted.q.trim()}`);
       empty.replaceChildren(`None of the newest ${count(sorted.length)} alerts is like that. `, ...(user ? [user, " "] : []), resetButton());
     }
+    all = found.length;
     const isAll = found.length <= most && !next;
     say(shown, found.length ? `${count(Math.min(most, found.length))} of ${count(found.length)}${next ? ` among the newest ${count(sorted.length)}` : ""}` : "");
     older.hidden = isAll;
@@ -198,8 +200,8 @@ export function makeFeed(more) {
     if (search.value.trim()) first?.click(); // the user of that id, if no alert has it
   });
   older.addEventListener("click", async () => {
-    most += SHOWN;
-    if (next && list.children.length < most) {
+    if (all > most) most *= 2;
+    if (next && all <= most) {
       older.disabled = true;
       const answer = await more(next).catch(() => null);
       older.disabled = false;

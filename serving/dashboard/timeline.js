@@ -20,10 +20,11 @@ export function timeline(orders, behind) {
   const from = Math.min(...times) - length * AROUND;
   const to = Math.max(...times) + length * AROUND;
   const shown = timed.filter(isNear(from, to)).sort((a, b) => a.at - b.at);
-  const most = Math.max(...shown.map((order) => order.amount), 1);
+  const most = new Map(); // by currency, as amounts of several cannot be compared
+  for (const order of shown) most.set(order.currency, Math.max(order.amount, most.get(order.currency) ?? 1));
   const x = (at) => EDGE + ((at - from) / (to - from)) * (WIDTH - 2 * EDGE);
   const dot = (order) => {
-    const r = 4 + 9 * Math.sqrt(order.amount / most);
+    const r = 4 + 9 * Math.sqrt(order.amount / most.get(order.currency));
     const kind = behind.has(order.order_id) ? "behind" : "beside";
     const says = `${order.order_id}, ${moneyExact(order.amount, order.currency)}, ${when(order.timestamp)}`;
     return makeSvg("circle", { cx: x(order.at).toFixed(1), cy: LINE, r: r.toFixed(1), class: kind }, makeSvg("title", {}, says));
