@@ -41,7 +41,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE_MS = 60_000
 _RECENT_MS = 5 * _MINUTE_MS
 _MOST_CURRENCIES = 50  # in metrics, where each is a series for good; a producer may send any three letters
-_LOOKED_AT = 1_000  # alerts that a page of one state is picked from
+_LOOKED_AT = 1_000  # alerts in one go, of which some are wanted
 _RECENT_ALERTS = 1_000  # in an attack there are more; that it is one shows already
 
 
@@ -264,7 +264,7 @@ class Store:
         cursor: int | bytes = 0
         while True:
             [(cursor, found)] = self._ask(
-                ("ZSCAN", self._alerts_of(user_id), cursor, "MATCH", begin + b",*", "COUNT", features.ALERTS_RECENT)
+                ("ZSCAN", self._alerts_of(user_id), cursor, "MATCH", begin + b",*", "COUNT", _LOOKED_AT)
             )
             if found:
                 return _of_alert(found[0])
