@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import time
 from collections import Counter
 from datetime import datetime
@@ -23,6 +24,7 @@ from tests import strategies
 from tests.build import HIGH, MINUTE, SECOND, T0, alert, order
 from tests.described import hold_to_its_document
 from tests.oracle import expected_alerts
+from tests.server import ROOT
 from tests.store import order as row
 from tests.store import write
 from transforms.domain.fraud import alert_id
@@ -321,3 +323,19 @@ def test_a_users_orders_are_told_with_their_amounts_and_times(kept):
     ]
     assert opened(kept.url).get(f"{API}/orders?user_id=u-2").json["data"] == []
     assert opened(kept.url).get(f"{API}/orders").json["error"] == "user_id must be given"
+
+
+@pytest.mark.stack
+def test_the_rights_that_the_page_about_security_names_are_enough(valkey, db):
+    three(valkey.redis_url)
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8").partition("## Least privilege")[2]
+    rights = " ".join(re.findall(r"`([^`]*\+[^`]*)`", page.replace("\n", " ").partition("the API ")[2])[:3]).split()
+    assert {"~sf:*", "+@read", "+zpopmin"} <= set(rights)
+    db.execute_command("ACL", "SETUSER", "api", "reset", "on", ">pw", *(each for each in rights if each[0] in "~+"))
+    try:
+        client = opened(valkey.redis_url.replace("redis://", "redis://api:pw@"))
+        for state in ("confirmed", "false_alarm"):
+            assert label(client, "a-1", state).status_code == 200
+        assert states(client)["a-1"] == "false_alarm"
+    finally:
+        db.execute_command("ACL", "DELUSER", "api")
