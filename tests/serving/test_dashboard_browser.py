@@ -594,6 +594,7 @@ def test_without_a_key_nothing_looks_like_an_empty_shop(visit, store, hour, tmp_
         assert set(page.locator(".tile .big").all_inner_texts()) == {"–"}
         for panel in ("#alerts", "#revenue", "#health", "#sessions"):
             expect(page.locator(f"{panel} > .empty")).to_have_text("Not shown without an API key: enter it above.")
+        page.goto("about:blank")
     finally:
         server.stop()
     seen.faults.clear()
@@ -617,6 +618,7 @@ def test_who_may_label_is_up_to_the_key(visit, store, hour, tmp_path, scopes):
         else:
             judgement.get_by_role("button", name="False alarm").click()
             expect(judgement).to_contain_text("by ann")
+        page.goto("about:blank")
     finally:
         server.stop()
     seen.faults.clear()
