@@ -8,6 +8,7 @@ the installation's prefix (--store_prefix).
     sf:alerts:ids:{user_id}         HASH  alert_id → version (event time in ms) of what the ZSET holds
     sf:alerts:recent                ZSET  the same JSON for all users; newest 10,000
     sf:alerts:log                   STREAM  the same JSON, field `alert`, in the order in which it got in; last 10,000
+    sf:alerts:states, :labels       what a fraud team says of alerts, see `schemas.alert_states`; only the API's
     sf:sessions:user:{user_id}      ZSET  sessions as JSON, score = start in ms; newest 100, retracted ones included
     sf:sessions:ids:{user_id}       HASH  session_id → version of what the ZSET holds
     sf:sessions:recent              ZSET  the same JSON for all users; newest 10,000

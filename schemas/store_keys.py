@@ -1,4 +1,5 @@
-"""The names of the online store's keys. `schemas.features` and `schemas.inventory` say what is under them.
+"""The names of the online store's keys. `schemas.features`, `schemas.inventory` and `schemas.alert_states` say what is
+under them.
 
 All begin with the installation's prefix and a colon, which no prefix holds: so what one installation reads, writes,
 lists or counts is never another's on the same server.
@@ -66,6 +67,8 @@ class Keys:
         self.recent_alerts = f"{shared}alerts:recent"
         self.alert_versions = f"{shared}alerts:versions"
         self.alert_log = f"{shared}alerts:log"
+        self.alert_states = f"{shared}alerts:states"
+        self.alert_labels = f"{shared}alerts:labels"
         self.recent_sessions = f"{shared}sessions:recent"
         self.open_sessions = f"{shared}sessions:open"
         self.session_versions = f"{shared}sessions:versions"

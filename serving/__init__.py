@@ -20,7 +20,7 @@ def create_app(config: Config) -> Flask:
     """
     # Imported here because prometheus_client decides when it is first imported whether it shares its numbers between
     # processes, and `python -m serving` imports this package before it can say so.
-    from serving import answers, auth, dashboard, inventory, reference, routes
+    from serving import answers, auth, dashboard, desk, inventory, reference, routes
     from serving.access_log import AccessLog
     from serving.app import App
     from serving.metrics import Metrics
@@ -43,6 +43,7 @@ def create_app(config: Config) -> Flask:
     )
     app.register_blueprint(routes.api)
     app.register_blueprint(inventory.api)
+    app.register_blueprint(desk.api)
     if config.events:
         from serving.ingest.routes import open_door
 

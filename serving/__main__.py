@@ -18,7 +18,7 @@ from schemas.addresses import Address
 from schemas.flags import Parser, typed
 from schemas.logs import add_log_format
 from serving import Config, ConfigError, api_keys
-from serving.config import WHEN_DOWN
+from serving.config import LOOPBACK, WHEN_DOWN
 
 __all__ = ["main"]
 
@@ -293,6 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         redis_connections=args.redis_connections,
         streams=args.streams,
         api_keys=known,
+        keyless_labels=args.host in LOOPBACK,
         rate_limit=args.rate_limit,
         cors_origins=tuple(args.cors_origin or ()),
         access_log=args.access_log,

@@ -18,10 +18,12 @@ from serving.query import InvalidQuery, cursor_text
 from serving.store import Page, StoreUnavailable
 
 __all__ = [
+    "LINES",
     "answer_errors",
     "compressed",
     "features_of_many",
     "forbidden",
+    "lines",
     "listing",
     "missing",
     "one",
@@ -33,6 +35,7 @@ __all__ = [
     "unfit",
 ]
 
+LINES = "application/x-ndjson"
 _SENTENCES = {
     404: "there is nothing at this address; see /docs",
     405: "this address does not support this method",
@@ -54,6 +57,15 @@ def listing(page: Page) -> Response:
             % (b",".join(page.rows), len(page.rows), msgspec.json.encode(next_cursor))
         )
     )
+
+
+def lines(page: Page) -> Response:
+    """Rows as a line each; where the next page goes on is in a header."""
+    response = Whole(b"".join(b"%b\n" % row for row in page.rows), content_type=LINES)
+    response.headers["Cache-Control"] = "no-store"
+    if page.end is not None:
+        response.headers["X-Next-Cursor"] = cursor_text(page.end)
+    return compressed(response)
 
 
 def features_of_many(asked: list[str], known: list[bytes | None]) -> Response:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 __all__ = ["KEY_NAME", "SCOPES", "ApiKey", "InvalidKeys", "found", "read", "sha256"]
 
 KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-SCOPES: Final = ("read", "write", "decide")
+SCOPES: Final = ("read", "write", "decide", "label")
 _SCOPE = "|".join(SCOPES)
 _LINE = re.compile(rf"({KEY_NAME.pattern}):([0-9a-f]{{64}})(?::((?:{_SCOPE})(?:\+(?:{_SCOPE}))*))?")
 

@@ -22,13 +22,13 @@ from serving.connections import store_settings
 from serving.metrics import Metrics
 from serving.openapi import Operation
 
-__all__ = ["guard", "is_known_caller", "parsed"]
+__all__ = ["caller_name", "guard", "is_known_caller", "may_label", "parsed"]
 
 _LOG = logging.getLogger(__name__)
 
-_METHODS = "GET, POST"
+_METHODS = "GET, POST, PUT"
 _HEADERS = "Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-ID"
-_EXPOSED = "Retry-After, X-Request-ID"
+_EXPOSED = "Retry-After, X-Next-Cursor, X-Request-ID"
 _PREFLIGHT_S = 3600
 
 
@@ -54,6 +54,18 @@ def is_known_caller() -> bool:
     return not config.api_keys or "caller" in g
 
 
+def caller_name() -> str | None:
+    """The name of the key that came with the request; None without."""
+    kind, _, name = str(g.get("caller", "")).partition("/")
+    return name if kind == "key" else None
+
+
+def may_label() -> bool:
+    """Whether this caller may give alerts a state."""
+    config: Config = current_app.extensions["streamforge.config"]
+    return "label" in g.get("scopes", ()) if config.api_keys else config.keyless_labels
+
+
 def _is_free() -> bool:
     """Whether the address is for everybody: pages, documents, metrics, health. A CORS preflight never has a key."""
     if request.method == "OPTIONS" or request.url_rule is None:
@@ -74,13 +86,13 @@ def _require_key(app: Flask, known: Sequence[api_keys.ApiKey]) -> None:
             return None
         if not keys:
             return answers.unauthorized("this address needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY")
+        if None in keys:  # also beside a right one: a wrong key never passes unnoticed
+            return answers.unauthorized("unknown API key")
         wanted = _scope()
-        for key in keys:
-            if key is None:  # also beside a right one: a wrong key never passes unnoticed
-                return answers.unauthorized("unknown API key")
+        for key in filter(None, keys):
             if wanted not in key.scopes:
                 return answers.forbidden(f"this key may not {wanted}: it is for {' and '.join(sorted(key.scopes))}")
-            g.caller = f"key/{key.name}"
+            g.caller, g.scopes = f"key/{key.name}", key.scopes
         return None
 
 

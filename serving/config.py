@@ -12,11 +12,12 @@ from schemas.addresses import Address, StoreUrl, shown
 from schemas.store_keys import PREFIX, store_prefix
 from serving.api_keys import ApiKey
 
-__all__ = ["WHEN_DOWN", "Config", "ConfigError"]
+__all__ = ["LOOPBACK", "WHEN_DOWN", "Config", "ConfigError"]
 
 
 _LOCAL = StoreUrl("redis://127.0.0.1:6379/0")
 _LOCAL_REGISTRY = Address("http://127.0.0.1:8081/apis/ccompat/v7")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 WHEN_DOWN = ("allow", "review", "503")
 _RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour|day)")
 _SERVERS = re.compile(r"[^\s,:/@]+:\d{1,5}(,[^\s,:/@]+:\d{1,5})*")
@@ -62,6 +63,7 @@ class Config:
       streams: maximum open event streams per process; 0 for none. Each has a thread, which serves other requests while
         no stream uses it.
       api_keys: the accepted keys; empty: no key is needed.
+      keyless_labels: whether anybody may label alerts where no key is needed.
       rate_limit: requests per caller, such as 1000/second; None for no limit.
       access_log: a line per request on standard output: off, route, or path, which reveals user ids.
       log_format: format of log lines on standard error: text or json.
@@ -93,6 +95,7 @@ class Config:
     metrics_route: bool = True
     streams: int = 8
     api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)
+    keyless_labels: bool = True
     rate_limit: str | None = None
     cors_origins: tuple[str, ...] = ()
     access_log: str = "off"

@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--scope",
         choices=SCOPES,
         action="append",
-        help="what the key is for: read answers, write events (POST /events), or decide on orders (POST /decisions); "
-        "repeatable (default: read)",
+        help="what the key is for: read answers, write events (POST /events), decide on orders (POST /decisions), or "
+        "label alerts (PUT /fraud-alerts/…/state); repeatable (default: read)",
     )
     args = parser.parse_args(argv)
     key, scopes = "sf_" + secrets.token_urlsafe(32), "+".join(dict.fromkeys(args.scope or []))

@@ -79,6 +79,7 @@ class Operation:
       free: needs no API key and does not count against the rate limit.
       scope: what a key must be for.
       signed: a signature may stand for a key.
+      guarded: what a 403 means where no key is needed; None if there is none.
       counted: whether it answers 429 also where no rate limit is set.
       failed: types of failures that say more than others, by status.
     """
@@ -96,6 +97,7 @@ class Operation:
     free: bool = False
     scope: str = "read"
     signed: bool = False
+    guarded: str | None = None
     counted: bool = False
     failed: Mapping[int, type] = field(default_factory=dict)
 
@@ -118,6 +120,8 @@ class Operation:
             found[404] = self.missing
         if self.unfit:
             found[422] = self.unfit
+        if self.guarded and not keys:
+            found[403] = self.guarded
         if self.busy:
             found[503] = self.busy
         return dict(sorted(found.items()))
@@ -153,13 +157,14 @@ def operation(
 def _reader(declared: Operation) -> Callable[[Mapping[str, str]], dict[str, Any]]:
     """Reads a request's values; a request without a query, as most are, pays nothing for it."""
     in_query = {parameter.name: parameter for parameter in declared.query}
-    nothing_asked = query.read(in_query, {})
+    is_asked = any(parameter.required for parameter in declared.query)
+    nothing_asked = {} if is_asked else query.read(in_query, {})
     in_headers = {parameter.name: parameter for parameter in declared.headers}
     decoder: msgspec.json.Decoder[Any] | None = msgspec.json.Decoder(declared.body) if declared.body else None
 
     def read(texts: Mapping[str, str]) -> dict[str, Any]:
         values = {parameter.argument: parameter.read(texts[parameter.name]) for parameter in declared.path}
-        values |= query.read(in_query, _asked()) if request.query_string else nothing_asked
+        values |= query.read(in_query, _asked()) if is_asked or request.query_string else nothing_asked
         if in_headers:
             given = {name: [request.headers[name]] for name in in_headers if name in request.headers}
             values |= query.read(in_headers, given)
@@ -271,7 +276,7 @@ def _parameter(parameter: Parameter, place: str) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "in": place,
-        "required": place == "path",
+        "required": parameter.required or place == "path",
         "description": parameter.description,
         "schema": dict(parameter.schema),
     }

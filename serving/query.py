@@ -1,4 +1,7 @@
-"""Request parameters, each declared once: how it is parsed, and its entry in the OpenAPI document."""
+"""Request parameters, each declared once: how it is parsed, and its entry in the OpenAPI document.
+
+Long, as every parameter is here that more than one route takes.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+from schemas.alert_states import StateName
 from schemas.ids import ID_PATTERN, MAX_ID_CHARS, is_id
 from schemas.times import LAST_MS, starts_ms
 from serving.store import Position, epoch_ms
@@ -27,14 +31,17 @@ __all__ = [
     "OF_USER",
     "OPEN",
     "SINCE",
+    "STATE",
     "UNTIL",
     "USER_ID",
+    "WHOSE",
     "InvalidQuery",
     "Listing",
     "Parameter",
     "an_id",
     "cursor_text",
     "flag",
+    "limit",
     "listing",
     "read",
     "user_id",
@@ -44,6 +51,7 @@ __all__ = [
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 EVENT_KINDS = ("alert", "revenue")
+STATES = get_args(StateName)
 
 _IDS = re.compile(f"(?:{ID_PATTERN.strip('^$')}\n)*")
 _ALERT_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -71,6 +79,7 @@ class Parameter:
       schema: of the text, as JSON schema.
       description: for people.
       default: the value when it is not given.
+      required: whether it has to be given; of what is in a path, always.
     """
 
     name: str
@@ -78,6 +87,7 @@ class Parameter:
     schema: Mapping[str, Any]
     description: str
     default: Any = None
+    required: bool = False
 
     @property
     def argument(self) -> str:
@@ -110,6 +120,9 @@ def read(parameters: Mapping[str, Parameter], given: Mapping[str, Sequence[str]]
         if len(texts) != 1:
             raise InvalidQuery(f"{name} must be given once")
         values[parameter.argument] = parameter.read(texts[0])
+    for name, parameter in parameters.items():
+        if parameter.required and name not in given:
+            raise InvalidQuery(f"{name} must be given")
     return values
 
 
@@ -169,10 +182,14 @@ def flag(name: str) -> Callable[[str], bool]:
     return parse
 
 
-def _limit(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_LIMIT:
-        return int(text)
-    raise InvalidQuery(f"limit must be a whole number from 1 to {MAX_LIMIT}")
+def limit(most: int, default: int) -> Parameter:
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= most:
+            return int(text)
+        raise InvalidQuery(f"limit must be a whole number from 1 to {most}")
+
+    schema = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
+    return Parameter("limit", parse, schema, "At most this many rows.", default)
 
 
 def _cursor(text: str) -> Position:
@@ -234,6 +251,12 @@ def _alert_type(text: str) -> str:
     return text
 
 
+def _state(text: str) -> str:
+    if text not in STATES:
+        raise InvalidQuery(f"state must be {', '.join(STATES[:-1])} or {STATES[-1]}")
+    return text
+
+
 def _currency(text: str) -> str:
     if not _CURRENCY.fullmatch(text):
         raise InvalidQuery("currency is three capital letters, such as EUR")
@@ -250,13 +273,7 @@ def _event_id(text: str) -> tuple[int, int]:
 _USER_ID_SCHEMA = {"type": "string", "pattern": ID_PATTERN, "examples": ["user-1"]}
 _TIME_SCHEMA = {"type": "string", "format": "date-time"}
 
-LIMIT = Parameter(
-    "limit",
-    _limit,
-    {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
-    "At most this many rows.",
-    DEFAULT_LIMIT,
-)
+LIMIT = limit(MAX_LIMIT, DEFAULT_LIMIT)
 CURSOR = Parameter(
     "cursor",
     _cursor,
@@ -283,6 +300,13 @@ USER_ID = Parameter(
     "The user, percent-encoded. For ids `.` and `..`, which many clients remove from paths, use the query.",
 )
 OF_USER = Parameter("user_id", user_id, _USER_ID_SCHEMA, "Only rows of this user.")
+WHOSE = Parameter("user_id", user_id, _USER_ID_SCHEMA, "The user.", required=True)
+STATE = Parameter(
+    "state",
+    _state,
+    {"type": "string", "enum": list(STATES)},
+    "Only alerts in this state, picked from the next 1,000: a page may be short and still be followed by another.",
+)
 
 CURRENCY = Parameter(
     "currency",

@@ -22,7 +22,9 @@ pages = Blueprint("reference", __name__)
 
 _STYLES = (Path(__file__).parent / "reference.css").read_bytes()
 _POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_HOST = "http://127.0.0.1:8090"
+_ADDRESS = "http://127.0.0.1:8090"
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:]+\](:\d{1,5})?", re.ASCII)
+_BODIES = {"features_of_users": '{"user_ids":["user-1","user-2"]}', "label_alert": '{"state":"confirmed"}'}
 
 
 @pages.get("/openapi.json")
@@ -36,7 +38,16 @@ def document() -> Response:
 @operation("text/html", needs_store=False, free=True)
 def docs() -> Response:
     """This description, for people."""
-    return _answer(page(_document()).encode(), "text/html; charset=utf-8")
+    return _answer(page(_document(), _address()).encode(), "text/html; charset=utf-8")
+
+
+def _address() -> str:
+    """Where the reader has found this server, for examples that can be copied."""
+    host = request.headers.get("Host", "")
+    if not _HOST.fullmatch(host):
+        return _ADDRESS
+    is_tls = "https" in (request.scheme, request.headers.get("X-Forwarded-Proto"))
+    return f"{'https' if is_tls else 'http'}://{host}"
 
 
 @pages.get("/docs.css")
@@ -65,8 +76,8 @@ def _answer(body: bytes, content_type: str) -> Response:
     return cast(Response, answers.compressed(response).make_conditional(request))
 
 
-def page(document: Mapping[str, Any]) -> str:
-    """An OpenAPI document, of those that `serving.openapi` makes, as HTML."""
+def page(document: Mapping[str, Any], address: str = _ADDRESS) -> str:
+    """An OpenAPI document, of those that `serving.openapi` makes, as HTML; the examples ask the server at `address`."""
     operations = [
         (path, method, each) for path, methods in document["paths"].items() for method, each in methods.items()
     ]
@@ -77,7 +88,7 @@ def page(document: Mapping[str, Any]) -> str:
     schemas = document["components"]["schemas"]
     types = "".join(f'<li><a href="#type-{name}">{escape(name)}</a></li>' for name in schemas)
     parts = [
-        *(_operation(path, method, each) for path, method, each in operations),
+        *(_operation(path, method, each, address) for path, method, each in operations),
         '<h1 id="types">Types</h1>',
         *(_type_section(name, schema) for name, schema in schemas.items()),
     ]
@@ -105,7 +116,7 @@ def page(document: Mapping[str, Any]) -> str:
 """
 
 
-def _operation(path: str, method: str, told: Mapping[str, Any]) -> str:
+def _operation(path: str, method: str, told: Mapping[str, Any], address: str) -> str:
     parts = [
         f'<section id="{told["operationId"]}"><h2><b>{method.upper()}</b> <code>{escape(path)}</code></h2>',
         _prose(told["summary"]),
@@ -123,7 +134,7 @@ def _operation(path: str, method: str, told: Mapping[str, Any]) -> str:
         for status, each in told["responses"].items()
     )
     parts.append(_table("Answers", ("Status", "Body", "Meaning"), rows))
-    parts.append(f"<pre><code>{escape(_example(path, method, told))}</code></pre></section>")
+    parts.append(f"<pre><code>{escape(_example(path, method, told, address))}</code></pre></section>")
     return "".join(parts)
 
 
@@ -196,13 +207,17 @@ def _bounds(schema: Mapping[str, Any], low: str, high: str) -> str:
     return f", at least {schema[low]}" if low in schema else f", at most {schema[high]}" if high in schema else ""
 
 
-def _example(path: str, method: str, told: Mapping[str, Any]) -> str:
+def _example(path: str, method: str, told: Mapping[str, Any], server: str) -> str:
     flags = "-sN" if "text/event-stream" in told["responses"]["200"]["content"] else "-s"
     address = re.sub(r"{(\w+)_id}", r"\1-1", path).replace("{mapping}", "shopify")  # {user_id}: user-1
-    command = f"curl {flags} '{_HOST}{address}'"
-    if method == "post":
-        body = '{"user_ids":["user-1","user-2"]}' if told["operationId"] == "features_of_users" else "@events.json"
-        command += f" -H 'Content-Type: application/json' -d '{body}'"
+    needed = [each for each in told.get("parameters", ()) if each["in"] == "query" and each["required"]]
+    if needed:
+        address += "?" + "&".join(f"{each['name']}={each['schema']['examples'][0]}" for each in needed)
+    command = f"curl {flags} '{server}{address}'"
+    if method in ("post", "put"):
+        how = " -X PUT" if method == "put" else ""
+        body = _BODIES.get(told["operationId"], "@events.json")
+        command += f"{how} -H 'Content-Type: application/json' -d '{body}'"
     return command + (" -H 'X-API-Key: KEY'" if "security" in told else "")
 
 

@@ -1,6 +1,8 @@
 """The API's answers as types, for the OpenAPI document and for tests, which parse every answer with them.
 
 Most answers are bytes that the store keeps ready (`schemas/features.py` writes them), so serving runs none of this.
+
+Long, as these types refer to each other.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from schemas.alert_states import StateName
 from schemas.ids import ID_PATTERN
 
 __all__ = [
@@ -22,9 +25,12 @@ __all__ = [
     "FeaturesOfMany",
     "HealthAnswer",
     "InfoAnswer",
+    "LabelAnswer",
+    "LabelPage",
     "Minute",
     "MinuteAnswer",
     "MinutePage",
+    "OrdersAnswer",
     "Page",
     "ProbeAnswer",
     "Session",
@@ -57,6 +63,41 @@ class Alert(Struct):
     currency: Annotated[str, Meta(description="of that order; absent from rows of older releases: TRY")] | UnsetType = (
         UNSET
     )
+    state: Annotated[StateName, Meta(description="what was said of it; absent from events of /stream")] | UnsetType = (
+        UNSET
+    )
+    state_by: (
+        Annotated[str | None, Meta(description="name of the API key; null without keys. Absent until it has a state")]
+        | UnsetType
+    ) = UNSET
+    state_at: Annotated[datetime, Meta(tz=True)] | UnsetType = UNSET
+    state_note: str | UnsetType | None = UNSET
+
+
+class Label(Struct):
+    """What somebody said of an alert."""
+
+    alert_id: str
+    at: Annotated[datetime, Meta(tz=True, description="when it was said; RFC 3339, UTC")]
+    order_id: Annotated[str, Meta(description="the order that the alert is on")]
+    kind: Annotated[
+        Literal["fraud", "false_alarm", "new"], Meta(description="fraud when it is confirmed, else its state")
+    ]
+    state: StateName
+    by: Annotated[str | None, Meta(description="name of the API key; null without keys")]
+    note: str | None
+    user_id: str
+    alert_type: str
+
+
+class Order(Struct):
+    """What the store keeps of an order."""
+
+    order_id: str
+    timestamp: Annotated[datetime, Meta(tz=True, description="event time")]
+    amount: Amount
+    currency: Currency
+    region: Annotated[str | None, Meta(description="null if an older release stored it")]
 
 
 class Session(Struct):
@@ -214,6 +255,7 @@ class Info(Struct):
     version: str
     currency: Annotated[str, Meta(description="the shop's: of revenue, where none is asked for")]
     time_zone: Annotated[str, Meta(description="where `day` begins and ends", examples=["UTC"])]
+    may_label: Annotated[bool, Meta(description="whether this caller may give alerts a state")]
     routes: list[Route]
 
 
@@ -232,6 +274,22 @@ class One(Struct, Generic[T]):
 
 class AlertPage(Page[Alert]):
     """Alerts, newest first."""
+
+
+class LabelAnswer(One[Label]):
+    """The alert's state."""
+
+
+class LabelPage(Page[Label]):
+    """States that alerts were given, the last first."""
+
+
+class OrdersAnswer(Struct):
+    """The user's orders, newest first; empty when none is known."""
+
+    success: _True
+    data: list[Order]
+    count: Count
 
 
 class SessionPage(Page[Session]):

@@ -108,25 +108,26 @@ def info() -> Response:
         routes.setdefault(rule.rule, {"path": rule.rule, "methods": [], "summary": summary})["methods"].append(method)
     config = _config()
     about = {"name": "StreamForge", "version": version(), "currency": config.currency, "time_zone": config.time_zone}
-    return answers.one({**about, "routes": list(routes.values())})
+    return answers.one({**about, "may_label": auth.may_label(), "routes": list(routes.values())})
 
 
 @api.get("/fraud-alerts")
-@operation(resources.AlertPage, query=[*LISTING, query.OF_USER])
+@operation(resources.AlertPage, query=[*LISTING, query.STATE, query.OF_USER])
 def fraud_alerts(user_id: str | None, **asked: Any) -> Response:
     """The newest fraud alerts of all users or one."""
     return _alerts(user_id, asked)
 
 
 @api.get("/fraud-alerts/<user_id>")
-@operation(resources.AlertPage, path=[USER_ID], query=LISTING)
+@operation(resources.AlertPage, path=[USER_ID], query=[*LISTING, query.STATE])
 def fraud_alerts_of_user(user_id: str, **asked: Any) -> Response:
     """The newest fraud alerts of one user."""
     return _alerts(user_id, asked)
 
 
 def _alerts(user_id: str | None, asked: dict[str, Any]) -> Response:
-    page = _store().alerts(user_id, *query.listing(**asked, zone=_config().time_zone))
+    state = asked.pop("state")
+    page = _store().alerts(user_id, *query.listing(**asked, zone=_config().time_zone), state=state)
     _metrics().fraud_alerts_served.inc(len(page.rows))
     return answers.listing(page)
 

@@ -1,15 +1,17 @@
-"""Reads the online store for the API. The only module here that knows its layout or reads the clock.
+"""Reads the online store for the API, and writes what a fraud team says of alerts. The only module here that knows its
+layout or reads the clock.
 
 Alerts and sessions are stored as the JSON that clients get, so reads return bytes and nothing here decodes them, except
 the last one of a page, for the place where the next page goes on.
 
-Long, as every read of the store is here.
+Long, as every read of the store is here, and the one write.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +21,8 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import redis
 
-from schemas import features, inventory, jobs
+from schemas import alert_states, features, inventory, jobs
+from schemas.alert_states import AlertState, StateName
 from schemas.store_keys import Keys
 from serving.config import Config
 from serving.connections import Command, connect
@@ -38,6 +41,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE_MS = 60_000
 _RECENT_MS = 5 * _MINUTE_MS
 _MOST_CURRENCIES = 50  # in metrics, where each is a series for good; a producer may send any three letters
+_LOOKED_AT = 1_000  # alerts in one go, of which some are wanted
 _RECENT_ALERTS = 1_000  # in an attack there are more; that it is one shows already
 
 
@@ -117,6 +121,12 @@ class _Updated(msgspec.Struct):
 
 class _OfAlert(msgspec.Struct):
     alert_type: str
+    user_id: str
+    order_id: str
+
+
+class _OfAlertId(msgspec.Struct):
+    alert_id: str
 
 
 class _OfMinute(msgspec.Struct):
@@ -128,10 +138,26 @@ class _OfMinute(msgspec.Struct):
 _of_product = msgspec.json.Decoder(_OfProduct).decode
 _updated = msgspec.json.Decoder(_Updated).decode
 _of_alert = msgspec.json.Decoder(_OfAlert).decode
+_of_alert_id = msgspec.json.Decoder(_OfAlertId).decode
 _of_minute = msgspec.json.Decoder(_OfMinute).decode
 _ALERT = _Place("alert_id", "timestamp")
 _SESSION = _Place("session_id", "start_time")
+_STATE = _Place("alert_id", "at")
 _PRODUCT_ID = "product_id"
+
+# KEYS: states, labels. ARGV: alert, when in ms, JSON, how many are kept, TTL in s.
+_LABEL = """
+local old = redis.call('HGET', KEYS[1], ARGV[1])
+if old then redis.call('ZREM', KEYS[2], old) end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[3])
+local over = redis.call('ZCARD', KEYS[2]) - ARGV[4]
+if over > 0 then
+  local out = redis.call('ZPOPMIN', KEYS[2], over)
+  for i = 1, #out, 2 do redis.call('HDEL', KEYS[1], cjson.decode(out[i]).alert_id) end
+end
+for i = 1, 2 do redis.call('EXPIRE', KEYS[i], ARGV[5]) end
+"""
 
 
 def epoch_ms(moment: datetime) -> int:
@@ -173,17 +199,79 @@ class Store:
         after: Position | None = None,
         since_ms: int | None = None,
         until_ms: int | None = None,
+        state: StateName | None = None,
     ) -> Page:
-        """Alerts of one user or of all, newest first.
+        """Alerts of one user or of all, newest first, each with its state.
 
         Args:
           user_id: None for all users.
           limit: at most this many.
           after: the last row of the page before.
           since_ms, until_ms: bounds of the event time, both inclusive.
+          state: only these, of the next 1,000 alerts: so a page may be short and still have a successor.
         """
-        key = self._keys.recent_alerts if user_id is None else self._keys.user_alerts(user_id)
-        return self._page(key, _ALERT, limit, after, since_ms, until_ms)
+        page = self._page(
+            self._alerts_of(user_id), _ALERT, limit if state is None else _LOOKED_AT, after, since_ms, until_ms
+        )
+        if not page.rows:
+            return page
+        ids = [_of_alert_id(row).alert_id for row in page.rows]
+        [stored] = self._ask(("HMGET", self._keys.alert_states, *ids))
+        known = [alert_states.state_of(each) for each in stored]
+        wanted = [i for i, each in enumerate(known) if state is None or (each.state if each else "new") == state]
+        end = page.end
+        if len(wanted) > limit or (len(wanted) == limit and wanted[-1] + 1 < len(page.rows)):
+            wanted = wanted[:limit]
+            end = _position(page.rows[wanted[-1]], _ALERT)
+        return Page([alert_states.with_state(page.rows[i], known[i]) for i in wanted], end)
+
+    def label(
+        self, alert_id: str, user_id: str | None, state: StateName, by: str | None, note: str | None
+    ) -> AlertState | None:
+        """Gives an alert a state; None: there is no such alert.
+
+        An alert that has left the store, but was labelled before, can still be labelled otherwise.
+
+        Args:
+          user_id: None: the alert is looked for among the newest of all users.
+        """
+        of = self._alert(alert_id, user_id)
+        if of is None:
+            return None
+        at_ms = int(time.time() * 1000)
+        made = alert_states.make_state(alert_id, of.order_id, of.user_id, of.alert_type, state, by, note, at_ms)
+        keys = (self._keys.alert_states, self._keys.alert_labels)
+        told = msgspec.json.encode(made)
+        self._ask(("EVAL", _LABEL, 2, *keys, alert_id, at_ms, told, alert_states.KEPT, alert_states.KEPT_S))
+        return made
+
+    def labels(
+        self,
+        limit: int,
+        after: Position | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> Page:
+        """States that somebody gave, as `schemas.alert_states`, the last first; bounds are of that time."""
+        return self._page(self._keys.alert_labels, _STATE, limit, after, since_ms, until_ms)
+
+    def _alerts_of(self, user_id: str | None) -> str:
+        return self._keys.recent_alerts if user_id is None else self._keys.user_alerts(user_id)
+
+    def _alert(self, alert_id: str, user_id: str | None) -> _OfAlert | AlertState | None:
+        # No key leads from an alert's id to the alert: somebody labels so seldom that the list may be gone through.
+        begin = re.sub(rb"[\\*?\[\]]", rb"\\\g<0>", _begin(_ALERT.row_id, alert_id))
+        cursor: int | bytes = 0
+        while True:
+            [(cursor, found)] = self._ask(
+                ("ZSCAN", self._alerts_of(user_id), cursor, "MATCH", begin + b",*", "COUNT", _LOOKED_AT)
+            )
+            if found:
+                return _of_alert(found[0])
+            if int(cursor) == 0:
+                break
+        [stored] = self._ask(("HGET", self._keys.alert_states, alert_id))
+        return alert_states.state_of(stored)
 
     def alert_log(self, after: tuple[int, int], count: int) -> list[tuple[tuple[int, int], bytes]]:
         """Alerts in the order in which the store got them, as id and JSON: at most `count` after an id."""
@@ -340,8 +428,7 @@ class Store:
         page = found[:limit]
         if len(found) <= limit:
             return Page(page, None)
-        last = msgspec.json.decode(page[-1])
-        return Page(page, Position(epoch_ms(datetime.fromisoformat(last[place.time])), last[place.row_id]))
+        return Page(page, _position(page[-1], place))
 
     def _page_after(self, key: str, place: _Place, after: Position, oldest: int | str, count: int) -> list[bytes]:
         """One round trip, one consistent view: the rest of the instant at which the last page ended, then what is
@@ -425,6 +512,11 @@ class Store:
             self._failing = True
             _LOG.warning("%s", reason)
         return StoreUnavailable(reason)
+
+
+def _position(row: bytes, place: _Place) -> Position:
+    fields = msgspec.json.decode(row)
+    return Position(epoch_ms(datetime.fromisoformat(fields[place.time])), fields[place.row_id])
 
 
 def _begin(name: str, row_id: str) -> bytes:

@@ -19,7 +19,9 @@ __all__ = ["Valkey", "server"]
 
 # A script may do what its caller may. Nobody but the administrator lists keys, sees others' commands or flushes.
 _WRITER = "+@read +@write +@scripting +@connection +time -@dangerous -@blocking -script|flush -script|kill"
-_READER = "+@read +@connection +@transaction +@scripting +incrby +expire +xread -@dangerous"
+_READER = (
+    "+@read +@connection +@transaction +@scripting +incrby +expire +xread +hset +hdel +zadd +zrem +zpopmin -@dangerous"
+)
 
 
 class Valkey(Service):

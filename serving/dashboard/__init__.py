@@ -1,5 +1,6 @@
-"""The page at /: alerts, revenue, sessions and the pipelines, live. All that it loads is in this folder.
+"""The page at /: alerts and what a team does with them, revenue, sessions and the pipelines, live.
 
+All that it loads is in this folder.
 The page uses the API as any client does: there is nothing here but files. `vendor/` holds uPlot 1.6.32 as published on
 npm, unchanged, with its licence (MIT).
 """

@@ -28,9 +28,9 @@ export function useKey(text) {
 
 export const headers = () => (key ? { "X-API-Key": key } : {});
 
-// The whole answer: data, count, next_cursor. With a body it is a POST.
-export async function ask(path, body) {
-  const post = body && { method: "POST", body: JSON.stringify(body) };
+// The whole answer: data, count, next_cursor. With a body it is a POST, or as `method` says.
+export async function ask(path, body, method = "POST") {
+  const post = body && { method, body: JSON.stringify(body) };
   const type = body && { "Content-Type": "application/json" };
   let response;
   try {

@@ -11,9 +11,22 @@ export function make(tag, attributes, ...children) {
   return element;
 }
 
+export function makeSvg(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
 // Sets a text only when it differs: a live region says it again otherwise, and a selection is lost.
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
+}
+
+// Where columns do not fit side by side, each cell is a line that names its column.
+export function named(tr, names) {
+  [...tr.cells].forEach((cell, i) => (cell.dataset.name = names[i]));
+  return tr;
 }
 
 export const cells = (...texts) => texts.map((text) => make("td", null, text));

@@ -24,10 +24,32 @@ export const moneyShort = (amount, currency) => formatted("short", amount, curre
 export const count = (n) => n.toLocaleString();
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 
-export const clock = (time) => new Date(time).toLocaleTimeString(undefined, { hourCycle: "h23" });
-export const minute = (time) =>
-  new Date(time).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-export const dateAndTime = (time) => new Date(time).toLocaleString(undefined, { hourCycle: "h23" });
+// In the reader's locale and zone; what stands alone names the zone.
+const formatOf = (shape) => {
+  const format = new Intl.DateTimeFormat(undefined, shape);
+  return (time) => format.format(new Date(time));
+};
+export const clock = formatOf({ timeStyle: "medium" });
+export const minute = formatOf({ hour: "2-digit", minute: "2-digit" });
+const date = formatOf({ dateStyle: "short" });
+export const shortDateAndTime = formatOf({ dateStyle: "short", timeStyle: "short" });
+export const dateAndTime = formatOf({
+  year: "numeric",
+  month: "short",
+  day: "numeric",
+  hour: "numeric",
+  minute: "2-digit",
+  second: "2-digit",
+  timeZoneName: "short",
+});
+// The clock of today, the date of other days.
+export const when = (time) => (date(time) === date(Date.now()) ? clock(time) : shortDateAndTime(time));
+
+export function zone() {
+  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+  const parts = new Intl.DateTimeFormat(undefined, { timeZoneName: "shortOffset" }).formatToParts(new Date());
+  return `${timeZone} (${parts.find((part) => part.type === "timeZoneName").value})`;
+}
 
 export function span(seconds) {
   const s = Math.max(0, seconds);

@@ -1,10 +1,11 @@
 // The jobs' ledgers, how fast they grow, how far the jobs are behind, how old the newest features are, how many sessions are in progress.
 
-import { byId, keep, make, number, say } from "./dom.js";
+import { byId, keep, make, named, number, say } from "./dom.js";
 import { count, span, words } from "./format.js";
 
 const OUTCOMES = ["good", "dead_letters", "late", "duplicates"];
 const RATE_OVER_MS = 15_000;
+const COLUMNS = ["Job", "In", "Per second", "Lag", "Lost", "Good", "Dead letters", "Late", "Duplicates", "Balance", "Watermark delay", "Last change"];
 const samples = new Map(); // job → [{at, in}], the oldest at most RATE_OVER_MS before the newest
 
 const isWell = (ledger) => !missing(ledger) && !ledger.lost;
@@ -35,9 +36,9 @@ function fill(tr, [job, ledger, progress]) {
   const delay = number(progress?.watermark_delay_s != null ? span(Math.max(0, progress.watermark_delay_s)) : "–");
   if (!ledger) { // it tells of itself somewhere else than in Redis
     const dashes = (...columns) => columns.map(() => number("–"));
-    const rest = [...dashes("Lost", ...OUTCOMES), make("td", null, "–"), delay, ...dashes("Last change")];
+    const rest = [...dashes("Lost", ...OUTCOMES), make("td", { class: "hint" }, "not in the store"), delay, ...dashes("Last change")];
     tr.replaceChildren(make("th", { scope: "row" }, job), ...dashes("In", "Per second"), lag, ...rest);
-    return tr;
+    return named(tr, COLUMNS);
   }
   const perSecond = rate(job, ledger);
   const off = missing(ledger);
@@ -52,7 +53,19 @@ function fill(tr, [job, ledger, progress]) {
     delay,
     number(ledger.updated_at ? `${span((Date.now() - Date.parse(ledger.updated_at)) / 1000)} ago` : "–"),
   );
-  return tr;
+  return named(tr, COLUMNS);
+}
+
+// What is known of all jobs together; of one whose ledger is elsewhere nothing is claimed.
+function sumUp(ledgers, elsewhere) {
+  const all = ledgers.map(([, ledger]) => ledger);
+  const wrong = all.filter((ledger) => !isWell(ledger)).length;
+  const lost = all.reduce((sum, ledger) => sum + (ledger.lost ?? 0), 0);
+  if (!all.length) return ["no job has reported", ""];
+  if (lost) return [`${count(lost)} lost before being read`, "bad"];
+  if (wrong) return [`${wrong} of ${all.length} ledgers do not balance`, "bad"];
+  if (elsewhere.length) return [`${all.length} of ${all.length + elsewhere.length} ledgers balance; not here: ${elsewhere.join(", ")}`, ""];
+  return [all.length === 1 ? "one ledger, which balances" : `all ${all.length} ledgers balance`, "ok"];
 }
 
 export function showHealth(health) {
@@ -76,16 +89,11 @@ export function showHealth(health) {
 
   say(byId("tile-sessions"), count(health.open_sessions));
 
-  const all = ledgers.map(([, ledger]) => ledger);
-  const total = all.reduce((sum, ledger) => sum + (ledger.in ?? 0), 0);
-  const wrong = all.filter((ledger) => !isWell(ledger)).length;
-  const lost = all.reduce((sum, ledger) => sum + (ledger.lost ?? 0), 0);
+  const total = ledgers.reduce((sum, [, ledger]) => sum + (ledger.in ?? 0), 0);
+  const [summary, level] = sumUp(ledgers, elsewhere);
   say(byId("tile-ledger"), ledgers.length ? count(total) : "–");
-  say(
-    byId("tile-ledger-more"),
-    !ledgers.length ? "no job has reported" : lost ? `${count(lost)} lost before being read` : wrong ? `${wrong} of ${ledgers.length} ledgers do not balance` : "every ledger balances",
-  );
-  byId("tile-ledger-more").className = `hint${wrong ? " bad" : ledgers.length ? " ok" : ""}`;
+  say(byId("tile-ledger-more"), summary);
+  byId("tile-ledger-more").className = `hint ${level}`;
 
   const ages = Object.entries(health.freshness_s ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
   byId("freshness").replaceChildren(

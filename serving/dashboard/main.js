@@ -4,14 +4,18 @@ import { makeFeed } from "./alerts.js";
 import { ask, useKey } from "./api.js";
 import { makeDetail } from "./detail.js";
 import { byId, keep, say } from "./dom.js";
-import { clock } from "./format.js";
+import { when, zone } from "./format.js";
 import { showHealth } from "./health.js";
 import { showInventory } from "./inventory.js";
+import { listen } from "./keyboard.js";
 import { follow } from "./live.js";
 import { makeRevenue } from "./revenue.js";
 import { showSessions } from "./sessions.js";
+import { refreshStates } from "./states.js";
 
-const feed = makeFeed();
+const OLDER = 1000;
+
+const feed = makeFeed((cursor) => ask(`/fraud-alerts?limit=${OLDER}&cursor=${cursor}`));
 const revenue = makeRevenue();
 const currencies = byId("currency");
 let beginAnew = () => {};
@@ -24,7 +28,17 @@ function showStatus(error) {
   const pill = byId("status");
   const away = byId("away");
   document.body.classList.toggle("stale", Boolean(error));
-  byId("key-form").hidden = error?.status !== 401;
+  const isLocked = error?.status === 401;
+  byId("key-form").hidden = !isLocked;
+  document.body.classList.toggle("locked", isLocked); // no figures, rather than those of an empty store
+  if (isLocked) {
+    for (const hint of document.querySelectorAll(".tile .hint")) say(hint, "needs an API key");
+    for (const big of document.querySelectorAll(".tile .big")) say(big, "–");
+    for (const empty of document.querySelectorAll(".panel > .empty")) {
+      say(empty, "Not shown without an API key: enter it above.");
+      empty.hidden = false;
+    }
+  }
   away.hidden = !error || error.status === 401;
   if (!error) {
     pill.dataset.level = "ok";
@@ -32,7 +46,7 @@ function showStatus(error) {
     return;
   }
   pill.dataset.level = "bad";
-  const since = answeredAt ? ` This is the state of ${clock(answeredAt)}.` : "";
+  const since = answeredAt ? ` This is the state of ${when(answeredAt)}.` : "";
   const [short, long] =
     error.status === 0
       ? ["API down", "The API does not answer. Is it running? “make demo” or “python -m serving” starts it."]
@@ -81,6 +95,7 @@ const lists = [
     revenue.addPage(await ask(`/revenue?limit=60&currency=${revenue.currency()}`));
   }),
   every(5000, async () => showSessions((await ask("/sessions?open=true&limit=200")).data)),
+  every(5000, refreshStates),
   every(15_000, async () => {
     const answer = await ask("/inventory?low_stock=true&limit=20");
     showInventory(answer.data, "cdc-processor" in (health?.ledgers ?? {}));
@@ -171,3 +186,5 @@ byId("key-form").addEventListener("submit", (event) => {
 });
 
 makeDetail(feed.find);
+listen({ find: feed.find, refused: (text) => say(byId("alerts-fault"), text) });
+say(byId("zone"), `Times are in ${zone()}.`);

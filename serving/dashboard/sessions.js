@@ -1,12 +1,12 @@
 // Who is on the site now: of those who came last, the busiest, as most have only just begun.
 
-import { byId, keep, make, number, say, userLink } from "./dom.js";
-import { clock, count, money, span } from "./format.js";
+import { byId, keep, make, named, number, say, userLink } from "./dom.js";
+import { count, money, span, when } from "./format.js";
 
 const SHOWN = 12;
 
 const texts = (session) => [
-  clock(session.start_time),
+  when(session.start_time),
   span(session.duration_seconds),
   count(session.page_views),
   count(session.product_views),
@@ -15,11 +15,12 @@ const texts = (session) => [
   session.primary_category ?? "–",
   `${session.device_type}, ${session.geo_region}`,
 ];
+const COLUMNS = ["User", "Began", "Duration", "Pages", "Products", "In cart", "Revenue", "Category", "Source"];
 const NUMBERS = new Set([1, 2, 3, 4, 5]);
 
 function row(session) {
   const others = texts(session).map((text, i) => (NUMBERS.has(i) ? number(text) : make("td", null, text)));
-  return make("tr", null, make("td", null, userLink(session.user_id)), ...others);
+  return named(make("tr", null, make("td", null, userLink(session.user_id)), ...others), COLUMNS);
 }
 
 function renew(tr, session) {
@@ -41,5 +42,5 @@ export function showSessions(sessions) {
   say(empty, "Nobody is on the site. “make demo” generates visitors.");
 
   const [newest] = sessions;
-  say(byId("tile-sessions-more"), newest ? `latest began ${clock(newest.start_time)}` : "nobody on the site");
+  say(byId("tile-sessions-more"), newest ? `latest began ${when(newest.start_time)}` : "nobody on the site");
 }

@@ -14,7 +14,7 @@ from schemas.store_keys import KEYS
 from stack import Stack
 from tests import browser as shop
 from tests.build import MINUTE, alert, minute, session
-from tests.store import write
+from tests.store import order, write
 from tests.transforms.io.test_redis_cdc import of_product
 from tests.transforms.io.test_redis_cdc import write as write_products
 
@@ -450,3 +450,215 @@ def test_a_store_and_an_api_that_were_away_come_back_by_themselves(visit, store,
     write(store.redis_url, [shop.an_alert("after")])
     expect(card(page, "user-of-after")).to_be_visible()
     seen.faults.clear()  # the browser notes every request that failed
+
+
+# The desk: what a fraud team does with alerts
+
+
+def told(page, path):
+    """What the API says, by the browser's connection."""
+    return page.request.get(f"{page.url.split('/?')[0].split('/#')[0].rstrip('/')}/api/v1{path}").json()["data"]
+
+
+def test_a_state_is_given_with_a_note_and_everybody_sees_it(visit, store, hour):
+    write(store.redis_url, [shop.an_alert("mine", rule="HIGH_VALUE_BURST")])
+    page, other = visit().open(), visit().open()
+    card(page, "user-of-mine").locator(".cover").click()
+    judgement = page.locator("#judgement")
+    expect(judgement).to_contain_text("nobody has looked at it yet")
+    judgement.get_by_label("Note").fill("the card was stolen")
+    judgement.get_by_role("button", name="Confirm fraud").click()
+    expect(judgement.locator("strong")).to_have_text("Confirmed")
+    expect(judgement.locator(".note")).to_have_text("the card was stolen")
+    expect(judgement.get_by_role("button", name="Confirm fraud")).to_be_focused()
+    [label] = told(page, "/labels")
+    assert (label["order_id"], label["kind"], label["note"]) == ("o-mine-3", "fraud", "the card was stolen")
+    expect(card(other, "user-of-mine").locator(".state")).to_have_text("Confirmed")
+    page.keyboard.press("f")
+    expect(judgement.locator("strong")).to_have_text("False alarm")
+    expect(card(other, "user-of-mine").locator(".state")).to_have_text("False alarm")
+    page.reload()
+    expect(judgement.locator("strong")).to_have_text("False alarm")
+
+
+def test_alerts_are_gone_through_by_keyboard_alone(visit, store, hour):
+    page = visit().open("?state=new")
+    covers = page.locator(f"{CARDS} .cover")
+    expect(covers).to_have_count(60)
+    names = covers.evaluate_all("all => all.map((a) => a.hash)")
+    page.keyboard.press("j")
+    expect(covers.nth(0)).to_be_focused()
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    expect(covers.nth(1)).to_be_focused()
+    page.keyboard.press("c")
+    expect(covers).to_have_count(59)
+    expect(page.locator(f'{CARDS} .cover[href="{names[2]}"]')).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator(".orders li")).to_have_count(3)
+    page.keyboard.press("j")
+    expect(page).to_have_url(re.compile(re.escape(names[3]) + "$"))
+    expect(page.locator("#judgement")).to_be_visible()
+    page.keyboard.press("f")
+    expect(page.locator("#judgement strong")).to_have_text("False alarm")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page).to_have_url(re.compile(r"\?state=new$"))
+    assert sorted(each["state"] for each in told(page, "/labels")) == ["confirmed", "false_alarm"]
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_contain_text("false alarm")
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    expect(page.locator("#search")).to_be_focused()
+    page.keyboard.type("jcf")
+    expect(page.locator("#search")).to_have_value("jcf")
+
+
+def test_a_search_is_in_the_address_and_a_user_without_alerts_is_found_too(visit, store, hour):
+    write(store.redis_url, [session("quiet-user")])
+    page = visit().open()
+    expect(page.locator(CARDS)).to_have_count(60)
+    search = page.get_by_label("Search by user, order or alert")
+    search.fill("O-OLD-007-2")
+    expect(page.locator(CARDS)).to_have_count(1)
+    page.get_by_label("State", exact=True).select_option("New")
+    page.get_by_role("button", name="High value first order").click()
+    expect(page).to_have_url(re.compile("q=O-OLD-007-2.*state=new.*rule=HIGH_VALUE_FIRST_ORDER"))
+    page.reload()
+    expect(page.locator(CARDS)).to_have_count(1)
+    expect(search).to_have_value("O-OLD-007-2")
+    search.fill("quiet-user")
+    expect(page.locator("#alerts .empty")).to_contain_text("None of the newest 60 alerts is like that")
+    search.press("Enter")
+    expect(page.get_by_role("dialog", name="quiet-user").locator("tbody tr")).to_have_count(1)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Show all alerts").click()
+    expect(page.locator(CARDS)).to_have_count(60)
+    expect(page).to_have_url(re.compile("/$"))
+
+
+def test_orders_behind_an_alert_and_of_a_user_have_amount_time_and_a_place_in_the_picture(visit, store, hour):
+    now = time.time_ns() // 1_000_000
+    alert_ = shop.an_alert("mine", now)
+    rows = [order(f"o-mine-{k}", now - (3 - k) * 20_000, 10_000 * k, "user-of-mine", region="Bursa") for k in (1, 2, 3)]
+    rows.append(order("o-before", now - 90_000, 500, "user-of-mine"))
+    write(store.redis_url, rows)
+    write(store.redis_url, [alert_])
+    page = visit(locale="de-DE", timezone_id="Asia/Tokyo").open()
+    card(page, "user-of-mine").locator(".cover").click()
+    orders = page.locator(".orders li")
+    expect(orders).to_have_count(3)
+    expect(orders.nth(0)).to_contain_text(re.compile(r"100,00.*GMT\+9.*Bursa"))
+    expect(page.locator(".timeline .behind")).to_have_count(3)
+    expect(page.get_by_role("img", name="3 orders within 40 s")).to_be_visible()
+    page.get_by_role("link", name="User user-of-mine").click()
+    user = page.get_by_role("dialog", name="user-of-mine")
+    expect(user.locator("tbody tr")).to_have_count(4)
+    expect(user.locator("tbody tr").first).to_contain_text("o-mine-3")
+    expect(page.locator("#zone")).to_contain_text("Asia/Tokyo")
+
+
+def test_counts_say_that_there_are_more_until_all_are_here(visit, store, db):
+    now = time.time_ns() // 1_000_000
+    write(store.redis_url, [shop.an_alert(f"n-{i}", now - i * 100, user=f"u-{i % 9}") for i in range(1_650)])
+    page = visit().open()
+    everything = page.locator("#rules button").first
+    expect(everything).to_have_text("All 1,000+")
+    expect(page.locator("#alerts-shown")).to_have_text("60 of 1,000 among the newest 1,000")
+    more = page.locator("#older")
+    for _ in range(1_650 // 60 + 2):
+        if not more.is_visible():
+            break
+        more.click()
+        expect(more).to_be_enabled()
+    expect(everything).to_have_text("All 1,650")
+    expect(page.locator("#alerts-shown")).to_have_text("1,650 of 1,650")
+
+
+def guarded(store, folder, scopes):
+    key = "a-key-of-256-bits"
+    folder.joinpath("keys").write_text(f"ann:{hashlib.sha256(key.encode()).hexdigest()}:{scopes}")
+    return key, shop.Server(store.redis_url, folder / "log", f"--api_keys={folder / 'keys'}")
+
+
+def test_without_a_key_nothing_looks_like_an_empty_shop(visit, store, hour, tmp_path):
+    _, server = guarded(store, tmp_path, "read")
+    server.start()
+    try:
+        seen = visit(server.url)
+        page = seen.page
+        page.goto(server.url)
+        expect(page.locator("#status")).to_have_text("Key needed")
+        assert set(page.locator(".tile .hint").all_inner_texts()) == {"needs an API key"}
+        assert set(page.locator(".tile .big").all_inner_texts()) == {"–"}
+        for panel in ("#alerts", "#revenue", "#health", "#sessions"):
+            expect(page.locator(f"{panel} > .empty")).to_have_text("Not shown without an API key: enter it above.")
+        page.goto("about:blank")
+    finally:
+        server.stop()
+    seen.faults.clear()
+
+
+@pytest.mark.parametrize("scopes", ["read", "read+label"])
+def test_who_may_label_is_up_to_the_key(visit, store, hour, tmp_path, scopes):
+    key, server = guarded(store, tmp_path, scopes)
+    server.start()
+    try:
+        seen = visit(server.url)
+        page = seen.page
+        page.goto(server.url)
+        page.get_by_label("This API needs a key.").fill(key)
+        page.get_by_role("button", name="Use key").click()
+        page.locator(f"{CARDS} .cover").first.click()
+        judgement = page.locator("#judgement")
+        if scopes == "read":
+            expect(judgement).to_contain_text("a key of the scope label")
+            expect(judgement.get_by_role("button")).to_have_count(0)
+        else:
+            judgement.get_by_role("button", name="False alarm").click()
+            expect(judgement).to_contain_text("by ann")
+        page.goto("about:blank")
+    finally:
+        server.stop()
+    seen.faults.clear()
+
+
+def test_a_job_whose_ledger_is_elsewhere_is_not_said_to_balance(visit, store, db, hour):
+    db.hset(KEYS.ledger("fraud-detector"), mapping={"in": 7, "good": 7})
+    page = with_progress(visit(), fraud_detector=(0, 1.0), archiver=(0, None)).open()
+    expect(page.locator("#tile-ledger-more")).to_have_text("1 of 2 ledgers balance; not here: archiver")
+    expect(page.get_by_role("row", name=re.compile("archiver"))).to_contain_text("not in the store")
+
+
+@pytest.mark.parametrize("width", [390, 700, 1280])
+def test_nothing_of_the_pipelines_is_hidden_and_no_tile_is_alone_in_its_row(visit, store, db, hour, width):
+    counts = {"in": 9_876_543, "good": 9_865_432, "dead_letters": 7_654, "late": 2_345, "duplicates": 1_112}
+    db.hset(KEYS.ledger("fraud-detector"), mapping=counts | {"updated_ms": time.time_ns() // 1_000_000, "lost": 0})
+    page = visit(viewport={"width": width, "height": 900}).open()
+    expect(page.locator("#health tbody tr")).to_have_count(1)
+    tops = page.evaluate("[...document.querySelectorAll('.tile')].map((tile) => tile.getBoundingClientRect().top)")
+    assert {tops.count(top) for top in tops} == {{390: 2, 700: 3, 1280: 6}[width]}
+    if width == 390:
+        cells = page.locator("#health tbody td")
+        assert cells.count() == 11
+        boxes = [cell.bounding_box() for cell in cells.all()]
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+        names = cells.evaluate_all("all => all.map((cell) => getComputedStyle(cell, '::before').content)")
+        assert '"Dead letters"' in names
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_a_users_page_and_in_the_list_of_keys(visit, store, hour, theme):
+    write(store.redis_url, [shop.an_alert("mine")])
+    write(store.redis_url, [order("o-mine-1", time.time_ns() // 1_000_000, 10_000, "user-of-mine")])
+    page = visit(color_scheme=theme, reduced_motion="reduce").open("#user/user-of-mine")
+    expect(page.get_by_role("dialog").locator("tbody tr")).to_have_count(1)
+    assert serious_faults(page) == []
+    page.keyboard.press("Escape")
+    card(page, "user-of-mine").locator(".cover").focus()
+    page.keyboard.press("c")
+    expect(card(page, "user-of-mine").locator(".state")).to_have_text("Confirmed")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    assert serious_faults(page) == []

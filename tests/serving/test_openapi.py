@@ -183,3 +183,17 @@ def test_the_fixture_that_checks_answers_does_check_them(valkey, db):
     app.testing = True
     with pytest.raises(AssertionError, match="not said to answer 200"):
         app.test_client().get("/api/v1/info")
+
+
+@pytest.mark.parametrize(
+    ("headers", "shown"),
+    [
+        ({"Host": "shop.example:8443", "X-Forwarded-Proto": "https"}, "https://shop.example:8443/api/v1/labels"),
+        ({"Host": "[::1]:8090"}, "http://[::1]:8090/api/v1/labels"),
+        ({"Host": "evil'; rm -rf ~"}, "http://127.0.0.1:8090/api/v1/labels"),
+    ],
+)
+def test_the_examples_ask_the_server_where_the_reader_has_found_it(client, headers, shown):
+    text = client.get("/docs", headers=headers).text
+    assert f"curl -s &#x27;{shown}&#x27;" in text
+    assert "rm -rf" not in text
