@@ -159,7 +159,7 @@ def rules(*names: str, **said: Any) -> str:
 
 PAIR = rules("PAIR", kind="count", at_least=2, within="5m")
 HOURLY = rules("HOURLY", kind="count", at_least=2, within="1h")
-GIFTS = rules("GIFTS", kind="distinct", of="items.category", at_least=1, within="5m")
+GIFTS = rules("GIFTS", kind="count", at_least=1, where="{items: {category: kitchen}}")
 
 
 @pytest.mark.parametrize(
