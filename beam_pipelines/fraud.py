@@ -11,6 +11,7 @@ sink keeps one of each.
     python -m beam_pipelines.fraud --runner=FlinkRunner
     python -m beam_pipelines.fraud --runner=FlinkRunner --flink_master=host:8081 --environment_type=EXTERNAL \\
         --environment_config=localhost:50000
+    python -m beam_pipelines.fraud --runner=FlinkRunner --rules_topic=rules.fraud
     python -m beam_pipelines.fraud --runner=DirectRunner --input='orders/*.jsonl' --output=alerts --ledger=ledger.json
 """
 
@@ -39,7 +40,7 @@ from transforms.domain.fraud_rules import RuleError, Rules, default_rules, parse
 from transforms.domain.rules_in_force import RulesInForce
 from transforms.errors import BadRecord
 from transforms.fraud import DetectFraud, FraudRows
-from transforms.io.kafka.rules import RulesTopic, read_rules
+from transforms.io.kafka.rules import RulesTopic, read_rules, why
 from transforms.io.redis import WriteAlertsToRedis
 from transforms.ledger import Counts
 from transforms.live_rules import DetectFraudOverTime, FraudRowsOverTime, Histories
@@ -122,7 +123,7 @@ def _histories(flags: argparse.Namespace, settings: Settings, rules: Rules) -> H
     try:
         RulesInForce(rules, read_rules(topic.servers, topic.topic))
     except (KafkaException, TimeoutError, RuleError) as e:
-        raise UsageError("--rules_topic", f"topic {topic.topic} at {topic.servers}: {e}") from e
+        raise UsageError("--rules_topic", f"topic {topic.topic} at {topic.servers}: {why(e)}") from e
     except SettingsError as e:
         raise UsageError("--kafka_config", e) from None
     return RulesTopic(topic.servers, topic.topic)

@@ -40,7 +40,7 @@ from schemas.flags import Parser, UsageError, typed
 from schemas.jobs.shop import RULES
 from transforms.domain.fraud_rules import RuleError, parse_rules
 from transforms.domain.rule_history import LEAD_MS, Activation, Entry, RuleHistory, Version, sha256_of
-from transforms.io.kafka.rules import RulesReader, write
+from transforms.io.kafka.rules import RulesReader, why, write
 
 __all__ = ["main"]
 
@@ -149,8 +149,8 @@ def list_(topic: KafkaUrl, reader: RulesReader, flags: argparse.Namespace) -> in
     for a in history.activations:
         mark = "  scheduled" if a.effective_from_ms > now else ""
         _print(f"  from {_time(a.effective_from_ms)}  version {a.version}{_of_job(a.version)}  by {a.who}{mark}")
-    for why in history.void:
-        _print(f"  does not count: {why}")
+    for void in history.void:
+        _print(f"  does not count: {void}")
     return 0
 
 
@@ -197,10 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell(f"--kafka_config: {e}")
         return 2
     except (KafkaException, TimeoutError, _NotTaken) as e:
-        reason = e.args[0]
-        said = reason.str() if isinstance(reason, KafkaError) else reason
-        _tell(f"topic {flags.topic} at {flags.bootstrap_servers}: {said}")
-        return 2 if isinstance(reason, KafkaError) and reason.code() in _NO_TOPIC else 1
+        _tell(f"topic {flags.topic} at {flags.bootstrap_servers}: {why(e)}")
+        return 2 if isinstance(e.args[0], KafkaError) and e.args[0].code() in _NO_TOPIC else 1
     except KeyboardInterrupt:
         _tell("interrupted; list says what was done")
         return 130

@@ -15,7 +15,6 @@ from typing import Any
 import apache_beam as beam
 import msgspec
 import pytest
-from apache_beam.portability.api.beam_runner_api_pb2 import ParDoPayload
 from confluent_kafka import Producer
 
 from beam_pipelines.fraud import Config, build, main
@@ -23,6 +22,7 @@ from schemas import codec
 from schemas.events import OrderEvent
 from tests.build import HIGH, HOUR, LOW, MINUTE, T0, block, item, make_fetch, order
 from tests.oracle import expected_alerts
+from tests.outline import outline
 from tests.rules_oracle import expected_of, expected_over_time
 from tests.transforms.domain.test_rule_history import a_version, an_activation
 from tests.transforms.io.test_kafka_rules import TOPIC, mock_broker
@@ -296,7 +296,8 @@ def test_a_config_that_cannot_be_is_refused() -> None:
 
 STRICT = """{version: 2, currency: TRY, rules: {
   PAIR: {kind: count, at_least: 2, within: 20m, risk_score: 0.5},
-  CHEAP_GLASS: {kind: count, at_least: 1, where: {items: {category: kitchen}, total_amount: {below: 200}}, risk_score: 0.5}
+  CHEAP_GLASS: {kind: count, at_least: 1, risk_score: 0.5,
+    where: {items: {category: kitchen}, total_amount: {below: 200}}}
 }}"""
 
 
@@ -335,7 +336,6 @@ def test_with_a_history_each_order_is_judged_by_the_version_in_force_at_its_own_
 def test_a_topic_of_rules_that_cannot_be_used_stops_the_job_with_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transforms.io.kafka.rules._TIMEOUT_S", 0.5)
     write_jsonl(tmp_path / "in.jsonl", [codec.to_json(order())])
     with rules_topic([(T0, "{version: 9, currency: TRY, rules: {}}")]) as newer:
         for given, why in (
@@ -343,28 +343,24 @@ def test_a_topic_of_rules_that_cannot_be_used_stops_the_job_with_one_line(
             ("kafka://127.0.0.1:1/rules.fraud", "--rules_topic: topic rules.fraud at 127.0.0.1:1: "),
             (newer, "version 1 of the rules: version: 9 is not known"),
         ):
+            monkeypatch.setattr("transforms.io.kafka.rules._TIMEOUT_S", 0.5 if "127.0.0.1:1/" in given else 10.0)
             with pytest.raises(SystemExit) as stopped:
                 run(tmp_path, "in.jsonl", f"--rules_topic={given}")
             assert stopped.value.code == 2
             assert why in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_savepoint_taken_with_a_history_is_one_taken_without(tmp_path: Path) -> None:
+def test_a_savepoint_taken_with_a_history_is_one_taken_without() -> None:
     """Its parts are found by the names of steps, states and timers."""
 
     class Never:
-        def known(self, until_ms: int) -> RuleHistory:
+        def known(self, _: int) -> RuleHistory:
             raise AssertionError
 
-    def steps(histories: Never | None) -> list[Any]:
+    def steps(histories: Never | None) -> str:
         pipeline = beam.Pipeline()
         decoding = Decoding("fraud-detector", 4, 0, make_fetch)
         build(pipeline | beam.Create([block([order()])]), Config(decoding, histories=histories))
-        transforms = pipeline.to_runner_api().components.transforms.values()
-        payloads = [
-            ParDoPayload.FromString(t.spec.payload) for t in transforms if t.spec.urn == "beam:transform:pardo:v1"
-        ]
-        stateful = [(sorted(p.state_specs), sorted(p.timer_family_specs)) for p in payloads]
-        return [sorted((t.unique_name, t.spec.urn) for t in transforms), stateful]
+        return outline(pipeline.to_runner_api())
 
     assert steps(None) == steps(Never())

@@ -17,7 +17,7 @@ from connections.settings import SettingsError
 from transforms.domain.rule_history import LEAD_MS, Entry, RuleHistory, Written, key_of
 from transforms.io.kafka.topic import with_cause
 
-__all__ = ["RulesReader", "RulesTopic", "RulesUnknownError", "read_rules", "write"]
+__all__ = ["RulesReader", "RulesTopic", "RulesUnknownError", "read_rules", "why", "write"]
 
 _LOG = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
@@ -101,6 +101,12 @@ def read_rules(servers: str, topic: str) -> RuleHistory:
         return reader.read()
     finally:
         reader.close()
+
+
+def why(error: Exception) -> str:
+    """In one line."""
+    reason = error.args[0] if error.args else error
+    return reason.str() if isinstance(reason, KafkaError) else str(reason)
 
 
 def write(servers: str, topic: str, entry: Entry) -> None:
@@ -189,8 +195,7 @@ class _Follower:
                 reader = reader or RulesReader(self._servers, self._topic)
                 self._take(reader.read(), began_ms)
             except (KafkaException, TimeoutError, SettingsError) as e:
-                reason = e.args[0] if e.args else e
-                self._why = reason.str() if isinstance(reason, KafkaError) else str(reason)
+                self._why = why(e)
             with self._news:
                 if time.monotonic() - self._asked_s > _UNUSED_S:
                     self._running = False
@@ -202,9 +207,9 @@ class _Follower:
     def _take(self, history: RuleHistory, began_ms: int) -> None:
         """Whatever is written after it was begun to be read takes effect `LEAD_MS` after that at the earliest."""
         with self._news:
-            if history is not self._history and history != self._history:
-                for why in history.void[len(self._history.void) :]:
-                    _LOG.warning("%s: does not count: %s", self._name, why)
+            if history is not self._history and history != self._history:  # not after a new connection
+                for void in history.void[len(self._history.void) :]:
+                    _LOG.warning("%s: does not count: %s", self._name, void)
                 for each in history.activations[len(self._history.activations) :]:
                     _LOG.info("%s: version %d from %d ms on", self._name, each.version, each.effective_from_ms)
                 self._history = history
