@@ -92,17 +92,13 @@ class DetectorOverTime:
     """
 
     def __init__(self, in_force: RulesInForce, max_orders_per_user: int = MAX_ORDERS_PER_USER):
-        self._in_force = in_force
-        made: dict[int, Detector] = {}
-        for rules in in_force.rules:
-            if id(rules) not in made:
-                made[id(rules)] = Detector(rules, max_orders_per_user, in_force.bits)
-        self._detectors = [made[id(rules)] for rules in in_force.rules]
-        self.add = self._detectors[0].add
+        self._in_force, self._max_orders = in_force, max_orders_per_user
+        self._made: dict[int, Detector] = {}
+        self.add = self._detector(len(in_force.rules) - 1).add  # which is the same for all rules
 
     def completed(self, user_id: str, orders: UserOrders, order: Order, detected_at_ms: int) -> list[FraudAlert]:
         """See `Detector.completed`."""
-        in_force, detectors = self._in_force, self._detectors
+        in_force = self._in_force
         first, last = in_force.period(order[0]), in_force.period(orders[-1][0])
         found: list[FraudAlert] = []
         until_ms = in_force.kept_until_ms(order) if last > first else 0
@@ -110,11 +106,19 @@ class DetectorOverTime:
             begin_ms = in_force.from_ms[period]
             if period > first and until_ms < begin_ms:
                 break
-            alerts = detectors[period].completed(user_id, self._seen(orders, begin_ms), order, detected_at_ms)
+            seen = self._seen(orders, begin_ms)
+            alerts = self._detector(period).completed(user_id, seen, order, detected_at_ms)
             if last > first:
                 alerts = [alert for alert in alerts if in_force.period(alert.event_time) == period]
             found += alerts
         return found
+
+    def _detector(self, period: int) -> Detector:
+        """Made when it is needed: a history may be long, and of most of it nothing is judged any more."""
+        rules = self._in_force.rules[period]
+        if id(rules) not in self._made:
+            self._made[id(rules)] = Detector(rules, self._max_orders, self._in_force.bits)
+        return self._made[id(rules)]
 
     def _seen(self, orders: UserOrders, begin_ms: int) -> UserOrders:
         """What a period that begins then sees."""
