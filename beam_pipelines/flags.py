@@ -141,6 +141,14 @@ _PREFIX = "[A-Za-z0-9][A-Za-z0-9._-]{0,62}[._-]"
 _FORMATS = ("auto", *FORMATS)
 # Workers of Dataflow have no files but the image's.
 SETTINGS = "secret://[a-z][a-z0-9-]{4,28}[a-z0-9]/[A-Za-z0-9_-]{1,255}"
+
+
+def _rules_topic(text: str) -> str:
+    """A topic's name, or its URL."""
+    KafkaUrl.parse(text if "://" in text else f"kafka://{LOCAL_KAFKA}/{text}")
+    return text
+
+
 KINDS: dict[str, Kind] = {
     "text": Kind(),
     "url": Kind(lambda text: Address(text.rstrip("/")), f"https?://{sinks.HOST}(:{sinks.PORT})?(/[A-Za-z0-9._~/-]*)?"),
@@ -185,6 +193,11 @@ KINDS: dict[str, Kind] = {
         lambda text: per_topic.per_topic(text, _FORMATS),
         per_topic.pattern("|".join(_FORMATS)),
         {"type": "string", "pattern": f"^{per_topic.pattern('|'.join(_FORMATS))}$"},
+    ),
+    "rules_topic": Kind(
+        _rules_topic,
+        f"{KafkaUrl.topic_pattern}+|{KafkaUrl.pattern}",
+        {"type": "string", "pattern": f"^({KafkaUrl.topic_pattern}+|{KafkaUrl.pattern})$"},
     ),
     "until": _choice("latest"),
 }

@@ -23,7 +23,7 @@ from docker.grafana.dashboards import dashboards
 from schemas.avro_of import avro_of
 from schemas.flags import Parser
 from schemas.jobs import JOBS, LETTER_TOPIC, LETTERS, Flag, Job, topics
-from schemas.jobs.shop import EVENTS_LETTERS
+from schemas.jobs.shop import EVENTS_LETTERS, RULES, RULES_TOPIC
 from schemas.tables import resources, table
 
 __all__ = ["artefacts", "main"]
@@ -54,7 +54,7 @@ def artefacts(jobs: Iterable[Job], root: Path = ROOT) -> dict[str, str]:
     """
     jobs = tuple(jobs)
     found = {
-        "terraform/modules/kafka/topics.json": _json(topics(jobs) | {EVENTS_LETTERS: LETTER_TOPIC}),
+        "terraform/modules/kafka/topics.json": _json(topics(jobs) | {EVENTS_LETTERS: LETTER_TOPIC, RULES: RULES_TOPIC}),
         "terraform/modules/bigquery/tables.json": _json(_tables(jobs)),
         f"{_CHART}/files/jobs.json": _json({job.module: job.name for job in jobs}),
         f"{_CHART}/Chart.yaml": _with_version(root / _CHART / "Chart.yaml", root / "pyproject.toml"),

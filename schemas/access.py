@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple
 
 from schemas.jobs import CAPTURED, JOBS, Job
-from schemas.jobs.shop import CLICKS, EVENTS_LETTERS, INVENTORY, ORDERS
+from schemas.jobs.shop import CLICKS, EVENTS_LETTERS, INVENTORY, ORDERS, RULES
 
-__all__ = ["API", "CONNECT", "LETTERS_TOOL", "SIMULATOR", "Grant", "grants", "principals"]
+__all__ = ["API", "CONNECT", "LETTERS_TOOL", "RULES_TOOL", "SIMULATOR", "Grant", "grants", "principals"]
 
 SIMULATOR: Final = "simulator"
 API: Final = "api"
 LETTERS_TOOL: Final = "dead-letters"
+RULES_TOOL: Final = "rules"
 CONNECT: Final = "connect"
 
 Operation = Literal["READ", "WRITE", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"]
@@ -40,7 +41,7 @@ class Grant(NamedTuple):
 
 
 def principals(jobs: Iterable[Job] = JOBS.values()) -> tuple[str, ...]:
-    return (*(job.name for job in jobs), API, SIMULATOR, LETTERS_TOOL, CONNECT)
+    return (*(job.name for job in jobs), API, SIMULATOR, LETTERS_TOOL, RULES_TOOL, CONNECT)
 
 
 def grants(jobs: Iterable[Job] = JOBS.values()) -> list[Grant]:
@@ -59,6 +60,8 @@ def grants(jobs: Iterable[Job] = JOBS.values()) -> list[Grant]:
 def _of_job(job: Job) -> Iterator[Grant]:
     for topic in job.topics:
         yield Grant(job.name, "TOPIC", topic, _READS, "its input")
+    if any(flag.name == "rules_topic" for flag in job.flags):
+        yield Grant(job.name, "TOPIC", RULES, _READS, "which rules are in force (--rules_topic)")
     yield Grant(job.name, "GROUP", job.name, ("READ",), "where it shows how far it has come")
     for rows in job.tables:
         if rows.topic:
@@ -85,6 +88,7 @@ def _of_tools(jobs: tuple[Job, ...]) -> Iterator[Grant]:
     for topic in _read(jobs):
         yield Grant(LETTERS_TOOL, "TOPIC", topic, ("READ", "WRITE", "DESCRIBE"), "where a replay sends them back")
     yield Grant(LETTERS_TOOL, "GROUP", "streamforge-", ("READ",), "which letters are done", prefix=True)
+    yield Grant(RULES_TOOL, "TOPIC", RULES, ("READ", *_WRITES), "versions of the rules, and which is in force")
 
 
 def _of_connect() -> Iterator[Grant]:

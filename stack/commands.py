@@ -20,6 +20,7 @@ COMMANDS: Final = {
     **{name: (job.page, f"run the job {job.name}") for name, job in JOBS.items()},
     "dead-letters": ("beam_pipelines.dead_letters", "inspect, replay, export or discard refused records"),
     "mapping": ("beam_pipelines.mapping", "try a mapping on a sample of messages, or suggest one"),
+    "rules": ("beam_pipelines.rules", "versions of the fraud rules, and which is in force from when"),
     "backtest": ("beam_pipelines.backtest", "try fraud rules on archived orders"),
     "rebuild": ("beam_pipelines.rebuild", "rebuild the online store from the archive"),
     "tables": ("beam_pipelines.tables", "create the tables in BigQuery"),

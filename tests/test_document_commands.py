@@ -18,7 +18,7 @@ def called(module: str, words: str) -> tuple[str, str]:
         "bench",
         "cdc",
         "stack",
-        *(f"beam_pipelines.{m}" for m in ("dead_letters", "mapping", "tables")),
+        *(f"beam_pipelines.{m}" for m in ("dead_letters", "mapping", "rules", "tables")),
     }
     return module, words.split()[0] if has_commands and words else ""
 
@@ -38,6 +38,10 @@ LIVE = {
     },
     "beam_pipelines.rebuild": {"": ("beam_pipelines/test_rebuild.py", "rebuild.main(")},
     "beam_pipelines.revenue": {"": ("beam_pipelines/test_revenue_live.py", "beam_pipelines.revenue")},
+    "beam_pipelines.rules": {
+        name: ("beam_pipelines/test_rules.py", f'"{name}"')
+        for name in ("put", "list", "show", "diff", "activate", "rollback")
+    },
     "beam_pipelines.sessions": {"": ("beam_pipelines/test_sessions_live.py", "beam_pipelines.sessions")},
     "beam_pipelines.tables": {
         "create": ("beam_pipelines/test_bigquery.py", '"create"'),

@@ -41,7 +41,7 @@ from transforms.keyed_state import LOG, TOKEN, Expiry, Memory, Shards, shard_of
 from transforms.ledger import Counts, of_bundle
 from transforms.sharded_rows import encode_rows
 
-__all__ = ["DetectFraud", "FraudRows"]
+__all__ = ["DetectFraud", "DetectFraudFn", "FraudRows", "Row", "Users", "decode_rows", "snapshot"]
 
 Row = tuple[str, Order]
 """user_id, and what the rules need of an order."""
@@ -98,13 +98,13 @@ class FraudRows:
     def __call__(self, decoded: DecodedBlock[OrderEvent], shard_count: int) -> dict[int, list[Row]]:
         rows: dict[int, list[Row]] = {}
         for part in decoded.parts:
-            self._add_columns(part, rows, shard_count)
+            self.add_columns(part, rows, shard_count)
         for order in decoded.records:
-            self._add_record(order, rows, shard_count)
+            self.add_record(order, rows, shard_count)
         return rows
 
-    def _add_columns(self, part: Part, by_shard: dict[int, list[Row]], shard_count: int) -> None:
-        """`_add_record` for all good records of a part at once."""
+    def add_columns(self, part: Part, by_shard: dict[int, list[Row]], shard_count: int) -> None:
+        """`add_record` for all good records of a part at once."""
         columns, rows = part.columns, part.rows
         ints, spans, data = columns.ints, columns.spans, columns.data
         status = np.array([STATUSES.index(s) for s in part.symbols["order_status"]])[ints["order_status"][rows]]
@@ -142,7 +142,7 @@ class FraudRows:
             keyed = ((user, (*o, (bits, *values))) for (user, o), values in zip(keyed, extra, strict=True))
         return ((user, order) for user, order in keyed if touches(order))
 
-    def _add_record(self, order: OrderEvent, by_shard: dict[int, list[Row]], shard_count: int) -> None:
+    def add_record(self, order: OrderEvent, by_shard: dict[int, list[Row]], shard_count: int) -> None:
         status = STATUSES.index(order.order_status)
         currency = number_of(order.currency)
         if order.total_amount_minor > self._least[status, currency]:
@@ -200,7 +200,7 @@ class DetectFraud(beam.PTransform):
         return outputs.alerts, outputs.counts
 
 
-class _Users:
+class Users:
     """A shard's users.
 
     Attributes:
@@ -230,7 +230,7 @@ class _DetectFraudFn(beam.DoFn):
     def setup(self) -> None:
         self._detector, self._bits = Detector(self._rules, self._max_orders), self._rules.bits
         expiry = Expiry(self._forget, self._forgets_ms, self._period_ms)
-        self._shards: Shards[_Users] = Shards(self._memory.acquire(Memory), _Users, self._replay, _snapshot, expiry)
+        self._shards: Shards[Users] = Shards(self._memory.acquire(Memory), Users, self._replay, snapshot, expiry)
 
     def start_bundle(self) -> None:
         self._orders = self._repeats = 0
@@ -238,14 +238,14 @@ class _DetectFraudFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[Any]:
         yield from of_bundle(Counts(self._orders, self._orders - self._repeats, duplicates=self._repeats))
 
-    def _replay(self, users: _Users, entry: bytes) -> None:
+    def _replay(self, users: Users, entry: bytes) -> None:
         add, orders = self._detector.add, users.orders
         rows = [(user, renewed(order, self._rules.currency)) for user, order in decode_rows(entry, self._bits)]
         for user, order in rows:
             add(orders.setdefault(user, []), order)
         self._will_expire(users, rows)
 
-    def _will_expire(self, users: _Users, rows: list[Row]) -> None:
+    def _will_expire(self, users: Users, rows: list[Row]) -> None:
         expiring, keep_ms, period_ms = users.expiring, self._keep_ms, self._period_ms
         for user, order in rows:
             period = (order[0] + keep_ms[order[2] & STATUS_BITS]) // period_ms
@@ -254,7 +254,7 @@ class _DetectFraudFn(beam.DoFn):
             else:
                 expiring[period] = [user]
 
-    def _forget(self, users: _Users, watermark_ms: int) -> None:
+    def _forget(self, users: Users, watermark_ms: int) -> None:
         floors = [watermark_ms - keep_ms for keep_ms in self._keep_ms]
         over = [period for period in users.expiring if (period + 1) * self._period_ms <= watermark_ms]
         for user in {user for period in over for user in users.expiring.pop(period)}:
@@ -264,7 +264,7 @@ class _DetectFraudFn(beam.DoFn):
                 if not orders:
                     del users.orders[user]
 
-    def _forgets_ms(self, users: _Users) -> int | None:
+    def _forgets_ms(self, users: Users) -> int | None:
         return (min(users.expiring) + 1) * self._period_ms if users.expiring else None
 
     def process(
@@ -319,5 +319,8 @@ class _DetectFraudFn(beam.DoFn):
         self._shards.keep(shard, live)
 
 
-def _snapshot(users: _Users) -> bytes:
+DetectFraudFn = _DetectFraudFn  # whose name is part of savepoints
+
+
+def snapshot(users: Users) -> bytes:
     return encode_rows([(user, order) for user, orders in users.orders.items() for order in orders])

@@ -41,6 +41,16 @@ JOB: Final = Job(
             note="The fraud rules, as YAML. Empty: those in the image (transforms/domain/fraud_rules.yaml, which "
             "explains the format).",
         ),
+        Flag(
+            "rules_topic",
+            "rules_topic",
+            "topic with versions of the rules and from when on each holds (python -m beam_pipelines.rules), on the "
+            "input's broker, or kafka://host:port/topic; before the first, --rules holds (default: --rules always)",
+            note="Topic with versions of the rules, such as rules.fraud, for rules that change while the job runs; "
+            "before the first, `rules` holds (docs/rules.md). Empty: `rules` always.",
+            asked="Topic with versions of the rules, on the input's broker or as kafka://host:port/topic, for rules "
+            "that change while the job runs; before the first, the parameter rules holds",
+        ),
     ),
     state=(
         State(

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import random
 from collections import Counter
+from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
+import msgspec
 import pytest
+from confluent_kafka import Producer
 
-from beam_pipelines.fraud import Config, main
+from beam_pipelines.fraud import Config, build, main
 from schemas import codec
 from schemas.events import OrderEvent
-from tests.build import HIGH, LOW, MINUTE, T0, item, make_fetch, order
+from tests.build import HIGH, HOUR, LOW, MINUTE, T0, block, item, make_fetch, order
 from tests.oracle import expected_alerts
-from tests.rules_oracle import expected_of
+from tests.outline import outline
+from tests.rules_oracle import expected_of, expected_over_time
+from tests.transforms.domain.test_rule_history import a_version, an_activation
+from tests.transforms.io.test_kafka_rules import TOPIC, mock_broker
 from transforms.domain.fraud import alert_id
 from transforms.domain.fraud_rules import parse_rules
+from transforms.domain.rule_history import RuleHistory
 from transforms.sharded_rows import Decoding
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "rules-example.yaml"
@@ -282,3 +292,75 @@ def test_a_config_that_cannot_be_is_refused() -> None:
             Decoding(**{"job": "j", "shards": 1, "allowed_lateness_ms": 0, "make_fetch": make_fetch} | fields)
     with pytest.raises(ValueError, match="max_orders_per_user must be at least 1"):
         Config(Decoding("j", 1, 0, make_fetch), max_orders_per_user=0)
+
+
+STRICT = """{version: 2, currency: TRY, rules: {
+  PAIR: {kind: count, at_least: 2, within: 20m, risk_score: 0.5},
+  CHEAP_GLASS: {kind: count, at_least: 1, risk_score: 0.5,
+    where: {items: {category: kitchen}, total_amount: {below: 200}}}
+}}"""
+
+
+@contextlib.contextmanager
+def rules_topic(changes: list[tuple[int, str]]) -> Iterator[str]:
+    """Its URL; on a mock broker, which keeps the times that the producer gives: all was written long before."""
+    with mock_broker() as servers:
+        producer = Producer({"bootstrap.servers": servers})
+        texts = sorted({text for _, text in changes})
+        entries: list[Any] = [a_version(number, text) for number, text in enumerate(texts, 1)]
+        for number, (at_ms, text) in enumerate(changes, 1):
+            entries.append(an_activation(number, texts.index(text) + 1, at_ms))
+        for entry in entries:
+            producer.produce(TOPIC, msgspec.json.encode(entry), partition=0, timestamp=T0 - HOUR)
+        assert producer.flush(60) == 0
+        yield f"kafka://{servers}/{TOPIC}"
+
+
+def test_with_a_history_each_order_is_judged_by_the_version_in_force_at_its_own_time(tmp_path: Path) -> None:
+    orders, default = golden(), files("transforms.domain").joinpath("fraud_rules.yaml").read_text()
+    changes = [(T0 + 90_000, STRICT), (T0 + 12 * MINUTE, default)]
+    shuffled = orders.copy()
+    random.Random(2).shuffle(shuffled)
+    write_avro(tmp_path / "in" / "a.avro", shuffled[::2])
+    write_avro(tmp_path / "in" / "b.avro", shuffled[1::2])
+    with rules_topic(changes) as url:
+        alerts, _, ledger = run(tmp_path, "in/*.avro", f"--rules_topic={url}")
+    expected = sorted(
+        (rule, user, order_id) for rule, user, order_id, _ in expected_over_time(default, changes, orders)
+    )
+    assert keys(alerts) == expected
+    assert {rule for rule, _, _ in expected} > {"PAIR", "CHEAP_GLASS", "SUSPICIOUS_PATTERN"}
+    assert ledger["good"] == len(orders)
+
+
+def test_a_topic_of_rules_that_cannot_be_used_stops_the_job_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(tmp_path / "in.jsonl", [codec.to_json(order())])
+    with rules_topic([(T0, "{version: 9, currency: TRY, rules: {}}")]) as newer:
+        for given, why in (
+            ("rules.fraud", "--rules_topic: is kafka://host:port/topic when --input is files"),
+            ("kafka://127.0.0.1:1/rules.fraud", "--rules_topic: topic rules.fraud at 127.0.0.1:1: "),
+            (newer, "version 1 of the rules: version: 9 is not known"),
+        ):
+            monkeypatch.setattr("transforms.io.kafka.rules._TIMEOUT_S", 0.5 if "127.0.0.1:1/" in given else 10.0)
+            with pytest.raises(SystemExit) as stopped:
+                run(tmp_path, "in.jsonl", f"--rules_topic={given}")
+            assert stopped.value.code == 2
+            assert why in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_savepoint_taken_with_a_history_is_one_taken_without() -> None:
+    """Its parts are found by the names of steps, states and timers."""
+
+    class Never:
+        def known(self, _: int) -> RuleHistory:
+            raise AssertionError
+
+    def steps(histories: Never | None) -> str:
+        pipeline = beam.Pipeline()
+        decoding = Decoding("fraud-detector", 4, 0, make_fetch)
+        build(pipeline | beam.Create([block([order()])]), Config(decoding, histories=histories))
+        return outline(pipeline.to_runner_api())
+
+    assert steps(None) == steps(Never())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from schemas.access import API, CONNECT, LETTERS_TOOL, SIMULATOR, grants, principals
+from schemas.access import API, CONNECT, LETTERS_TOOL, RULES_TOOL, SIMULATOR, grants, principals
 from schemas.jobs import JOBS, topics
-from schemas.jobs.shop import CLICKS, EVENTS_LETTERS, ORDERS
+from schemas.jobs.shop import CLICKS, EVENTS_LETTERS, ORDERS, RULES
 
 
 def allowed(principal: str, operation: str) -> set[str]:
@@ -15,9 +15,14 @@ def allowed(principal: str, operation: str) -> set[str]:
 
 def test_a_job_reads_its_topics_and_writes_its_results_and_nothing_else() -> None:
     for job in JOBS.values():
-        assert allowed(job.name, "READ") == set(job.topics)
+        rules = {RULES} if job is JOBS["fraud"] else set()
+        assert allowed(job.name, "READ") == {*job.topics} | rules
         assert allowed(job.name, "WRITE") == {rows.topic for rows in job.tables if rows.topic} | set(job.letters)
         assert allowed(job.name, "CREATE") == set()
+
+
+def test_people_change_rules_and_the_job_that_judges_by_them_does_not() -> None:
+    assert [name for name in principals() if RULES in allowed(name, "WRITE")] == [RULES_TOOL]
 
 
 def test_nothing_is_granted_twice() -> None:

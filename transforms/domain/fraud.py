@@ -60,13 +60,14 @@ class Detector:
     Args:
       rules: the rule set.
       max_orders_per_user: bound of a user's state. A user beyond it (a bot) loses the oldest orders.
+      bits: the fields that orders are kept with; None: those that these rules need.
     """
 
-    def __init__(self, rules: Rules, max_orders_per_user: int = MAX_ORDERS_PER_USER):
+    def __init__(self, rules: Rules, max_orders_per_user: int = MAX_ORDERS_PER_USER, bits: int | None = None):
         self._max_orders = max_orders_per_user
         # Farther apart than this, orders have nothing to do with each other.
         self._reach_ms = max(rule.span_ms for rule in rules.rules)
-        made = {rule: _compiled(rule, rules.bits) for rule in rules.rules}
+        made = {rule: _compiled(rule, rules.bits if bits is None else bits) for rule in rules.rules}
         touching = [rules.touching(status) for status in range(len(STATUSES))]
         self._by_status = [[made[r] for r in of_status] for of_status in touching]
         self._alone = [[made[r] for r in of_status if _may_be_alone(r)] for of_status in touching]
