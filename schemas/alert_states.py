@@ -68,8 +68,8 @@ def state_of(stored: bytes | None) -> AlertState | None:
 
 
 def with_state(alert: bytes, state: AlertState | None) -> bytes:
-    """An alert's JSON with its state, as the API returns it."""
+    """An alert's JSON as the API returns it: what the stream wrote, and after it the state that somebody gave it."""
     if state is None:
-        return alert[:-1] + b',"state":"new"}'
+        return alert
     told = {"state": state.state, "state_by": state.by, "state_at": state.at, "state_note": state.note}
     return alert[:-1] + b"," + msgspec.json.encode(told)[1:]

@@ -63,9 +63,12 @@ class Alert(Struct):
     currency: Annotated[str, Meta(description="of that order; absent from rows of older releases: TRY")] | UnsetType = (
         UNSET
     )
-    state: Annotated[StateName, Meta(description="what was said of it; absent from events of /stream")] | UnsetType = (
-        UNSET
-    )
+    state: (
+        Annotated[
+            StateName, Meta(description="what was said of it; absent until somebody has, and from events of /stream")
+        ]
+        | UnsetType
+    ) = UNSET
     state_by: (
         Annotated[str | None, Meta(description="name of the API key; null without keys. Absent until it has a state")]
         | UnsetType

@@ -36,11 +36,6 @@ def store(valkey, db, errors):
     return Store(Config(redis_url=valkey.redis_url), errors)
 
 
-def as_new(alert):
-    """As the API returns it while nobody has said anything of it."""
-    return features.alert_json(alert)[:-1] + b',"state":"new"}'
-
-
 def read_all(store, limit, **bounds):
     alerts, end = store.alerts(None, limit, **bounds)
     while end:
@@ -73,7 +68,7 @@ def test_pages_have_no_gap_and_no_repeat_also_among_equal_times(
         if (since is None or a.event_time >= T0 + since) and (until is None or a.event_time <= T0 + until)
     ]
     wanted.sort(key=lambda a: (a.event_time, a.alert_id), reverse=True)
-    assert read_all(store, limit, **bounds) == [as_new(a) for a in wanted]
+    assert read_all(store, limit, **bounds) == [features.alert_json(a) for a in wanted]
 
 
 @KEEP_FIXTURES
@@ -96,7 +91,7 @@ def test_alerts_that_arrive_while_a_reader_pages_neither_hide_nor_repeat_others(
         more, end = store.alerts(None, limit, after=end)
         seen += more
     assert len(seen) == len(set(seen))
-    assert {as_new(make_alert(2 * i, time_ms=T0 + t)) for i, t in enumerate(first)} <= set(seen)
+    assert {features.alert_json(make_alert(2 * i, time_ms=T0 + t)) for i, t in enumerate(first)} <= set(seen)
 
 
 @KEEP_FIXTURES
@@ -239,4 +234,4 @@ def test_an_error_among_answers_leaves_none_of_them_to_the_next_question(store, 
     db.set(KEYS.ledger(JOBS[0]), "not a hash")
     with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
         store.health()
-    assert store.alerts(None, 10).rows == [as_new(make_alert())]
+    assert store.alerts(None, 10).rows == [features.alert_json(make_alert())]
