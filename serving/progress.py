@@ -7,6 +7,7 @@ figures older than three such intervals are withheld.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +29,9 @@ _LOG = logging.getLogger(__name__)
 _Place = tuple[str, int]  # topic, partition
 _EVERY_S = 5.0
 _TIMEOUT_S = 5.0
+_ANEW_S = 20.0
+"""Clients that fail for longer are replaced. After a restore from a backup they would fail for ever: they refuse its
+leaders, whose epochs are older than those they have seen, and wait for a coordinator that is not there."""
 
 
 class Committed(NamedTuple):
@@ -157,11 +161,12 @@ class Kafka:
         self._connection: Connection | None = None
         self._admin: AdminClient | None = None
         self._consumers: dict[str, Consumer] = {}
+        self._failing_since_s = math.inf
 
     def __call__(self) -> dict[str, list[Committed]]:
         """Of each job that has committed: every partition of the topics that it reads, also those it never got to."""
         # Imported here: an API without `--kafka` needs none of it.
-        from confluent_kafka import KafkaError, KafkaException
+        from confluent_kafka import KafkaException
         from confluent_kafka.admin import OffsetSpec
 
         if self._admin is None or self._connection is None or self._connection.changed():
@@ -182,9 +187,12 @@ class Kafka:
             firsts = _offsets(self._admin, places, OffsetSpec.for_timestamp(0))
         except (KafkaException, TimeoutError) as e:
             why = self._connection.why(e, self._admin) or "no answer in time"
-            if isinstance(e, KafkaException) and e.args[0].code() == KafkaError.UNKNOWN_LEADER_EPOCH:
-                self._admin = None  # after a restore from a backup; these clients would refuse the older epoch for ever
+            now_s = time.monotonic()
+            self._failing_since_s = min(self._failing_since_s, now_s)
+            if now_s - self._failing_since_s > _ANEW_S:
+                self._admin, self._failing_since_s = None, math.inf
             raise OSError(why) from e
+        self._failing_since_s = math.inf
         found: dict[str, list[Committed]] = {}
         for job, of_job in commits.items():
             for place in (place for place in places if place[0] in topics[job]):

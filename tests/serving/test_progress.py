@@ -4,10 +4,11 @@ import threading
 import time
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+import serving.progress
 from connections.kafka import Brokers
 from schemas.progress import Commit, commit_metadata, commit_of
 from serving import Config, create_app
@@ -93,6 +94,24 @@ def test_settings_that_cannot_be_used_are_an_outage_and_not_the_end(tmp_path):
     for _ in range(2):
         with pytest.raises(OSError, match=r"gone\.pem|ssl"):
             ask()
+
+
+def test_clients_that_fail_for_long_are_replaced(monkeypatch):
+    now_s, connected = [0.0], []
+    monkeypatch.setattr(serving.progress.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(serving.progress, "_partitions", lambda admin: connected.append(admin) or fail())
+    ask = Kafka("127.0.0.1:1", ["fraud-detector"])
+
+    def fail():
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    for at in (0, 10, 20, 21, 22, 40, 43):
+        now_s[0] = float(at)
+        with pytest.raises(OSError, match="Timed out"):
+            ask()
+    first, *_, last = connected
+    assert [admin is first for admin in connected] == [True, True, True, True, False, False, False]
+    assert connected[4] is last, "their time begins anew"
 
 
 def test_a_broker_that_is_away_leaves_the_rest_of_the_api_alone(valkey):
