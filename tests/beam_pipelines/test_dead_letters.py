@@ -261,6 +261,7 @@ def test_a_replay_sends_no_more_than_it_may_and_the_next_one_goes_on(
 def test_a_replay_that_is_interrupted_ends_with_its_batch_and_the_next_one_sends_the_rest(
     tmp_path: Path, run: Run, kafka: FakeKafka
 ) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     write_part(tmp_path, [letter(i) for i in range(1_700)])
     for number, counts in ((signal.SIGINT, "replayed 1,000 to"), (signal.SIGTERM, "replayed 500 to")):
         batches = len(kafka.batches)
@@ -273,7 +274,7 @@ def test_a_replay_that_is_interrupted_ends_with_its_batch_and_the_next_one_sends
     assert "replayed 200 to" in run("replay", tmp_path)[1]
     assert kafka.batches == [500, 500, 500, 200]
     assert kafka.sent == [*range(1_700)]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_slow_replay_says_how_far_it_is(
