@@ -217,6 +217,8 @@ def _send_all(
             raise lost
 
     for letter in these:
+        if stop:
+            break
         if plan.why_not(letter) is None:
             batch.append(letter)
             if len(batch) == size:

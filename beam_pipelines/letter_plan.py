@@ -12,7 +12,7 @@ from beam_pipelines.letter_flags import MAX_ATTEMPTS
 from beam_pipelines.letter_text import printable
 from beam_pipelines.sinks import KafkaUrl
 from transforms.errors import ATTEMPTS_HEADER, BadRecord
-from transforms.io.dead_letters import Letter
+from transforms.io.dead_letters import Identity, Letter
 from transforms.io.kafka import KafkaRecord
 from transforms.io.kafka.limits import topic_settings
 from transforms.io.originals import Gone, Originals
@@ -44,7 +44,7 @@ class Plan:
 
     def __init__(self, to: KafkaUrl | None, sender: RecordSender, originals: Originals, most: int | None = None):
         self._to, self._sender, self._originals, self._most = to, sender, originals, most
-        self._these: set[tuple[int | str, int]] = set()
+        self._these: set[Identity] = set()
         self.beyond_max = 0
         self._kept_ms: dict[str, int] = {}
         self.sends: Counter[str] = Counter()
@@ -59,13 +59,13 @@ class Plan:
             if len(self._these) == self._most:
                 self.beyond_max += 1
                 return False
-            self._these.add((letter.part, letter.position))
+            self._these.add(letter.identity)
         self.sends[self.topic(letter)] += 1
         return True
 
     def has(self, letter: Letter) -> bool:
         """Whether the letter is not one of those beyond `most`."""
-        return self._most is None or (letter.part, letter.position) in self._these
+        return self._most is None or letter.identity in self._these
 
     def topic(self, letter: Letter) -> str:
         assert letter.record is not None

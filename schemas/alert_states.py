@@ -10,6 +10,7 @@ confirmed. It names the order, so that a label outlives its alert.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final, Literal
 
 import msgspec
@@ -64,7 +65,10 @@ def make_state(
 
 
 def state_of(stored: bytes | None) -> AlertState | None:
-    return None if stored is None else _decode(stored)
+    """None: it has none, or a later release wrote one that this one does not know."""
+    with contextlib.suppress(msgspec.DecodeError):
+        return None if stored is None else _decode(stored)
+    return None
 
 
 def with_state(alert: bytes, state: AlertState | None) -> bytes:

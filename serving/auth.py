@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 
@@ -30,6 +31,7 @@ _METHODS = "GET, POST, PUT"
 _HEADERS = "Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-ID"
 _EXPOSED = "Retry-After, X-Next-Cursor, X-Request-ID"
 _PREFLIGHT_S = 3600
+_HERE = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 
 
 def guard(app: Flask, config: Config) -> None:
@@ -63,7 +65,13 @@ def caller_name() -> str | None:
 def may_label() -> bool:
     """Whether this caller may give alerts a state."""
     config: Config = current_app.extensions["streamforge.config"]
-    return "label" in g.get("scopes", ()) if config.api_keys else config.keyless_labels
+    return "label" in g.get("scopes", ()) if config.api_keys else config.keyless_labels and _is_from_here()
+
+
+def _is_from_here() -> bool:
+    """A web page whose name was made to lead here (DNS rebinding) asks for that name; a proxy says for whom it asks."""
+    handed_on = "X-Forwarded-For" in request.headers or "Forwarded" in request.headers
+    return not handed_on and _HERE.fullmatch(request.headers.get("Host", "")) is not None
 
 
 def _is_free() -> bool:
@@ -92,7 +100,7 @@ def _require_key(app: Flask, known: Sequence[api_keys.ApiKey]) -> None:
         for key in filter(None, keys):
             if wanted not in key.scopes:
                 return answers.forbidden(f"this key may not {wanted}: it is for {' and '.join(sorted(key.scopes))}")
-            g.caller, g.scopes = f"key/{key.name}", key.scopes
+            g.caller, g.scopes = f"key/{key.name}", g.get("scopes", key.scopes) & key.scopes
         return None
 
 

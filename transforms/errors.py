@@ -28,6 +28,7 @@ UNREADABLE_HEADERS = "streamforge-headers-unreadable"
 """Stands for the headers of a record one of whose names is not UTF-8: the client gives none of them then."""
 
 
+_Int32 = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
 _Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
@@ -47,7 +48,7 @@ class BadRecord(msgspec.Struct, frozen=True):
     error_class: str
     error_message: str
     topic: str
-    partition: _Int64
+    partition: _Int32
     offset: _Int64
     timestamp: _Int64
     key: bytes | None

@@ -12,7 +12,7 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -33,7 +33,7 @@ _TEXT = 1_024  # of a text in the last rung, in characters: at most 6 times as m
 class Cut(msgspec.Struct, frozen=True):
     """What a letter says of a payload of which it has the head alone; key and headers are cut as well."""
 
-    bytes: int
+    bytes: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
     sha256: str
 
     def fits(self, payload: bytes) -> bool:

@@ -2,7 +2,7 @@
 // is, / searches, ? shows this.
 
 import { byId } from "./dom.js";
-import { setState } from "./states.js";
+import { setState, stateOf } from "./states.js";
 
 const STATES = { c: "confirmed", f: "false_alarm", n: "new" };
 const isWriting = (element) => element.matches("input:not([type=button]), select, textarea");
@@ -37,7 +37,7 @@ export function listen({ find, refused }) {
     }
     const card = current();
     const alert = card && find(idOf(card));
-    if (!alert) return;
+    if (!alert || stateOf(alert.alert_id).state === state) return;
     const after = card?.nextElementSibling ?? card?.previousElementSibling;
     try {
       await setState(alert, state);
@@ -52,7 +52,9 @@ export function listen({ find, refused }) {
     if (event.ctrlKey || event.metaKey || event.altKey || isWriting(event.target) || help.open) return;
     const { key } = event;
     if (key === "j" || key === "k") go(key === "j" ? 1 : -1);
-    else if (key in STATES) label(STATES[key]);
+    else if (key in STATES) {
+      if (!event.repeat) label(STATES[key]);
+    }
     else if (key === "/" && !drawer.open) byId("search").focus();
     else if (key === "?") help.showModal();
     else return;

@@ -296,9 +296,9 @@ def test_an_export_as_avro_has_each_letter_with_its_bytes(tmp_path: Path, run: R
     )
     assert (status, out) == (1, ""), "the original of the large one is on a broker that is away"
     (tmp_path / "in" / "part-2.jsonl").unlink()
-    assert [*(tmp_path / "out").iterdir()] == [tmp_path / "out" / ".letters.tmp"]
-    assert run("export", tmp_path / "in", "--to", tmp_path / "whole", "--avro")[0] == 0
-    with (tmp_path / "whole" / "letters.avro").open("rb") as file:
+    assert [*(tmp_path / "out").iterdir()] == []
+    assert run("export", tmp_path / "in", "--to", tmp_path / "out", "--avro")[0] == 0
+    with (tmp_path / "out" / "letters.avro").open("rb") as file:
         found = list(fastavro.reader(file))
     assert [(each["offset"], each["payload"], each["attempts"]) for each in found] == [
         (each.offset, each.payload, each.attempts) for each in (*MIXED[:3], MIXED[4], letter(8))

@@ -138,7 +138,7 @@ def letters(rng: random.Random) -> None:
         error_class="Undecodable",
         error_message=rng.choice(["x", "\x1b[2J", "ü" * 9_000]),
         topic=rng.choice(["t", "../x", "a/b.jsonl"]),
-        partition=rng.choice([0, -1, 1 << 40]),
+        partition=rng.choice([0, -1, (1 << 31) - 1]),
         offset=rng.choice([0, (1 << 63) - 1]),
         timestamp=rng.choice([T0, -1, 1 << 62]),
         key=rng.choice([None, b"\xff"]),

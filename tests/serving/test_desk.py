@@ -265,6 +265,33 @@ def test_without_keys_labels_are_taken_only_where_nobody_else_comes(kept):
     assert states(opened(kept.url))["a-1"] == "confirmed"
 
 
+@pytest.mark.stack
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "LOCALHOST:8090"}, 200),
+        ({"Host": "[::1]:8090"}, 200),
+        ({"Host": "rebound.example:8090", "Origin": "http://rebound.example:8090"}, 403),
+        ({"Host": "127.0.0.1.rebound.example"}, 403),
+        ({"Host": "127.0.0.1:8090", "X-Forwarded-For": "203.0.113.9"}, 403),
+        ({"Host": "127.0.0.1:8090", "Forwarded": "for=203.0.113.9"}, 403),
+    ],
+)
+def test_without_keys_neither_a_rebound_name_nor_a_proxy_may_label(kept, headers, status):
+    three(kept.url)
+    client = opened(kept.url)
+    asked = {"json": {"state": "confirmed"}, "headers": headers}
+    assert client.put(f"{API}/fraud-alerts/a-1/state", **asked).status_code == status
+    assert client.get(f"{API}/info", headers=headers).json["data"]["may_label"] == (status == 200)
+
+
+@pytest.mark.stack
+def test_a_state_of_a_later_release_hides_no_alert(kept):
+    three(kept.url)
+    kept.db.hset(kept.keys.alert_states, "a-1", b'{"alert_id":"a-1","state":"escalated"}')
+    assert states(opened(kept.url))["a-1"] == "new"
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -83,3 +83,5 @@ class AvroExport:
         self._file.close()
         if kind is None:
             FileSystems.rename([self._hidden], [self.envelopes])
+        else:
+            FileSystems.delete([self._hidden])
