@@ -39,7 +39,7 @@ from connections.settings import SettingsError
 from schemas.flags import Parser, UsageError, typed
 from schemas.jobs.shop import RULES
 from transforms.domain.fraud_rules import RuleError, parse_rules
-from transforms.domain.rule_history import LEAD_MS, Activation, Entry, RuleHistory, Version, sha256_of
+from transforms.domain.rule_history import END_MS, LEAD_MS, Activation, Entry, RuleHistory, Version, sha256_of
 from transforms.io.kafka.rules import RulesReader, why, write
 
 __all__ = ["main"]
@@ -83,11 +83,11 @@ def activate(topic: KafkaUrl, reader: RulesReader, flags: argparse.Namespace) ->
 
 def rollback(topic: KafkaUrl, reader: RulesReader, flags: argparse.Namespace) -> int:
     """To what was in force before; done twice, it is where it began, so it says what it does."""
-    now = _now_ms()
-    before = reader.history.before(now)
+    at_ms = _now_ms() + LEAD_MS + _MARGIN_MS  # an activation may be on its way
+    before = reader.history.before(at_ms)
     if before is None:
         raise UsageError("rollback", "no version was in force before")
-    _print(f"from version {reader.history.at(now)} back to version {before}")
+    _print(f"from version {reader.history.at(at_ms)} back to version {before}")
     return _activate(topic, reader, flags, before)
 
 
@@ -253,7 +253,7 @@ def _command(commands: Any, name: str, help_text: str) -> Any:
     sub = commands.add_parser(name, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}.")
     sub.allow_abbrev = False
     sub.set_defaults(command=name)
-    sub.add_argument("--topic", default=RULES, help="the topic with the history (default: %(default)s)")
+    sub.add_argument("--topic", type=typed(_topic), default=RULES, help="topic of the history (default: %(default)s)")
     sub.add_argument(
         "--bootstrap_servers",
         default=LOCAL_KAFKA,
@@ -288,6 +288,10 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _topic(text: str) -> str:
+    return KafkaUrl.parse(f"kafka://{LOCAL_KAFKA}/{text}").topic
+
+
 def _instant(text: str) -> int:
     try:
         instant = datetime.fromisoformat(text)
@@ -295,7 +299,9 @@ def _instant(text: str) -> int:
         instant = datetime.min
     if instant.tzinfo is None:
         raise ValueError(f"'{text}' is not a time with a zone, such as 2026-11-27T00:00:00+03:00")
-    return round(instant.timestamp() * 1000)
+    if (ms := round(instant.timestamp() * 1000)) >= END_MS:
+        raise ValueError(f"'{text}' is after the year 9999")
+    return ms
 
 
 def _time(ms: int) -> str:

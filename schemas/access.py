@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple
 
 from schemas.jobs import CAPTURED, JOBS, Job
-from schemas.jobs.shop import CLICKS, EVENTS_LETTERS, INVENTORY, ORDERS, RULES
+from schemas.jobs.shop import CLICKS, EVENTS_LETTERS, INVENTORY, ORDERS, RULES, RULES_GROUP
 
 __all__ = ["API", "CONNECT", "LETTERS_TOOL", "RULES_TOOL", "SIMULATOR", "Grant", "grants", "principals"]
 
@@ -62,6 +62,7 @@ def _of_job(job: Job) -> Iterator[Grant]:
         yield Grant(job.name, "TOPIC", topic, _READS, "its input")
     if any(flag.name == "rules_topic" for flag in job.flags):
         yield Grant(job.name, "TOPIC", RULES, _READS, "which rules are in force (--rules_topic)")
+        yield Grant(job.name, "GROUP", RULES_GROUP, ("DESCRIBE",), "which its reader of rules names, and never joins")
     yield Grant(job.name, "GROUP", job.name, ("READ",), "where it shows how far it has come")
     for rows in job.tables:
         if rows.topic:
@@ -89,6 +90,7 @@ def _of_tools(jobs: tuple[Job, ...]) -> Iterator[Grant]:
         yield Grant(LETTERS_TOOL, "TOPIC", topic, ("READ", "WRITE", "DESCRIBE"), "where a replay sends them back")
     yield Grant(LETTERS_TOOL, "GROUP", "streamforge-", ("READ",), "which letters are done", prefix=True)
     yield Grant(RULES_TOOL, "TOPIC", RULES, ("READ", *_WRITES), "versions of the rules, and which is in force")
+    yield Grant(RULES_TOOL, "GROUP", RULES_GROUP, ("DESCRIBE",), "which its reader names, and never joins")
 
 
 def _of_connect() -> Iterator[Grant]:

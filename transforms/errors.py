@@ -32,6 +32,10 @@ _Int32 = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
 _Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
+class Unavailable(Exception):
+    """Something that a step needs is not there; that says nothing of a record, so the bundle is tried again."""
+
+
 class BadRecord(msgspec.Struct, frozen=True):
     """A dead letter or a late record: the original bytes, where they came from, and the reason.
 

@@ -16,7 +16,7 @@ from apache_beam.metrics import Metrics
 from schemas.codec import SchemaUnavailable
 from transforms.blocks import Block
 from transforms.decode import refused
-from transforms.errors import BadRecord
+from transforms.errors import BadRecord, Unavailable
 from transforms.in_hand import decoding
 
 __all__ = ["UNEXPECTED", "in_pieces", "unexpected"]
@@ -40,13 +40,13 @@ def in_pieces(block: Block, work: Callable[[Block], T]) -> Iterator[tuple[Block,
     Args:
       work: has no effect but its result.
 
-    Raises: SchemaUnavailable, which says nothing of a record.
+    Raises: SchemaUnavailable or Unavailable, which say nothing of a record.
     """
     _COUNTER.inc(0)  # from zero on: a counter that nobody tells cannot be missed
     try:
         with decoding(block):
             found: T | Exception = work(block)
-    except SchemaUnavailable:
+    except (SchemaUnavailable, Unavailable):
         raise
     except Exception as e:  # noqa: BLE001 - that is what this is for
         if len(block) > 1:

@@ -20,9 +20,10 @@ from apache_beam.utils.timestamp import Timestamp
 from schemas.events import OrderEvent
 from transforms.decode import DecodedBlock
 from transforms.domain.fraud_orders import Order, fitted
-from transforms.domain.fraud_rules import Rules
+from transforms.domain.fraud_rules import RuleError, Rules
 from transforms.domain.rule_history import RuleHistory
 from transforms.domain.rules_in_force import DetectorOverTime, RulesInForce
+from transforms.errors import Unavailable
 from transforms.fraud import DetectFraud, DetectFraudFn, FraudRows, Row, Users, snapshot
 from transforms.keyed_state import LOG, TOKEN, Expiry, Memory, Shard, Shards
 
@@ -53,7 +54,10 @@ class _Followed:
         history = self._histories.known(until_ms)
         if history is self._history:
             return None
-        in_force = RulesInForce(self._base, history)
+        try:
+            in_force = RulesInForce(self._base, history)
+        except RuleError as e:
+            raise Unavailable(str(e)) from e
         self._history = history
         return in_force
 

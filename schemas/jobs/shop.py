@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["CLICKS", "EVENTS_API", "EVENTS_LETTERS", "INVENTORY", "ORDERS", "RULES", "RULES_TOPIC"]
+__all__ = ["CLICKS", "EVENTS_API", "EVENTS_LETTERS", "INVENTORY", "ORDERS", "RULES", "RULES_GROUP", "RULES_TOPIC"]
 
 CLICKS: Final = "clickstream.events"
 ORDERS: Final = "transactions.orders"
@@ -16,5 +16,7 @@ EVENTS_LETTERS: Final = f"dlq.{EVENTS_API}"
 
 RULES: Final = "rules.fraud"
 """The history of the fraud rules, which people write with `beam_pipelines.rules`."""
+RULES_GROUP: Final = "streamforge-rules"
+"""What readers of the rules call their group, which nobody joins: the client asks for its coordinator all the same."""
 RULES_TOPIC: Final = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
 """Its settings: kept for ever, and with the broker's clock, by which an activation is in time or not."""

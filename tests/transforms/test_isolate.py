@@ -19,6 +19,8 @@ from tests.build import T0, block, make_fetch, order, payload
 from transforms import isolate
 from transforms.blocks import Block
 from transforms.decode import ORDERS
+from transforms.errors import Unavailable
+from transforms.io.kafka.rules import RulesUnknownError
 from transforms.isolate import UNEXPECTED, in_pieces, unexpected
 from transforms.ledger import Counts
 from transforms.sharded_rows import DecodeRows, Decoding
@@ -78,11 +80,12 @@ def test_a_part_of_a_block_has_all_that_belongs_to_its_messages() -> None:
     assert whole.part(0, 4).data == whole.data
 
 
-def test_a_registry_that_does_not_answer_is_nothing_that_a_record_did() -> None:
+@pytest.mark.parametrize("away", [SchemaUnavailable, Unavailable, RulesUnknownError])
+def test_what_is_away_is_nothing_that_a_record_did(away: type[Exception]) -> None:
     def work(_: Block) -> None:
-        raise SchemaUnavailable
+        raise away
 
-    with pytest.raises(SchemaUnavailable):
+    with pytest.raises(away):
         list(in_pieces(block([b"a", b"b"]), work))
 
 

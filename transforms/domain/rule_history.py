@@ -19,8 +19,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-__all__ = ["LEAD_MS", "Activation", "Entry", "RuleHistory", "Version", "Written", "key_of", "sha256_of"]
+__all__ = ["END_MS", "LEAD_MS", "Activation", "Entry", "RuleHistory", "Version", "Written", "key_of", "sha256_of"]
 
+END_MS: Final = 253_402_300_800_000
+"""The year 10000, of which no date can be written."""
 LEAD_MS: Final = 5_000
 """At least so long after it was written, an activation takes effect. Workers and the command share it."""
 
@@ -106,9 +108,10 @@ class RuleHistory:
     def before(self, event_time_ms: int) -> int | None:
         """The version that was in force before the one that is in force at that time; None: there was none."""
         now = self.at(event_time_ms)
-        for each in reversed(self.activations[: bisect_right(self._from_ms, event_time_ms)]):
-            if each.version != now:
-                return each.version
+        so_far = self.activations[: bisect_right(self._from_ms, event_time_ms)]
+        for version in reversed({each.effective_from_ms: each.version for each in so_far}.values()):
+            if version != now:  # of one instant, only the last was ever in force
+                return version
         return 0 if now else None
 
     def next_number(self, kind: type[Entry]) -> int:
@@ -123,7 +126,7 @@ class RuleHistory:
         for written in entries:
             try:
                 entry = _decode(written.value)
-            except msgspec.DecodeError as e:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
                 void.append(f"an entry that cannot be read: {e}")
                 continue
             numbers = {each.number for each in activations}
@@ -138,6 +141,8 @@ class RuleHistory:
 
 
 def _why_void(entry: Entry, at_ms: int, versions: dict[int, Version], activations: set[int]) -> str | None:
+    if not -END_MS // 8 < entry.when_ms < END_MS:
+        return f"an entry by {entry.who}: no time of day is {entry.when_ms}"
     if isinstance(entry, Version):
         name = f"version {entry.number} by {entry.who}"
         if entry.number < 1 or entry.number in versions:
@@ -148,6 +153,8 @@ def _why_void(entry: Entry, at_ms: int, versions: dict[int, Version], activation
         return f"{name}: the number is taken"
     if entry.version and entry.version not in versions:
         return f"{name}: there is no such version"
+    if not entry.effective_from_ms < END_MS:
+        return f"{name}: for after the year 9999"
     if entry.effective_from_ms < at_ms + LEAD_MS:
         return f"{name}: written {(at_ms + LEAD_MS - entry.effective_from_ms) / 1000:.1f} s too late"
     return None

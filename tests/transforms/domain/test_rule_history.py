@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from transforms.domain.fraud_rules import RuleError, default_rules
 from transforms.domain.rule_history import (
+    END_MS,
     LEAD_MS,
     Activation,
     Entry,
@@ -63,6 +64,8 @@ def test_one_that_is_scheduled_stays_so_when_another_takes_effect_before() -> No
 def test_what_was_in_force_before_is_the_last_other_version() -> None:
     history = history_of([TEXT, TEXT, TEXT], [(100, 1), (200, 3), (300, 3)])
     assert [history.before(ms) for ms in (99, 100, 200, 300)] == [None, 0, 1, 1]
+    called_off = history_of([TEXT, TEXT], [(100, 1), (500, 2), (500, 1)])
+    assert called_off.before(600) == 0, "2 never was in force"
 
 
 @pytest.mark.parametrize(
@@ -74,6 +77,8 @@ def test_what_was_in_force_before_is_the_last_other_version() -> None:
         (an_activation(1, 1, 10**9), 0, "activation 1 of version 1 by ada: the number is taken"),
         (an_activation(2, 7, 10**9), 0, "activation 2 of version 7 by ada: there is no such version"),
         (an_activation(2, 1, 9_000), 9_000 - LEAD_MS + 100, "activation 2 of version 1 by ada: written 0.1 s too late"),
+        (an_activation(2, 1, END_MS), 0, "activation 2 of version 1 by ada: for after the year 9999"),
+        (Version(2, TEXT, sha256_of(TEXT), "ada", END_MS), 0, f"an entry by ada: no time of day is {END_MS}"),
     ],
 )
 def test_what_does_not_count_changes_nothing_and_is_said(entry: Entry, at_ms: int, why: str) -> None:
@@ -88,7 +93,22 @@ def test_an_activation_counts_if_it_was_written_just_in_time() -> None:
     assert history.at(9_000) == 1
 
 
-@pytest.mark.parametrize("value", [b"", b"[]", b"\xff", b'{"kind":"other"}', b'{"kind":"version","number":"1"}'])
+DEEP = b'{"kind":"version","a":' + b"[" * 100_000
+SPOILT = b'{"kind":"version","number":1,"text":"\xff"}'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b'{"kind":"other"}',
+        b'{"kind":"version","number":"1"}',
+        SPOILT,
+        pytest.param(DEEP, id="deep"),
+    ],
+)
 def test_what_cannot_be_read_is_void(value: bytes) -> None:
     history = RuleHistory().after([Written(value, 0)])
     assert len(history.void) == 1

@@ -14,7 +14,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from connections.kafka import Connection
 from connections.settings import SettingsError
+from schemas.jobs.shop import RULES_GROUP
 from transforms.domain.rule_history import LEAD_MS, Entry, RuleHistory, Written, key_of
+from transforms.errors import Unavailable
 from transforms.io.kafka.topic import with_cause
 
 __all__ = ["RulesReader", "RulesTopic", "RulesUnknownError", "read_rules", "why", "write"]
@@ -28,7 +30,7 @@ _UNUSED_S = 600.0
 _PATIENT_S = 2.0  # a first read takes a moment, which is not worth a word
 
 
-class RulesUnknownError(Exception):
+class RulesUnknownError(Unavailable):
     """For two minutes nobody could say which rules are in force."""
 
 
@@ -47,7 +49,7 @@ class RulesReader:
         self._consumer = Consumer(
             {
                 **self._connection.settings,
-                "group.id": "streamforge-rules",  # which nobody joins
+                "group.id": RULES_GROUP,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
@@ -65,10 +67,12 @@ class RulesReader:
         try:
             self._read()
         except (KafkaException, TimeoutError) as e:
+            # Nothing is fetched any more after some errors.
+            self._consumer.assign([TopicPartition(self._place.topic, 0, self._next or OFFSET_BEGINNING)])
             raise with_cause(e, self._connection, self._consumer) from None
         if self._new:
-            new, self._new = self._new, []
-            self.history = self.history.after(new)
+            self.history = self.history.after(self._new)
+            self._new = []
         return self.history
 
     def _read(self) -> None:
@@ -77,12 +81,17 @@ class RulesReader:
         if end < self._next:
             raise KafkaException(KafkaError(KafkaError.OFFSET_OUT_OF_RANGE, "the topic was deleted or cut back"))
         while self._next < end:
+            failed: KafkaError | None = None
             for message in self._consumer.consume(500, 0.2):
-                if (error := message.error()) is None:
+                error = message.error()
+                if error is None and message.offset() >= self._next:  # others were read before it was assigned anew
                     self._new.append(Written(message.value() or b"", message.timestamp()[1]))
                     self._next = message.offset() + 1
-                elif error.fatal() or not error.retriable():
-                    raise KafkaException(error)
+                    deadline_s = time.monotonic() + _TIMEOUT_S
+                elif error is not None and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:  # nobody joins it
+                    failed = error if error.fatal() or not error.retriable() else failed
+            if failed is not None:  # after all that was fetched: what lies behind an error does not come again
+                raise KafkaException(failed)
             if time.monotonic() > deadline_s:
                 raise TimeoutError("no answer in time")
 
@@ -194,8 +203,10 @@ class _Follower:
                     reader = None
                 reader = reader or RulesReader(self._servers, self._topic)
                 self._take(reader.read(), began_ms)
-            except (KafkaException, TimeoutError, SettingsError) as e:
+            except Exception as e:  # noqa: BLE001 - if the thread ended, everybody would wait for ever
                 self._why = why(e)
+                if not isinstance(e, KafkaException | TimeoutError | SettingsError):
+                    _LOG.exception("%s: the rules cannot be read", self._name)
             with self._news:
                 if time.monotonic() - self._asked_s > _UNUSED_S:
                     self._running = False
