@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -24,6 +25,10 @@ settings.register_profile("thorough", parent=settings.get_profile("default"), ma
 # `make mutants` wants to know that a test fails, not the least example.
 settings.register_profile("mutants", parent=settings.get_profile("default"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile("default")
+
+# A shell's background command ignores Ctrl-C, and so would every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 SLOWEST = (
