@@ -34,6 +34,7 @@ from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 from beam_pipelines import logs
 from schemas.flags import Parser
 from schemas.logs import Logs, add_log_format
+from schemas.stopping import Stop
 from transforms.in_hand import SIZE, said
 
 __all__ = ["cause", "pool"]
@@ -200,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(argv)
     as_ = Logs(flags.log_format, flags.job)
     logs.quieten(as_)
-    done = threading.Event()
+    done = Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
     try:

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from schemas.logs import Logs
+from schemas.stopping import Stop
 from simulator.config import Config
 from simulator.flags import Flags, parse
 from simulator.run import NotAheadOfTheClock, Pace, Progress, Steady, run
@@ -74,9 +74,9 @@ def _greeting(config: Config, flags: Flags) -> str:
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
+def _stopped_by_signals() -> Iterator[Stop]:
     """Set by the first Ctrl-C or SIGTERM; a second one ends it the hard way."""
-    stop = threading.Event()
+    stop = Stop()
     before: dict[int, Any] = {}
 
     def on_signal(number: int, _frame: FrameType | None) -> None:

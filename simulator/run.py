@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import IO, Final, Protocol
 
+from schemas.stopping import Stop
 from simulator.arrival import arrivals
 from simulator.config import Config, Event
 from simulator.sinks import Sink
@@ -108,7 +108,7 @@ class Progress:
         return "\n".join(lines)
 
 
-def run(config: Config, sink: Sink, truth: Truth, progress: Progress, pace: Pace | None, stop: threading.Event) -> None:
+def run(config: Config, sink: Sink, truth: Truth, progress: Progress, pace: Pace | None, stop: Stop) -> None:
     """Sends everything, until the end or until `stop` is set; then what was held back, and the rest of the truth.
 
     Args:
@@ -121,9 +121,7 @@ def run(config: Config, sink: Sink, truth: Truth, progress: Progress, pace: Pace
         truth.close(sink.failed)
 
 
-def _send_all(
-    config: Config, sink: Sink, truth: Truth, progress: Progress, pace: Pace | None, stop: threading.Event
-) -> None:
+def _send_all(config: Config, sink: Sink, truth: Truth, progress: Progress, pace: Pace | None, stop: Stop) -> None:
     ticks = Ticks(config)
     now = 0.0
     for event in arrivals(config, sink.wire, ticks):

@@ -25,7 +25,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +43,7 @@ from schemas.currencies import currency
 from schemas.flags import Parser, typed
 from schemas.jobs import JOBS, LETTERS, Job
 from schemas.mapping import SHIPPED
+from schemas.stopping import Stop
 from schemas.store_keys import KEYS
 from simulator.config import TOPICS
 from stack.children import Children, memory_bytes
@@ -223,7 +223,7 @@ def _home(options: argparse.Namespace) -> Path:
     return (options.data or Path(".stack") / "demo").absolute()
 
 
-class _Stop(threading.Event):
+class _Stop(Stop):
     """Set by Ctrl-C while the demo runs. At any other time, or the second time, Ctrl-C interrupts."""
 
     running = False
@@ -468,7 +468,7 @@ StreamForge runs on {system.api}
 """
 
 
-def _watch(system: _System, before: Mapping[str, int], duration_s: float | None, stop: threading.Event) -> None:
+def _watch(system: _System, before: Mapping[str, int], duration_s: float | None, stop: Stop) -> None:
     """Prints progress until it is time to stop."""
     begin = time.monotonic()
     end = begin + duration_s if duration_s is not None else float("inf")

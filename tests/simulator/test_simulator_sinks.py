@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from io import StringIO
@@ -14,6 +13,7 @@ import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer, Message, Producer, TopicPartition
 
 from schemas.codec import from_json
+from schemas.stopping import Stop
 from simulator.arrival import arrivals, partition_of
 from simulator.config import CLICKS, ORDERS, RECORDS, TOPICS, Config
 from simulator.run import Progress, Steady, run
@@ -29,7 +29,7 @@ def send(config: Config, sink: Sink) -> list[dict]:
     """Sends everything; the lines of the truth."""
     out = StringIO()
     truth = Truth(config, out)
-    run(config, sink, truth, Progress(truth, sink, StringIO()), None, threading.Event())
+    run(config, sink, truth, Progress(truth, sink, StringIO()), None, Stop())
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
