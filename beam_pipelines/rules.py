@@ -25,7 +25,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from beam_pipelines.flags import LOCAL_KAFKA
 from beam_pipelines.sinks import KafkaUrl
 from connections.kafka import kafka_file
 from connections.settings import SettingsError
+from schemas.features import rfc3339
 from schemas.flags import Parser, UsageError, typed
 from schemas.jobs.shop import RULES
 from transforms.domain.fraud_rules import RuleError, parse_rules
@@ -105,10 +106,10 @@ def _activate(topic: KafkaUrl, reader: RulesReader, flags: argparse.Namespace, v
     entry = _append(topic, reader, made)
     assert isinstance(entry, Activation)
     wait_s = (entry.effective_from_ms - _now_ms()) / 1000
-    _print(f"version {version} holds for orders from {_time(entry.effective_from_ms)} on, in {wait_s:,.1f} s")
+    _print(f"version {version} holds for orders from {rfc3339(entry.effective_from_ms)} on, in {wait_s:,.1f} s")
     later = [each for each in reader.history.activations if each.effective_from_ms > entry.effective_from_ms]
     for each in later:
-        _tell(f"but version {each.version} is scheduled from {_time(each.effective_from_ms)} on")
+        _tell(f"but version {each.version} is scheduled from {rfc3339(each.effective_from_ms)} on")
     return 0
 
 
@@ -145,10 +146,10 @@ def list_(topic: KafkaUrl, reader: RulesReader, flags: argparse.Namespace) -> in
         return 0
     _print(f"{topic.topic}: version {history.at(now)} is in force" + _of_job(history.at(now)))
     for v in history.versions.values():
-        _print(f"  version {v.number:3}  put {_time(v.when_ms)} by {v.who}  {v.sha256[:12]}  {v.comment}".rstrip())
+        _print(f"  version {v.number:3}  put {rfc3339(v.when_ms)} by {v.who}  {v.sha256[:12]}  {v.comment}".rstrip())
     for a in history.activations:
         mark = "  scheduled" if a.effective_from_ms > now else ""
-        _print(f"  from {_time(a.effective_from_ms)}  version {a.version}{_of_job(a.version)}  by {a.who}{mark}")
+        _print(f"  from {rfc3339(a.effective_from_ms)}  version {a.version}{_of_job(a.version)}  by {a.who}{mark}")
     for void in history.void:
         _print(f"  does not count: {void}")
     return 0
@@ -302,10 +303,6 @@ def _instant(text: str) -> int:
     if (ms := round(instant.timestamp() * 1000)) >= END_MS:
         raise ValueError(f"'{text}' is after the year 9999")
     return ms
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _of_job(number: int) -> str:
